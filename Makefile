@@ -1,0 +1,60 @@
+# Every target says what it does: `make` lists them.
+
+PYTHON ?= python3
+PORT ?= 3000
+export DAGSTER_HOME ?= $(CURDIR)/.dagster
+
+BIN := .venv/bin
+# The stamp holds the folder of the checkout: the programs in .venv do not survive a move.
+ifneq ($(shell cat .venv/installed 2>/dev/null),$(shell pwd -P))
+STALE := moved-or-new
+endif
+PRODUCED := .dagster data/raw_data.* data/ready_data.* data/.*.bcw-tmp \
+	results/model.* results/cross_validation.* results/metrics.* results/.*.bcw-tmp
+
+.PHONY: help install materialize dev test lint lock bench clean $(STALE)
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
+
+install: .venv/installed  ## make .venv with the locked packages; does nothing when it is up to date
+
+.venv/installed: requirements.lock pyproject.toml $(STALE)
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is `"$(PYTHON)" -V 2>&1`; try make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into .venv: about 130 packages of requirements.lock (200 MB) from the package index, once"
+	@rm -f .venv/installed
+	@test -z "$(STALE)" || "$(PYTHON)" -m venv --clear .venv
+	@awk '/^uv==/, !/\\$$/' requirements.lock > .venv/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.lock
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --no-build --compile-bytecode requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch .env && { grep -v '# by make install$$' .env || true; } > .env.new && mv .env.new .env
+	@grep -q '^DAGSTER_HOME=' .env || \
+		printf 'DAGSTER_HOME="$${DAGSTER_HOME:-%s/.dagster}"  # by make install\n' "`pwd -P`" >> .env
+	@$(BIN)/dagster instance migrate >/dev/null 2>&1 || true
+	@pwd -P > .venv/installed
+
+materialize: install  ## make every asset again, with every check (works without the internet)
+	@$(BIN)/bcw refresh
+
+dev: install  ## the UI at http://localhost:3000, with schedule and queue; PORT=… for another port
+	@$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
+
+test: install  ## run the tests
+	@$(BIN)/pytest
+
+lint: install  ## check style and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy
+
+lock: install  ## choose the newest allowed versions and write requirements.lock
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--extra dev pyproject.toml --output-file requirements.lock
+
+bench: install  ## time the refresh against a bare script of the same stages
+	@$(BIN)/python bench/refresh.py
+
+clean:  ## remove what runs produced here and their history; what git tracks and releases stay
+	@git clean -ffdqX -- $(PRODUCED)

@@ -1,0 +1,162 @@
+"""The graph on one screen: what each stage is, and what the UI tells of it. How it is done stands in `ml`."""
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+from sklearn.pipeline import Pipeline
+
+from bcw_assets import source
+from bcw_assets.ml import columns, performance, preparation, resampling, table, training
+from bcw_assets.ml.performance import Report
+from bcw_assets.ml.preparation import Prepared, Split
+from bcw_assets.ml.resampling import CrossValidation, Folds
+from bcw_assets.settings import Settings
+from bcw_assets.stages import stage
+
+
+class SplitConfig(dg.Config):
+    """How the rows are divided; the defaults are those of the published numbers."""
+
+    test_size: float = Field(0.2, gt=0, lt=1, description="share of the rows that only test the model")
+    seed: int = Field(42, ge=0, lt=2**32, description="of the random split")
+    stratify: bool = Field(default=False, description="keep the share of malignant rows equal on both sides")
+
+
+class TrainingConfig(dg.Config):
+    """How strongly the model is regularised."""
+
+    C: float = Field(1.0, gt=0, description="inverse strength of the penalty on the coefficients")
+
+
+class FoldsConfig(dg.Config):
+    """How the rows are resampled."""
+
+    folds: int = Field(10, ge=2, description="parts of the table; each is predicted by a model of the others")
+    repeats: int = Field(10, ge=1, description="times that all of it is done, each with other parts")
+    seed: int = Field(0, ge=0, lt=2**31, description="of the first repeat's parts; the next has seed + 1")
+
+
+@stage("download", "data", "csv")
+def raw_data(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """The table of patients: an id, the diagnosis, and 30 measurements of the cell nuclei in one image each.
+
+    One row is one patient whose breast mass was sampled with a fine needle. The rows are sorted by id.
+    """
+    download = source.fetch(settings)
+    patients = table.read(download.content, download.origin)
+    for one in download.tries:
+        context.log.info(f"{one.address}: {one.outcome} ({one.seconds:.1f} s)")
+    return dg.MaterializeResult(
+        value=patients,
+        metadata={
+            "dagster/row_count": len(patients),
+            "dagster/column_schema": _schema(columns.DESCRIPTIONS),
+            "source": download.origin,
+            "fallback": download.fallback,
+            "tries": _tries(download.tries),
+            "fingerprint": table.fingerprint(patients),
+            "malignant": int(table.malignant(patients).sum()),
+        },
+    )
+
+
+@stage("preprocess", "data", "csv", "scikitlearn")
+def ready_data(raw_data: pd.DataFrame, config: SplitConfig) -> dg.MaterializeResult[Prepared]:
+    """The table made ready for training: divided into training and test rows, and standardised.
+
+    Each measurement is given in standard deviations from its mean over the training rows, so that nothing of the test
+    rows leaks into the model.
+    """
+    prepared = preparation.prepare(raw_data, Split(config.test_size, config.seed, config.stratify))
+    return dg.MaterializeResult(
+        value=prepared,
+        metadata={
+            "dagster/row_count": len(prepared.rows),
+            "dagster/column_schema": _schema(preparation.DESCRIPTIONS),
+            **preparation.split_is_sound(raw_data, prepared).evidence,
+        },
+    )
+
+
+@stage("train", "results", "scikitlearn")
+def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[Pipeline]:
+    """The classifier: from a patient's 30 raw measurements to the probability that the mass is malignant.
+
+    A logistic regression on standardised measurements. Load it from `model.json`, which is numbers only; `model.pkl` is
+    the same for those who expect a pickle.
+    """
+    trained = training.train(ready_data, config.C)
+    return dg.MaterializeResult(
+        value=trained,
+        metadata={
+            **training.settings(trained),
+            **training.has_converged(trained, ready_data).evidence,
+            "coefficients": dg.MetadataValue.md(training.coefficients(trained)),
+        },
+    )
+
+
+@stage("evaluate", "results", "csv", "scikitlearn")
+def cross_validation(
+    raw_data: pd.DataFrame, model: Pipeline, config: FoldsConfig
+) -> dg.MaterializeResult[CrossValidation]:
+    """The probability of malignancy of every patient by models that were trained without that patient.
+
+    One row a patient, one column a repeat: in each, the table is divided into folds, and each fold is predicted by a
+    model with the settings of `model` that was refitted on the others.
+    """
+    predicted = resampling.out_of_fold(raw_data, model, Folds(config.folds, config.repeats, config.seed))
+    return dg.MaterializeResult(
+        value=predicted,
+        metadata={
+            "dagster/row_count": len(predicted.rows),
+            "dagster/column_schema": _schema(resampling.descriptions(config.repeats)),
+            "folds": config.folds,
+            "repeats": config.repeats,
+            "seed": config.seed,
+        },
+    )
+
+
+@stage("evaluate", "results", "json", "scikitlearn")
+def metrics(
+    raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
+) -> dg.MaterializeResult[Report]:
+    """How good the model is: on the test rows of one split, and cross-validated on all rows.
+
+    The one split has few patients and its numbers are an anchor for comparison. The cross-validated ones are evidence.
+    """
+    report = performance.evaluate(raw_data, ready_data, model, cross_validation)
+    return dg.MaterializeResult(
+        value=report,
+        metadata={
+            **report.numbers(),
+            **report.cross_validated_means(),
+            "beside the published numbers": dg.MetadataValue.md(performance.beside_published(report)),
+        },
+    )
+
+
+GRAPH = [raw_data, ready_data, model, cross_validation, metrics]
+
+
+def _schema(descriptions: dict[str, tuple[str, str]]) -> dg.TableSchema:
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                name, type="float" if unit else "text", description=f"{meaning} [{unit}]" if unit else meaning
+            )
+            for name, (meaning, unit) in descriptions.items()
+        ]
+    )
+
+
+def _tries(tries: tuple[source.Try, ...]) -> dg.TableMetadataValue:
+    schema = dg.TableSchema([dg.TableColumn("address"), dg.TableColumn("seconds", "float"), dg.TableColumn("outcome")])
+    records = [
+        dg.TableRecord({"address": one.address, "seconds": round(one.seconds, 2), "outcome": one.outcome})
+        for one in tries
+    ]
+    return dg.MetadataValue.table(records, schema)

@@ -1,0 +1,122 @@
+"""Every promise about every asset, as one table, and the factory that makes Dagster's checks of it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import get_type_hints
+
+import dagster as dg
+
+from bcw_assets.errors import ArtifactError
+from bcw_assets.ml import performance, preparation, resampling, table, training
+from bcw_assets.ml.findings import Findings
+from bcw_assets.storage.io_manager import FOLDER, ArtifactIOManager, Loaded
+
+
+@dataclass(frozen=True)
+class Promise:
+    """One promise about a stored asset.
+
+    Attributes:
+        asset: whose promise it is.
+        name: of the check.
+        predicate: lists what is wrong; it gets the stored values of the assets that its parameters are named after.
+        blocking: whether a broken promise stops what comes after (ERROR), or is advice (WARN).
+    """
+
+    asset: str
+    name: str
+    predicate: Callable[..., Findings]
+    blocking: bool = True
+
+
+PROMISES = (
+    Promise("raw_data", "schema", table.schema),
+    Promise("ready_data", "split", preparation.split_is_sound),
+    Promise("ready_data", "scaling", preparation.scaled_by_training_rows),
+    Promise("ready_data", "features", preparation.features_are_measurements),
+    Promise("model", "finite", training.is_finite),
+    Promise("model", "converged", training.has_converged),
+    Promise("model", "classes", training.classes_in_order),
+    Promise("cross_validation", "coverage", resampling.covers_every_row),
+    Promise("metrics", "arithmetic", performance.follows_from_counts),
+    Promise("metrics", "beats_always_benign", performance.beats_always_benign, blocking=False),
+)
+
+CHECKS = "_checks"  # the ending of the name of the step that checks an asset
+STORED = "stored"
+STORED_SAYS = "What is stored can be read, and still is what the latest materialisation recorded."
+
+
+def build_checks(graph: Sequence[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
+    """Return one multi-check per asset of the graph: that it is stored as recorded, and its promises."""
+    folders = {key: metadata[FOLDER] for asset in graph for key, metadata in asset.metadata_by_key.items()}
+    types = {asset.key: asset.op.output_defs[0].dagster_type.typing_type for asset in graph}
+    return [_check(key, folders, types) for key in folders]
+
+
+def _check(
+    asset: dg.AssetKey, folders: dict[dg.AssetKey, str], types: dict[dg.AssetKey, type]
+) -> dg.AssetChecksDefinition:
+    name = asset.to_user_string()
+    promises = [promise for promise in PROMISES if promise.asset == name]
+
+    @dg.multi_asset_check(
+        name=name + CHECKS,
+        specs=[
+            dg.AssetCheckSpec(STORED, asset=asset, blocking=True, description=STORED_SAYS),
+            *(_spec(promise) for promise in promises),
+        ],
+        required_resource_keys={"io_manager"},
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        artifacts: ArtifactIOManager = context.resources.io_manager
+
+        @cache
+        def load(key: dg.AssetKey) -> Loaded:
+            return artifacts.load(key, folders[key], types[key], context.instance)
+
+        yield _result(asset, STORED, _is_stored(asset, load))
+        for promise in promises:
+            yield _result(asset, promise.name, _is_kept(promise, load), blocking=promise.blocking)
+
+    return check
+
+
+def _spec(promise: Promise) -> dg.AssetCheckSpec:
+    others = [name for name in _reads(promise) if name != promise.asset]
+    says = (promise.predicate.__doc__ or "").partition("\n")[0]
+    return dg.AssetCheckSpec(
+        promise.name, asset=promise.asset, blocking=promise.blocking, description=says, additional_deps=others
+    )
+
+
+def _reads(promise: Promise) -> list[str]:
+    return [name for name in get_type_hints(promise.predicate) if name != "return"]
+
+
+def _is_stored(asset: dg.AssetKey, load: Callable[[dg.AssetKey], Loaded]) -> Findings:
+    try:
+        loaded = load(asset)
+    except ArtifactError as error:
+        return Findings((str(error),), {})
+    return Findings((), {"path": loaded.address, "sha256": loaded.version, "recorded": loaded.recorded})
+
+
+def _is_kept(promise: Promise, load: Callable[[dg.AssetKey], Loaded]) -> Findings:
+    try:
+        values = {name: load(dg.AssetKey(name)).value for name in _reads(promise)}
+    except ArtifactError as error:
+        return Findings((f"Not looked at: {error}",), {})
+    return promise.predicate(**values)
+
+
+def _result(asset: dg.AssetKey, name: str, findings: Findings, *, blocking: bool = True) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=not findings.problems,
+        asset_key=asset,
+        check_name=name,
+        severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
+        description="; ".join(findings.problems) or None,
+        metadata=dict(findings.evidence),
+    )

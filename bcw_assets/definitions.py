@@ -1,0 +1,40 @@
+"""Wires assets, checks, job, schedule and storage together for Dagster. Only wiring."""
+
+import gc
+import warnings
+from pathlib import Path
+
+import dagster as dg
+
+from bcw_assets import settings as environment
+from bcw_assets.assets import GRAPH
+from bcw_assets.automation import build_schedule, refresh_job
+from bcw_assets.checks import build_checks
+from bcw_assets.settings import Settings
+from bcw_assets.storage.io_manager import ArtifactIOManager
+from bcw_assets.storage.stores import LocalStore
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Return all that Dagster runs, for these settings."""
+    store = LocalStore(Path(settings.storage).expanduser())
+    with warnings.catch_warnings():
+        # Links to the code are in beta in Dagster 1.13: they may change at an upgrade, and no user needs to hear of it.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        assets = dg.with_source_code_references(GRAPH)
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=build_checks(GRAPH),
+        jobs=[refresh_job],
+        schedules=[build_schedule(settings)],
+        resources={"io_manager": ArtifactIOManager(store), "settings": settings},
+        # One process: a new one for each step would spend 2 s on imports for work of milliseconds.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(environment.read())
+
+# The imports leave a million objects that stay; not looking through them again takes a seventh off a run.
+gc.freeze()
+gc.set_threshold(100_000, 50, 1000)

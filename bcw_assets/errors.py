@@ -1,0 +1,51 @@
+"""What can go wrong, as a small tree with one root. Imports nothing, so that everybody may import it."""
+
+COMMAND = "dagster asset materialize -m bcw_assets --select {}"
+
+
+class BcwError(Exception):
+    """A failure whose text says what is wrong, what is allowed and what to do next."""
+
+    retry_may_help = False
+
+
+class SettingsError(BcwError):
+    """A variable of the environment has a value that is not allowed."""
+
+
+class SourceUnavailable(BcwError):
+    """The table could not be fetched; nothing is known to be wrong with it."""
+
+    retry_may_help = True
+
+
+class SourceRefused(BcwError):
+    """Bytes arrived, and they are not the ones that were promised."""
+
+
+class TableError(BcwError):
+    """The table cannot be read, or is not one that this project can work with."""
+
+
+class TrainingError(BcwError):
+    """No split, model or cross-validation can be made from this table with these settings."""
+
+
+class StorageError(BcwError):
+    """The storage refused to read or write; what was there before is still there."""
+
+    retry_may_help = True
+
+
+class KeyMissing(StorageError):
+    """Nothing is stored under this key."""
+
+    retry_may_help = False
+
+
+class ArtifactError(BcwError):
+    """A stored artifact is missing, damaged, or does not belong to the others."""
+
+    def __init__(self, problem: str, asset: str) -> None:
+        """Say what is wrong, which asset mends it, and by which command."""
+        super().__init__(f"{problem}. Make it again: {COMMAND.format(asset)}")

@@ -1,0 +1,1 @@
+"""Knowledge of the table and of the model: no Dagster, no network, no files."""

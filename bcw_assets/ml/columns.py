@@ -1,0 +1,78 @@
+"""The names of the columns, their meaning and their labels. Only this module names a measurement.
+
+Source: W. N. Street, W. H. Wolberg, O. L. Mangasarian, "Nuclear feature extraction for breast tumor diagnosis",
+SPIE 1905 (1993) 861-870, and UCI's description of the data set (DOI 10.24432/C5DW2B).
+"""
+
+from dataclasses import dataclass
+
+ID = "id"
+DIAGNOSIS = "diagnosis"
+MALIGNANT = "M"
+BENIGN = "B"
+
+LENGTH = "image units"  # UCI gives no scale, so no micrometres are claimed
+AREA = "image units squared"
+RATIO = "dimensionless"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One property of a cell nucleus, recorded as mean, standard error and worst (mean of the three largest)."""
+
+    name: str
+    meaning: str
+    unit: str
+
+    def scikit_learn_name(self, statistic: str) -> str:
+        """The name of the column in scikit-learn's copy of the table.
+
+        >>> Family("concave_points", "", RATIO).scikit_learn_name("se")
+        'concave points error'
+        """
+        spoken = self.name.replace("_", " ")
+        return f"{spoken} error" if statistic == "se" else f"{statistic} {spoken}"
+
+
+FAMILIES = (
+    Family("radius", "distance from the centre of the nucleus to its outline", LENGTH),
+    Family("texture", "standard deviation of the grey values inside the nucleus", "grey levels"),
+    Family("perimeter", "length of the outline", LENGTH),
+    Family("area", "area inside the outline", AREA),
+    Family("smoothness", "local variation of the radius", RATIO),
+    Family("compactness", "perimeter squared over area (1 for a circle) minus one", RATIO),
+    Family("concavity", "severity of the concave parts of the outline", RATIO),
+    Family("concave_points", "share of the outline that is concave", RATIO),
+    Family("symmetry", "difference in length of lines perpendicular to the longest axis", RATIO),
+    Family("fractal_dimension", "coastline approximation of the outline, minus one", RATIO),
+)
+
+STATISTICS = {
+    "mean": "mean over the nuclei of the image",
+    "se": "standard error over the nuclei of the image",
+    "worst": "mean of the three largest values in the image",
+}
+
+MEASUREMENTS = tuple(f"{family.name}_{statistic}" for statistic in STATISTICS for family in FAMILIES)
+"""The 30 measurements in the order of UCI's file: ten means, ten standard errors, ten worst values."""
+
+RAW = (ID, DIAGNOSIS, *MEASUREMENTS)
+"""The columns of `raw_data`, in order."""
+
+SCIKIT_LEARN = {
+    family.scikit_learn_name(statistic): f"{family.name}_{statistic}" for statistic in STATISTICS for family in FAMILIES
+}
+"""scikit-learn's name of a measurement → ours, in the order of scikit-learn's table."""
+
+SCIKIT_LEARN_TARGET = "target"
+SCIKIT_LEARN_LABELS = {"0": MALIGNANT, "1": BENIGN}  # 0 is malignant there: the other way round
+
+DESCRIPTIONS = {
+    ID: ("the patient's number, as text; a table without ids gets row-0001 and so on", ""),
+    DIAGNOSIS: (f"{MALIGNANT} = malignant, {BENIGN} = benign, confirmed by biopsy or follow-up", ""),
+} | {
+    f"{family.name}_{statistic}": (f"{family.meaning}: {meaning}", family.unit)
+    for statistic, meaning in STATISTICS.items()
+    for family in FAMILIES
+}
+"""Column of `raw_data` → (what it means, its unit)."""

@@ -1,0 +1,143 @@
+"""Runs the whole graph in this process and tells a person at a terminal about it."""
+
+import signal
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+import dagster as dg
+
+import bcw_assets
+from bcw_assets import settings
+from bcw_assets.checks import CHECKS
+from bcw_assets.errors import BcwError
+from bcw_assets.ml.performance import Report, Score
+
+# How a score is called here → its name for the test split, its name in the cross-validation.
+HEADLINE = {
+    "accuracy": ("accuracy", "accuracy"),
+    "precision (PPV)": ("precision", "ppv"),
+    "recall (sensitivity)": ("recall", "sensitivity"),
+    "f1_score": ("f1_score", "f1"),
+    "roc_auc": ("roc_auc", "roc_auc"),
+    "log_loss": ("log_loss", "log_loss"),
+}
+# What Dagster logs is kept in the history; on the terminal it would bury the progress and the summary.
+SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def run(*, show_progress: bool) -> str:
+    """Materialise everything and return the closing summary.
+
+    Args:
+        show_progress: whether to write a line for every stage to standard error while it works.
+
+    Raises:
+        BcwError: a stage or a blocking check failed; the text is the one that says what to do.
+    """
+    try:
+        job = bcw_assets.defs.resolve_job_def("refresh_job")
+        with _instance() as instance, _stoppable():
+            run_id = str(uuid.uuid4())
+            if show_progress:
+                instance.add_event_listener(run_id, _progress)
+            result = job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False, run_config=SILENT)
+    except dg.DagsterError as error:
+        raise BcwError(f"Dagster could not run: {error}") from error
+    if not result.success:
+        raise BcwError("\n".join(_reasons(result.all_events)))
+    return _summary(result)
+
+
+@contextmanager
+def _instance() -> Iterator[dg.DagsterInstance]:
+    """Open the history that DAGSTER_HOME names, or one that is forgotten afterwards, as Dagster's CLI does."""
+    if settings.has_dagster_home():
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+    else:
+        click.echo("DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.", err=True)
+        with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as instance:
+            yield instance
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let a SIGTERM end the run as Ctrl-C does, so that the history says so."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _progress(entry: dg.EventLogEntry) -> None:
+    event = entry.dagster_event
+    if event is None or event.step_key is None or event.step_key.endswith(CHECKS):
+        return
+    if event.is_step_start:
+        click.echo(f"{event.step_key + ' …':<20}", nl=False, err=True)
+    elif event.is_step_success:
+        click.echo(f"{event.step_success_data.duration_ms / 1000:5.1f} s", err=True)
+    elif event.is_step_failure:
+        click.echo("failed", err=True)
+
+
+def _reasons(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
+    """Say why the run failed, in the words of the checks and of the assets that did."""
+    broken = [check for check in _broken_checks(events) if check.blocking]
+    yield from map(_described, broken)
+    told = {f"{check.asset_key.to_user_string()}{CHECKS}" for check in broken}
+    for event in events:
+        if event.is_step_failure and event.step_key not in told:
+            yield f"{event.step_key}: {_cause(event)}"
+
+
+def _cause(event: dg.DagsterEvent) -> str:
+    failure = event.step_failure_data
+    if failure.user_failure_data and failure.user_failure_data.description:
+        return failure.user_failure_data.description
+    error = failure.error and (failure.error.cause or failure.error)
+    return f"{error.message.strip() if error else 'unknown error'} (its traceback is in the run's history: make dev)"
+
+
+def _broken_checks(events: Sequence[dg.DagsterEvent]) -> list[dg.AssetCheckEvaluation]:
+    evaluations = [
+        event.asset_check_evaluation_data
+        for event in events
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    ]
+    return [evaluation for evaluation in evaluations if not evaluation.passed]
+
+
+def _described(check: dg.AssetCheckEvaluation) -> str:
+    return f"Check {check.check_name} of {check.asset_key.to_user_string()}: {check.description}"
+
+
+def _summary(result: dg.ExecuteInProcessResult) -> str:
+    report: Report = result.asset_value("metrics")
+    facts, place = (result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics"))
+    how = f"{report.folds.repeats} × {report.folds.folds}-fold cross-validation"
+    lines = [f"{'':<21} {report.confusion.total} test rows   {how} of all {report.rows} rows, mean ± sd"]
+    for label, (ours, standard) in HEADLINE.items():
+        mean, sd = report.cross_validation[standard]["mean"], report.cross_validation[standard]["sd"]
+        lines.append(f"{label:<21} {_text(getattr(report, ours)):<13} {_text(mean)} ± {_text(sd)}")
+    lines += [
+        "",
+        f"Source       {facts['source'].value}{' (UCI could not be reached)' if facts['fallback'].value else ''}",
+        f"Fingerprint  {report.raw_data}",
+        f"Files        {_folder(facts['path'].value)} and {_folder(place['path'].value)}",
+        *(f"Warning      {_described(check)}" for check in _broken_checks(result.all_events)),
+        "Next         read results/metrics.json, or see the run and its checks in the browser: make dev",
+    ]
+    return "\n".join(lines)
+
+
+def _folder(path: object) -> str:
+    return str(path).rpartition("/")[0] + "/"
+
+
+def _text(value: Score) -> str:
+    return "not defined" if value is None else f"{value:.4f}"

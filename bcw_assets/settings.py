@@ -1,0 +1,118 @@
+"""The environment, read once and validated by name. Nothing else in the package reads it."""
+
+import os
+from difflib import get_close_matches
+from typing import Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from dotenv import load_dotenv
+from pydantic import ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bcw_assets.errors import SettingsError
+
+PREFIX = "BCW_"
+AUTO = "auto"
+EMBEDDED = "embedded"
+SHA256_LENGTH = 64
+
+
+class Settings(BaseSettings):
+    """Where things are and when they happen; a knob for one run is the asset's config instead.
+
+    Attributes:
+        source: `auto`, `embedded`, an http(s) URL, or the path of a file.
+        source_sha256: the checksum that a URL or path must have.
+        storage: the folder that holds data/ and results/.
+        schedule_cron: when the refresh runs, as five fields of cron.
+        schedule_timezone: the IANA name of the zone of that time.
+        autostart: whether the schedule starts switched on.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
+
+    source: str = AUTO
+    source_sha256: str | None = None
+    storage: str = "."
+    schedule_cron: str = "0 6 * * 1"
+    schedule_timezone: str = "UTC"
+    autostart: bool = False
+
+    @field_validator("source")
+    @classmethod
+    def _source_is_known(cls, value: str) -> str:
+        if "://" not in value:
+            return value
+        address = urlsplit(value)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError(f"a URL must begin with http:// or https:// and name a host, not {address.scheme}://")
+        if address.username or address.password:
+            raise ValueError("credentials must not stand in the URL, where they would be logged")
+        return value
+
+    @field_validator("source_sha256")
+    @classmethod
+    def _checksum_is_one(cls, value: str | None) -> str | None:
+        if value and (len(value) != SHA256_LENGTH or set(value.lower()) - set("0123456789abcdef")):
+            raise ValueError(f"a SHA-256 is {SHA256_LENGTH} hexadecimal digits, not {value!r}")
+        return value and value.lower()
+
+    @field_validator("storage")
+    @classmethod
+    def _storage_is_a_folder(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError(f"allowed is the path of a folder, not {value!r}")
+        return value
+
+    @field_validator("schedule_timezone")
+    @classmethod
+    def _zone_is_known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (OSError, ValueError) as error:  # unknown, or a folder of the zone data, or no name at all
+            raise ValueError(f"allowed is an IANA name like Europe/Berlin, not {value!r}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _checksum_has_a_source(self) -> Self:
+        if self.source_sha256 and not self.source_is_named:
+            raise ValueError("BCW_SOURCE_SHA256 needs a BCW_SOURCE that is a URL or a path; UCI's checksum is built in")
+        return self
+
+    @property
+    def source_is_named(self) -> bool:
+        """Whether the user named a URL or a path: then there is no fallback."""
+        return self.source not in (AUTO, EMBEDDED)
+
+
+def read() -> Settings:
+    """Return the settings of this process's environment.
+
+    Raises:
+        SettingsError: a BCW_ name that does not exist (with the nearest that does), or a value that is not allowed.
+    """
+    known = sorted(PREFIX + name.upper() for name in Settings.model_fields)
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = get_close_matches(name.upper(), known, n=1, cutoff=0)[0]
+            raise SettingsError(f"{name} is no setting; did you mean {near}? Allowed are {', '.join(known)}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_problem(one["loc"], one["msg"]) for one in error.errors())) from error
+
+
+def read_env_file() -> None:
+    """Take over the `.env` of the working folder, whose values win over the environment's, as Dagster's CLI does."""
+    load_dotenv(".env", override=True)
+
+
+def has_dagster_home() -> bool:
+    """Say whether a folder for Dagster's history is set."""
+    return bool(os.environ.get("DAGSTER_HOME"))
+
+
+def _problem(location: tuple[int | str, ...], message: str) -> str:
+    text = message.removeprefix("Value error, ")
+    return f"{PREFIX}{str(location[0]).upper()}: {text}" if location else text

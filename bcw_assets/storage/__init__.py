@@ -1,0 +1,1 @@
+"""Where artifacts live and what they look like there."""

@@ -1,0 +1,215 @@
+"""A value and its files: what each type looks like as bytes.
+
+A value of several files has a JSON document last, which holds the SHA-256 of the others: a mixed pair is refused.
+"""
+
+import hashlib
+import io
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from bcw_assets.errors import BcwError, TableError
+from bcw_assets.ml import columns, preparation, resampling, table, training
+from bcw_assets.ml.performance import Confusion, Report
+from bcw_assets.ml.preparation import Prepared, Split
+from bcw_assets.ml.resampling import CrossValidation, Folds
+
+Document = dict[str, Any]
+HASHES = "sha256"
+
+
+class FormatError(BcwError):
+    """Stored bytes are not what this project writes."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one type is stored.
+
+    Attributes:
+        endings: of its files; the last one speaks for all of them.
+        dump: value → its files by ending; a document instead of bytes for JSON.
+        load: the same back to the value.
+    """
+
+    endings: tuple[str, ...]
+    dump: Callable[[Any], tuple[bytes | Document, ...]]
+    load: Callable[..., Any]
+
+
+def dump(value: object, key: str) -> dict[str, bytes]:
+    """Return the files of a value: `key` plus an ending → bytes, in the order in which they must be written."""
+    kind = FORMATS[type(value)]
+    files: dict[str, bytes] = {}
+    for ending, content in zip(kind.endings, kind.dump(value), strict=True):
+        if not isinstance(content, bytes):
+            hashes = {_name(file): digest(others) for file, others in files.items()}
+            content = _json(content | ({HASHES: hashes} if hashes else {}))
+        files[key + ending] = content
+    return files
+
+
+def load(kind: type, key: str, read: Callable[[str], bytes]) -> tuple[Any, str]:
+    """Return the value of type `kind` stored under `key`, and the SHA-256 of the file that speaks for all.
+
+    Raises:
+        FormatError: the files do not belong together, or are not what `dump` writes.
+    """
+    files = {key + ending: read(key + ending) for ending in FORMATS[kind].endings}
+    contents = [_document(file, files) if file.endswith(".json") else content for file, content in files.items()]
+    try:
+        return FORMATS[kind].load(*contents), version(files)
+    except (LookupError, TypeError, ValueError, TableError) as error:
+        raise FormatError(f"{key} is not what this project writes ({error})") from error
+
+
+def version(files: Mapping[str, bytes]) -> str:
+    """Return the SHA-256 of the file that speaks for all: the last."""
+    return digest(list(files.values())[-1])
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 of bytes in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _document(file: str, files: Mapping[str, bytes]) -> Document:
+    try:
+        document: Document = json.loads(files[file], parse_constant=_refuse_constant)
+        hashes = document.pop(HASHES, {})
+    except (ValueError, AttributeError) as error:
+        raise FormatError(f"{file} is no JSON object ({error})") from error
+    for other, content in files.items():
+        if other != file and hashes.get(_name(other)) != digest(content):
+            raise FormatError(f"{other} and {file} are not of one run: the SHA-256 of {_name(other)} differs")
+    return document
+
+
+def _json(document: Document) -> bytes:
+    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _name(file: str) -> str:
+    return file.rpartition("/")[2]
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _frame(content: bytes, expected: list[str], texts: tuple[str, ...]) -> pd.DataFrame:
+    frame = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(texts, "str"), keep_default_na=False)
+    if list(frame.columns) != expected:
+        raise ValueError(f"the columns are {list(frame.columns)}, not {expected}")
+    return frame
+
+
+def _numbers(document: Document, name: str, count: int) -> np.ndarray:
+    values = np.array(document[name], dtype=np.float64)
+    if values.shape != (count,):
+        raise ValueError(f"{name} has shape {values.shape}, not ({count},)")
+    return values
+
+
+def _dump_scaler(scaler: StandardScaler) -> Document:
+    return {
+        "features": list(columns.MEASUREMENTS),
+        "mean": scaler.mean_.tolist(),
+        "scale": scaler.scale_.tolist(),
+        "variance": scaler.var_.tolist(),
+        "fitted_on_rows": int(scaler.n_samples_seen_),
+    }
+
+
+def _load_scaler(document: Document) -> StandardScaler:
+    scaler = StandardScaler()
+    scaler.feature_names_in_ = np.array(document["features"], dtype=object)
+    scaler.n_features_in_ = len(document["features"])
+    scaler.mean_ = _numbers(document, "mean", scaler.n_features_in_)
+    scaler.scale_ = _numbers(document, "scale", scaler.n_features_in_)
+    scaler.var_ = _numbers(document, "variance", scaler.n_features_in_)
+    scaler.n_samples_seen_ = np.int64(document["fitted_on_rows"])
+    return scaler
+
+
+def _dump_prepared(value: Prepared) -> tuple[bytes, Document]:
+    document = {"raw_data": value.raw_data, "split": asdict(value.split), "scaler": _dump_scaler(value.scaler)}
+    return _csv(value.rows), document
+
+
+def _load_prepared(content: bytes, document: Document) -> Prepared:
+    rows = _frame(content, list(preparation.READY), texts=(columns.ID, preparation.SPLIT))
+    return Prepared(rows, _load_scaler(document["scaler"]), Split(**document["split"]), document["raw_data"])
+
+
+def _dump_model(model: Pipeline) -> tuple[bytes, Document]:
+    classifier = model[training.CLASSIFIER]
+    document = {
+        "recipe": training.RECIPE,
+        "settings": training.settings(model),
+        "classes": classifier.classes_.tolist(),
+        "positive_class": "1 = malignant; P = 1 / (1 + exp(-(intercept + Σ coefficient · (x - mean) / scale)))",
+        **_dump_scaler(model[training.SCALER]),
+        "coefficients": classifier.coef_[0].tolist(),
+        "intercept": float(classifier.intercept_[0]),
+        "steps": int(classifier.n_iter_[0]),
+    }
+    return pickle.dumps(model, protocol=5), document
+
+
+def _load_model(_: bytes, document: Document) -> Pipeline:
+    """Build the model from its numbers; the pickle, which could execute anything, is for others."""
+    settings = document["settings"]
+    model = training.build(settings["C"])
+    if training.settings(model) != settings:
+        raise ValueError(f"it was fitted with {settings}, this version fits with {training.settings(model)}")
+    scaler, classifier = _load_scaler(document), model[training.CLASSIFIER]
+    classifier.classes_ = np.array(document["classes"])
+    classifier.n_features_in_ = scaler.n_features_in_
+    classifier.coef_ = _numbers(document, "coefficients", scaler.n_features_in_).reshape(1, -1)
+    classifier.intercept_ = np.array([float(document["intercept"])])
+    classifier.n_iter_ = np.array([int(document["steps"])], dtype=np.int32)
+    return Pipeline([(training.SCALER, scaler), (training.CLASSIFIER, classifier)])
+
+
+def _dump_cross_validation(value: CrossValidation) -> tuple[bytes, Document]:
+    document = {"raw_data": value.raw_data, "folds": asdict(value.folds), "settings": value.settings}
+    return _csv(value.rows), document
+
+
+def _load_cross_validation(content: bytes, document: Document) -> CrossValidation:
+    folds = Folds(**document["folds"])
+    names = [columns.ID, columns.DIAGNOSIS, *resampling.repeat_names(folds.repeats)]
+    rows = _frame(content, names, texts=(columns.ID, columns.DIAGNOSIS))
+    return CrossValidation(rows, folds, document["settings"], document["raw_data"])
+
+
+def _load_report(document: Document) -> Report:
+    nested = {
+        "confusion": Confusion(**document["confusion"]),
+        "split": Split(**document["split"]),
+        "folds": Folds(**document["folds"]),
+    }
+    return Report(**document | nested)
+
+
+FORMATS = {
+    pd.DataFrame: Format((".csv",), lambda value: (table.write(value),), lambda content: table.read(content, "It")),
+    Prepared: Format((".csv", ".json"), _dump_prepared, _load_prepared),
+    Pipeline: Format((".pkl", ".json"), _dump_model, _load_model),
+    CrossValidation: Format((".csv", ".json"), _dump_cross_validation, _load_cross_validation),
+    Report: Format((".json",), lambda value: (asdict(value),), _load_report),
+}
+"""Type of the value → how it is stored."""

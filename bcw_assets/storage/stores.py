@@ -1,0 +1,210 @@
+"""Bytes under keys. Nothing else in the package writes a file."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from bcw_assets.errors import KeyMissing, StorageError
+
+TEMPORARY = ".bcw-tmp"  # the ending of files that are being written; never listed
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}  # what file systems without hard links answer
+
+
+class Store(Protocol):
+    """Bytes under keys like `results/model.json`; every method raises StorageError, naming the key, when it cannot."""
+
+    def read(self, key: str) -> bytes:
+        """Return what is stored under `key`; KeyMissing if nothing is."""
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Store all files, replacing what was there, in the mapping's order; on any error everything is as before."""
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Store `content` if nothing is under `key` yet, and say whether it was stored."""
+
+    def list(self, prefix: str) -> list[str]:
+        """Return the keys that begin with `prefix`, sorted."""
+
+    def exists(self, key: str) -> bool:
+        """Say whether something is stored under `key`."""
+
+    def size(self, key: str) -> int:
+        """Return the number of bytes under `key`; KeyMissing if nothing is."""
+
+    def delete(self, key: str) -> None:
+        """Remove what is under `key`; no error if nothing is."""
+
+    def address(self, key: str) -> str:
+        """Return where `key` is, for people: a path or a URI."""
+
+
+class LocalStore:
+    """A folder."""
+
+    def __init__(self, root: Path) -> None:
+        """Keep everything below `root`, which is made when the first file is written."""
+        self._root = root
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes of the file."""
+        with self._explained("read", key):
+            return self._existing(key).read_bytes()
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Write every file beside its place, then move all into place; put the old ones back if a move fails."""
+        with self._explained("write", ", ".join(files)), _Staged() as staged:
+            paths = {self._path(key): content for key, content in files.items()}
+            for path, content in paths.items():
+                staged.add(path, content)
+            staged.replace_all()
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Write the file beside its place and link it there, which succeeds for one writer only."""
+        path = self._path(key)
+        with self._explained("create", key), _Staged() as staged:
+            return staged.link(path, staged.add(path, content))
+
+    def list(self, prefix: str) -> list[str]:
+        """Return the files below the folder whose key begins with `prefix`."""
+        folder = self._root / prefix.rpartition("/")[0]
+        with self._explained("list", prefix):
+            found = (path.relative_to(self._root).as_posix() for path in folder.rglob("*") if path.is_file())
+            return sorted(key for key in found if key.startswith(prefix) and not key.endswith(TEMPORARY))
+
+    def exists(self, key: str) -> bool:
+        """Say whether there is such a file."""
+        with self._explained("look up", key):
+            return self._path(key).is_file()
+
+    def size(self, key: str) -> int:
+        """Return the file's length."""
+        with self._explained("look up", key):
+            return self._existing(key).stat().st_size
+
+    def delete(self, key: str) -> None:
+        """Remove the file."""
+        with self._explained("delete", key):
+            self._path(key).unlink(missing_ok=True)
+
+    def address(self, key: str) -> str:
+        """Return the absolute path."""
+        return str(self._path(key).absolute())
+
+    def _path(self, key: str) -> Path:
+        """Return the file of a key, which cannot leave the folder.
+
+        >>> LocalStore(Path("."))._path("../etc/passwd")
+        Traceback (most recent call last):
+        bcw_assets.errors.StorageError: '../etc/passwd' is no key; allowed are names joined by /, without . and ..
+        """
+        if not key or "\\" in key or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+            raise StorageError(f"{key!r} is no key; allowed are names joined by /, without . and ..")
+        return self._root / PurePosixPath(key)
+
+    def _existing(self, key: str) -> Path:
+        path = self._path(key)
+        if not path.exists():
+            raise KeyMissing(f"{key} is not in {self._root.absolute()}")
+        return path
+
+    @contextmanager
+    def _explained(self, verb: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"Could not {verb} {key} in {self._root.absolute()}: {error.strerror or error}. What was stored before "
+                f"is unchanged. Make room or mend the permissions, or set BCW_STORAGE to another folder, and try again"
+            ) from error
+
+
+class _Staged:
+    """Files written beside their places; those that did not get into place are gone at the end."""
+
+    def __init__(self) -> None:
+        self._temporary: dict[Path, Path] = {}
+
+    def __enter__(self) -> "_Staged":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for temporary in self._temporary.values():
+            temporary.unlink(missing_ok=True)
+
+    def add(self, path: Path, content: bytes) -> Path:
+        """Write `content` to a temporary file in the folder of `path`, and return that file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+        self._temporary[path] = temporary
+        # O_EXCL and 0o666: never follows a link, and the umask decides who may read (mkstemp would say 0600).
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary
+
+    def replace_all(self) -> None:
+        """Move every file into place; if one cannot be moved, put back what the others replaced."""
+        before = {path: path.read_bytes() if path.exists() else None for path in self._temporary}
+        replaced = []
+        try:
+            for path, temporary in list(self._temporary.items()):
+                os.replace(temporary, path)
+                replaced.append(path)
+                del self._temporary[path]
+            for folder in {path.parent for path in replaced}:
+                _fsync(folder)
+        except OSError as error:
+            try:
+                for path in replaced:
+                    self._put_back(path, before[path])
+            except OSError as worse:
+                raise StorageError(
+                    f"Could not write {path}: {error.strerror}; nor could the old files be put back: {worse.strerror}. "
+                    f"Old and new are mixed now, which loading refuses; make the artifact again"
+                ) from error
+            raise
+
+    def link(self, path: Path, temporary: Path) -> bool:
+        """Give the temporary file its name unless the name is taken, and say whether it was given."""
+        try:
+            _name_if_free(temporary, path)
+        except FileExistsError:
+            return False
+        try:
+            temporary.unlink()
+            _fsync(path.parent)
+        except OSError:
+            path.unlink()
+            raise
+        return True
+
+    def _put_back(self, path: Path, content: bytes | None) -> None:
+        if content is None:
+            path.unlink()
+        else:
+            os.replace(self.add(path, content), path)
+            del self._temporary[path]
+
+
+def _name_if_free(temporary: Path, path: Path) -> None:
+    """Make `path` a second name of the temporary file, or a copy where there are no links; FileExistsError if taken."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        with path.open("xb") as file:
+            file.write(temporary.read_bytes())
+
+
+def _fsync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

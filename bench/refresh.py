@@ -1,0 +1,99 @@
+"""Times the refresh as a whole process against the bare script, in turn, from a server on loopback.
+
+make bench
+.venv/bin/python bench/refresh.py --pairs 20
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bcw_assets_tests.loopback import body, serve
+from bcw_assets_tests.tables import uci_form
+
+HERE = Path(__file__).parent
+IMPORTS = "import dagster._cli, bcw_assets; bcw_assets.defs"
+WORK = """
+import sys, time, dagster._cli, bcw_assets; bcw_assets.defs
+from pathlib import Path
+from bcw_assets.ml import performance, preparation, resampling, table, training
+start = time.perf_counter()
+raw = table.read(Path(sys.argv[1]).read_bytes(), "bench")
+ready = preparation.prepare(raw, preparation.Split(0.2, 42, False))
+model = training.train(ready, 1.0)
+performance.evaluate(raw, ready, model, resampling.out_of_fold(raw, model, resampling.Folds(10, 10, 0)))
+print(time.perf_counter() - start)
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process: seconds of wall clock, and peak memory in MiB."""
+
+    seconds: float
+    mebibytes: float
+
+
+def timed(command: list[str], folder: Path, environment: dict[str, str]) -> Run:
+    """Run a command to its end and return what the system says it took."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    if status:
+        raise SystemExit(f"{command} failed with status {status}")
+    return Run(seconds, usage.ru_maxrss / 1024)
+
+
+def spread(values: list[float]) -> str:
+    """Return minimum, median and maximum."""
+    return f"min {min(values):5.2f}   median {statistics.median(values):5.2f}   max {max(values):5.2f}"
+
+
+def main() -> None:
+    """Print the ratio pair by pair, the peak memory of both, and where the refresh's time goes."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--pairs", type=int, default=7, help="counted pairs, after one that is not counted")
+    pairs = parser.parse_args().pairs
+    with tempfile.TemporaryDirectory() as name, serve(body(uci_form())) as server:
+        folder = Path(name)
+        home = folder / "home"
+        home.mkdir()
+        (home / "dagster.yaml").write_bytes((HERE.parent / ".dagster" / "dagster.yaml").read_bytes())
+        (folder / "table.csv").write_bytes(uci_form())
+        environment = os.environ | {"DAGSTER_HOME": str(home), "BCW_SOURCE": server.url, "BCW_STORAGE": str(folder)}
+        dagster = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "*"]
+        bare = [sys.executable, str(HERE / "bare.py"), server.url, str(folder / "bare")]
+        refreshes, bares, imports, work = [], [], [], []
+        for _ in range(pairs + 1):
+            bares.append(timed(bare, folder, environment))
+            refreshes.append(timed(dagster, folder, environment))
+            imports.append(timed([sys.executable, "-c", IMPORTS], folder, environment).seconds)
+            worked = subprocess.run(
+                [sys.executable, "-c", WORK, "table.csv"], cwd=folder, env=environment, capture_output=True, check=True
+            )
+            work.append(float(worked.stdout))
+    total, imported, worked_ = (
+        statistics.median(one[1:]) for one in ([run.seconds for run in refreshes], imports, work)
+    )
+    print(f"refresh, s     {spread([run.seconds for run in refreshes[1:]])}")
+    print(f"bare, s        {spread([run.seconds for run in bares[1:]])}")
+    ratios = [ours.seconds / theirs.seconds for ours, theirs in zip(refreshes[1:], bares[1:], strict=True)]
+    print(f"refresh / bare {spread(ratios)}   ({pairs} pairs)")
+    print(f"peak memory    refresh {refreshes[-1].mebibytes:.0f} MiB, bare {bares[-1].mebibytes:.0f} MiB")
+    print(
+        f"the refresh    {imported / total:.0%} imports, {worked_ / total:.0%} the stages' own work, "
+        f"{1 - (imported + worked_) / total:.0%} Dagster, history, storing and checks"
+    )
+
+
+if __name__ == "__main__":
+    main()
