@@ -1,6 +1,5 @@
 """Wires assets, checks, job, schedule and storage together for Dagster. Only wiring."""
 
-import gc
 import warnings
 from pathlib import Path
 
@@ -34,7 +33,3 @@ def build_definitions(settings: Settings) -> dg.Definitions:
 
 
 defs = build_definitions(environment.read())
-
-# The imports leave a million objects that stay; not looking through them again takes a seventh off a run.
-gc.freeze()
-gc.set_threshold(100_000, 50, 1000)

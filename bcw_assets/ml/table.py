@@ -213,7 +213,7 @@ def _numbers(lines: list[_Line], positions: list[int]) -> np.ndarray:
     try:
         if not NUMBER_CHARACTERS.issuperset("".join(map("".join, texts))):
             raise ValueError
-        numbers = np.array(texts, dtype=np.float64).reshape(len(lines), len(positions))
+        numbers = np.array([[float(text) for text in row] for row in texts]).reshape(len(lines), len(positions))
         if not np.isfinite(numbers).all():
             raise ValueError
     except ValueError:
@@ -239,16 +239,15 @@ def _is_finite(text: str) -> bool:
 def _texts(table: pd.DataFrame) -> list[str]:
     """Return each row after its id as it stands in `raw_data.csv`: the diagnosis, then UCI's digits."""
     numbers = table[list(columns.MEASUREMENTS)].to_numpy().tolist()
-    return [
-        ",".join([diagnosis, *map(_shortest, row)])
-        for diagnosis, row in zip(table[columns.DIAGNOSIS], numbers, strict=True)
-    ]
+    return [f"{diagnosis},{_digits(row)}" for diagnosis, row in zip(table[columns.DIAGNOSIS], numbers, strict=True)]
 
 
-def _shortest(number: float) -> str:
-    """Return the digits that UCI writes.
+def _digits(numbers: list[float]) -> str:
+    """Return numbers with commas between them, each by the shortest digits that give it back, as UCI writes them.
 
-    >>> _shortest(1001.0), _shortest(17.99), _shortest(0.00001)
-    ('1001', '17.99', '1e-05')
+    One call of `repr` for the list takes a fifth of the time of one for each number.
+
+    >>> _digits([1001.0, 17.99, 0.00001, 0.0])
+    '1001,17.99,1e-05,0'
     """
-    return repr(number).removesuffix(".0")
+    return f"{repr(numbers)[1:-1]}, ".replace(".0, ", ", ").replace(", ", ",")[:-1]
