@@ -83,13 +83,15 @@ def digest(content: bytes) -> str:
 
 def _document(file: str, files: Mapping[str, bytes]) -> Document:
     try:
-        document: Document = json.loads(files[file], parse_constant=_refuse_constant)
-        hashes = document.pop(HASHES, {})
-    except (ValueError, AttributeError) as error:
-        raise FormatError(f"{file} is no JSON object ({error})") from error
-    for other, content in files.items():
-        if other != file and hashes.get(_name(other)) != digest(content):
-            raise FormatError(f"{other} and {file} are not of one run: the SHA-256 of {_name(other)} differs")
+        document = json.loads(files[file], parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise FormatError(f"{file} is no JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise FormatError(f"{file} is no JSON object")
+    hashes = document.pop(HASHES, None)
+    expected = {_name(other): digest(content) for other, content in files.items() if other != file}
+    if (hashes or {}) != expected:
+        raise FormatError(f"{', '.join(expected)} and {_name(file)} are not of one run: the SHA-256 there is another")
     return document
 
 
@@ -172,7 +174,7 @@ def _dump_model(model: Pipeline) -> tuple[bytes, Document]:
 def _load_model(_: bytes, document: Document) -> Pipeline:
     """Build the model from its numbers; the pickle, which could execute anything, is for others."""
     settings = document["settings"]
-    model = training.build(settings["C"])
+    model = training.build(float(settings["C"]))
     if training.settings(model) != settings:
         raise ValueError(f"it was fitted with {settings}, this version fits with {training.settings(model)}")
     scaler, classifier = _load_scaler(document), model[training.CLASSIFIER]

@@ -66,7 +66,8 @@ class LocalStore:
         """Write the file beside its place and link it there, which succeeds for one writer only."""
         path = self._path(key)
         with self._explained("create", key), _Staged() as staged:
-            return staged.link(path, staged.add(path, content))
+            staged.add(path, content)
+            return staged.link(path)
 
     def list(self, prefix: str) -> list[str]:
         """Return the files below the folder whose key begins with `prefix`."""
@@ -135,8 +136,8 @@ class _Staged:
         for temporary in self._temporary.values():
             temporary.unlink(missing_ok=True)
 
-    def add(self, path: Path, content: bytes) -> Path:
-        """Write `content` to a temporary file in the folder of `path`, and return that file."""
+    def add(self, path: Path, content: bytes) -> None:
+        """Write `content` to a temporary file in the folder of `path`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
         self._temporary[path] = temporary
@@ -145,17 +146,15 @@ class _Staged:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        return temporary
 
     def replace_all(self) -> None:
         """Move every file into place; if one cannot be moved, put back what the others replaced."""
         before = {path: path.read_bytes() if path.exists() else None for path in self._temporary}
         replaced = []
         try:
-            for path, temporary in list(self._temporary.items()):
-                os.replace(temporary, path)
+            for path in before:
+                self._move(path)
                 replaced.append(path)
-                del self._temporary[path]
             for folder in {path.parent for path in replaced}:
                 _fsync(folder)
         except OSError as error:
@@ -169,26 +168,31 @@ class _Staged:
                 ) from error
             raise
 
-    def link(self, path: Path, temporary: Path) -> bool:
-        """Give the temporary file its name unless the name is taken, and say whether it was given."""
+    def link(self, path: Path) -> bool:
+        """Give the file its name unless the name is taken, and say whether it was given."""
         try:
-            _name_if_free(temporary, path)
+            _name_if_free(self._temporary[path], path)
         except FileExistsError:
             return False
         try:
-            temporary.unlink()
+            self._temporary[path].unlink()
+            del self._temporary[path]
             _fsync(path.parent)
         except OSError:
             path.unlink()
             raise
         return True
 
+    def _move(self, path: Path) -> None:
+        os.replace(self._temporary[path], path)
+        del self._temporary[path]
+
     def _put_back(self, path: Path, content: bytes | None) -> None:
         if content is None:
             path.unlink()
         else:
-            os.replace(self.add(path, content), path)
-            del self._temporary[path]
+            self.add(path, content)
+            self._move(path)
 
 
 def _name_if_free(temporary: Path, path: Path) -> None:

@@ -1,0 +1,101 @@
+"""A clean environment, the real table, and a graph in a fresh folder for every test that asks."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from bcw_assets.ml import table
+from bcw_assets.settings import Settings
+from bcw_assets.storage.stores import LocalStore, Store
+from bcw_assets_tests.tables import uci_form
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("BCW_") or name == "DAGSTER_HOME":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def raw() -> pd.DataFrame:
+    """The real table, canonical."""
+    return table.read(uci_form(), "wdbc.data")
+
+
+@pytest.fixture(params=["disk"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A fresh place of every kind of store: a test that asks for it runs on each."""
+    return {"disk": lambda: LocalStore(tmp_path / "store")}[request.param]()
+
+
+class Graph:
+    """The graph with a folder and a history of its own."""
+
+    def __init__(self, folder: Path, instance: dg.DagsterInstance) -> None:
+        self.folder = folder
+        self.instance = instance
+        self.source = folder / "wdbc.data"
+        self.source.write_bytes(uci_form())
+
+    def settings(self, **changes: str) -> Settings:
+        return Settings(**{"source": str(self.source), "storage": str(self.folder)} | changes)
+
+    def run(self, *assets: str, config: dict[str, object] | None = None, **changes: str) -> dg.ExecuteInProcessResult:
+        """Materialise the named assets, or all, with their checks; the run may fail."""
+        return self._execute(dg.AssetSelection.assets(*assets) if assets else dg.AssetSelection.all(), config, changes)
+
+    def check(self, asset: str) -> dg.ExecuteInProcessResult:
+        """Run the checks of one asset on what is stored, as the UI can."""
+        return self._execute(dg.AssetSelection.checks_for_assets(dg.AssetKey(asset)), None, {})
+
+    def _execute(
+        self, selection: dg.AssetSelection, config: dict[str, object] | None, changes: dict[str, str]
+    ) -> dg.ExecuteInProcessResult:
+        from bcw_assets.definitions import build_definitions  # reads the environment, which is clean by now
+
+        defs = dg.Definitions.merge(
+            build_definitions(self.settings(**changes)),
+            dg.Definitions(jobs=[dg.define_asset_job("selected", selection)]),
+        )
+        return defs.resolve_job_def("selected").execute_in_process(
+            instance=self.instance,
+            run_config={
+                "ops": {name: {"config": values} for name, values in (config or {}).items()},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            raise_on_error=False,
+        )
+
+    def files(self) -> dict[str, bytes]:
+        """Return every stored file, by its key."""
+        found = (path for folder in ("data", "results") for path in (self.folder / folder).rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Iterator[Graph]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Graph(tmp_path, instance)
+
+
+def why(result: dg.ExecuteInProcessResult) -> str:
+    """Return what the failed steps of a run say."""
+    texts = []
+    for event in result.get_step_failure_events():
+        failure = event.step_failure_data
+        texts.append((failure.user_failure_data and failure.user_failure_data.description) or str(failure.error))
+    return "\n".join(texts)
+
+
+def broken(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], str]:
+    """Return the checks that failed: (asset, check) → what it says."""
+    return {
+        (one.asset_key.to_user_string(), one.check_name): one.description or ""
+        for one in result.get_asset_check_evaluations()
+        if not one.passed
+    }

@@ -1,0 +1,235 @@
+"""The graph on the real table: what it leaves, from which forms, stage by stage, and what it refuses."""
+
+import json
+
+import dagster as dg
+import pytest
+
+from bcw_assets.ml import table
+from bcw_assets.ml.performance import PUBLISHED
+from bcw_assets_tests.conftest import Graph, why
+from bcw_assets_tests.tables import shuffled, uci_form
+
+NAMES = ["raw_data", "ready_data", "model", "cross_validation", "metrics"]
+FINGERPRINT = "ae5f3663df59b8d56b571fb9ff28b36cfba023a6075f2d98c2d5a9e76a6499b2"
+
+
+def metrics(graph: Graph) -> dict[str, object]:
+    loaded: dict[str, object] = json.loads(graph.files()["results/metrics.json"])
+    return loaded
+
+
+def test_a_refresh_leaves_the_published_numbers_to_the_last_digit_and_first(graph: Graph) -> None:
+    assert graph.run().success
+    found = metrics(graph)
+    assert list(found)[:4] == ["accuracy", "precision", "recall", "f1_score"]
+    assert {name: found[name] for name in PUBLISHED} == PUBLISHED
+    assert found["confusion"] == {
+        "true_positives": 41, "false_positives": 1, "false_negatives": 2, "true_negatives": 70,
+    }  # fmt: skip
+
+
+def test_a_refresh_leaves_these_files_and_no_other(graph: Graph) -> None:
+    graph.run()
+    assert sorted(graph.files()) == [
+        "data/raw_data.csv",
+        "data/ready_data.csv",
+        "data/ready_data.json",
+        "results/cross_validation.csv",
+        "results/cross_validation.json",
+        "results/metrics.json",
+        "results/model.json",
+        "results/model.pkl",
+    ]
+
+
+def test_the_cross_validated_numbers_are_those_of_the_design(graph: Graph) -> None:
+    graph.run()
+    means = {name: summary["mean"] for name, summary in metrics(graph)["cross_validation"].items()}  # type: ignore[attr-defined]
+    expected = {"accuracy": 0.979, "sensitivity": 0.964, "ppv": 0.980, "roc_auc": 0.995, "log_loss": 0.074}
+    assert {name: means[name] for name in expected} == pytest.approx(expected, abs=0.0005)
+
+
+def test_two_runs_leave_the_same_bytes(graph: Graph) -> None:
+    graph.run()
+    first = graph.files()
+    graph.run()
+    assert graph.files() == first
+
+
+def test_every_form_and_order_of_the_table_gives_the_same_fingerprint_split_and_numbers(graph: Graph) -> None:
+    graph.run()
+    of_uci = graph.files()
+    own = graph.folder / "own.csv"
+    own.write_bytes(of_uci["data/raw_data.csv"])
+    header, *lines = own.read_bytes().splitlines(keepends=True)
+    forms = {
+        "UCI's rows in another order": shuffled(uci_form()),
+        "our own form": own.read_bytes(),
+        "our own form in another order": header + shuffled(b"".join(lines)),
+    }
+    for form, content in forms.items():
+        graph.source.write_bytes(content)
+        assert graph.run().success
+        assert graph.files() == of_uci, form
+    assert graph.run(source="embedded").success  # it has no ids, so only they differ
+    embedded = graph.files()
+    assert embedded["results/metrics.json"] == of_uci["results/metrics.json"]
+    assert metrics(graph)["raw_data"] == FINGERPRINT
+    splits = [
+        [line.split(b",")[1:] for line in files["data/ready_data.csv"].splitlines()] for files in (of_uci, embedded)
+    ]
+    assert splits[0] == splits[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_asset_runs_alone_on_what_an_earlier_process_stored(graph: Graph, name: str) -> None:
+    graph.run()
+    before = graph.files()
+    with dg.DagsterInstance.ephemeral() as another:
+        graph.instance = another
+        result = graph.run(name)
+    assert result.success
+    assert [event.asset_key.to_user_string() for event in result.get_asset_materialization_events()] == [name]
+    assert graph.files() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("ready_data", "raw_data"),
+        ("model", "ready_data"),
+        ("cross_validation", "raw_data"),
+        ("cross_validation", "model"),
+        ("metrics", "raw_data"),
+        ("metrics", "ready_data"),
+        ("metrics", "model"),
+        ("metrics", "cross_validation"),
+    ],
+)
+def test_a_missing_upstream_is_named_with_the_command_that_makes_it(graph: Graph, name: str, missing: str) -> None:
+    graph.run()
+    for path in graph.folder.glob(f"*/{missing}.*"):
+        path.unlink()
+    result = graph.run(name)
+    assert not result.success
+    assert f"{missing} has not been materialised" in why(result)
+    assert f"dagster asset materialize -m bcw_assets --select {missing}" in why(result)
+
+
+@pytest.mark.parametrize(
+    ("changed", "config", "to_run_again"),
+    [
+        ("ready_data", {"ready_data": {"seed": 7}}, "model"),
+        ("ready_data", {"ready_data": {"stratify": True}}, "model"),
+        ("model", {"model": {"C": 0.01}}, "cross_validation"),
+    ],
+)
+def test_metrics_refuses_artifacts_that_do_not_belong_together(
+    graph: Graph, changed: str, config: dict[str, object], to_run_again: str
+) -> None:
+    graph.run()
+    assert graph.run(changed, config=config).success
+    before = graph.files()
+    result = graph.run("metrics")
+    assert not result.success
+    assert f"--select {to_run_again}" in why(result)
+    assert graph.files() == before
+
+
+def test_metrics_refuses_artifacts_of_another_table(graph: Graph) -> None:
+    graph.run()
+    graph.source.write_bytes(b"".join(uci_form().splitlines(keepends=True)[:300]))
+    graph.run("raw_data")
+    assert "--select ready_data" in why(graph.run("metrics"))
+    graph.run("ready_data")
+    assert "--select model" in why(graph.run("metrics"))
+    graph.run("model")
+    assert "--select cross_validation" in why(graph.run("metrics"))
+    graph.run("cross_validation")
+    assert graph.run("metrics").success
+
+
+def test_a_knob_of_every_stage_reaches_the_report(graph: Graph) -> None:
+    config: dict[str, object] = {
+        "ready_data": {"test_size": 0.3, "seed": 1, "stratify": True},
+        "model": {"C": 0.5},
+        "cross_validation": {"folds": 5, "repeats": 2, "seed": 9},
+    }
+    assert graph.run(config=config).success
+    found = metrics(graph)
+    assert found["split"] == config["ready_data"]
+    assert found["folds"] == config["cross_validation"]
+    assert found["settings"] == {"C": 0.5, "solver": "newton-cholesky", "tol": 1e-8, "max_iter": 100}
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "says"),
+    [
+        ("ready_data", {"test_size": 0.001}, "leaves 0 malignant among 1 test rows"),
+        ("ready_data", {"test_size": 0.999}, "cannot divide 569 rows"),
+        ("cross_validation", {"folds": 213}, "213 folds need 213 patients of each diagnosis"),
+    ],
+)
+def test_a_knob_that_this_table_cannot_bear_is_explained_and_changes_nothing(
+    graph: Graph, name: str, config: dict[str, object], says: str
+) -> None:
+    graph.run()
+    before = graph.files()
+    result = graph.run(name, config={name: config})
+    assert not result.success
+    assert says in why(result)
+    assert graph.files() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("ready_data", {"test_size": 1}),
+        ("ready_data", {"seed": -1}),
+        ("model", {"C": 0}),
+        ("cross_validation", {"folds": 1}),
+        ("cross_validation", {"repeats": 0}),
+    ],
+)
+def test_a_knob_out_of_its_range_fails_the_run(graph: Graph, name: str, config: dict[str, object]) -> None:
+    graph.run()
+    assert not graph.run(name, config={name: config}).success
+
+
+def test_a_table_of_300_rows_is_welcome(graph: Graph) -> None:
+    graph.source.write_bytes(b"".join(shuffled(uci_form()).splitlines(keepends=True)[:300]))
+    assert graph.run().success
+    assert metrics(graph)["rows"] == 300
+
+
+def test_a_table_that_cannot_be_read_fails_the_run_by_line_and_changes_nothing(graph: Graph) -> None:
+    graph.run()
+    before = graph.files()
+    lines = uci_form().splitlines(keepends=True)
+    lines[11] = lines[11].replace(b",M,", b",X,").replace(b",B,", b",X,")
+    graph.source.write_bytes(b"".join(lines))
+    result = graph.run()
+    assert "Line 12, id" in why(result)
+    assert "diagnosis is 'X'; allowed is M or B" in why(result)
+    assert graph.files() == before
+
+
+def test_the_ui_gets_rows_columns_source_fingerprint_and_plotted_numbers(graph: Graph) -> None:
+    result = graph.run()
+    of = {name: result.asset_materializations_for_node(name)[0].metadata for name in NAMES}
+    assert of["raw_data"]["dagster/row_count"].value == 569
+    assert of["raw_data"]["source"].value == str(graph.source)
+    assert of["raw_data"]["fingerprint"].value == FINGERPRINT
+    columns = {column.name: column for column in of["raw_data"]["dagster/column_schema"].value.columns}
+    assert len(columns) == 32
+    assert "[grey levels]" in (columns["texture_mean"].description or "")
+    assert of["metrics"]["accuracy"].value == PUBLISHED["accuracy"]
+    assert of["metrics"]["cv_sensitivity"].value == pytest.approx(0.964, abs=0.0005)
+    assert "| recall | 0.9535 | 0.9535 |" in str(of["metrics"]["beside the published numbers"].value)
+
+
+def test_the_table_without_ids_is_numbered_in_the_files_order(graph: Graph) -> None:
+    graph.run("raw_data", source="embedded")
+    ids = table.read(graph.files()["data/raw_data.csv"], "raw_data.csv")["id"]
+    assert (ids.iloc[0], ids.iloc[-1]) == ("row-0001", "row-0569")

@@ -1,0 +1,306 @@
+"""Every check, passing on the real table and failing on a broken one; and stored artifacts changed by hand."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from bcw_assets import checks
+from bcw_assets.assets import GRAPH
+from bcw_assets.checks import PROMISES, Promise
+from bcw_assets.ml import performance, preparation, resampling, training
+from bcw_assets.ml.findings import Findings
+from bcw_assets.ml.preparation import Prepared, Split
+from bcw_assets.ml.resampling import Folds
+from bcw_assets_tests.conftest import Graph, broken, why
+
+SPLIT = Split(0.2, 42, stratify=False)
+EVERY_CHECK = {(asset.key.to_user_string(), checks.STORED) for asset in GRAPH} | {
+    (promise.asset, promise.name) for promise in PROMISES
+}
+ADVICE = {("metrics", "beats_always_benign")}
+
+
+@pytest.fixture(scope="session")
+def values(raw: pd.DataFrame) -> dict[str, Any]:
+    """The value of every asset on the real table."""
+    ready = preparation.prepare(raw, SPLIT)
+    model = training.train(ready, 1.0)
+    predicted = resampling.out_of_fold(raw, model, Folds(5, 2, 0))
+    report = performance.evaluate(raw, ready, model, predicted)
+    return {
+        "raw_data": raw,
+        "ready_data": ready,
+        "model": model,
+        "cross_validation": predicted,
+        "metrics": report,
+    }
+
+
+def edited(model: Pipeline, step: str, **attributes: object) -> Pipeline:
+    """Return a copy of a fitted model with other fitted numbers."""
+    steps = []
+    for name, fitted in model.steps:
+        copy = clone(fitted)
+        copy.__dict__.update(vars(fitted) | (attributes if name == step else {}))
+        steps.append((name, copy))
+    return Pipeline(steps)
+
+
+def with_rows(ready: Prepared, **columns: object) -> Prepared:
+    return replace(ready, rows=ready.rows.assign(**columns))
+
+
+def scaled_by_all(raw: pd.DataFrame, ready: Prepared) -> Prepared:
+    numbers = raw.iloc[:, 2:]
+    return with_rows(ready, **((numbers - numbers.mean()) / numbers.std(ddof=0)))
+
+
+# (asset, check) → what is broken: value of the asset and of the others → the broken value, and a part of the message
+BROKEN: list[tuple[tuple[str, str], Callable[[dict[str, Any]], Any], str]] = [
+    (("raw_data", "schema"), lambda v: v["raw_data"].drop(columns="radius_se"), "columns are not id, diagnosis and"),
+    (("raw_data", "schema"), lambda v: v["raw_data"].astype({"area_mean": "str"}), "not every measurement is a float"),
+    (("raw_data", "schema"), lambda v: v["raw_data"].assign(diagnosis="M"), "the labels are ['M'], not M and B"),
+    (("raw_data", "schema"), lambda v: v["raw_data"].assign(id=""), "an id is empty"),
+    (("raw_data", "schema"), lambda v: v["raw_data"].assign(id="7"), "an id stands twice"),
+    (("raw_data", "schema"), lambda v: v["raw_data"].iloc[::-1], "not sorted by id"),
+    (("raw_data", "schema"), lambda v: v["raw_data"].assign(area_mean=np.inf), "not finite"),
+    (("ready_data", "split"), lambda v: with_rows(v["ready_data"], split="train"), "the test rows lack a diagnosis"),
+    (("ready_data", "split"), lambda v: with_rows(v["ready_data"], split="test"), "the training rows lack a diagnosis"),
+    (("ready_data", "split"), lambda v: with_rows(v["ready_data"], split="other"), "on no side or on both"),
+    (("ready_data", "split"), lambda v: replace(v["ready_data"], rows=v["ready_data"].rows[:-1]), "not those of raw"),
+    (
+        ("ready_data", "split"),
+        lambda v: with_rows(v["ready_data"], malignant=1 - v["ready_data"].rows["malignant"]),
+        "labels are not those of raw_data",
+    ),
+    (
+        ("ready_data", "split"),
+        lambda v: replace(v["ready_data"], raw_data="0" * 64),
+        "from another table than raw_data",
+    ),
+    (("ready_data", "scaling"), lambda v: scaled_by_all(v["raw_data"], v["ready_data"]), "the test rows took part"),
+    (
+        ("ready_data", "scaling"),
+        lambda v: with_rows(v["ready_data"], area_mean=v["ready_data"].rows["area_mean"] + 1),
+        "mean over the training rows is 1 away from 0",
+    ),
+    (
+        ("ready_data", "scaling"),
+        lambda v: with_rows(v["ready_data"], area_mean=v["ready_data"].rows["area_mean"] * 3),
+        "sd over the training rows is 2 away from 1",
+    ),
+    (
+        ("ready_data", "features"),
+        lambda v: with_rows(v["ready_data"], extra=0.5),
+        "the features are not exactly the 30 measurements",
+    ),
+    (
+        ("ready_data", "features"),
+        lambda v: with_rows(v["ready_data"], area_se=np.arange(569.0)),
+        "follows the id or the row order (correlation 1.000)",
+    ),
+    (
+        ("ready_data", "features"),
+        lambda v: with_rows(v["ready_data"], area_se=-v["ready_data"].rows["id"].astype(float)),
+        "follows the id or the row order (correlation 1.000)",
+    ),
+    (("model", "finite"), lambda v: edited(v["model"], "classifier", coef_=np.full((1, 30), np.nan)), "a coefficient"),
+    (("model", "finite"), lambda v: edited(v["model"], "classifier", intercept_=np.array([np.inf])), "the intercept"),
+    (("model", "finite"), lambda v: edited(v["model"], "scaler", mean_=np.full(30, np.nan)), "a mean is not finite"),
+    (("model", "finite"), lambda v: edited(v["model"], "scaler", scale_=np.zeros(30)), "a scale is not positive"),
+    (("model", "converged"), lambda v: edited(v["model"], "classifier", coef_=np.zeros((1, 30))), "the gradient per"),
+    (("model", "converged"), lambda v: edited(v["model"], "classifier", n_iter_=np.array([100])), "its limit"),
+    (
+        ("model", "converged"),
+        lambda v: training.train(preparation.prepare(v["raw_data"], replace(SPLIT, seed=7)), 1.0),
+        "the gradient per patient",
+    ),
+    (("model", "classes"), lambda v: edited(v["model"], "classifier", classes_=np.array([1, 0])), "classes are [1, 0]"),
+    (
+        ("model", "classes"),
+        lambda v: edited(v["model"], "scaler", feature_names_in_=v["model"]["scaler"].feature_names_in_[::-1]),
+        "the features are not the 30 measurements in order",
+    ),
+    (("model", "classes"), lambda v: edited(v["model"], "classifier", coef_=np.zeros((1, 29))), "are not 30"),
+    (
+        ("cross_validation", "coverage"),
+        lambda v: replace(v["cross_validation"], rows=v["cross_validation"].rows.iloc[1:]),
+        "its rows are not those of raw_data, each once",
+    ),
+    (
+        ("cross_validation", "coverage"),
+        lambda v: replace(v["cross_validation"], rows=v["cross_validation"].rows.drop(columns="repeat_1")),
+        "its columns are not id, diagnosis and 2 repeats",
+    ),
+    (
+        ("cross_validation", "coverage"),
+        lambda v: replace(v["cross_validation"], rows=v["cross_validation"].rows.assign(repeat_1=1.5)),
+        "a value is no probability",
+    ),
+    (
+        ("cross_validation", "coverage"),
+        lambda v: replace(v["cross_validation"], rows=v["cross_validation"].rows.assign(repeat_1=np.nan)),
+        "a value is no probability",
+    ),
+    (
+        ("cross_validation", "coverage"),
+        lambda v: replace(v["cross_validation"], raw_data="0" * 64),
+        "from another table than raw_data",
+    ),
+    (
+        ("metrics", "arithmetic"),
+        lambda v: replace(v["metrics"], recall=0.99),
+        "recall is 0.99, the counts give 0.9534883720930233",
+    ),
+    (("metrics", "arithmetic"), lambda v: replace(v["metrics"], npv=None), "npv is None"),
+    (
+        ("metrics", "beats_always_benign"),
+        lambda v: replace(v["metrics"], balanced_accuracy=0.69),
+        "balanced accuracy is 0.69, below 0.7",
+    ),
+    (("metrics", "beats_always_benign"), lambda v: replace(v["metrics"], balanced_accuracy=None), "is None"),
+]
+
+
+def test_every_promise_has_a_table_here_that_breaks_it() -> None:
+    assert {check for check, *_ in BROKEN} | {(asset, checks.STORED) for asset, _ in EVERY_CHECK} == EVERY_CHECK
+
+
+def look(promise: Promise, values: dict[str, Any]) -> Findings:
+    return promise.predicate(**{name: values[name] for name in checks._reads(promise)})
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: f"{promise.asset}-{promise.name}")
+def test_every_promise_is_kept_by_the_real_table_and_shows_its_evidence(
+    promise: Promise, values: dict[str, Any]
+) -> None:
+    findings = look(promise, values)
+    assert findings.problems == ()
+    assert findings.evidence
+
+
+@pytest.mark.parametrize(
+    ("check", "breaks", "says"), BROKEN, ids=lambda one: "-".join(one) if type(one) is tuple else ""
+)
+def test_a_broken_promise_is_found_and_said(
+    check: tuple[str, str], breaks: Callable[[dict[str, Any]], Any], says: str, values: dict[str, Any]
+) -> None:
+    promise = next(one for one in PROMISES if (one.asset, one.name) == check)
+    findings = look(promise, values | {promise.asset: breaks(values)})
+    assert re.search(re.escape(says), "; ".join(findings.problems))
+
+
+def test_a_green_run_evaluates_every_check_with_its_severity(graph: Graph) -> None:
+    evaluations = graph.run().get_asset_check_evaluations()
+    found = {(one.asset_key.to_user_string(), one.check_name): one for one in evaluations}
+    assert set(found) == EVERY_CHECK
+    assert all(one.passed for one in found.values())
+    assert {check for check, one in found.items() if not one.blocking} == ADVICE
+    assert {check for check, one in found.items() if one.severity is dg.AssetCheckSeverity.WARN} == ADVICE
+
+
+def test_one_asset_alone_is_checked_alone(graph: Graph) -> None:
+    graph.run()
+    evaluations = graph.run("model").get_asset_check_evaluations()
+    assert {one.asset_key.to_user_string() for one in evaluations} == {"model"}
+
+
+def test_a_blocking_check_stops_what_comes_after(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    def always_broken(raw_data: pd.DataFrame) -> Findings:
+        return Findings.of(("it is Monday", True), rows=len(raw_data))
+
+    monkeypatch.setattr(checks, "PROMISES", (Promise("raw_data", "weekday", always_broken),))
+    result = graph.run()
+    assert not result.success
+    assert broken(result) == {("raw_data", "weekday"): "it is Monday"}
+    assert sorted(graph.files()) == ["data/raw_data.csv"]
+
+
+def test_advice_stops_nothing(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    def always_broken(raw_data: pd.DataFrame) -> Findings:
+        return Findings.of(("it is Monday", True))
+
+    monkeypatch.setattr(checks, "PROMISES", (Promise("raw_data", "weekday", always_broken, blocking=False),))
+    result = graph.run()
+    assert result.success
+    assert list(broken(result)) == [("raw_data", "weekday")]
+    assert "results/metrics.json" in graph.files()
+
+
+def test_a_check_that_is_broken_itself_crashes(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crashes(raw_data: pd.DataFrame) -> Findings:
+        raise ZeroDivisionError("of the check")
+
+    monkeypatch.setattr(checks, "PROMISES", (Promise("raw_data", "crashes", crashes),))
+    result = graph.run()
+    assert not result.success
+    assert "ZeroDivisionError: of the check" in why(result)
+
+
+def one_digit_more(content: bytes) -> bytes:
+    """Return the same CSV with one plausible digit changed in its last number."""
+    return content[:-2] + (b"1\n" if content[-2:] != b"1\n" else b"2\n")
+
+
+def another_number(content: bytes) -> bytes:
+    """Return the same JSON with one number changed."""
+    return re.sub(rb"(\d)(,?\n)", lambda found: (b"1" if found[1] != b"1" else b"2") + found[2], content, count=1)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("data/raw_data.csv", one_digit_more),
+        ("data/ready_data.csv", one_digit_more),
+        ("data/ready_data.json", another_number),
+        ("results/model.json", another_number),
+        ("results/model.pkl", lambda content: content + b"."),
+        ("results/cross_validation.csv", one_digit_more),
+        ("results/cross_validation.json", another_number),
+        ("results/metrics.json", another_number),
+        *((file, lambda content: b"") for file in ("data/raw_data.csv", "results/model.json", "results/metrics.json")),
+        ("results/metrics.json", lambda content: b"[]"),
+        ("results/metrics.json", lambda content: content[:200]),
+    ],
+)
+def test_a_stored_artifact_changed_by_hand_is_found_by_its_check_and_refused_on_loading(
+    graph: Graph, file: str, change: Callable[[bytes], bytes]
+) -> None:
+    graph.run()
+    path, asset = graph.folder / file, file.partition("/")[2].partition(".")[0]
+    before = path.read_bytes()
+    path.write_bytes(change(before))
+    assert path.read_bytes() != before
+    says = broken(graph.check(asset))[asset, checks.STORED]
+    assert f"Make it again: dagster asset materialize -m bcw_assets --select {asset}" in says
+    if asset != "metrics":  # nothing loads metrics yet
+        assert f"--select {asset}" in why(graph.run("metrics"))
+
+
+def test_without_a_history_a_well_formed_artifact_loads(graph: Graph) -> None:
+    graph.run()
+    path = graph.folder / "data" / "raw_data.csv"
+    path.write_bytes(one_digit_more(path.read_bytes()))
+    with dg.DagsterInstance.ephemeral() as another:
+        graph.instance = another
+        assert graph.run("ready_data").success
+
+
+def test_numbers_in_a_document_are_of_the_right_shape(graph: Graph) -> None:
+    graph.run()
+    path = graph.folder / "results" / "model.json"
+    document = json.loads(path.read_bytes())
+    document["coefficients"].pop()
+    path.write_text(json.dumps(document))
+    with dg.DagsterInstance.ephemeral() as another:
+        graph.instance = another
+        assert "coefficients has shape (29,), not (30,)" in why(graph.run("cross_validation"))

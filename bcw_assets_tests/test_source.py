@@ -1,0 +1,216 @@
+"""The download, against a real server on loopback that misbehaves: tries, deadline, checksums, fallback."""
+
+import io
+import time
+import zipfile
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bcw_assets import source
+from bcw_assets.errors import SourceRefused, SourceUnavailable
+from bcw_assets.ml import table
+from bcw_assets.settings import Settings
+from bcw_assets.source import EMBEDDED_ORIGIN, fetch
+from bcw_assets_tests import loopback
+from bcw_assets_tests.conftest import Graph, why
+from bcw_assets_tests.loopback import Step, body, cut, redirect_for_ever, refuse, serve, status
+from bcw_assets_tests.tables import uci_form, uci_form_digest
+
+TABLE = body(uci_form())
+
+
+def archive(**members: bytes) -> bytes:
+    """Return a zip of the members; in a name, __ stands for a dot."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, inside in members.items():
+            file.writestr(name.replace("__", "."), inside)
+    return content.getvalue()
+
+
+def table_or_zip(handler: BaseHTTPRequestHandler) -> None:
+    """Answer as both of UCI's addresses do."""
+    (body(archive(wdbc__data=uci_form())) if handler.path.endswith(".zip") else TABLE)(handler)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the deadlines, so that servers that never end take seconds."""
+    monkeypatch.setattr(source, "UCI_DEADLINE", 1.5)
+    monkeypatch.setattr(source, "UCI_PATIENCE", 0.6)
+    monkeypatch.setattr(source, "NAMED_DEADLINE", 1.5)
+    monkeypatch.setattr(source, "IDLE", 0.5)
+
+
+def as_uci(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Let a loopback server stand for UCI's two addresses, with the checksum of the table that it can serve."""
+    monkeypatch.setattr(source, "UCI_ADDRESSES", (f"{url}/wdbc.data", f"{url}/wdbc.zip"))
+    monkeypatch.setattr(source, "UCI_SHA256", uci_form_digest())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_rough_road_is_travelled_to_its_end_and_told(
+    graph: Graph, raw: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    with serve(refuse, refuse, status(503, Retry_After="1"), cut(uci_form()), table_or_zip) as server:
+        as_uci(monkeypatch, server.url)
+        result = graph.run("raw_data", source=f"{server.url}/table.csv" if named else "auto")
+    assert result.success
+    facts = result.asset_materializations_for_node("raw_data")[0].metadata
+    outcomes = [str(record.data["outcome"]) for record in facts["tries"].records]
+    assert outcomes == [
+        "the connection was refused or reset",
+        "the connection was refused or reset",
+        "status 503",
+        "the answer was cut short",
+        *outcomes[4:],
+    ]
+    assert outcomes[-1].endswith(" bytes")
+    assert str(facts["source"].value).startswith(server.url)
+    assert facts["fallback"].value is False
+    assert facts["fingerprint"].value == table.fingerprint(raw)
+
+
+UNAVAILABLE: dict[str, tuple[Step, str]] = {
+    "hangs": (loopback.hang, ""),
+    "drips": (loopback.drip, "too slow"),
+    "drips its headers": (loopback.drip_headers, "too slow"),
+    "asks to wait an hour": (status(503, Retry_After="3600"), "status 503"),
+    "redirects for ever": (redirect_for_ever, "redirected for ever"),
+    "redirects to a file": (status(302, Location="file:///etc/passwd"), "no valid http address"),
+    "is always refused": (refuse, "the connection was refused or reset"),
+    "is always cut": (cut(uci_form()), "the answer was cut short"),
+    "is not found": (status(404), "status 404"),
+    "is forbidden": (status(403), "status 403"),
+    "is broken": (status(500), "status 500"),
+    "has a Retry-After that is none": (status(503, Retry_After="soon"), "status 503"),
+}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", UNAVAILABLE)
+def test_in_auto_what_is_unavailable_falls_back_within_the_deadline(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    step, outcome = UNAVAILABLE[name]
+    with serve(step) as server:
+        as_uci(monkeypatch, server.url)
+        start = time.monotonic()
+        download = fetch(Settings())
+        assert time.monotonic() - start < source.UCI_DEADLINE + 1
+    assert download.fallback
+    assert download.origin == EMBEDDED_ORIGIN
+    assert {one.address for one in download.tries} == set(source.UCI_ADDRESSES)
+    assert outcome in download.tries[0].outcome
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", UNAVAILABLE)
+def test_a_named_source_that_is_unavailable_fails_within_the_deadline(name: str) -> None:
+    step, outcome = UNAVAILABLE[name]
+    with serve(step) as server:
+        start = time.monotonic()
+        with pytest.raises(SourceUnavailable) as error:
+            fetch(Settings(source=f"{server.url}/table.csv?token=secret"))
+        assert time.monotonic() - start < source.NAMED_DEADLINE + 1
+    assert outcome in str(error.value)
+    assert f"{server.url}/table.csv" in str(error.value)
+    assert "BCW_SOURCE" in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_in_auto_a_flood_is_not_drunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(loopback.flood) as server:
+        as_uci(monkeypatch, server.url)
+        download = fetch(Settings())
+    assert download.fallback
+    assert download.tries[0].outcome == "more than 10,485,760 bytes"
+
+
+def test_in_auto_an_unknown_host_falls_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "UCI_ADDRESSES", ("http://no-such-host.invalid/wdbc.data",))
+    start = time.monotonic()
+    download = fetch(Settings())
+    assert time.monotonic() - start < 3
+    assert [one.outcome for one in download.tries] == ["the host is unknown"]
+
+
+def test_in_auto_the_first_address_that_answers_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(TABLE) as server:
+        as_uci(monkeypatch, server.url)
+        download = fetch(Settings())
+        assert server.requests == ["/wdbc.data"]
+    assert (download.content, download.fallback) == (uci_form(), False)
+
+
+def test_in_auto_the_second_address_is_a_zip_with_the_table_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = archive(wdbc__names=b"about", wdbc__data=uci_form(), Index=b"")
+    with serve(status(404), body(content)) as server:
+        as_uci(monkeypatch, server.url)
+        download = fetch(Settings())
+    assert download.content == uci_form()
+    assert download.origin == f"{server.url}/wdbc.zip"
+
+
+def test_a_retry_after_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(status(429, Retry_After="1"), TABLE) as server:
+        start = time.monotonic()
+        fetch(Settings(source=server.url))
+        assert time.monotonic() - start >= 1
+
+
+WRONG: dict[str, tuple[bytes, bytes]] = {
+    "other bytes": (b"<html>captive portal</html>", b""),
+    "a row less": (b"\n".join(uci_form().split(b"\n")[:-2]) + b"\n", b""),
+    "no zip": (b"", b"<html>captive portal</html>"),
+    "a zip with the table in a folder": (b"", archive(folder__wdbc__data=uci_form())),
+    "a zip with a path for a name": (b"", archive(**{"../wdbc__data": uci_form()})),
+    "a zip bomb": (b"", archive(wdbc__data=bytes(2**24))),
+    "a zip with other bytes inside": (b"", archive(wdbc__data=b"1,2,3\n")),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_other_bytes_than_ucis_fail_the_run_without_a_fallback_and_change_nothing(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    graph.run()
+    before = graph.files()
+    file, zipped = WRONG[name]
+    steps = [body(file)] if file else [status(404), body(zipped)]
+    with serve(*steps) as server:
+        as_uci(monkeypatch, server.url)
+        result = graph.run(source="auto")
+    assert not result.success
+    assert server.url in why(result)
+    assert graph.files() == before
+
+
+def test_a_zip_that_is_damaged_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = bytearray(archive(wdbc__data=uci_form()))
+    content[100:200] = bytes(100)
+    with serve(status(404), body(bytes(content))) as server:
+        as_uci(monkeypatch, server.url)
+        with pytest.raises(SourceRefused, match="no zip that can be read"):
+            fetch(Settings())
+
+
+def test_a_checksum_of_the_users_own_is_held(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_bytes(uci_form())
+    assert fetch(Settings(source=str(file), source_sha256=uci_form_digest())).content == uci_form()
+    with serve(TABLE) as server, pytest.raises(SourceRefused, match="BCW_SOURCE_SHA256 has 000"):
+        fetch(Settings(source=server.url, source_sha256="0" * 64))
+
+
+@pytest.mark.parametrize("path", ["missing.csv", "."])
+def test_a_path_that_is_no_file_is_said(path: str) -> None:
+    with pytest.raises(SourceUnavailable, match="which is no file; allowed are auto, embedded, an http"):
+        fetch(Settings(source=path))
+
+
+def test_a_users_own_source_may_be_larger_than_ucis() -> None:
+    large = uci_form() + b"\n" * (11 * 2**20)
+    with serve(body(large)) as server:
+        assert len(fetch(Settings(source=server.url)).content) == len(large)
