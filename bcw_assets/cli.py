@@ -29,6 +29,3 @@ def refresh() -> None:
     except BcwError as error:
         click.echo(f"Failed: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        click.echo("Stopped. What was stored before is unchanged, or replaced whole.", err=True)
-        sys.exit(130)

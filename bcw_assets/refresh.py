@@ -1,6 +1,5 @@
 """Runs the whole graph in this process and tells a person at a terminal about it."""
 
-import signal
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -39,7 +38,7 @@ def run(*, show_progress: bool) -> str:
     """
     try:
         job = bcw_assets.defs.resolve_job_def("refresh_job")
-        with _instance() as instance, _stoppable():
+        with _instance() as instance:
             run_id = str(uuid.uuid4())
             if show_progress:
                 instance.add_event_listener(run_id, _progress)
@@ -61,16 +60,6 @@ def _instance() -> Iterator[dg.DagsterInstance]:
         click.echo("DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.", err=True)
         with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as instance:
             yield instance
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let a SIGTERM end the run as Ctrl-C does, so that the history says so."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _progress(entry: dg.EventLogEntry) -> None:
@@ -100,6 +89,8 @@ def _cause(event: dg.DagsterEvent) -> str:
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
     error = failure.error and (failure.error.cause or failure.error)
+    if error and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+        return "stopped by a signal. What was stored before is unchanged; run it again"
     return f"{error.message.strip() if error else 'unknown error'} (its traceback is in the run's history: make dev)"
 
 

@@ -1,6 +1,9 @@
 """A clean environment, the real table, and a graph in a fresh folder for every test that asks."""
 
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,9 @@ from bcw_assets.ml import table
 from bcw_assets.settings import Settings
 from bcw_assets.storage.stores import LocalStore, Store
 from bcw_assets_tests.tables import uci_form
+
+CHECKOUT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +48,28 @@ class Graph:
         self.source = folder / "wdbc.data"
         self.source.write_bytes(uci_form())
 
+    def environment(self, **changes: str) -> dict[str, str]:
+        """Return the environment of a process that works on this folder, with a history beside it."""
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        shutil.copy(CHECKOUT / ".dagster" / "dagster.yaml", home)
+        own = {"BCW_SOURCE": str(self.source), "BCW_STORAGE": str(self.folder), "DAGSTER_HOME": str(home)}
+        return dict(os.environ) | own | changes
+
+    def process(self, *command: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run one of the programs of the virtual environment in the folder to its end."""
+        return subprocess.run(
+            [BIN / command[0], *command[1:]],
+            env=self.environment(**changes),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def settings(self, **changes: str) -> Settings:
-        return Settings(**{"source": str(self.source), "storage": str(self.folder)} | changes)
+        return Settings.model_validate({"source": str(self.source), "storage": str(self.folder)} | changes)
 
     def run(self, *assets: str, config: dict[str, object] | None = None, **changes: str) -> dg.ExecuteInProcessResult:
         """Materialise the named assets, or all, with their checks; the run may fail."""

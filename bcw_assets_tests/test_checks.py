@@ -55,7 +55,7 @@ def edited(model: Pipeline, step: str, **attributes: object) -> Pipeline:
     return Pipeline(steps)
 
 
-def with_rows(ready: Prepared, **columns: object) -> Prepared:
+def with_rows(ready: Prepared, **columns: Any) -> Prepared:
     return replace(ready, rows=ready.rows.assign(**columns))
 
 

@@ -60,7 +60,7 @@ def test_a_rough_road_is_travelled_to_its_end_and_told(
         result = graph.run("raw_data", source=f"{server.url}/table.csv" if named else "auto")
     assert result.success
     facts = result.asset_materializations_for_node("raw_data")[0].metadata
-    outcomes = [str(record.data["outcome"]) for record in facts["tries"].records]
+    outcomes = [str(record.data["outcome"]) for record in facts["tries"].value.records]
     assert outcomes == [
         "the connection was refused or reset",
         "the connection was refused or reset",

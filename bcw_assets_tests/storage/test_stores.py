@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from bcw_assets.errors import KeyMissing, StorageError
-from bcw_assets.storage import stores
 from bcw_assets.storage.stores import LocalStore, Store
 
 OLD = {"results/model.pkl": b"old pickle", "results/model.json": b"old numbers"}
@@ -54,7 +53,7 @@ def test_only_the_first_create_stores(store: Store) -> None:
 def test_of_many_creators_at_once_one_wins(store: Store) -> None:
     with ThreadPoolExecutor(16) as pool:
         for turn in range(20):
-            won = list(pool.map(lambda one, turn=turn: store.create(f"log/{turn}", str(one).encode()), range(16)))  # type: ignore[misc]
+            won = list(pool.map(lambda one, turn=turn: store.create(f"log/{turn}", str(one).encode()), range(16)))
             assert sum(won) == 1
             assert store.read(f"log/{turn}") == str(won.index(True)).encode()
 
@@ -92,7 +91,7 @@ class Fault:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         self.number, self.count = number, 0
         for name in self.OPERATIONS:
-            monkeypatch.setattr(stores.os, name, self.failing(getattr(os, name)))
+            monkeypatch.setattr(os, name, self.failing(getattr(os, name)))
         monkeypatch.setattr(Path, "read_bytes", self.failing(Path.read_bytes))
 
     def failing(self, operation: Callable[..., object]) -> Callable[..., object]:
@@ -163,7 +162,7 @@ def test_when_the_old_files_cannot_be_put_back_either_it_is_said(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         replace(*arguments)
 
-    monkeypatch.setattr(stores.os, "replace", fails_from_the_second_on)
+    monkeypatch.setattr(os, "replace", fails_from_the_second_on)
     with pytest.raises(StorageError, match="nor could the old files be put back: Input/output error"):
         LocalStore(tmp_path).write(NEW)
 
@@ -172,7 +171,7 @@ def test_where_there_are_no_links_create_still_stores_once(tmp_path: Path, monke
     def no_links(*_: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(stores.os, "link", no_links)
+    monkeypatch.setattr(os, "link", no_links)
     store = LocalStore(tmp_path)
     assert [store.create("log/1", b"first"), store.create("log/1", b"second")] == [True, False]
     assert everything(tmp_path) == {"log/1": b"first"}

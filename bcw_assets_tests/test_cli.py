@@ -1,0 +1,130 @@
+"""`bcw refresh` as a person and as a script meet it: processes of their own, on a terminal and in a pipe."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from bcw_assets_tests.conftest import BIN, Graph
+from bcw_assets_tests.loopback import hang, serve
+
+
+def on_a_terminal(graph: Graph, *command: str, **changes: str) -> tuple[int, str]:
+    """Run a program whose three streams are a terminal; return its exit code and all that it showed."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [BIN / command[0], *command[1:]],
+        env=graph.environment(**changes), cwd=graph.folder, stdin=terminal, stdout=terminal, stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    try:
+        while some := os.read(controller, 4096):
+            shown += some
+    except OSError:  # the other end is closed
+        pass
+    os.close(controller)
+    return process.wait(), shown.decode().replace("\r\n", "\n")
+
+
+def test_in_a_pipe_a_refresh_says_only_the_summary(graph: Graph) -> None:
+    done = graph.process("bcw", "refresh")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"accuracy +0\.9737 +0\.9793 ± 0\.0025", done.stdout)
+    assert re.search(r"recall \(sensitivity\) +0\.9535 +0\.9642 ± 0\.0033", done.stdout)
+    assert f"Source       {graph.source}\n" in done.stdout
+    assert "Fingerprint  ae5f3663df59" in done.stdout
+    assert f"{graph.folder}/data/ and {graph.folder}/results/" in done.stdout
+    assert json.loads((graph.folder / "results" / "metrics.json").read_bytes())["accuracy"] == 0.9736842105263158
+
+
+def test_on_a_terminal_a_refresh_shows_each_stage_while_it_works(graph: Graph) -> None:
+    code, shown = on_a_terminal(graph, "bcw", "refresh")
+    assert code == 0
+    stages = re.findall(r"^(\w+) … +\d+\.\d s$", shown, flags=re.MULTILINE)
+    assert stages == ["raw_data", "ready_data", "model", "cross_validation", "metrics"]
+    assert "DEBUG" not in shown
+    assert "Warning" not in shown
+
+
+def test_a_fallback_is_said(graph: Graph) -> None:
+    # A proxy that refuses stands for a network without UCI.
+    done = graph.process("bcw", "refresh", BCW_SOURCE="auto", HTTPS_PROXY="http://127.0.0.1:9")
+    assert done.returncode == 0
+    assert "Source       scikit-learn's embedded copy (UCI could not be reached)" in done.stdout
+
+
+def test_a_failure_ends_with_its_message_and_nothing_else(graph: Graph) -> None:
+    graph.source.write_bytes(b"<html>moved</html>")
+    done = graph.process("bcw", "refresh")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Failed: raw_data: {graph.source} is not a table that can be used. Line 1 begins")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("BCW_SORCE", "auto", "BCW_SORCE is no setting; did you mean BCW_SOURCE?"),
+        ("BCW_AUTOSTART", "maybe", "BCW_AUTOSTART: "),
+        ("BCW_SCHEDULE_CRON", "often", "BCW_SCHEDULE_CRON is 'often'; allowed are five fields of cron"),
+        ("DAGSTER_HOME", "/no/such/folder", "Dagster could not run"),
+    ],
+)
+def test_a_setting_that_is_not_allowed_is_said_without_a_traceback(
+    graph: Graph, name: str, value: str, says: str
+) -> None:
+    done = graph.process("bcw", "refresh", **{name: value})
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_env_file_of_the_folder_is_read(graph: Graph) -> None:
+    (graph.folder / ".env").write_text("BCW_SOURCE=embedded\n")
+    done = graph.process("bcw", "refresh")
+    assert "scikit-learn's embedded copy\n" in done.stdout
+
+
+def test_without_a_home_a_refresh_works_and_says_that_it_is_in_no_history(graph: Graph) -> None:
+    done = graph.process("bcw", "refresh", DAGSTER_HOME="")
+    assert done.returncode == 0
+    assert done.stderr == "DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_refresh_and_the_history_says_so(graph: Graph, number: int) -> None:
+    import dagster as dg
+
+    with serve(hang) as server:
+        environment = graph.environment(BCW_SOURCE=server.url)
+        process = subprocess.Popen(
+            [BIN / "bcw", "refresh"], env=environment, cwd=graph.folder, stderr=subprocess.PIPE, text=True
+        )
+        while not server.requests and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert said == "Failed: raw_data: stopped by a signal. What was stored before is unchanged; run it again\n"
+    with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
+        assert instance.get_runs()[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+def test_help_needs_no_dagster(graph: Graph) -> None:
+    done = graph.process("python", "-X", "importtime", "-m", "bcw_assets.cli", "--help")
+    assert not re.search(r"\| +(dagster|pandas|sklearn)$", done.stderr, flags=re.MULTILINE)
+
+
+def test_the_runs_of_bcw_and_of_dagster_leave_the_same_files(graph: Graph, tmp_path: Path) -> None:
+    assert graph.process("bcw", "refresh").returncode == 0
+    by_bcw = graph.files()
+    done = graph.process("dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "*")
+    assert done.returncode == 0
+    assert graph.files() == by_bcw

@@ -1,0 +1,186 @@
+"""Dagster's own commands and its UI on this code location: all load it, agree on it and run it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+import requests
+
+from bcw_assets.automation import build_schedule
+from bcw_assets.settings import Settings
+from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph
+
+NAMES = ["cross_validation", "metrics", "model", "raw_data", "ready_data"]
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["dagster", "definitions", "validate"], r"Validation successful for code location bcw_assets"),
+        (["dagster", "asset", "list", "-m", "bcw_assets"], "\n".join(NAMES)),
+        (["dagster", "schedule", "list"], r"Schedule: refresh_schedule \[STOPPED\]\nCron Schedule: 0 6 \* \* 1"),
+        (["dg", "check", "defs"], "All definitions loaded successfully"),
+    ],
+)
+def test_a_command_of_dagster_loads_the_code_location(graph: Graph, command: list[str], says: str) -> None:
+    done = in_the_checkout(graph, *command)
+    assert done.returncode == 0, done.stderr
+    assert re.search(says, done.stdout + done.stderr)
+
+
+def in_the_checkout(graph: Graph, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a program where pyproject.toml and workspace.yaml are, on the folder and the history of the test."""
+    return subprocess.run(
+        [BIN / command[0], *command[1:]],
+        env=graph.environment(), cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_dg_lists_the_same_assets_checks_job_and_schedule(graph: Graph) -> None:
+    listed = json.loads(in_the_checkout(graph, "dg", "list", "defs", "--json").stdout)
+    assert sorted(asset["asset_key"] for asset in listed["assets"]) == NAMES
+    assert len(listed["asset_checks"]) == 15
+    assert [job["name"] for job in listed["jobs"]] == ["refresh_job"]
+    assert [schedule["name"] for schedule in listed["schedules"]] == ["refresh_schedule"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["dagster", "job", "execute", "-m", "bcw_assets", "-j", "refresh_job"],
+        ["dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "*"],
+        ["dg", "launch", "--assets", "*"],
+        ["dg", "launch", "--job", "refresh_job"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_of_dagster_runs_the_whole_graph_into_the_history(graph: Graph, command: list[str]) -> None:
+    done = in_the_checkout(graph, *command)
+    assert done.returncode == 0, done.stderr
+    assert b'"accuracy": 0.9736842105263158' in graph.files()["results/metrics.json"]
+    with dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"]) as instance:
+        assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.SUCCESS]
+        assert len(instance.fetch_materializations(dg.AssetKey("metrics"), limit=2).records) == 1
+
+
+def test_one_stage_alone_by_dagster_and_its_failure(graph: Graph) -> None:
+    done = in_the_checkout(graph, "dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "model")
+    assert done.returncode == 1
+    assert "ready_data has not been materialised" in done.stderr
+    assert "dagster asset materialize -m bcw_assets --select ready_data" in done.stderr
+
+
+@pytest.mark.parametrize(("autostart", "status"), [(True, "RUNNING"), (False, "STOPPED")])
+def test_the_schedule_starts_as_the_settings_say(autostart: bool, status: str) -> None:
+    assert build_schedule(Settings(autostart=autostart)).default_status.value == status
+
+
+def test_the_schedule_always_asks_for_a_run_of_everything() -> None:
+    from bcw_assets.definitions import build_definitions
+
+    defs = build_definitions(Settings())
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(instance, scheduled_execution_time=datetime.now(ZoneInfo("UTC")))
+        data = defs.resolve_schedule_def("refresh_schedule").evaluate_tick(context)
+    assert [request.job_name or "refresh_job" for request in data.run_requests or []] == ["refresh_job"]
+
+
+class UI:
+    """The web server and daemon that `make dev` starts."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(self, query: str, **variables: object) -> dict[str, object]:
+        answer = requests.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30).json()
+        assert "errors" not in answer, answer["errors"]
+        data: dict[str, object] = answer["data"]
+        return data
+
+
+@pytest.fixture
+def ui(graph: Graph) -> Iterator[UI]:
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        ["make", "--no-print-directory", "dev", f"PORT={port}"],
+        env=graph.environment(BCW_SCHEDULE_CRON="30 6 * * 1", BCW_SCHEDULE_TIMEZONE="Europe/Berlin"),
+        cwd=CHECKOUT, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            try:
+                if requests.get(f"{url}/server_info", timeout=5).ok:
+                    break
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        yield UI(url)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+LAUNCH = """
+mutation Launch($selector: JobOrPipelineSelector!) {
+  launchRun(executionParams: {selector: $selector}) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+  }
+}
+"""
+TICKS = """
+query Ticks($selector: ScheduleSelector!) {
+  scheduleOrError(scheduleSelector: $selector) { ... on Schedule { futureTicks(limit: 2) { results { timestamp } } } }
+}
+"""
+STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+ASSETS = """
+{ assetNodes { assetKey { path } description groupName kinds owners { ... on TeamAssetOwner { team } }
+  tags { key value } dependencyKeys { path } hasAssetChecks assetMaterializations(limit: 1) { runId }
+  metadataEntries { __typename label } } }
+"""
+
+
+def test_the_ui_shows_the_graph_and_materialises_all_of_it(ui: UI, graph: Graph) -> None:
+    nodes = {node["assetKey"]["path"][0]: node for node in ui.ask(ASSETS)["assetNodes"]}  # type: ignore[attr-defined]
+    assert sorted(nodes) == NAMES
+    assert {name: sorted(key["path"][0] for key in node["dependencyKeys"]) for name, node in nodes.items()} == {
+        "raw_data": [],
+        "ready_data": ["raw_data"],
+        "model": ["ready_data"],
+        "cross_validation": ["model", "raw_data"],
+        "metrics": ["cross_validation", "model", "raw_data", "ready_data"],
+    }
+    assert {"key": "stage", "value": "train"} in nodes["model"]["tags"]
+    assert all(node["hasAssetChecks"] and node["owners"] == [{"team": "bcw"}] for node in nodes.values())
+    assert "scikitlearn" in nodes["model"]["kinds"]
+    assert "CodeReferencesMetadataEntry" in {entry["__typename"] for entry in nodes["model"]["metadataEntries"]}
+    assert nodes["metrics"]["description"].startswith("How good the model is")
+    place = {"repositoryLocationName": "bcw_assets", "repositoryName": "__repository__"}
+    ticks = ui.ask(TICKS, selector=place | {"scheduleName": "refresh_schedule"})["scheduleOrError"]["futureTicks"]  # type: ignore[index]
+    times = [datetime.fromtimestamp(tick["timestamp"], ZoneInfo("Europe/Berlin")) for tick in ticks["results"]]
+    assert [f"{one:%a %H:%M}" for one in times] == ["Mon 06:30", "Mon 06:30"]
+    launched = ui.ask(LAUNCH, selector=place | {"pipelineName": "refresh_job"})["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched  # type: ignore[index]
+    status = ""
+    for _ in range(600):
+        status = ui.ask(STATUS, id=launched["run"]["runId"])["runOrError"]["status"]  # type: ignore[index]
+        if status in ("SUCCESS", "FAILURE"):
+            break
+        time.sleep(0.1)
+    assert status == "SUCCESS"
+    assert b'"accuracy": 0.9736842105263158' in graph.files()["results/metrics.json"]

@@ -1,0 +1,102 @@
+"""What is left when the disk or a signal stops a run: the old artifacts whole, or a command that mends them."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bcw_assets_tests.conftest import Graph, why
+from bcw_assets_tests.tables import shuffled, uci_form
+
+NAMES = ["raw_data", "ready_data", "model", "cross_validation", "metrics"]
+
+
+def another_table(graph: Graph) -> None:
+    """Let everything that is made from now on differ from what is stored."""
+    graph.source.write_bytes(b"".join(shuffled(uci_form()).splitlines(keepends=True)[:400]))
+
+
+@pytest.mark.parametrize("number", range(len(NAMES)), ids=NAMES)
+def test_a_full_disk_stops_the_run_at_any_stage_and_leaves_what_that_stage_had_stored(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    graph.run()
+    before = graph.files()
+    another_table(graph)
+    for name in NAMES[:number]:
+        assert graph.run(name).success
+    earlier = {key for key in before if key.rpartition("/")[2].partition(".")[0] in NAMES[:number]}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        result = graph.run(NAMES[number])
+    assert not result.success
+    assert "No space left on device" in why(result)
+    assert "What was stored before is unchanged. Make room" in why(result)
+    assert {key: content for key, content in graph.files().items() if key not in earlier} == {
+        key: content for key, content in before.items() if key not in earlier
+    }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk; CI is root")
+def test_a_disk_of_one_mebibyte_that_is_full_fails_bcw_refresh_with_the_message(graph: Graph, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True)
+    try:
+        assert graph.process("bcw", "refresh", BCW_STORAGE=str(disk)).returncode == 0
+        before = {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()}
+        (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free))
+        done = graph.process("bcw", "refresh", BCW_STORAGE=str(disk))
+        (disk / "filler").unlink()
+        assert done.returncode == 1
+        assert done.stderr.startswith("Failed: raw_data: Could not write data/raw_data.csv")
+        assert "No space left on device" in done.stderr
+        assert {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()} == before
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+KILLED = """
+import os, signal
+replace = os.replace
+
+def dies_after_the_first(*arguments):
+    replace(*arguments)
+    if str(arguments[1]).endswith({file!r}):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = dies_after_the_first
+from bcw_assets.cli import main
+main(["refresh"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "asset", "reader"),
+    [
+        ("ready_data.csv", "ready_data", "model"),
+        ("model.pkl", "model", "cross_validation"),
+        ("cross_validation.csv", "cross_validation", "metrics"),
+        ("raw_data.csv", "raw_data", "ready_data"),
+    ],
+)
+def test_a_kill_between_two_files_or_before_the_record_is_refused_on_loading_with_the_command_that_mends_it(
+    graph: Graph, file: str, asset: str, reader: str
+) -> None:
+    graph.run()
+    another_table(graph)
+    program = KILLED.format(file=file)
+    done = graph.process("python", "-c", program)
+    assert done.returncode == -signal.SIGKILL
+    result = graph.run(reader)
+    assert not result.success
+    assert f"Make it again: dagster asset materialize -m bcw_assets --select {asset}" in why(result)
+    assert graph.run().success
