@@ -4,7 +4,7 @@ import os
 from difflib import get_close_matches
 from typing import Self
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import load_dotenv
 from pydantic import ValidationError, field_validator, model_validator
@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     def _zone_is_known(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (OSError, ValueError) as error:  # unknown, or a folder of the zone data, or no name at all
+        except (ZoneInfoNotFoundError, OSError, ValueError) as error:  # the last two: a folder of zones, no name at all
             raise ValueError(f"allowed is an IANA name like Europe/Berlin, not {value!r}") from error
         return value
 

@@ -1,0 +1,83 @@
+"""Every value comes back from its files unchanged, and its files are the same bytes each time."""
+
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.pipeline import Pipeline
+
+from bcw_assets.ml import columns, performance, preparation, resampling, training
+from bcw_assets.ml.preparation import Split
+from bcw_assets.ml.resampling import Folds
+from bcw_assets.storage import formats
+from bcw_assets.storage.formats import FORMATS, FormatError
+
+
+@pytest.fixture(scope="session")
+def values(raw: pd.DataFrame) -> dict[type, Any]:
+    ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
+    model = training.train(ready, 1.0)
+    predicted = resampling.out_of_fold(raw, model, Folds(5, 2, 0))
+    report = performance.evaluate(raw, ready, model, predicted)
+    return {type(value): value for value in (raw, ready, model, predicted, report)}
+
+
+@pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.__name__)
+def test_a_loaded_value_is_written_as_it_was(values: dict[type, Any], kind: type) -> None:
+    files = formats.dump(values[kind], "folder/name")
+    assert formats.dump(values[kind], "folder/name") == files
+    loaded, version = formats.load(kind, "folder/name", files.__getitem__)
+    assert version == formats.version(files)
+    *tables, document = FORMATS[kind].dump(loaded)
+    assert document == FORMATS[kind].dump(values[kind])[-1]
+    assert kind is Pipeline or all(one in files.values() for one in tables)  # a pickle of equal numbers may differ
+
+
+def test_a_loaded_model_predicts_exactly_what_the_trained_one_does(values: dict[type, Any], raw: pd.DataFrame) -> None:
+    files = formats.dump(values[Pipeline], "results/model")
+    loaded, _ = formats.load(Pipeline, "results/model", files.__getitem__)
+    measurements = raw[list(columns.MEASUREMENTS)]
+    expected = values[Pipeline].predict_proba(measurements)
+    np.testing.assert_array_equal(loaded.predict_proba(measurements), expected)
+    np.testing.assert_array_equal(pickle.loads(files["results/model.pkl"]).predict_proba(measurements), expected)
+
+
+def test_the_numbers_of_model_json_are_enough_to_predict_by_hand(values: dict[type, Any], raw: pd.DataFrame) -> None:
+    model = json.loads(formats.dump(values[Pipeline], "results/model")["results/model.json"])
+    patient = raw.iloc[0]
+    terms = [
+        coefficient * (patient[name] - mean) / scale
+        for name, mean, scale, coefficient in zip(
+            model["features"], model["mean"], model["scale"], model["coefficients"], strict=True
+        )
+    ]
+    probability = 1 / (1 + np.exp(-(model["intercept"] + sum(terms))))
+    expected = values[Pipeline].predict_proba(raw[list(columns.MEASUREMENTS)].head(1))[0, 1]
+    assert probability == pytest.approx(expected, abs=1e-12)
+
+
+def test_files_of_two_runs_are_refused_by_name(values: dict[type, Any]) -> None:
+    files = formats.dump(values[Pipeline], "results/model")
+    files["results/model.pkl"] += b"."
+    with pytest.raises(FormatError, match=r"model\.pkl and model\.json are not of one run"):
+        formats.load(Pipeline, "results/model", files.__getitem__)
+
+
+def test_a_model_of_another_recipe_is_refused(values: dict[type, Any]) -> None:
+    files = formats.dump(values[Pipeline], "results/model")
+    files["results/model.json"] = files["results/model.json"].replace(b"newton-cholesky", b"lbfgs")
+    with pytest.raises(FormatError, match=r"it was fitted with .*lbfgs.*, this version fits with"):
+        formats.load(Pipeline, "results/model", files.__getitem__)
+
+
+@pytest.mark.parametrize("text", [b"NaN", b"Infinity", b'"many"', b"null", b"[]"])
+def test_a_document_with_another_thing_than_a_number_is_refused(values: dict[type, Any], text: bytes) -> None:
+    files = formats.dump(values[Pipeline], "results/model")
+    before = files["results/model.json"]
+    files["results/model.json"] = before.replace(b'"intercept": -0.44', b'"intercept": ' + text + b', "rest": 0.44')
+    assert files["results/model.json"] != before
+    with pytest.raises(FormatError, match=r"results/model"):
+        formats.load(Pipeline, "results/model", files.__getitem__)

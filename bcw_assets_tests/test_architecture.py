@@ -1,0 +1,105 @@
+"""The rules of the house that no type checker knows."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bcw_assets.ml import columns
+from bcw_assets_tests.conftest import CHECKOUT
+
+PACKAGE = CHECKOUT / "bcw_assets"
+MODULES = {
+    ".".join(("bcw_assets", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+# Whose modules a module may import, beside those of its own row. Arrows point down the table.
+MAY_IMPORT = {
+    "bcw_assets.cli": {"settings", "errors", "refresh"},
+    "bcw_assets.refresh": {"", "settings", "errors", "checks", "ml"},
+    "bcw_assets": {"definitions"},
+    "bcw_assets.definitions": {"settings", "assets", "automation", "checks", "storage"},
+    "bcw_assets.assets": {"source", "settings", "stages", "ml"},
+    "bcw_assets.checks": {"errors", "storage", "ml"},
+    "bcw_assets.automation": {"errors", "settings"},
+    "bcw_assets.stages": {"failures", "storage"},
+    "bcw_assets.source": {"errors", "settings"},
+    "bcw_assets.storage": {"errors", "failures", "ml"},
+    "bcw_assets.failures": {"errors"},
+    "bcw_assets.settings": {"errors"},
+    "bcw_assets.ml": {"errors"},
+    "bcw_assets.errors": set(),
+}
+
+
+def row(module: str) -> str:
+    """Return the row of the table that a module belongs to: the longest that it begins with."""
+    return max((one for one in MAY_IMPORT if module == one or module.startswith(f"{one}.")), key=len)
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {
+                name if (name := f"{node.module}.{alias.name}") in MODULES else node.module or ""
+                for alias in node.names
+            }
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows_of_import_point_one_way(module: str) -> None:
+    allowed = {f"bcw_assets.{name}".rstrip(".") for name in MAY_IMPORT[row(module)]} | {row(module)}
+    ours = {name for name in imported(MODULES[module]) if name.split(".")[0] == "bcw_assets"}
+    assert {name for name in ours if row(name) not in allowed} == set()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("bcw_assets.ml")])
+def test_knowledge_knows_no_machinery(module: str) -> None:
+    roots = {name.split(".")[0] for name in imported(MODULES[module])}
+    assert roots & {"dagster", "boto3", "os", "pathlib", "requests", "urllib3", "socket", "click"} == set()
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"bcw_assets.ml.columns"}))
+def test_only_columns_names_a_measurement(module: str) -> None:
+    names = "|".join(family.name for family in columns.FAMILIES)
+    assert re.findall(rf"\b(?:{names})_(?:mean|se|worst)\b", MODULES[module].read_text()) == []
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"bcw_assets.settings"}))
+def test_only_settings_reads_the_environment(module: str) -> None:
+    assert re.findall(r"os\.environ|getenv|load_dotenv", MODULES[module].read_text()) == []
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"bcw_assets.storage.stores"}))
+def test_only_stores_write_files(module: str) -> None:
+    assert re.findall(r"write_bytes|write_text|\bopen\(\"|os\.replace|to_csv\([^i]", MODULES[module].read_text()) == []
+
+
+def test_nothing_unpickles() -> None:
+    assert [
+        name for name, path in MODULES.items() if re.search(r"pickle\.loads?\b|Unpickler|joblib", path.read_text())
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("bcw_assets", {"dagster", "pandas", "sklearn"}),
+        ("bcw_assets.cli", {"dagster", "pandas", "sklearn"}),
+        ("bcw_assets.ml.performance", {"dagster", "requests"}),
+        ("bcw_assets.definitions", {"sklearn.datasets", "matplotlib", "boto3"}),
+    ],
+)
+def test_an_import_brings_no_more_than_it_needs(module: str, without: set[str]) -> None:
+    program = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    assert set(done.stdout.split()) & without == set()

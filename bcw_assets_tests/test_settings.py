@@ -1,0 +1,63 @@
+"""The environment: what is taken, what is refused, and that no secret is repeated."""
+
+import pytest
+
+from bcw_assets import settings
+from bcw_assets.errors import SettingsError
+from bcw_assets_tests.conftest import CHECKOUT
+
+
+def test_without_variables_the_defaults_hold() -> None:
+    found = settings.read()
+    assert (found.source, found.storage, found.schedule_cron, found.schedule_timezone, found.autostart) == (
+        "auto", ".", "0 6 * * 1", "UTC", False,
+    )  # fmt: skip
+
+
+def test_variables_are_read_and_empty_ones_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BCW_SOURCE", "https://example.org/wdbc.data")
+    monkeypatch.setenv("BCW_SOURCE_SHA256", "AB" * 32)
+    monkeypatch.setenv("BCW_AUTOSTART", "true")
+    monkeypatch.setenv("BCW_STORAGE", "")
+    found = settings.read()
+    assert (found.source, found.source_sha256, found.autostart, found.storage) == (
+        "https://example.org/wdbc.data", "ab" * 32, True, ".",
+    )  # fmt: skip
+    assert found.source_is_named
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"BCW_SORCE": "auto"}, "BCW_SORCE is no setting; did you mean BCW_SOURCE? Allowed are BCW_AUTOSTART, BCW_SCH"),
+        ({"BCW_SCHEDULE": "x"}, "did you mean BCW_SCHEDULE_CRON?"),
+        (
+            {"BCW_SOURCE": "ftp://example.org/t"},
+            "BCW_SOURCE: a URL must begin with http:// or https:// and name a host",
+        ),
+        ({"BCW_SOURCE": "https:///t"}, "BCW_SOURCE: a URL must begin with"),
+        ({"BCW_SOURCE": "https://[::1/t"}, "BCW_SOURCE: Invalid IPv6 URL"),
+        ({"BCW_SOURCE": "https://me:hunter2@example.org/t"}, "BCW_SOURCE: credentials must not stand in the URL"),
+        ({"BCW_SOURCE": "t.csv", "BCW_SOURCE_SHA256": "123"}, "BCW_SOURCE_SHA256: a SHA-256 is 64 hexadecimal digits"),
+        ({"BCW_SOURCE_SHA256": "0" * 64}, "BCW_SOURCE_SHA256 needs a BCW_SOURCE that is a URL or a path"),
+        ({"BCW_STORAGE": "s3://bucket"}, "BCW_STORAGE: allowed is the path of a folder, not 's3://bucket'"),
+        ({"BCW_SCHEDULE_TIMEZONE": "Mars/Base"}, "BCW_SCHEDULE_TIMEZONE: allowed is an IANA name like Europe/Berlin"),
+        ({"BCW_SCHEDULE_TIMEZONE": "../etc"}, "BCW_SCHEDULE_TIMEZONE: allowed is an IANA name"),
+        ({"BCW_AUTOSTART": "maybe"}, "BCW_AUTOSTART: Input should be a valid boolean"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], says: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as error:
+        settings.read()
+    assert says in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("document", ["README.md", ".env.example"])
+def test_every_setting_is_documented(document: str) -> None:
+    text = (CHECKOUT / document).read_text()
+    assert [name for name in settings.Settings.model_fields if f"BCW_{name.upper()}" not in text] == []
