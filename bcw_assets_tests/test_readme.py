@@ -1,0 +1,67 @@
+"""Every command and every name in the README is run or found."""
+
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from bcw_assets.assets import FoldsConfig, SplitConfig, TrainingConfig
+from bcw_assets.ml.performance import wilson
+from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph
+
+README = (CHECKOUT / "README.md").read_text()
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines()]
+TARGETS = set(re.findall(r"^([a-z]+):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if not one.startswith("make ")])
+def test_a_command_of_the_readme_runs(graph: Graph, command: str) -> None:
+    graph.run()
+    program, *arguments = shlex.split(command)
+    assert program.startswith(".venv/bin/")
+    done = subprocess.run(
+        [BIN / program.removeprefix(".venv/bin/"), *arguments],
+        env=graph.environment(), cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_target_of_make_in_the_readme_is_one() -> None:
+    named = set(re.findall(r"make ([a-z]+)", " ".join(re.findall(r"`(.*?)`", README)) + " ".join(COMMANDS)))
+    assert {"materialize", "test", "dev", "clean", "bench"} <= named <= TARGETS
+
+
+def test_every_file_in_the_readme_is_there() -> None:
+    text = README.partition("## Map of files")[2].partition("## From Airflow")[0]
+    rows = re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE)
+    for row in rows:
+        first, *others = re.findall(r"`(.*?)`", row)
+        folder = first.rpartition("/")[0]
+        for path in (first, *(f"{folder}/{other}" for other in others)):
+            assert (CHECKOUT / path).exists(), path
+    assert len(rows) > 10
+
+
+def test_the_files_in_the_table_of_assets_are_those_of_a_run(graph: Graph) -> None:
+    graph.run()
+    named = set(re.findall(r"`((?:data|results)/[\w.]+)`", README))
+    assert named <= set(graph.files()) | {"data/", "results/"}
+    assert len(named) >= 6
+
+
+def test_every_knob_and_its_default_is_in_the_readme() -> None:
+    for config in (one.model_validate({}) for one in (SplitConfig, TrainingConfig, FoldsConfig)):
+        for name, value in config.model_dump().items():
+            assert re.search(rf"`{name}`.*{str(value).lower()}", README), name
+
+
+def test_the_summary_in_the_readme_is_what_a_refresh_says(graph: Graph) -> None:
+    said = graph.process("bcw", "refresh").stdout
+    shown = re.findall(r"```text\n(.*?)```", README, flags=re.DOTALL)[0]
+    assert shown in said
+
+
+def test_the_interval_in_the_readme_is_the_recalls() -> None:
+    low, high = wilson(41, 43) or [0, 0]
+    assert f"from {low:.3f} to {high:.3f}" in README.replace("\n", " ")
