@@ -9,8 +9,9 @@ BIN := .venv/bin
 ifneq ($(shell cat .venv/installed 2>/dev/null),$(shell pwd -P))
 STALE := moved-or-new
 endif
-PRODUCED := .dagster data/raw_data.* data/ready_data.* data/.*.bcw-tmp \
-	results/model.* results/cross_validation.* results/metrics.* results/.*.bcw-tmp
+PRODUCED := data/raw_data.csv data/ready_data.csv data/ready_data.json data/.*.bcw-tmp \
+	results/model.json results/model.pkl results/cross_validation.csv results/cross_validation.json \
+	results/metrics.json results/.*.bcw-tmp
 
 .PHONY: help install materialize dev test lint lock bench clean $(STALE)
 
@@ -57,4 +58,5 @@ bench: install  ## time the refresh against a bare script of the same stages
 	@$(BIN)/python bench/refresh.py
 
 clean:  ## remove what runs produced here and their history; what git tracks and releases stay
-	@git clean -ffdqX -- $(PRODUCED)
+	@git clean -fqX -- $(PRODUCED)
+	@git clean -ffdqX -- .dagster

@@ -68,6 +68,7 @@ def _check(
             *(_spec(promise) for promise in promises),
         ],
         required_resource_keys={"io_manager"},
+        can_subset=True,  # without it the UI has no button for running checks alone
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         artifacts: ArtifactIOManager = context.resources.io_manager
@@ -76,9 +77,12 @@ def _check(
         def load(key: dg.AssetKey) -> Loaded:
             return artifacts.load(key, folders[key], types[key], context.instance)
 
-        yield _result(asset, STORED, _is_stored(asset, load))
+        selected = {key.name for key in context.selected_asset_check_keys}
+        if STORED in selected:
+            yield _result(asset, STORED, _is_stored(asset, load))
         for promise in promises:
-            yield _result(asset, promise.name, _is_kept(promise, load), blocking=promise.blocking)
+            if promise.name in selected:
+                yield _result(asset, promise.name, _is_kept(promise, load), blocking=promise.blocking)
 
     return check
 

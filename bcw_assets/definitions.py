@@ -1,6 +1,5 @@
 """Wires assets, checks, job, schedule and storage together for Dagster. Only wiring."""
 
-import warnings
 from pathlib import Path
 
 import dagster as dg
@@ -17,12 +16,8 @@ from bcw_assets.storage.stores import LocalStore
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Return all that Dagster runs, for these settings."""
     store = LocalStore(Path(settings.storage).expanduser())
-    with warnings.catch_warnings():
-        # Links to the code are in beta in Dagster 1.13: they may change at an upgrade, and no user needs to hear of it.
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        assets = dg.with_source_code_references(GRAPH)
     return dg.Definitions(
-        assets=assets,
+        assets=GRAPH,
         asset_checks=build_checks(GRAPH),
         jobs=[refresh_job],
         schedules=[build_schedule(settings)],

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import sys
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,7 @@ def stage(name: str, folder: str, *kinds: str) -> Callable[[Callable[..., Any]],
 
     def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
         return dg.asset(
-            metadata={FOLDER: folder},
+            metadata={FOLDER: folder, **_link(function)},
             tags={"stage": name},
             kinds={"python", *kinds},
             owners=["team:bcw"],
@@ -29,6 +30,19 @@ def stage(name: str, folder: str, *kinds: str) -> Callable[[Callable[..., Any]],
         )(explained()(function))
 
     return decorate
+
+
+def _link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMetadataValue]:
+    """Return the metadata that shows the function's source in the UI.
+
+    Dagster's own `with_source_code_references` would show the decorator that explains failures.
+    """
+    path = inspect.getsourcefile(function) or ""
+    with warnings.catch_warnings():
+        # In beta in Dagster 1.13: it may change at an upgrade, and no user needs to hear of it.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        reference = dg.LocalFileCodeReference(file_path=path, line_number=function.__code__.co_firstlineno)
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 def code_version(function: Callable[..., Any]) -> str:

@@ -73,15 +73,16 @@ class Graph:
 
     def run(self, *assets: str, config: dict[str, object] | None = None, **changes: str) -> dg.ExecuteInProcessResult:
         """Materialise the named assets, or all, with their checks; the run may fail."""
-        return self._execute(dg.AssetSelection.assets(*assets) if assets else dg.AssetSelection.all(), config, changes)
+        return self.select(dg.AssetSelection.assets(*assets) if assets else dg.AssetSelection.all(), config, **changes)
 
     def check(self, asset: str) -> dg.ExecuteInProcessResult:
         """Run the checks of one asset on what is stored, as the UI can."""
-        return self._execute(dg.AssetSelection.checks_for_assets(dg.AssetKey(asset)), None, {})
+        return self.select(dg.AssetSelection.checks_for_assets(dg.AssetKey(asset)))
 
-    def _execute(
-        self, selection: dg.AssetSelection, config: dict[str, object] | None, changes: dict[str, str]
+    def select(
+        self, selection: dg.AssetSelection, config: dict[str, object] | None = None, **changes: str
     ) -> dg.ExecuteInProcessResult:
+        """Run a selection of assets and checks; the run may fail."""
         from bcw_assets.definitions import build_definitions  # reads the environment, which is clean by now
 
         defs = dg.Definitions.merge(

@@ -214,6 +214,13 @@ def test_one_asset_alone_is_checked_alone(graph: Graph) -> None:
     assert {one.asset_key.to_user_string() for one in evaluations} == {"model"}
 
 
+def test_one_check_alone_is_run_alone(graph: Graph) -> None:
+    graph.run()
+    selection = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("ready_data"), "scaling"))
+    evaluations = graph.select(selection).get_asset_check_evaluations()
+    assert [(one.check_name, one.passed) for one in evaluations] == [("scaling", True)]
+
+
 def test_a_blocking_check_stops_what_comes_after(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     def always_broken(raw_data: pd.DataFrame) -> Findings:
         return Findings.of(("it is Monday", True), rows=len(raw_data))

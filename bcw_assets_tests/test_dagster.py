@@ -57,10 +57,8 @@ def test_dg_lists_the_same_assets_checks_job_and_schedule(graph: Graph) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ["dagster", "job", "execute", "-m", "bcw_assets", "-j", "refresh_job"],
         ["dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "*"],
         ["dg", "launch", "--assets", "*"],
-        ["dg", "launch", "--job", "refresh_job"],
     ],
     ids=" ".join,
 )
@@ -151,7 +149,10 @@ STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status 
 ASSETS = """
 { assetNodes { assetKey { path } description groupName kinds owners { ... on TeamAssetOwner { team } }
   tags { key value } dependencyKeys { path } hasAssetChecks assetMaterializations(limit: 1) { runId }
-  metadataEntries { __typename label } } }
+  metadataEntries {
+    label
+    ... on CodeReferencesMetadataEntry { codeReferences { ... on LocalFileCodeReference { filePath } } }
+  } } }
 """
 
 
@@ -168,7 +169,8 @@ def test_the_ui_shows_the_graph_and_materialises_all_of_it(ui: UI, graph: Graph)
     assert {"key": "stage", "value": "train"} in nodes["model"]["tags"]
     assert all(node["hasAssetChecks"] and node["owners"] == [{"team": "bcw"}] for node in nodes.values())
     assert "scikitlearn" in nodes["model"]["kinds"]
-    assert "CodeReferencesMetadataEntry" in {entry["__typename"] for entry in nodes["model"]["metadataEntries"]}
+    links = [entry["codeReferences"] for entry in nodes["model"]["metadataEntries"] if "codeReferences" in entry]
+    assert [link["filePath"] for link in links[0]] == [str(CHECKOUT / "bcw_assets" / "assets.py")]
     assert nodes["metrics"]["description"].startswith("How good the model is")
     place = {"repositoryLocationName": "bcw_assets", "repositoryName": "__repository__"}
     ticks = ui.ask(TICKS, selector=place | {"scheduleName": "refresh_schedule"})["scheduleOrError"]["futureTicks"]  # type: ignore[index]

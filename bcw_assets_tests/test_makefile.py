@@ -1,0 +1,77 @@
+"""What `make` does beside calling programs: help, a friendly no to an old Python, and a clean-up that spares."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bcw_assets_tests.conftest import CHECKOUT, Graph
+
+PRODUCED = [
+    "data/raw_data.csv", "data/ready_data.csv", "data/ready_data.json", "data/.raw_data.csv.0123abcd.bcw-tmp",
+    "results/model.json", "results/model.pkl", "results/cross_validation.csv", "results/cross_validation.json",
+    ".dagster/history/runs.db", ".dagster/storage/x",
+]  # fmt: skip
+SPARED = [
+    "data/mine.csv",
+    "data/raw_data.csv.mine",
+    "results/notes.txt",
+    "releases/1/model.json",
+    "releases/log/000001.json",
+]
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "--no-print-directory", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A git checkout, in a path with a space and an umlaut, whose owner tracks an artifact too."""
+    folder = tmp_path / "an ümlaut"
+    for name in ("Makefile", ".gitignore", ".dagster/dagster.yaml"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / name, folder / name)
+    for name in [*PRODUCED, *SPARED, "results/metrics.json"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    for command in (
+        ["init", "-q"],
+        ["add", "-f", "Makefile", ".gitignore", ".dagster/dagster.yaml", "results/metrics.json"],
+    ):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+def test_bare_make_lists_the_targets() -> None:
+    done = make(CHECKOUT)
+    assert done.returncode == 0
+    for target in ("install", "materialize", "dev", "test", "lint", "lock", "bench", "clean"):
+        assert f"make {target} " in done.stdout
+
+
+def test_clean_removes_what_runs_produced_and_nothing_else(checkout: Path) -> None:
+    assert make(checkout, "clean").returncode == 0
+    assert [name for name in PRODUCED if (checkout / name).exists()] == []
+    kept = [*SPARED, "results/metrics.json", "Makefile", ".dagster/dagster.yaml"]
+    assert [name for name in kept if not (checkout / name).exists()] == []
+
+
+def test_clean_knows_every_file_that_a_run_stores(graph: Graph, checkout: Path) -> None:
+    graph.run()
+    assert {*PRODUCED, "results/metrics.json"} >= set(graph.files())
+
+
+def test_an_old_python_is_refused_by_its_version(checkout: Path) -> None:
+    old = checkout / "old python"
+    old.write_text('#!/bin/sh\ntest "$1" = -V && echo "Python 3.9.18"\nexit 1\n')
+    old.chmod(0o755)
+    (checkout / "requirements.lock").write_text("")
+    (checkout / "pyproject.toml").write_text("")
+    done = make(checkout, "install", f"PYTHON={old}")
+    assert done.returncode == 2
+    assert "Python 3.11, 3.12 or 3.13 is needed" in done.stdout
+    assert "is Python 3.9.18; try make PYTHON=python3.12 install" in done.stdout
