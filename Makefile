@@ -30,16 +30,17 @@ install: .venv/installed  ## make .venv with the locked packages; does nothing w
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.lock
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --no-build --compile-bytecode requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
-	@touch .env && { grep -v '# by make install$$' .env || true; } > .env.new && mv .env.new .env
+	@touch .env && { grep -v '# by make install$$' .env || true; } > .venv/env && cat .venv/env > .env
 	@grep -q '^DAGSTER_HOME=' .env || \
 		printf 'DAGSTER_HOME="$${DAGSTER_HOME:-%s/.dagster}"  # by make install\n' "`pwd -P`" >> .env
-	@$(BIN)/dagster instance migrate >/dev/null 2>&1 || true
 	@pwd -P > .venv/installed
 
 materialize: install  ## make every asset again, with every check (works without the internet)
 	@$(BIN)/bcw refresh
 
 dev: install  ## the UI at http://localhost:3000, with schedule and queue; PORT=… for another port
+	@# Several processes on a fresh history race for making it.
+	@test -e "$(DAGSTER_HOME)/history" || $(BIN)/dagster instance migrate >/dev/null 2>&1
 	@$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 test: install  ## run the tests

@@ -1,5 +1,7 @@
 """The graph on one screen: what each stage is, and what the UI tells of it. How it is done stands in `ml`."""
 
+from dataclasses import asdict
+
 import dagster as dg
 import pandas as pd
 from pydantic import Field
@@ -9,7 +11,7 @@ from bcw_assets import source
 from bcw_assets.ml import columns, performance, preparation, resampling, table, training
 from bcw_assets.ml.performance import Report
 from bcw_assets.ml.preparation import Prepared, Split
-from bcw_assets.ml.resampling import CrossValidation, Folds
+from bcw_assets.ml.resampling import CrossValidation, Resampling
 from bcw_assets.settings import Settings
 from bcw_assets.stages import stage
 
@@ -17,7 +19,9 @@ from bcw_assets.stages import stage
 class SplitConfig(dg.Config):
     """How the rows are divided; the defaults are those of the published numbers."""
 
-    test_size: float = Field(0.2, gt=0, lt=1, description="share of the rows that only test the model")
+    test_size: float = Field(
+        0.2, gt=0, lt=1, allow_inf_nan=False, description="share of the rows that only test the model"
+    )
     seed: int = Field(42, ge=0, lt=2**32, description="of the random split")
     stratify: bool = Field(default=False, description="keep the share of malignant rows equal on both sides")
 
@@ -25,10 +29,10 @@ class SplitConfig(dg.Config):
 class TrainingConfig(dg.Config):
     """How strongly the model is regularised."""
 
-    C: float = Field(1.0, gt=0, description="inverse strength of the penalty on the coefficients")
+    C: float = Field(1.0, gt=0, allow_inf_nan=False, description="inverse strength of the penalty on the coefficients")
 
 
-class FoldsConfig(dg.Config):
+class ResamplingConfig(dg.Config):
     """How the rows are resampled."""
 
     folds: int = Field(10, ge=2, description="parts of the table; each is predicted by a model of the others")
@@ -44,15 +48,13 @@ def raw_data(
 
     One row is one patient whose breast mass was sampled with a fine needle. The rows are sorted by id.
     """
-    download = source.fetch(settings)
+    download = source.fetch(settings, tell=context.log.info)
     patients = table.read(download.content, download.origin)
-    for one in download.tries:
-        context.log.info(f"{one.address}: {one.outcome} ({one.seconds:.1f} s)")
     return dg.MaterializeResult(
         value=patients,
         metadata={
             "dagster/row_count": len(patients),
-            "dagster/column_schema": _schema(columns.DESCRIPTIONS),
+            "dagster/column_schema": _schema(patients, columns.DESCRIPTIONS),
             "source": download.origin,
             "fallback": download.fallback,
             "tries": _tries(download.tries),
@@ -74,8 +76,8 @@ def ready_data(raw_data: pd.DataFrame, config: SplitConfig) -> dg.MaterializeRes
         value=prepared,
         metadata={
             "dagster/row_count": len(prepared.rows),
-            "dagster/column_schema": _schema(preparation.DESCRIPTIONS),
-            **preparation.split_is_sound(raw_data, prepared).evidence,
+            "dagster/column_schema": _schema(prepared.rows, preparation.DESCRIPTIONS),
+            **asdict(prepared.split),
         },
     )
 
@@ -92,7 +94,6 @@ def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[
         value=trained,
         metadata={
             **training.settings(trained),
-            **training.has_converged(trained, ready_data).evidence,
             "coefficients": dg.MetadataValue.md(training.coefficients(trained)),
         },
     )
@@ -100,22 +101,20 @@ def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[
 
 @stage("evaluate", "results", "csv", "scikitlearn")
 def cross_validation(
-    raw_data: pd.DataFrame, model: Pipeline, config: FoldsConfig
+    raw_data: pd.DataFrame, model: Pipeline, config: ResamplingConfig
 ) -> dg.MaterializeResult[CrossValidation]:
     """The probability of malignancy of every patient by models that were trained without that patient.
 
     One row a patient, one column a repeat: in each, the table is divided into folds, and each fold is predicted by a
     model with the settings of `model` that was refitted on the others.
     """
-    predicted = resampling.out_of_fold(raw_data, model, Folds(config.folds, config.repeats, config.seed))
+    predicted = resampling.out_of_fold(raw_data, model, Resampling(config.folds, config.repeats, config.seed))
     return dg.MaterializeResult(
         value=predicted,
         metadata={
             "dagster/row_count": len(predicted.rows),
-            "dagster/column_schema": _schema(resampling.descriptions(config.repeats)),
-            "folds": config.folds,
-            "repeats": config.repeats,
-            "seed": config.seed,
+            "dagster/column_schema": _schema(predicted.rows, resampling.descriptions(config.repeats)),
+            **asdict(predicted.resampling),
         },
     )
 
@@ -142,15 +141,9 @@ def metrics(
 GRAPH = [raw_data, ready_data, model, cross_validation, metrics]
 
 
-def _schema(descriptions: dict[str, tuple[str, str]]) -> dg.TableSchema:
-    return dg.TableSchema(
-        [
-            dg.TableColumn(
-                name, type="float" if unit else "text", description=f"{meaning} [{unit}]" if unit else meaning
-            )
-            for name, (meaning, unit) in descriptions.items()
-        ]
-    )
+def _schema(frame: pd.DataFrame, descriptions: dict[str, tuple[str, str]]) -> dg.TableSchema:
+    described = {name: f"{meaning} [{unit}]" if unit else meaning for name, (meaning, unit) in descriptions.items()}
+    return dg.TableSchema([dg.TableColumn(name, str(frame[name].dtype), text) for name, text in described.items()])
 
 
 def _tries(tries: tuple[source.Try, ...]) -> dg.TableMetadataValue:

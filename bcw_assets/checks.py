@@ -75,7 +75,7 @@ def _check(
 
         @cache
         def load(key: dg.AssetKey) -> Loaded:
-            return artifacts.load(key, folders[key], types[key], context.instance)
+            return artifacts.load(key, folders[key], types[key], context.instance, context.run.run_id)
 
         selected = {key.name for key in context.selected_asset_check_keys}
         if STORED in selected:

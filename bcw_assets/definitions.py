@@ -22,7 +22,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         jobs=[refresh_job],
         schedules=[build_schedule(settings)],
         resources={"io_manager": ArtifactIOManager(store), "settings": settings},
-        # One process: a new one for each step would spend 2 s on imports for work of milliseconds.
+        # One process: a new one for each step would spend 1.5 s on imports for work of milliseconds.
         executor=dg.in_process_executor,
     )
 

@@ -48,4 +48,4 @@ class ArtifactError(BcwError):
 
     def __init__(self, problem: str, asset: str) -> None:
         """Say what is wrong, which asset mends it, and by which command."""
-        super().__init__(f"{problem}. Make it again: {COMMAND.format(asset)}")
+        super().__init__(f"{problem}. To make it: {COMMAND.format(asset)}")

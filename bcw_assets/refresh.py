@@ -7,12 +7,13 @@ from contextlib import contextmanager
 
 import click
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
 import bcw_assets
 from bcw_assets import settings
 from bcw_assets.checks import CHECKS
 from bcw_assets.errors import BcwError
-from bcw_assets.ml.performance import Report, Score
+from bcw_assets.ml.performance import Report, written
 
 # How a score is called here → its name for the test split, its name in the cross-validation.
 HEADLINE = {
@@ -43,8 +44,11 @@ def run(*, show_progress: bool) -> str:
             if show_progress:
                 instance.add_event_listener(run_id, _progress)
             result = job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False, run_config=SILENT)
-    except dg.DagsterError as error:
-        raise BcwError(f"Dagster could not run: {error}") from error
+    except (dg.DagsterError, SQLAlchemyError, OSError) as error:
+        raise BcwError(
+            f"Dagster could not keep the history of the run in {settings.dagster_home()}: {_first_line(error)}. No "
+            f"artifact is half written. Look at disk and permissions there, or set DAGSTER_HOME to another folder"
+        ) from error
     if not result.success:
         raise BcwError("\n".join(_reasons(result.all_events)))
     return _summary(result)
@@ -53,7 +57,7 @@ def run(*, show_progress: bool) -> str:
 @contextmanager
 def _instance() -> Iterator[dg.DagsterInstance]:
     """Open the history that DAGSTER_HOME names, or one that is forgotten afterwards, as Dagster's CLI does."""
-    if settings.has_dagster_home():
+    if settings.dagster_home():
         with dg.DagsterInstance.get() as instance:
             yield instance
     else:
@@ -110,15 +114,15 @@ def _described(check: dg.AssetCheckEvaluation) -> str:
 def _summary(result: dg.ExecuteInProcessResult) -> str:
     report: Report = result.asset_value("metrics")
     facts, place = (result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics"))
-    how = f"{report.folds.repeats} × {report.folds.folds}-fold cross-validation"
+    how = f"{report.resampling.repeats} × {report.resampling.folds}-fold cross-validation"
     lines = [f"{'':<21} {report.confusion.total} test rows   {how} of all {report.rows} rows, mean ± sd"]
     for label, (ours, standard) in HEADLINE.items():
         mean, sd = report.cross_validation[standard]["mean"], report.cross_validation[standard]["sd"]
-        lines.append(f"{label:<21} {_text(getattr(report, ours)):<13} {_text(mean)} ± {_text(sd)}")
+        lines.append(f"{label:<21} {written(getattr(report, ours)):<13} {written(mean)} ± {written(sd)}")
     lines += [
         "",
         f"Source       {facts['source'].value}{' (UCI could not be reached)' if facts['fallback'].value else ''}",
-        f"Fingerprint  {report.raw_data}",
+        f"Fingerprint  {report.fingerprint}",
         f"Files        {_folder(facts['path'].value)} and {_folder(place['path'].value)}",
         *(f"Warning      {_described(check)}" for check in _broken_checks(result.all_events)),
         "Next         read results/metrics.json, or see the run and its checks in the browser: make dev",
@@ -126,9 +130,9 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
     return "\n".join(lines)
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300].rstrip(".")
+
+
 def _folder(path: object) -> str:
     return str(path).rpartition("/")[0] + "/"
-
-
-def _text(value: Score) -> str:
-    return "not defined" if value is None else f"{value:.4f}"

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import load_dotenv
 from pydantic import ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bcw_assets.errors import SettingsError
@@ -44,7 +45,10 @@ class Settings(BaseSettings):
     def _source_is_known(cls, value: str) -> str:
         if "://" not in value:
             return value
-        address = urlsplit(value)
+        try:
+            address = urlsplit(value)
+        except ValueError as error:
+            raise ValueError(f"this is no URL ({error}); allowed is one like https://example.org/wdbc.data") from error
         if address.scheme not in ("http", "https") or not address.hostname:
             raise ValueError(f"a URL must begin with http:// or https:// and name a host, not {address.scheme}://")
         if address.username or address.password:
@@ -100,19 +104,26 @@ def read() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError("; ".join(_problem(one["loc"], one["msg"]) for one in error.errors())) from error
+        raise SettingsError("; ".join(map(_problem, error.errors()))) from error
 
 
 def read_env_file() -> None:
     """Take over the `.env` of the working folder, whose values win over the environment's, as Dagster's CLI does."""
-    load_dotenv(".env", override=True)
+    try:
+        load_dotenv(".env", override=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f".env cannot be read ({error}); allowed is a text file in UTF-8") from error
 
 
-def has_dagster_home() -> bool:
-    """Say whether a folder for Dagster's history is set."""
-    return bool(os.environ.get("DAGSTER_HOME"))
+def dagster_home() -> str:
+    """Return the folder of Dagster's history; empty if none is set."""
+    return os.environ.get("DAGSTER_HOME", "")
 
 
-def _problem(location: tuple[int | str, ...], message: str) -> str:
-    text = message.removeprefix("Value error, ")
-    return f"{PREFIX}{str(location[0]).upper()}: {text}" if location else text
+def _problem(error: ErrorDetails) -> str:
+    """Name the variable and say what is wrong; the value only where it is no source, which may hold a secret."""
+    text = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return text
+    received = "" if error["type"] == "value_error" else f", not {error['input']!r}"
+    return f"{PREFIX}{str(error['loc'][0]).upper()}: {text}{received}"

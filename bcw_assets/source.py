@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pandas as pd
 import requests
-from urllib3.exceptions import HTTPError, InvalidHeader, NameResolutionError, SSLError
+from urllib3.exceptions import HTTPError, InvalidHeader, NameResolutionError, ReadTimeoutError, SSLError
 from urllib3.util.retry import RequestHistory, Retry
 
 from bcw_assets.errors import SourceRefused, SourceUnavailable
@@ -34,8 +34,9 @@ UCI_TRIES = 4  # of each address: an answer that fails at once should not cost t
 NAMED_DEADLINE = 60.0  # seconds of wall clock for all tries of a source that the user named
 IDLE = 10.0  # seconds without a byte after which one try of a named source is given up
 CHUNK = 2**16
-MAY_PASS = {429, 500, 502, 503, 504}  # statuses that may be gone at the next try
+TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500  # statuses, the second and all above, that may pass at the next try
 
+SLOW = "no whole answer in time"
 EMBEDDED_ORIGIN = "scikit-learn's embedded copy"
 
 
@@ -46,6 +47,9 @@ class Try:
     address: str
     seconds: float
     outcome: str
+
+    def __str__(self) -> str:
+        return f"{self.address}: {self.outcome} ({self.seconds:.1f} s)"
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,12 @@ class _Failed(Exception):
         self.wait = wait
 
 
-def fetch(settings: Settings) -> Download:
+def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
     """Return the table's bytes from where the settings say.
+
+    Args:
+        settings: name the source.
+        tell: is called with a line about each try when it ends.
 
     Raises:
         SourceUnavailable: a source that the user named did not answer in time.
@@ -103,19 +111,19 @@ def fetch(settings: Settings) -> Download:
     if settings.source == EMBEDDED:
         return Download(_embedded(), EMBEDDED_ORIGIN)
     if not settings.source_is_named:
-        return _from_uci()
+        return _from_uci(tell)
     if "://" in settings.source:
-        download = _download((settings.source,), NAMED_DEADLINE, NAMED_DEADLINE)
+        download = _download((settings.source,), tell, NAMED_DEADLINE, NAMED_DEADLINE)
     else:
-        download = Download(_read(Path(settings.source)), settings.source)
+        download = Download(_read(Path(settings.source).expanduser()), settings.source)
     if settings.source_sha256:
         _require(download.content, settings.source_sha256, download.origin, "BCW_SOURCE_SHA256")
     return download
 
 
-def _from_uci() -> Download:
+def _from_uci(tell: Callable[[str], object]) -> Download:
     try:
-        download = _download(UCI_ADDRESSES, UCI_DEADLINE, UCI_PATIENCE, limit=UCI_LIMIT, most_tries=UCI_TRIES)
+        download = _download(UCI_ADDRESSES, tell, UCI_DEADLINE, UCI_PATIENCE, limit=UCI_LIMIT, most_tries=UCI_TRIES)
     except _Exhausted as error:
         return Download(_embedded(), EMBEDDED_ORIGIN, error.tries, fallback=True)
     content = download.content
@@ -140,6 +148,7 @@ class _Exhausted(SourceUnavailable):
 
 def _download(
     urls: tuple[str, ...],
+    tell: Callable[[str], object],
     seconds: float,
     patience: float,
     limit: int | None = None,
@@ -162,6 +171,7 @@ def _download(
         except _Failed as failure:
             now = time.monotonic()
             tries.append(Try(address.shown, now - began, str(failure)))
+            tell(str(tries[-1]))
             address.retry = address.retry.new(
                 history=(*address.retry.history, RequestHistory("GET", None, failure, None, None))
             )
@@ -171,6 +181,7 @@ def _download(
                 addresses.remove(address)
         else:
             tries.append(Try(address.shown, time.monotonic() - began, f"{len(content):,} bytes"))
+            tell(str(tries[-1]))
             return Download(content, address.shown, tuple(tries))
     raise _Exhausted(tuple(tries), time.monotonic() - start)
 
@@ -192,7 +203,7 @@ def _within(end: float, call: Callable[[], bytes]) -> bytes:
     try:
         result = answer.get(timeout=max(0.0, end - time.monotonic()))
     except queue.Empty:
-        raise _Failed("too slow") from None
+        raise _Failed(SLOW) from None
     if isinstance(result, BaseException):
         raise result
     return result
@@ -204,11 +215,10 @@ def _get(url: str, end: float, limit: int | None) -> bytes:
     try:
         with requests.get(url, stream=True, timeout=timeout, headers={"Accept-Encoding": "identity"}) as response:
             if response.status_code != requests.codes.ok:
-                raise _Failed(
-                    f"status {response.status_code}",
-                    final=response.status_code not in MAY_PASS,
-                    wait=_asked_to_wait(response),
-                )
+                wait = _asked_to_wait(response)
+                asks = "" if wait is None else f", asks to wait {wait:,.0f} s"
+                may_pass = response.status_code == TOO_MANY_REQUESTS or response.status_code >= SERVER_ERROR
+                raise _Failed(f"status {response.status_code}{asks}", final=not may_pass, wait=wait)
             body = bytearray()
             # read1 returns what has arrived; read would wait for a whole chunk however slowly it drips.
             while chunk := response.raw.read1(CHUNK, decode_content=True):
@@ -216,16 +226,16 @@ def _get(url: str, end: float, limit: int | None) -> bytes:
                 if limit and len(body) > limit:
                     raise _Failed(f"more than {limit:,} bytes", final=True)
                 if time.monotonic() >= end:
-                    raise _Failed("too slow")
+                    raise _Failed(SLOW)
             return bytes(body)
-    except (requests.RequestException, HTTPError) as error:
+    except (requests.RequestException, HTTPError, ValueError) as error:  # the last: a redirection to no address
         raise _explain(error) from error
 
 
 def _asked_to_wait(response: requests.Response) -> float | None:
     try:
         return Retry().get_retry_after(response.raw)
-    except InvalidHeader:
+    except (InvalidHeader, ValueError, OverflowError):  # the last two: numbers and years beyond all bounds
         return None
 
 
@@ -238,9 +248,9 @@ def _explain(error: Exception) -> _Failed:
         return _Failed("the certificate is not valid", final=True)
     if isinstance(error, requests.TooManyRedirects):
         return _Failed("redirected for ever", final=True)
-    if isinstance(error, requests.Timeout):
-        return _Failed("no answer in time")
-    if isinstance(error, requests.exceptions.InvalidSchema | requests.exceptions.InvalidURL):
+    if isinstance(error, requests.Timeout | ReadTimeoutError):
+        return _Failed(SLOW)
+    if isinstance(error, ValueError):  # among them requests' InvalidSchema and InvalidURL
         return _Failed("no valid http address", final=True)
     if isinstance(error, requests.ConnectionError) and not isinstance(error, requests.exceptions.ChunkedEncodingError):
         return _Failed("the connection was refused or reset")
@@ -268,19 +278,21 @@ def _require(content: bytes, expected: str, origin: str, what: str) -> None:
     if found != expected:
         raise SourceRefused(
             f"{origin} has SHA-256 {found}, and {what} has {expected}: these are other bytes. Nothing was changed. "
-            f"If they are wanted, name the address as BCW_SOURCE and the new checksum as BCW_SOURCE_SHA256"
+            f"If they are wanted, name the address as BCW_SOURCE and the new checksum as BCW_SOURCE_SHA256; "
+            f"BCW_SOURCE=embedded works without any address"
         )
 
 
 def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise SourceUnavailable(
-            f"BCW_SOURCE is {str(path)!r}, which is no file; allowed are auto, embedded, an http(s) URL or a path"
-        )
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SourceUnavailable(f"{path} cannot be read: {error.strerror}. Nothing was changed") from error
+        if path.is_file():
+            return path.read_bytes()
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or "it does not fit into the memory"
+        raise SourceUnavailable(f"BCW_SOURCE is {str(path)[:200]!r}: {reason}. Nothing was changed") from error
+    raise SourceUnavailable(
+        f"BCW_SOURCE is {str(path)!r}, which is no file; allowed are auto, embedded, an http(s) URL or a path"
+    )
 
 
 def _embedded() -> bytes:

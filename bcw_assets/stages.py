@@ -46,20 +46,27 @@ def _link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMetadataVa
 
 
 def code_version(function: Callable[..., Any]) -> str:
-    """Return a hash of the function's source and of every module of this package that it reaches by name."""
-    named = (function.__globals__.get(name) for name in function.__code__.co_names)
-    modules: dict[str, ModuleType] = {}
-    for value in named:
-        _collect(value, modules)
-    sources = [inspect.getsource(function), *(inspect.getsource(modules[name]) for name in sorted(modules))]
+    """Return a hash of the sources that an asset is made by: its function, its config, and the modules it uses."""
+    annotated = inspect.get_annotations(function).values()
+    configs = [one for one in annotated if isinstance(one, type) and issubclass(one, dg.Config)]
+    sources = [inspect.getsource(function), *map(inspect.getsource, configs)]
+    sources += map(inspect.getsource, modules_used(function))
     return hashlib.sha256("\n".join(sources).encode()).hexdigest()[:16]
 
 
-def _collect(value: object, modules: dict[str, ModuleType]) -> None:
-    """Add the module that defines `value`, if it is of this package, and all that this module uses in turn."""
+def modules_used(function: Callable[..., Any]) -> list[ModuleType]:
+    """Return the modules of this package that a function names, other than its own, and all that these use in turn."""
+    found = {function.__module__: sys.modules[function.__module__]}
+    for name in function.__code__.co_names:
+        _collect(function.__globals__.get(name), found)
+    del found[function.__module__]
+    return [found[name] for name in sorted(found)]
+
+
+def _collect(value: object, found: dict[str, ModuleType]) -> None:
     module = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
-    if module is None or module.__name__ in modules or not module.__name__.startswith(f"{PACKAGE}."):
+    if module is None or module.__name__ in found or not module.__name__.startswith(f"{PACKAGE}."):
         return
-    modules[module.__name__] = module
+    found[module.__name__] = module
     for used in list(vars(module).values()):
-        _collect(used, modules)
+        _collect(used, found)

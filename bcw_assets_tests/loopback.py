@@ -86,6 +86,13 @@ def hang(handler: BaseHTTPRequestHandler) -> None:
     time.sleep(60)
 
 
+def stall(handler: BaseHTTPRequestHandler) -> None:
+    """Send some of the body and nothing more for a minute."""
+    body(b"1,2,3", length=1000)(handler)
+    handler.wfile.flush()
+    time.sleep(60)
+
+
 def drip(handler: BaseHTTPRequestHandler) -> None:
     """Send a byte of the body a tenth of a second."""
     handler.send_response(200)

@@ -1,13 +1,14 @@
 """The graph on the real table: what it leaves, from which forms, stage by stage, and what it refuses."""
 
 import json
+from typing import Any
 
 import dagster as dg
 import pytest
 
-from bcw_assets.ml import table
+from bcw_assets.ml import preparation, table
 from bcw_assets.ml.performance import PUBLISHED
-from bcw_assets_tests.conftest import Graph, why
+from bcw_assets_tests.conftest import Graph, broken, why
 from bcw_assets_tests.tables import shuffled, uci_form
 
 NAMES = ["raw_data", "ready_data", "model", "cross_validation", "metrics"]
@@ -75,7 +76,7 @@ def test_every_form_and_order_of_the_table_gives_the_same_fingerprint_split_and_
     assert graph.run(source="embedded").success  # it has no ids, so only they differ
     embedded = graph.files()
     assert embedded["results/metrics.json"] == of_uci["results/metrics.json"]
-    assert metrics(graph)["raw_data"] == FINGERPRINT
+    assert metrics(graph)["fingerprint"] == FINGERPRINT
     splits = [
         [line.split(b",")[1:] for line in files["data/ready_data.csv"].splitlines()] for files in (of_uci, embedded)
     ]
@@ -159,8 +160,8 @@ def test_a_knob_of_every_stage_reaches_the_report(graph: Graph) -> None:
     assert graph.run(config=config).success
     found = metrics(graph)
     assert found["split"] == config["ready_data"]
-    assert found["folds"] == config["cross_validation"]
-    assert found["settings"] == {"C": 0.5, "solver": "newton-cholesky", "tol": 1e-8, "max_iter": 100}
+    assert found["resampling"] == config["cross_validation"]
+    assert found["settings"] == {"C": 0.5, "solver": "newton-cholesky", "tol": 1e-8, "max_iter": 100, "recipe": 1}
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,8 @@ def test_a_knob_that_this_table_cannot_bear_is_explained_and_changes_nothing(
         ("ready_data", {"test_size": 1}),
         ("ready_data", {"seed": -1}),
         ("model", {"C": 0}),
+        ("model", {"C": float("inf")}),
+        ("model", {"C": float("nan")}),
         ("cross_validation", {"folds": 1}),
         ("cross_validation", {"repeats": 0}),
     ],
@@ -213,6 +216,47 @@ def test_a_table_that_cannot_be_read_fails_the_run_by_line_and_changes_nothing(g
     assert "Line 12, id" in why(result)
     assert "diagnosis is 'X'; allowed is M or B" in why(result)
     assert graph.files() == before
+
+
+@pytest.mark.parametrize("number", ["0.1", "1e-320", "1e300"])
+def test_a_column_that_cannot_be_standardised_is_refused_by_name(graph: Graph, number: str) -> None:
+    lines = uci_form().decode().splitlines()
+    every_second = [
+        line.rpartition(",")[0] + f",{number}\n" if row % 2 else line + "\n" for row, line in enumerate(lines)
+    ]
+    constant = [line.rpartition(",")[0] + f",{number}\n" for line in lines]
+    graph.source.write_text("".join(every_second if number == "1e300" else constant))
+    result = graph.run()
+    assert "fractal_dimension_worst cannot be standardised: over the training rows its mean is" in why(result)
+    assert sorted(graph.files()) == ["data/raw_data.csv"]
+
+
+def test_a_model_of_the_same_table_in_other_units_is_refused(graph: Graph) -> None:
+    graph.run()
+    lines = [line.split(",") for line in uci_form().decode().splitlines()]
+    in_other_units = [[*line[:5], str(float(line[5]) * 16), *line[6:]] for line in lines]
+    graph.source.write_text("".join(",".join(line) + "\n" for line in in_other_units))
+    assert graph.run("raw_data", "ready_data", "cross_validation").success
+    result = graph.run("metrics")
+    assert "model was not trained on the ready_data stored now. To make it:" in why(result)
+    assert "--select model" in why(result)
+
+
+def test_an_artifact_that_another_run_replaced_meanwhile_stops_this_one(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = preparation.prepare
+
+    def while_another_run_is_at_work(*arguments: Any) -> Any:
+        monkeypatch.setattr(preparation, "prepare", prepare)
+        graph.source.write_bytes(b"".join(uci_form().splitlines(keepends=True)[:400]))
+        assert graph.run("raw_data").success
+        return prepare(*arguments)
+
+    monkeypatch.setattr(preparation, "prepare", while_another_run_is_at_work)
+    result = graph.run()
+    assert not result.success
+    assert "raw_data was replaced by another run while this one was at work" in why(result) + str(broken(result))
 
 
 def test_the_ui_gets_rows_columns_source_fingerprint_and_plotted_numbers(graph: Graph) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -19,7 +20,7 @@ from bcw_assets.checks import PROMISES, Promise
 from bcw_assets.ml import performance, preparation, resampling, training
 from bcw_assets.ml.findings import Findings
 from bcw_assets.ml.preparation import Prepared, Split
-from bcw_assets.ml.resampling import Folds
+from bcw_assets.ml.resampling import Resampling
 from bcw_assets_tests.conftest import Graph, broken, why
 
 SPLIT = Split(0.2, 42, stratify=False)
@@ -34,7 +35,7 @@ def values(raw: pd.DataFrame) -> dict[str, Any]:
     """The value of every asset on the real table."""
     ready = preparation.prepare(raw, SPLIT)
     model = training.train(ready, 1.0)
-    predicted = resampling.out_of_fold(raw, model, Folds(5, 2, 0))
+    predicted = resampling.out_of_fold(raw, model, Resampling(5, 2, 0))
     report = performance.evaluate(raw, ready, model, predicted)
     return {
         "raw_data": raw,
@@ -68,7 +69,7 @@ def scaled_by_all(raw: pd.DataFrame, ready: Prepared) -> Prepared:
 BROKEN: list[tuple[tuple[str, str], Callable[[dict[str, Any]], Any], str]] = [
     (("raw_data", "schema"), lambda v: v["raw_data"].drop(columns="radius_se"), "columns are not id, diagnosis and"),
     (("raw_data", "schema"), lambda v: v["raw_data"].astype({"area_mean": "str"}), "not every measurement is a float"),
-    (("raw_data", "schema"), lambda v: v["raw_data"].assign(diagnosis="M"), "the labels are ['M'], not M and B"),
+    (("raw_data", "schema"), lambda v: v["raw_data"].assign(diagnosis="M"), "the labels are M, not M and B"),
     (("raw_data", "schema"), lambda v: v["raw_data"].assign(id=""), "an id is empty"),
     (("raw_data", "schema"), lambda v: v["raw_data"].assign(id="7"), "an id stands twice"),
     (("raw_data", "schema"), lambda v: v["raw_data"].iloc[::-1], "not sorted by id"),
@@ -84,7 +85,7 @@ BROKEN: list[tuple[tuple[str, str], Callable[[dict[str, Any]], Any], str]] = [
     ),
     (
         ("ready_data", "split"),
-        lambda v: replace(v["ready_data"], raw_data="0" * 64),
+        lambda v: replace(v["ready_data"], fingerprint="0" * 64),
         "from another table than raw_data",
     ),
     (("ready_data", "scaling"), lambda v: scaled_by_all(v["raw_data"], v["ready_data"]), "the test rows took part"),
@@ -97,6 +98,11 @@ BROKEN: list[tuple[tuple[str, str], Callable[[dict[str, Any]], Any], str]] = [
         ("ready_data", "scaling"),
         lambda v: with_rows(v["ready_data"], area_mean=v["ready_data"].rows["area_mean"] * 3),
         "sd over the training rows is 2 away from 1",
+    ),
+    (
+        ("ready_data", "scaling"),
+        lambda v: with_rows(v["ready_data"], area_mean=-v["ready_data"].rows["area_mean"]),
+        "the values are not what the scaler makes of raw_data",
     ),
     (
         ("ready_data", "features"),
@@ -118,6 +124,11 @@ BROKEN: list[tuple[tuple[str, str], Callable[[dict[str, Any]], Any], str]] = [
     (("model", "finite"), lambda v: edited(v["model"], "scaler", mean_=np.full(30, np.nan)), "a mean is not finite"),
     (("model", "finite"), lambda v: edited(v["model"], "scaler", scale_=np.zeros(30)), "a scale is not positive"),
     (("model", "converged"), lambda v: edited(v["model"], "classifier", coef_=np.zeros((1, 30))), "the gradient per"),
+    (
+        ("model", "converged"),
+        lambda v: edited(v["model"], "scaler", mean_=v["model"]["scaler"].mean_ * 1.5),
+        "the gradient per patient",
+    ),
     (("model", "converged"), lambda v: edited(v["model"], "classifier", n_iter_=np.array([100])), "its limit"),
     (
         ("model", "converged"),
@@ -153,7 +164,7 @@ BROKEN: list[tuple[tuple[str, str], Callable[[dict[str, Any]], Any], str]] = [
     ),
     (
         ("cross_validation", "coverage"),
-        lambda v: replace(v["cross_validation"], raw_data="0" * 64),
+        lambda v: replace(v["cross_validation"], fingerprint="0" * 64),
         "from another table than raw_data",
     ),
     (
@@ -162,6 +173,11 @@ BROKEN: list[tuple[tuple[str, str], Callable[[dict[str, Any]], Any], str]] = [
         "recall is 0.99, the counts give 0.9534883720930233",
     ),
     (("metrics", "arithmetic"), lambda v: replace(v["metrics"], npv=None), "npv is None"),
+    (
+        ("metrics", "arithmetic"),
+        lambda v: replace(v["metrics"], intervals=v["metrics"].intervals | {"npv": [0.9, 1.0]}),
+        "the interval of npv is not that of the counts",
+    ),
     (
         ("metrics", "beats_always_benign"),
         lambda v: replace(v["metrics"], balanced_accuracy=0.69),
@@ -288,7 +304,7 @@ def test_a_stored_artifact_changed_by_hand_is_found_by_its_check_and_refused_on_
     path.write_bytes(change(before))
     assert path.read_bytes() != before
     says = broken(graph.check(asset))[asset, checks.STORED]
-    assert f"Make it again: dagster asset materialize -m bcw_assets --select {asset}" in says
+    assert f"To make it: dagster asset materialize -m bcw_assets --select {asset}" in says
     if asset != "metrics":  # nothing loads metrics yet
         assert f"--select {asset}" in why(graph.run("metrics"))
 
@@ -300,6 +316,41 @@ def test_without_a_history_a_well_formed_artifact_loads(graph: Graph) -> None:
     with dg.DagsterInstance.ephemeral() as another:
         graph.instance = another
         assert graph.run("ready_data").success
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "check"),
+    [
+        ("data/raw_data.csv", b"\n10003,M,", b"\n9999,M,", ("raw_data", "schema")),
+        ("data/raw_data.csv", b"\n10003,M,", b"\n10003,X,", ("raw_data", "schema")),
+        ("data/raw_data.csv", b"\n10003,M,17.99,", b"\n10003,M,1e999,", ("raw_data", "schema")),
+        ("results/model.json", b'"intercept": -', b'"intercept": ', ("model", "converged")),
+        ("results/model.json", b'"mean": [\n    1', b'"mean": [\n    9', ("model", "converged")),
+        ("results/model.json", b'"classes": [\n    0', b'"classes": [\n    2', ("model", "classes")),
+        ("results/metrics.json", b'"true_positives": 41', b'"true_positives": 40', ("metrics", "arithmetic")),
+    ],
+)
+def test_without_a_history_the_promise_that_an_edit_breaks_finds_it(
+    graph: Graph, file: str, old: bytes, new: bytes, check: tuple[str, str]
+) -> None:
+    graph.run()
+    path = graph.folder / file
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with dg.DagsterInstance.ephemeral() as another:
+        graph.instance = another
+        assert check in broken(graph.check(check[0]))
+
+
+def test_going_back_to_another_folder_finds_its_artifacts_and_their_record(graph: Graph, tmp_path: Path) -> None:
+    graph.run()
+    first, graph.folder = graph.folder, tmp_path / "another"
+    graph.run(config={"model": {"C": 0.5}})
+    graph.folder = first
+    assert graph.run("metrics").success
+    path = graph.folder / "data" / "raw_data.csv"
+    path.write_bytes(one_digit_more(path.read_bytes()))
+    assert "is not what its latest materialisation recorded" in why(graph.run("metrics"))
 
 
 def test_numbers_in_a_document_are_of_the_right_shape(graph: Graph) -> None:

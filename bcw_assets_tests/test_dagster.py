@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from bcw_assets.automation import build_schedule
+from bcw_assets.checks import PROMISES
 from bcw_assets.settings import Settings
 from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph
 
@@ -49,7 +50,7 @@ def in_the_checkout(graph: Graph, *command: str) -> subprocess.CompletedProcess[
 def test_dg_lists_the_same_assets_checks_job_and_schedule(graph: Graph) -> None:
     listed = json.loads(in_the_checkout(graph, "dg", "list", "defs", "--json").stdout)
     assert sorted(asset["asset_key"] for asset in listed["assets"]) == NAMES
-    assert len(listed["asset_checks"]) == 15
+    assert len(listed["asset_checks"]) == len(PROMISES) + len(NAMES)
     assert [job["name"] for job in listed["jobs"]] == ["refresh_job"]
     assert [schedule["name"] for schedule in listed["schedules"]] == ["refresh_schedule"]
 

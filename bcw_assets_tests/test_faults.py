@@ -98,5 +98,5 @@ def test_a_kill_between_two_files_or_before_the_record_is_refused_on_loading_wit
     assert done.returncode == -signal.SIGKILL
     result = graph.run(reader)
     assert not result.success
-    assert f"Make it again: dagster asset materialize -m bcw_assets --select {asset}" in why(result)
+    assert f"To make it: dagster asset materialize -m bcw_assets --select {asset}" in why(result)
     assert graph.run().success

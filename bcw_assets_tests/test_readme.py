@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from bcw_assets.assets import FoldsConfig, SplitConfig, TrainingConfig
+from bcw_assets.assets import ResamplingConfig, SplitConfig, TrainingConfig
 from bcw_assets.ml.performance import wilson
 from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph
 
@@ -51,7 +51,7 @@ def test_the_files_in_the_table_of_assets_are_those_of_a_run(graph: Graph) -> No
 
 
 def test_every_knob_and_its_default_is_in_the_readme() -> None:
-    for config in (one.model_validate({}) for one in (SplitConfig, TrainingConfig, FoldsConfig)):
+    for config in (one.model_validate({}) for one in (SplitConfig, TrainingConfig, ResamplingConfig)):
         for name, value in config.model_dump().items():
             assert re.search(rf"`{name}`.*{str(value).lower()}", README), name
 

@@ -1,6 +1,7 @@
 """The download, against a real server on loopback that misbehaves: tries, deadline, checksums, fallback."""
 
 import io
+import re
 import time
 import zipfile
 from http.server import BaseHTTPRequestHandler
@@ -13,7 +14,7 @@ from bcw_assets import source
 from bcw_assets.errors import SourceRefused, SourceUnavailable
 from bcw_assets.ml import table
 from bcw_assets.settings import Settings
-from bcw_assets.source import EMBEDDED_ORIGIN, fetch
+from bcw_assets.source import EMBEDDED_ORIGIN, Download
 from bcw_assets_tests import loopback
 from bcw_assets_tests.conftest import Graph, why
 from bcw_assets_tests.loopback import Step, body, cut, redirect_for_ever, refuse, serve, status
@@ -29,6 +30,10 @@ def archive(**members: bytes) -> bytes:
         for name, inside in members.items():
             file.writestr(name.replace("__", "."), inside)
     return content.getvalue()
+
+
+def fetched(settings: Settings) -> Download:
+    return source.fetch(settings, tell=lambda line: None)
 
 
 def table_or_zip(handler: BaseHTTPRequestHandler) -> None:
@@ -64,7 +69,7 @@ def test_a_rough_road_is_travelled_to_its_end_and_told(
     assert outcomes == [
         "the connection was refused or reset",
         "the connection was refused or reset",
-        "status 503",
+        "status 503, asks to wait 1 s",
         "the answer was cut short",
         *outcomes[4:],
     ]
@@ -75,10 +80,11 @@ def test_a_rough_road_is_travelled_to_its_end_and_told(
 
 
 UNAVAILABLE: dict[str, tuple[Step, str]] = {
-    "hangs": (loopback.hang, ""),
-    "drips": (loopback.drip, "too slow"),
-    "drips its headers": (loopback.drip_headers, "too slow"),
-    "asks to wait an hour": (status(503, Retry_After="3600"), "status 503"),
+    "hangs": (loopback.hang, "no whole answer in time"),
+    "stalls in its body": (loopback.stall, "no whole answer in time"),
+    "drips": (loopback.drip, "no whole answer in time"),
+    "drips its headers": (loopback.drip_headers, "no whole answer in time"),
+    "asks to wait an hour": (status(503, Retry_After="3600"), "status 503, asks to wait 3,600 s"),
     "redirects for ever": (redirect_for_ever, "redirected for ever"),
     "redirects to a file": (status(302, Location="file:///etc/passwd"), "no valid http address"),
     "is always refused": (refuse, "the connection was refused or reset"),
@@ -86,6 +92,13 @@ UNAVAILABLE: dict[str, tuple[Step, str]] = {
     "is not found": (status(404), "status 404"),
     "is forbidden": (status(403), "status 403"),
     "is broken": (status(500), "status 500"),
+    "is broken at its proxy": (status(520), "status 520"),
+    "has a Retry-After beyond all years": (
+        status(503, Retry_After="Wed, 21 Oct 99999999999 07:28:00 GMT"),
+        "status 503",
+    ),
+    "has a Retry-After beyond all numbers": (status(503, Retry_After="9" * 5000), "status 503"),
+    "redirects to no address": (status(302, Location="http://[::1"), "no valid http address"),
     "has a Retry-After that is none": (status(503, Retry_After="soon"), "status 503"),
 }
 
@@ -97,7 +110,7 @@ def test_in_auto_what_is_unavailable_falls_back_within_the_deadline(monkeypatch:
     with serve(step) as server:
         as_uci(monkeypatch, server.url)
         start = time.monotonic()
-        download = fetch(Settings())
+        download = fetched(Settings())
         assert time.monotonic() - start < source.UCI_DEADLINE + 1
     assert download.fallback
     assert download.origin == EMBEDDED_ORIGIN
@@ -112,7 +125,7 @@ def test_a_named_source_that_is_unavailable_fails_within_the_deadline(name: str)
     with serve(step) as server:
         start = time.monotonic()
         with pytest.raises(SourceUnavailable) as error:
-            fetch(Settings(source=f"{server.url}/table.csv?token=secret"))
+            fetched(Settings(source=f"{server.url}/table.csv?token=secret"))
         assert time.monotonic() - start < source.NAMED_DEADLINE + 1
     assert outcome in str(error.value)
     assert f"{server.url}/table.csv" in str(error.value)
@@ -123,7 +136,7 @@ def test_a_named_source_that_is_unavailable_fails_within_the_deadline(name: str)
 def test_in_auto_a_flood_is_not_drunk(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(loopback.flood) as server:
         as_uci(monkeypatch, server.url)
-        download = fetch(Settings())
+        download = fetched(Settings())
     assert download.fallback
     assert download.tries[0].outcome == "more than 10,485,760 bytes"
 
@@ -131,7 +144,7 @@ def test_in_auto_a_flood_is_not_drunk(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_in_auto_an_unknown_host_falls_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "UCI_ADDRESSES", ("http://no-such-host.invalid/wdbc.data",))
     start = time.monotonic()
-    download = fetch(Settings())
+    download = fetched(Settings())
     assert time.monotonic() - start < 3
     assert [one.outcome for one in download.tries] == ["the host is unknown"]
 
@@ -139,7 +152,7 @@ def test_in_auto_an_unknown_host_falls_back_at_once(monkeypatch: pytest.MonkeyPa
 def test_in_auto_the_first_address_that_answers_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(TABLE) as server:
         as_uci(monkeypatch, server.url)
-        download = fetch(Settings())
+        download = fetched(Settings())
         assert server.requests == ["/wdbc.data"]
     assert (download.content, download.fallback) == (uci_form(), False)
 
@@ -148,15 +161,23 @@ def test_in_auto_the_second_address_is_a_zip_with_the_table_inside(monkeypatch: 
     content = archive(wdbc__names=b"about", wdbc__data=uci_form(), Index=b"")
     with serve(status(404), body(content)) as server:
         as_uci(monkeypatch, server.url)
-        download = fetch(Settings())
+        download = fetched(Settings())
     assert download.content == uci_form()
     assert download.origin == f"{server.url}/wdbc.zip"
+
+
+def test_every_try_is_told_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    with serve(status(520), TABLE) as server:
+        source.fetch(Settings(source=server.url), told.append)
+    assert re.fullmatch(rf"{server.url}: status 520 \(0\.\d s\)", told[0])
+    assert re.fullmatch(rf"{server.url}: 123,\d+ bytes \(0\.\d s\)", told[1])
 
 
 def test_a_retry_after_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(status(429, Retry_After="1"), TABLE) as server:
         start = time.monotonic()
-        fetch(Settings(source=server.url))
+        fetched(Settings(source=server.url))
         assert time.monotonic() - start >= 1
 
 
@@ -193,24 +214,29 @@ def test_a_zip_that_is_damaged_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     with serve(status(404), body(bytes(content))) as server:
         as_uci(monkeypatch, server.url)
         with pytest.raises(SourceRefused, match="no zip that can be read"):
-            fetch(Settings())
+            fetched(Settings())
 
 
 def test_a_checksum_of_the_users_own_is_held(tmp_path: Path) -> None:
     file = tmp_path / "table.csv"
     file.write_bytes(uci_form())
-    assert fetch(Settings(source=str(file), source_sha256=uci_form_digest())).content == uci_form()
+    assert fetched(Settings(source=str(file), source_sha256=uci_form_digest())).content == uci_form()
     with serve(TABLE) as server, pytest.raises(SourceRefused, match="BCW_SOURCE_SHA256 has 000"):
-        fetch(Settings(source=server.url, source_sha256="0" * 64))
+        fetched(Settings(source=server.url, source_sha256="0" * 64))
+
+
+def test_a_path_that_cannot_be_a_file_is_said() -> None:
+    with pytest.raises(SourceUnavailable, match="File name too long"):
+        fetched(Settings(source="x" * 5000))
 
 
 @pytest.mark.parametrize("path", ["missing.csv", "."])
 def test_a_path_that_is_no_file_is_said(path: str) -> None:
     with pytest.raises(SourceUnavailable, match="which is no file; allowed are auto, embedded, an http"):
-        fetch(Settings(source=path))
+        fetched(Settings(source=path))
 
 
 def test_a_users_own_source_may_be_larger_than_ucis() -> None:
     large = uci_form() + b"\n" * (11 * 2**20)
     with serve(body(large)) as server:
-        assert len(fetch(Settings(source=server.url)).content) == len(large)
+        assert len(fetched(Settings(source=server.url)).content) == len(large)

@@ -40,10 +40,10 @@ FAMILIES = (
     Family("perimeter", "length of the outline", LENGTH),
     Family("area", "area inside the outline", AREA),
     Family("smoothness", "local variation of the radius", RATIO),
-    Family("compactness", "perimeter squared over area (1 for a circle) minus one", RATIO),
+    Family("compactness", "perimeter² / (4π · area) - 1, which is 0 for a circle", RATIO),
     Family("concavity", "severity of the concave parts of the outline", RATIO),
-    Family("concave_points", "share of the outline that is concave", RATIO),
-    Family("symmetry", "difference in length of lines perpendicular to the longest axis", RATIO),
+    Family("concave_points", "concave parts of the outline (UCI calls it their number; the values are shares)", RATIO),
+    Family("symmetry", "difference in length of the lines on both sides of the longest axis", RATIO),
     Family("fractal_dimension", "coastline approximation of the outline, minus one", RATIO),
 )
 

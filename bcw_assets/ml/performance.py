@@ -1,7 +1,7 @@
 """Measures a model: scores, their intervals, and the report that holds them."""
 
 import statistics
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,13 @@ from bcw_assets.errors import ArtifactError
 from bcw_assets.ml import columns, preparation, table, training
 from bcw_assets.ml.findings import Findings
 from bcw_assets.ml.preparation import Prepared, Split
-from bcw_assets.ml.resampling import CrossValidation, Folds
+from bcw_assets.ml.resampling import CrossValidation, Resampling
 
 THRESHOLD = 0.5  # P(malignant) from which a patient is called malignant
 CONFIDENCE = 0.95
 MARGIN_OVER_ALWAYS_BENIGN = 0.2  # "always benign" has balanced accuracy 0.5
 ROUNDING = 1e-12
+SCHEMA_VERSION = 1  # of metrics.json: raised when a name in it changes its meaning or goes
 
 PUBLISHED = {
     "accuracy": 0.9736842105263158,
@@ -66,6 +67,10 @@ class Confusion:
             "npv": (self.true_negatives, self.true_negatives + self.false_negatives),
         }
 
+    def intervals(self) -> dict[str, list[float] | None]:
+        """Return Wilson's 95 % interval of every proportion; None without patients to count."""
+        return {name: wilson(*counts) for name, counts in self.proportions().items()}
+
     def scores(self) -> dict[str, Score]:
         """Return the proportions, their balanced accuracy and F1; None where there is nothing to divide by.
 
@@ -94,6 +99,8 @@ class Report:
     Attributes:
         intervals: score → [low, high], Wilson's 95 % interval of every proportion of the test split.
         cross_validation: score → {"mean", "sd"} over the repeats; sd is None with one repeat.
+        settings: of the model (`training.settings`).
+        fingerprint: of the table; `rows` and `malignant` count it.
     """
 
     accuracy: Score
@@ -111,12 +118,12 @@ class Report:
     intervals: dict[str, list[float] | None]
     cross_validation: dict[str, dict[str, Score]]
     split: Split
-    folds: Folds
+    resampling: Resampling
     settings: dict[str, float | int | str]
-    raw_data: str
+    fingerprint: str
     rows: int
     malignant: int
-    schema_version: int = field(default=1)
+    schema_version: int = SCHEMA_VERSION
 
     def published(self) -> dict[str, Score]:
         """Return the four scores that have published values, by their published names."""
@@ -177,7 +184,6 @@ def evaluate(
     probability = model.predict_proba(raw_data.loc[is_test, list(columns.MEASUREMENTS)])[:, 1]
     scores = score(malignant[is_test], probability)
     confusion = Confusion.count(malignant[is_test], probability >= THRESHOLD)
-    intervals = {name: wilson(*counts) for name, counts in confusion.proportions().items()}
     repeats = [score(malignant, repeat) for repeat in cross_validation.probabilities().T]
     return Report(
         accuracy=scores["accuracy"],
@@ -192,19 +198,19 @@ def evaluate(
         pr_auc=scores["pr_auc"],
         brier=scores["brier"],
         log_loss=scores["log_loss"],
-        intervals=intervals,
+        intervals=confusion.intervals(),
         cross_validation={name: _summarised([repeat[name] for repeat in repeats]) for name in scores},
         split=ready_data.split,
-        folds=cross_validation.folds,
+        resampling=cross_validation.resampling,
         settings=training.settings(model),
-        raw_data=ready_data.raw_data,
+        fingerprint=ready_data.fingerprint,
         rows=len(raw_data),
         malignant=int(malignant.sum()),
     )
 
 
 def follows_from_counts(metrics: Report) -> Findings:
-    """Find scores that are not those of the confusion counts."""
+    """Find scores and intervals that are not those of the confusion counts."""
     expected = metrics.confusion.scores()
     said = metrics.published() | {
         "specificity": metrics.specificity,
@@ -213,7 +219,13 @@ def follows_from_counts(metrics: Report) -> Findings:
     }
     expected |= {"precision": expected["ppv"], "recall": expected["sensitivity"], "f1_score": expected["f1"]}
     wrong = [name for name, value in said.items() if not _same(value, expected[name])]
+    intervals = [
+        name
+        for name, limits in metrics.confusion.intervals().items()
+        if not _same_limits(limits, metrics.intervals.get(name))
+    ]
     return Findings.of(
+        *((f"the interval of {name} is not that of the counts", True) for name in intervals),
         *((f"{name} is {said[name]}, the counts give {expected[name]}", True) for name in wrong),
         **{name: getattr(metrics.confusion, name) for name in (one.name for one in fields(Confusion))},
         scores_compared=len(said),
@@ -231,9 +243,14 @@ def beats_always_benign(metrics: Report) -> Findings:
     )
 
 
+def written(value: Score) -> str:
+    """Return a score for people, with four decimals."""
+    return "not defined" if value is None else f"{value:.4f}"
+
+
 def beside_published(metrics: Report) -> str:
     """Return a Markdown table of the four published numbers and ours for the same names."""
-    rows = [f"| {name} | {_text(ours)} | {PUBLISHED[name]:.4f} |" for name, ours in metrics.published().items()]
+    rows = [f"| {name} | {written(ours)} | {PUBLISHED[name]:.4f} |" for name, ours in metrics.published().items()]
     return "\n".join(["| test split | this run | published |", "|---|---|---|", *rows])
 
 
@@ -241,11 +258,11 @@ def _require_one_history(
     raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
 ) -> None:
     fingerprint = table.fingerprint(raw_data)
-    if ready_data.raw_data != fingerprint:
+    if ready_data.fingerprint != fingerprint:
         raise ArtifactError("ready_data was made from another raw_data than the one stored now", "ready_data")
-    if not training.steepness(model, ready_data) < training.FLAT:
+    if not training.steepness(raw_data, ready_data, model) < training.FLAT:
         raise ArtifactError("model was not trained on the ready_data stored now", "model")
-    if cross_validation.raw_data != fingerprint:
+    if cross_validation.fingerprint != fingerprint:
         raise ArtifactError(
             "cross_validation was made from another raw_data than the one stored now", "cross_validation"
         )
@@ -271,8 +288,10 @@ def _summarised(values: list[Score]) -> dict[str, Score]:
     }
 
 
-def _text(value: Score) -> str:
-    return "not defined" if value is None else f"{value:.4f}"
+def _same_limits(ones: list[float] | None, others: list[float] | None) -> bool:
+    if ones is None or others is None:
+        return ones is others
+    return len(ones) == len(others) and all(_same(one, other) for one, other in zip(ones, others, strict=True))
 
 
 def _same(one: Score, other: Score) -> bool:

@@ -14,14 +14,14 @@ from bcw_assets.ml.findings import Findings
 SPLIT = "split"
 TRAIN = "train"
 TEST = "test"
-MALIGNANT = "malignant"
-READY = (columns.ID, SPLIT, MALIGNANT, *columns.MEASUREMENTS)
+IS_MALIGNANT = "malignant"
+READY = (columns.ID, SPLIT, IS_MALIGNANT, *columns.MEASUREMENTS)
 """The columns of `ready_data`, in order."""
 
 DESCRIPTIONS = {
     columns.ID: columns.DESCRIPTIONS[columns.ID],
     SPLIT: (f"{TRAIN} = the model learns from this row, {TEST} = it is judged on it", ""),
-    MALIGNANT: ("1 = malignant, 0 = benign", "0 or 1"),
+    IS_MALIGNANT: ("1 = malignant, 0 = benign", ""),
 } | {
     name: (columns.DESCRIPTIONS[name][0], "standard deviations from the mean of the training rows")
     for name in columns.MEASUREMENTS
@@ -50,13 +50,13 @@ class Prepared:
             standard deviations of the training rows from their mean.
         scaler: fitted on the training rows of the raw measurements alone.
         split: the settings of the split.
-        raw_data: the fingerprint of the table that this was made from.
+        fingerprint: of the table that this was made from.
     """
 
     rows: pd.DataFrame
     scaler: StandardScaler
     split: Split
-    raw_data: str
+    fingerprint: str
 
     def measurements(self, side: str) -> np.ndarray:
         """Return the standardised measurements of one side of the split, of shape (rows, 30)."""
@@ -64,7 +64,7 @@ class Prepared:
 
     def malignant(self, side: str) -> np.ndarray:
         """Return 1 for each malignant row of one side of the split and 0 for each benign one."""
-        return self.rows.loc[self.rows[SPLIT] == side, MALIGNANT].to_numpy()
+        return self.rows.loc[self.rows[SPLIT] == side, IS_MALIGNANT].to_numpy()
 
 
 def prepare(raw_data: pd.DataFrame, split: Split) -> Prepared:
@@ -87,14 +87,23 @@ def prepare(raw_data: pd.DataFrame, split: Split) -> Prepared:
         if len(set(malignant[rows])) < 2:
             raise TrainingError(
                 f"{_described(split)} leaves {malignant[rows].sum()} malignant among {len(rows)} {side} rows; both "
-                f"diagnoses must be on both sides. Set stratify: true, or another test_size"
+                f"diagnoses must be on both sides. Set stratify: true or another test_size, or use a larger table"
             )
     raw = raw_data[list(columns.MEASUREMENTS)]
-    scaler = StandardScaler().fit(raw.iloc[train])
+    with np.errstate(all="ignore"):  # what overflows is refused by name below
+        scaler = StandardScaler().fit(raw.iloc[train])
+    wrong = ~np.isfinite(scaler.mean_) | ~np.isfinite(scaler.var_) | (scaler.scale_ != np.sqrt(scaler.var_))
+    if wrong.any():
+        column = int(wrong.argmax())
+        raise TrainingError(
+            f"{raw.columns[column]} cannot be standardised: over the training rows its mean is "
+            f"{scaler.mean_[column]:.6g} and its variance {scaler.var_[column]:.6g}; allowed are columns that vary, "
+            f"within bounds. Mend the table"
+        )
     rows = pd.DataFrame(scaler.transform(raw), columns=raw.columns)
     rows.insert(0, columns.ID, raw_data[columns.ID])
     rows.insert(1, SPLIT, np.where(np.isin(np.arange(len(rows)), test), TEST, TRAIN))
-    rows.insert(2, MALIGNANT, malignant)
+    rows.insert(2, IS_MALIGNANT, malignant)
     return Prepared(rows, scaler, split, table.fingerprint(raw_data))
 
 
@@ -107,10 +116,10 @@ def split_is_sound(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
     }
     (train, train_classes), (test, test_classes) = sides.values()
     return Findings.of(
-        ("it was made from another table than raw_data", ready_data.raw_data != table.fingerprint(raw_data)),
+        ("it was made from another table than raw_data", ready_data.fingerprint != table.fingerprint(raw_data)),
         ("a row is on no side or on both", bool(train & test) or len(train) + len(test) != len(rows)),
         ("its rows are not those of raw_data in their order", list(rows[columns.ID]) != list(raw_data[columns.ID])),
-        ("its labels are not those of raw_data", list(rows[MALIGNANT]) != table.malignant(raw_data).tolist()),
+        ("its labels are not those of raw_data", list(rows[IS_MALIGNANT]) != table.malignant(raw_data).tolist()),
         ("the training rows lack a diagnosis", train_classes != {0, 1}),
         ("the test rows lack a diagnosis", test_classes != {0, 1}),
         train_rows=len(train),
@@ -120,15 +129,20 @@ def split_is_sound(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
     )
 
 
-def scaled_by_training_rows(ready_data: Prepared) -> Findings:
-    """Find columns that do not have mean 0 and sd 1 over the training rows, or have both over all rows (a leak)."""
+def scaled_by_training_rows(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
+    """Find columns without mean 0 and sd 1 over the training rows, or with both over all rows (a leak).
+
+    And values that the stored scaler does not make of raw_data.
+    """
     train = ready_data.measurements(TRAIN)
+    expected = ready_data.scaler.transform(raw_data[list(columns.MEASUREMENTS)])
     everybody = ready_data.rows[list(columns.MEASUREMENTS)].to_numpy()
     mean, sd = np.abs(train.mean(axis=0)).max(), np.abs(train.std(axis=0) - 1).max()
     mean_of_all, sd_of_all = np.abs(everybody.mean(axis=0)).max(), np.abs(everybody.std(axis=0) - 1).max()
     return Findings.of(
         (f"a column's mean over the training rows is {mean:.3g} away from 0", bool(mean > ROUNDING)),
         (f"a column's sd over the training rows is {sd:.3g} away from 1", bool(sd > ROUNDING)),
+        ("the values are not what the scaler makes of raw_data", not _equal(everybody, expected)),
         ("the test rows took part: mean 0 and sd 1 over all rows", bool(max(mean_of_all, sd_of_all) <= ROUNDING)),
         largest_mean_of_training_rows=float(mean),
         largest_sd_error_of_training_rows=float(sd),
@@ -139,7 +153,7 @@ def scaled_by_training_rows(ready_data: Prepared) -> Findings:
 def features_are_measurements(ready_data: Prepared) -> Findings:
     """Find features that are no measurement, and measurements that are the id or the row number in disguise."""
     rows = ready_data.rows
-    features = [name for name in rows.columns if name not in (columns.ID, SPLIT, MALIGNANT)]
+    features = [name for name in rows.columns if name not in (columns.ID, SPLIT, IS_MALIGNANT)]
     values = rows[features].to_numpy(dtype=np.float64)
     orders = [np.arange(len(rows), dtype=np.float64)]
     ids = pd.to_numeric(rows[columns.ID], errors="coerce").to_numpy(dtype=np.float64)
@@ -152,6 +166,10 @@ def features_are_measurements(ready_data: Prepared) -> Findings:
         features=len(features),
         largest_correlation_with_id_or_row_number=closest,
     )
+
+
+def _equal(values: np.ndarray, others: np.ndarray) -> bool:
+    return values.shape == others.shape and bool((np.abs(values - others) <= ROUNDING).all())
 
 
 def _correlations(values: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from bcw_assets.ml.findings import Findings
 
 
 @dataclass(frozen=True)
-class Folds:
+class Resampling:
     """How the rows are resampled: stratified folds, repeated with the seeds seed, seed + 1 and so on."""
 
     folds: int
@@ -28,19 +28,19 @@ class CrossValidation:
 
     Attributes:
         rows: n rows × (2 + repeats) columns: id, diagnosis, and P(malignant) as `repeat_0`, `repeat_1`, …
-        folds: how the rows were resampled.
+        resampling: how the rows were resampled.
         settings: of the model that was refitted in every fold (`training.settings`).
-        raw_data: the fingerprint of the table.
+        fingerprint: of the table.
     """
 
     rows: pd.DataFrame
-    folds: Folds
+    resampling: Resampling
     settings: dict[str, float | int | str]
-    raw_data: str
+    fingerprint: str
 
     def probabilities(self) -> np.ndarray:
         """Return P(malignant) of shape (n, repeats)."""
-        return self.rows[repeat_names(self.folds.repeats)].to_numpy()
+        return self.rows[repeat_names(self.resampling.repeats)].to_numpy()
 
 
 def repeat_names(repeats: int) -> list[str]:
@@ -59,7 +59,7 @@ def descriptions(repeats: int) -> dict[str, tuple[str, str]]:
     return texts | dict.fromkeys(repeat_names(repeats), (meaning, "0 to 1"))
 
 
-def out_of_fold(raw_data: pd.DataFrame, model: Pipeline, folds: Folds) -> CrossValidation:
+def out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling) -> CrossValidation:
     """Refit a clone of the whole pipeline in every fold of every repeat and predict the rows left out.
 
     Raises:
@@ -67,37 +67,38 @@ def out_of_fold(raw_data: pd.DataFrame, model: Pipeline, folds: Folds) -> CrossV
     """
     malignant = table.malignant(raw_data)
     rarest = min(malignant.sum(), len(malignant) - malignant.sum())
-    if rarest < folds.folds:
+    folds = resampling.folds
+    if rarest < folds:
         raise TrainingError(
-            f"{folds.folds} folds need {folds.folds} patients of each diagnosis, one a fold; the rarer has {rarest}. "
-            f"Set folds to {rarest} or fewer, or use a larger table"
+            f"{folds} folds need {folds} patients of each diagnosis, one a fold; the rarer has {rarest}. "
+            f"{f'Set folds to {rarest} or fewer, or use' if rarest > 1 else 'Use'} a larger table"
         )
     measurements = raw_data[list(columns.MEASUREMENTS)].to_numpy()
-    probability = np.empty((len(malignant), folds.repeats))
+    probability = np.empty((len(malignant), resampling.repeats))
     with training.converging(model[training.CLASSIFIER].C):
-        for repeat in range(folds.repeats):
-            splitter = StratifiedKFold(folds.folds, shuffle=True, random_state=folds.seed + repeat)
+        for repeat in range(resampling.repeats):
+            splitter = StratifiedKFold(folds, shuffle=True, random_state=resampling.seed + repeat)
             for train, test in splitter.split(measurements, malignant):
                 fitted = clone(model).fit(measurements[train], malignant[train])
                 probability[test, repeat] = fitted.predict_proba(measurements[test])[:, 1]
-    rows = pd.DataFrame(probability, columns=repeat_names(folds.repeats))
+    rows = pd.DataFrame(probability, columns=repeat_names(resampling.repeats))
     rows.insert(0, columns.ID, raw_data[columns.ID])
     rows.insert(1, columns.DIAGNOSIS, raw_data[columns.DIAGNOSIS])
-    return CrossValidation(rows, folds, training.settings(model), table.fingerprint(raw_data))
+    return CrossValidation(rows, resampling, training.settings(model), table.fingerprint(raw_data))
 
 
 def covers_every_row(raw_data: pd.DataFrame, cross_validation: CrossValidation) -> Findings:
     """Find rows that some repeat does not predict, rows of another table, and values that are no probability."""
-    rows, repeats = cross_validation.rows, cross_validation.folds.repeats
+    rows, repeats = cross_validation.rows, cross_validation.resampling.repeats
     expected = [columns.ID, columns.DIAGNOSIS, *repeat_names(repeats)]
     predicted = rows.drop(columns=[columns.ID, columns.DIAGNOSIS]).to_numpy(dtype=np.float64)
     identical = rows[[columns.ID, columns.DIAGNOSIS]].equals(raw_data[[columns.ID, columns.DIAGNOSIS]])
     return Findings.of(
-        ("it was made from another table than raw_data", cross_validation.raw_data != table.fingerprint(raw_data)),
+        ("it was made from another table than raw_data", cross_validation.fingerprint != table.fingerprint(raw_data)),
         ("its rows are not those of raw_data, each once", not identical),
         (f"its columns are not id, diagnosis and {repeats} repeats", list(rows.columns) != expected),
         ("a value is no probability", not ((predicted >= 0) & (predicted <= 1)).all()),
         rows=len(rows),
         repeats=repeats,
-        folds=cross_validation.folds.folds,
+        folds=cross_validation.resampling.folds,
     )

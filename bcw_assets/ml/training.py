@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import pandas as pd
 from scipy.linalg import LinAlgWarning
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
@@ -24,7 +25,7 @@ CLASSIFIER = "classifier"
 # Reaches the optimum in nine steps; the default lbfgs stops up to 0.016 away from it in a coefficient.
 SOLVER = {"solver": "newton-cholesky", "tol": 1e-8, "max_iter": 100}
 # Largest gradient per patient that still counts as the optimum: a hundred times the solver's own tolerance, and a
-# ten-thousandth of what the same model leaves on the rows of another split.
+# five-thousandth of what the same model leaves on the rows of another split.
 FLAT = 1e-6
 
 
@@ -36,7 +37,7 @@ def build(C: float) -> Pipeline:  # noqa: N803 (scikit-learn's name for the knob
 def settings(model: Pipeline) -> dict[str, float | int | str]:
     """Return what decides how `model` is fitted, beside its data."""
     classifier = model[CLASSIFIER]
-    return {name: getattr(classifier, name) for name in ("C", *SOLVER)}
+    return {name: getattr(classifier, name) for name in ("C", *SOLVER)} | {"recipe": RECIPE}
 
 
 def train(ready_data: Prepared, C: float) -> Pipeline:  # noqa: N803
@@ -69,18 +70,19 @@ def converging(C: float) -> Iterator[None]:  # noqa: N803
         warnings.simplefilter("error", LinAlgWarning)
         try:
             yield
-        except (ConvergenceWarning, LinAlgWarning, ValueError) as error:
+        except (ConvergenceWarning, LinAlgWarning) as error:
             raise TrainingError(f"The model could not be fitted with C = {C:g}: {error}. Try a smaller C") from error
 
 
-def steepness(model: Pipeline, ready_data: Prepared) -> float:
-    """Return the largest component of the objective's gradient on the training rows, per patient.
+def steepness(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> float:
+    """Return the largest component of the objective's gradient on the training rows of `raw_data`, per patient.
 
     The objective is scikit-learn's: C · Σ log loss + |w|²/2, the intercept unpenalised. At the optimum the gradient is
     0, and only the rows that a model was fitted on make it so: this tells a model of other rows apart without a record.
     """
     classifier = model[CLASSIFIER]
-    measurements = ready_data.measurements(preparation.TRAIN)
+    is_train = (ready_data.rows[preparation.SPLIT] == preparation.TRAIN).to_numpy()
+    measurements = model[SCALER].transform(raw_data.loc[is_train, list(columns.MEASUREMENTS)])
     excess = expit(classifier.decision_function(measurements)) - ready_data.malignant(preparation.TRAIN)
     by_coefficient = measurements.T @ excess + classifier.coef_[0] / classifier.C
     return float(max(np.abs(by_coefficient).max(), abs(excess.sum())) / len(excess))
@@ -99,9 +101,9 @@ def is_finite(model: Pipeline) -> Findings:
     )
 
 
-def has_converged(model: Pipeline, ready_data: Prepared) -> Findings:
-    """Find a model that is not the optimum on ready_data's training rows: stopped early, or fitted on other rows."""
-    rise, steps = steepness(model, ready_data), int(model[CLASSIFIER].n_iter_[0])
+def has_converged(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> Findings:
+    """Find a model that is not the optimum on the training rows: stopped early, or fitted on other rows."""
+    rise, steps = steepness(raw_data, ready_data, model), int(model[CLASSIFIER].n_iter_[0])
     limit = model[CLASSIFIER].max_iter
     return Findings.of(
         (f"the gradient per patient is {rise:.3g}, not below {FLAT:g}", not rise < FLAT),

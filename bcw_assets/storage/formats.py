@@ -16,11 +16,11 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bcw_assets.errors import BcwError, TableError
+from bcw_assets.errors import BcwError
 from bcw_assets.ml import columns, preparation, resampling, table, training
-from bcw_assets.ml.performance import Confusion, Report
+from bcw_assets.ml.performance import SCHEMA_VERSION, Confusion, Report
 from bcw_assets.ml.preparation import Prepared, Split
-from bcw_assets.ml.resampling import CrossValidation, Folds
+from bcw_assets.ml.resampling import CrossValidation, Resampling
 
 Document = dict[str, Any]
 HASHES = "sha256"
@@ -57,18 +57,22 @@ def dump(value: object, key: str) -> dict[str, bytes]:
     return files
 
 
-def load(kind: type, key: str, read: Callable[[str], bytes]) -> tuple[Any, str]:
-    """Return the value of type `kind` stored under `key`, and the SHA-256 of the file that speaks for all.
+def keys(kind: type, key: str) -> list[str]:
+    """Return the keys of the files of a value of type `kind` stored under `key`; the last speaks for all."""
+    return [key + ending for ending in FORMATS[kind].endings]
+
+
+def load(kind: type, files: Mapping[str, bytes]) -> Any:
+    """Return the value of type `kind` that the files (`keys` → bytes) hold.
 
     Raises:
         FormatError: the files do not belong together, or are not what `dump` writes.
     """
-    files = {key + ending: read(key + ending) for ending in FORMATS[kind].endings}
     contents = [_document(file, files) if file.endswith(".json") else content for file, content in files.items()]
     try:
-        return FORMATS[kind].load(*contents), version(files)
-    except (LookupError, TypeError, ValueError, TableError) as error:
-        raise FormatError(f"{key} is not what this project writes ({error})") from error
+        return FORMATS[kind].load(*contents)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise FormatError(f"{' or '.join(files)} is not what this project writes ({error})") from error
 
 
 def version(files: Mapping[str, bytes]) -> str:
@@ -84,7 +88,7 @@ def digest(content: bytes) -> str:
 def _document(file: str, files: Mapping[str, bytes]) -> Document:
     try:
         document = json.loads(files[file], parse_constant=_refuse_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{file} is no JSON ({error})") from error
     if not isinstance(document, dict):
         raise FormatError(f"{file} is no JSON object")
@@ -112,6 +116,7 @@ def _csv(frame: pd.DataFrame) -> bytes:
 
 
 def _frame(content: bytes, expected: list[str], texts: tuple[str, ...]) -> pd.DataFrame:
+    """Return what is in a CSV as it stands there, mending nothing: what it is worth is for the checks to say."""
     frame = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(texts, "str"), keep_default_na=False)
     if list(frame.columns) != expected:
         raise ValueError(f"the columns are {list(frame.columns)}, not {expected}")
@@ -125,9 +130,14 @@ def _numbers(document: Document, name: str, count: int) -> np.ndarray:
     return values
 
 
+def _load_table(content: bytes) -> pd.DataFrame:
+    frame = _frame(content, list(columns.RAW), texts=(columns.ID, columns.DIAGNOSIS))
+    return frame.astype(dict.fromkeys(columns.MEASUREMENTS, "float64"))  # a column of 1 and 2 is one of floats too
+
+
 def _dump_scaler(scaler: StandardScaler) -> Document:
     return {
-        "features": list(columns.MEASUREMENTS),
+        "features": scaler.feature_names_in_.tolist(),
         "mean": scaler.mean_.tolist(),
         "scale": scaler.scale_.tolist(),
         "variance": scaler.var_.tolist(),
@@ -147,22 +157,25 @@ def _load_scaler(document: Document) -> StandardScaler:
 
 
 def _dump_prepared(value: Prepared) -> tuple[bytes, Document]:
-    document = {"raw_data": value.raw_data, "split": asdict(value.split), "scaler": _dump_scaler(value.scaler)}
+    document = {
+        "fingerprint": value.fingerprint,
+        "split": asdict(value.split),
+        "scaler": _dump_scaler(value.scaler),
+    }
     return _csv(value.rows), document
 
 
 def _load_prepared(content: bytes, document: Document) -> Prepared:
     rows = _frame(content, list(preparation.READY), texts=(columns.ID, preparation.SPLIT))
-    return Prepared(rows, _load_scaler(document["scaler"]), Split(**document["split"]), document["raw_data"])
+    return Prepared(rows, _load_scaler(document["scaler"]), Split(**document["split"]), document["fingerprint"])
 
 
 def _dump_model(model: Pipeline) -> tuple[bytes, Document]:
     classifier = model[training.CLASSIFIER]
     document = {
-        "recipe": training.RECIPE,
         "settings": training.settings(model),
         "classes": classifier.classes_.tolist(),
-        "positive_class": "1 = malignant; P = 1 / (1 + exp(-(intercept + Σ coefficient · (x - mean) / scale)))",
+        "formula": "P(1 = malignant) = 1 / (1 + exp(-(intercept + Σ coefficient · (x - mean) / scale)))",
         **_dump_scaler(model[training.SCALER]),
         "coefficients": classifier.coef_[0].tolist(),
         "intercept": float(classifier.intercept_[0]),
@@ -187,28 +200,37 @@ def _load_model(_: bytes, document: Document) -> Pipeline:
 
 
 def _dump_cross_validation(value: CrossValidation) -> tuple[bytes, Document]:
-    document = {"raw_data": value.raw_data, "folds": asdict(value.folds), "settings": value.settings}
+    document = {
+        "fingerprint": value.fingerprint,
+        "resampling": asdict(value.resampling),
+        "settings": value.settings,
+    }
     return _csv(value.rows), document
 
 
 def _load_cross_validation(content: bytes, document: Document) -> CrossValidation:
-    folds = Folds(**document["folds"])
-    names = [columns.ID, columns.DIAGNOSIS, *resampling.repeat_names(folds.repeats)]
+    how = Resampling(**document["resampling"])
+    repeats = content.partition(b"\n")[0].count(b",") - 1  # not by the document, which may say a thousand million
+    names = [columns.ID, columns.DIAGNOSIS, *resampling.repeat_names(repeats)]
     rows = _frame(content, names, texts=(columns.ID, columns.DIAGNOSIS))
-    return CrossValidation(rows, folds, document["settings"], document["raw_data"])
+    if how.repeats != repeats:
+        raise ValueError(f"it has {repeats} repeats, and the document says {how.repeats}")
+    return CrossValidation(rows, how, document["settings"], document["fingerprint"])
 
 
 def _load_report(document: Document) -> Report:
     nested = {
         "confusion": Confusion(**document["confusion"]),
         "split": Split(**document["split"]),
-        "folds": Folds(**document["folds"]),
+        "resampling": Resampling(**document["resampling"]),
     }
+    if document["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"its schema_version is {document['schema_version']!r}, this version reads {SCHEMA_VERSION}")
     return Report(**document | nested)
 
 
 FORMATS = {
-    pd.DataFrame: Format((".csv",), lambda value: (table.write(value),), lambda content: table.read(content, "It")),
+    pd.DataFrame: Format((".csv",), lambda value: (table.write(value),), _load_table),
     Prepared: Format((".csv", ".json"), _dump_prepared, _load_prepared),
     Pipeline: Format((".pkl", ".json"), _dump_model, _load_model),
     CrossValidation: Format((".csv", ".json"), _dump_cross_validation, _load_cross_validation),

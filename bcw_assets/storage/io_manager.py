@@ -14,6 +14,11 @@ from bcw_assets.storage.stores import Store
 FOLDER = "folder"
 """The key of an asset's metadata that says in which folder its files are."""
 
+PATH = "path"
+"""The key of a materialisation's metadata that says where it is stored."""
+
+FAR_BACK = 100  # materialisations that are searched for one stored at the same place
+
 DATA_VERSION = "dagster/data_version"  # the tag of a materialisation; Dagster exports no name for it
 
 
@@ -33,17 +38,21 @@ class ArtifactIOManager(dg.IOManager):
     def __init__(self, store: Store) -> None:
         """Keep every artifact in `store`."""
         self._store = store
+        self._stored: dict[tuple[str, str], str] = {}  # run and asset → the version that the run stored
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Store a value, and record its SHA-256 as the materialisation's data version."""
-        key = f"{context.definition_metadata[FOLDER]}/{context.asset_key.to_user_string()}"
-        files = formats.dump(obj, key)
+        name = context.asset_key.to_user_string()
+        files = formats.dump(obj, f"{context.definition_metadata[FOLDER]}/{name}")
+        version = formats.version(files)
         with explained():
             self._store.write(files)
-        context.step_context.set_data_version(context.asset_key, dg.DataVersion(formats.version(files)))
+        self._stored[context.run_id, name] = version
+        # An IO manager cannot return a data version; Dagster 1.13 takes it from here, and the checks' tests notice.
+        context.step_context.set_data_version(context.asset_key, dg.DataVersion(version))
         context.add_output_metadata(
             {
-                "path": dg.MetadataValue.path(self._store.address(list(files)[-1])),
+                PATH: dg.MetadataValue.path(self._store.address(list(files)[-1])),
                 "files": ", ".join(files),
                 "bytes": sum(map(len, files.values())),
             }
@@ -53,35 +62,54 @@ class ArtifactIOManager(dg.IOManager):
         """Load the value of an upstream asset as the type that the downstream one annotates."""
         upstream = context.upstream_output
         folder = (upstream.definition_metadata if upstream else context.definition_metadata)[FOLDER]
+        kind, run = context.dagster_type.typing_type, context.step_context.run_id
         with explained():
-            return self.load(context.asset_key, folder, context.dagster_type.typing_type, context.instance).value
+            return self.load(context.asset_key, folder, kind, context.instance, run).value
 
-    def load(self, asset: dg.AssetKey, folder: str, kind: type, instance: dg.DagsterInstance) -> Loaded:
-        """Load what is stored of an asset, and hold it against what its latest materialisation recorded.
+    def load(self, asset: dg.AssetKey, folder: str, kind: type, instance: dg.DagsterInstance, run: str) -> Loaded:
+        """Load what is stored of an asset, once it is known to be what was recorded.
+
+        Args:
+            asset: whose value.
+            folder: where it is stored (the asset's metadata `FOLDER`).
+            kind: the value's type.
+            instance: holds the history.
+            run: the id of the run that asks.
 
         Raises:
-            ArtifactError: it is missing, damaged, or not what was recorded; the text names the command that mends it.
+            ArtifactError: it is missing, damaged, not what its latest materialisation recorded, or not what this run
+                stored; the text names the command that mends it.
         """
         name = asset.to_user_string()
-        key = f"{folder}/{name}"
+        keys = formats.keys(kind, f"{folder}/{name}")
         try:
-            value, version = formats.load(kind, key, self._store.read)
+            files = {key: self._store.read(key) for key in keys}
         except KeyMissing as error:
-            raise ArtifactError(f"{name} has not been materialised: {error}", name) from error
-        except FormatError as error:
-            raise ArtifactError(f"{name} is damaged: {error}", name) from error
-        recorded = _recorded(asset, instance)
+            raise ArtifactError(f"{name} has not been materialised, or is not whole: {error}", name) from error
+        address, version = self._store.address(keys[-1]), formats.version(files)
+        if self._stored.get((run, name), version) != version:
+            raise ArtifactError(f"{name} was replaced by another run while this one was at work ({address})", name)
+        recorded = _recorded(asset, address, instance)
         if recorded not in (None, version):
             raise ArtifactError(
-                f"{name} in {self._store.address(key)} is not what its latest materialisation recorded: its SHA-256 is "
-                f"{version[:12]}…, recorded is {recorded[:12]}…",
+                f"{name} is not what its latest materialisation recorded: the SHA-256 of {address} is {version[:12]}…, "
+                f"recorded is {recorded[:12]}…",
                 name,
             )
-        return Loaded(value, self._store.address(key), version, recorded)
+        try:
+            return Loaded(formats.load(kind, files), address, version, recorded)
+        except FormatError as error:
+            raise ArtifactError(f"{name} is damaged: {error}", name) from error
 
 
-def _recorded(asset: dg.AssetKey, instance: dg.DagsterInstance) -> str | None:
-    """Return the data version of the latest materialisation in the history; None without one."""
-    records = instance.fetch_materializations(asset, limit=1).records
-    materialization = records[0].asset_materialization if records else None
-    return (materialization.tags or {}).get(DATA_VERSION) if materialization else None
+def _recorded(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) -> str | None:
+    """Return the data version of the latest materialisation that was stored at `address`; None without one.
+
+    Another folder's, which the same history may hold after a change of BCW_STORAGE, says nothing of what is here.
+    """
+    for limit in (1, FAR_BACK):
+        for record in instance.fetch_materializations(asset, limit=limit).records:
+            materialization = record.asset_materialization
+            if materialization and materialization.metadata.get(PATH) == dg.MetadataValue.path(address):
+                return (materialization.tags or {}).get(DATA_VERSION)
+    return None

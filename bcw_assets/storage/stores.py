@@ -71,7 +71,8 @@ class LocalStore:
 
     def list(self, prefix: str) -> list[str]:
         """Return the files below the folder whose key begins with `prefix`."""
-        folder = self._root / prefix.rpartition("/")[0]
+        above, slash, _ = prefix.rpartition("/")
+        folder = self._path(above) if slash else self._root
         with self._explained("list", prefix):
             found = (path.relative_to(self._root).as_posix() for path in folder.rglob("*") if path.is_file())
             return sorted(key for key in found if key.startswith(prefix) and not key.endswith(TEMPORARY))
@@ -93,7 +94,8 @@ class LocalStore:
 
     def address(self, key: str) -> str:
         """Return the absolute path."""
-        return str(self._path(key).absolute())
+        self._path(key)
+        return f"{self._root.resolve()}/{key}"
 
     def _path(self, key: str) -> Path:
         """Return the file of a key, which cannot leave the folder.
@@ -117,9 +119,10 @@ class LocalStore:
         try:
             yield
         except OSError as error:
+            remedy = "Make room or mend" if verb in ("write", "create") else "Mend"
             raise StorageError(
                 f"Could not {verb} {key} in {self._root.absolute()}: {error.strerror or error}. What was stored before "
-                f"is unchanged. Make room or mend the permissions, or set BCW_STORAGE to another folder, and try again"
+                f"is unchanged. {remedy} the permissions, or set BCW_STORAGE to another folder, and try again"
             ) from error
 
 
@@ -149,6 +152,7 @@ class _Staged:
 
     def replace_all(self) -> None:
         """Move every file into place; if one cannot be moved, put back what the others replaced."""
+        # In memory: links to the old files would have to be removed again when all is well, and that can fail too.
         before = {path: path.read_bytes() if path.exists() else None for path in self._temporary}
         replaced = []
         try:
@@ -202,8 +206,15 @@ def _name_if_free(temporary: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
+        content = temporary.read_bytes()
         with path.open("xb") as file:
-            file.write(temporary.read_bytes())
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                path.unlink()
+                raise
 
 
 def _fsync(folder: Path) -> None:

@@ -7,12 +7,12 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from bcw_assets.errors import TrainingError
 from bcw_assets.ml import columns, resampling, table, training
-from bcw_assets.ml.resampling import Folds
+from bcw_assets.ml.resampling import Resampling
 
 
 def test_each_repeat_is_scikit_learns_own_prediction_with_the_seed_of_the_repeat(raw: pd.DataFrame) -> None:
     model = training.build(1.0)
-    found = resampling.out_of_fold(raw, model, Folds(5, 2, 7))
+    found = resampling.out_of_fold(raw, model, Resampling(5, 2, 7))
     measurements, malignant = raw[list(columns.MEASUREMENTS)].to_numpy(), table.malignant(raw)
     for repeat in range(2):
         folds = StratifiedKFold(5, shuffle=True, random_state=7 + repeat)
@@ -21,7 +21,7 @@ def test_each_repeat_is_scikit_learns_own_prediction_with_the_seed_of_the_repeat
 
 
 def test_the_settings_of_the_model_are_judged_and_recorded(raw: pd.DataFrame) -> None:
-    weak, strong = (resampling.out_of_fold(raw, training.build(C), Folds(5, 1, 0)) for C in (1e-6, 1.0))
+    weak, strong = (resampling.out_of_fold(raw, training.build(C), Resampling(5, 1, 0)) for C in (1e-6, 1.0))
     assert weak.settings["C"] == 1e-6
     assert np.ptp(weak.probabilities()) < 0.1 < np.ptp(strong.probabilities())
 
@@ -30,10 +30,10 @@ def test_permuted_labels_cannot_be_predicted(raw: pd.DataFrame) -> None:
     from sklearn.metrics import roc_auc_score
 
     permuted = raw.assign(diagnosis=np.random.default_rng(0).permutation(raw["diagnosis"]))
-    found = resampling.out_of_fold(permuted, training.build(1.0), Folds(10, 1, 0))
+    found = resampling.out_of_fold(permuted, training.build(1.0), Resampling(10, 1, 0))
     assert 0.4 < roc_auc_score(table.malignant(permuted), found.probabilities()[:, 0]) < 0.6
 
 
 def test_more_folds_than_patients_of_a_diagnosis_are_refused(raw: pd.DataFrame) -> None:
     with pytest.raises(TrainingError, match=r"213 folds need 213 patients .* the rarer has 212\. Set folds to 212"):
-        resampling.out_of_fold(raw, training.build(1.0), Folds(213, 1, 0))
+        resampling.out_of_fold(raw, training.build(1.0), Resampling(213, 1, 0))

@@ -105,10 +105,14 @@ def test_spelling_makes_no_difference(content: bytes) -> None:
         (TWO_ROWS.replace(b"17.99", "١٧".encode()), "Line 1, id 2: radius_mean is '١٧'"),
         (TWO_ROWS.replace(b"17.99", b""), "Line 1, id 2: radius_mean is ''"),
         (TWO_ROWS.replace(b"M", b"m"), "Line 1, id 2: diagnosis is 'm'; allowed is M or B"),
-        (TWO_ROWS.replace(b"2,M", b",M"), "Line 1: id is ''; allowed is a text that no other row has"),
+        (
+            TWO_ROWS.replace(b"2,M", b",M"),
+            "Line 1: id is ''; allowed is a printable text on one line that no other row has",
+        ),
+        (TWO_ROWS.replace(b"2,M", b'"a\nb",M'), "id is 'a\\nb'; allowed is a printable text on one line"),
         (TWO_ROWS.replace(b"10,B", b"2,B"), "Line 2: id is '2'; allowed is each id once (line 1 has it already)"),
-        (TWO_ROWS.replace(b"B", b"M"), "Its 2 rows have the diagnoses ['M']; allowed is a table with malignant and"),
-        (",".join(columns.RAW).encode(), "Its 0 rows have the diagnoses []"),
+        (TWO_ROWS.replace(b"B", b"M"), "Its 2 rows have M as diagnosis; allowed is a table with malignant and"),
+        (",".join(columns.RAW).encode(), "Its 0 rows have nothing as diagnosis"),
         (",".join(columns.RAW[:-1]).encode(), "Line 1 begins 'id,diagnosis,"),
     ],
 )

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 
 from bcw_assets.ml import columns, performance, preparation, resampling, training
 from bcw_assets.ml.preparation import Split
-from bcw_assets.ml.resampling import Folds
+from bcw_assets.ml.resampling import CrossValidation, Resampling
 from bcw_assets.storage import formats
 from bcw_assets.storage.formats import FORMATS, FormatError
 
@@ -20,7 +20,7 @@ from bcw_assets.storage.formats import FORMATS, FormatError
 def values(raw: pd.DataFrame) -> dict[type, Any]:
     ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
     model = training.train(ready, 1.0)
-    predicted = resampling.out_of_fold(raw, model, Folds(5, 2, 0))
+    predicted = resampling.out_of_fold(raw, model, Resampling(5, 2, 0))
     report = performance.evaluate(raw, ready, model, predicted)
     return {type(value): value for value in (raw, ready, model, predicted, report)}
 
@@ -29,8 +29,8 @@ def values(raw: pd.DataFrame) -> dict[type, Any]:
 def test_a_loaded_value_is_written_as_it_was(values: dict[type, Any], kind: type) -> None:
     files = formats.dump(values[kind], "folder/name")
     assert formats.dump(values[kind], "folder/name") == files
-    loaded, version = formats.load(kind, "folder/name", files.__getitem__)
-    assert version == formats.version(files)
+    assert list(files) == formats.keys(kind, "folder/name")
+    loaded = formats.load(kind, files)
     *tables, document = FORMATS[kind].dump(loaded)
     assert document == FORMATS[kind].dump(values[kind])[-1]
     assert kind is Pipeline or all(one in files.values() for one in tables)  # a pickle of equal numbers may differ
@@ -38,7 +38,7 @@ def test_a_loaded_value_is_written_as_it_was(values: dict[type, Any], kind: type
 
 def test_a_loaded_model_predicts_exactly_what_the_trained_one_does(values: dict[type, Any], raw: pd.DataFrame) -> None:
     files = formats.dump(values[Pipeline], "results/model")
-    loaded, _ = formats.load(Pipeline, "results/model", files.__getitem__)
+    loaded = formats.load(Pipeline, files)
     measurements = raw[list(columns.MEASUREMENTS)]
     expected = values[Pipeline].predict_proba(measurements)
     np.testing.assert_array_equal(loaded.predict_proba(measurements), expected)
@@ -63,21 +63,39 @@ def test_files_of_two_runs_are_refused_by_name(values: dict[type, Any]) -> None:
     files = formats.dump(values[Pipeline], "results/model")
     files["results/model.pkl"] += b"."
     with pytest.raises(FormatError, match=r"model\.pkl and model\.json are not of one run"):
-        formats.load(Pipeline, "results/model", files.__getitem__)
+        formats.load(Pipeline, files)
 
 
-def test_a_model_of_another_recipe_is_refused(values: dict[type, Any]) -> None:
+@pytest.mark.parametrize(("old", "new"), [(b"newton-cholesky", b"lbfgs"), (b'"recipe": 1', b'"recipe": 2')])
+def test_a_model_of_another_recipe_is_refused(values: dict[type, Any], old: bytes, new: bytes) -> None:
     files = formats.dump(values[Pipeline], "results/model")
-    files["results/model.json"] = files["results/model.json"].replace(b"newton-cholesky", b"lbfgs")
-    with pytest.raises(FormatError, match=r"it was fitted with .*lbfgs.*, this version fits with"):
-        formats.load(Pipeline, "results/model", files.__getitem__)
+    files["results/model.json"] = files["results/model.json"].replace(old, new)
+    with pytest.raises(FormatError, match=r"it was fitted with .*, this version fits with"):
+        formats.load(Pipeline, files)
 
 
-@pytest.mark.parametrize("text", [b"NaN", b"Infinity", b'"many"', b"null", b"[]"])
+def test_a_document_that_promises_a_thousand_million_repeats_is_refused_at_once(values: dict[type, Any]) -> None:
+    files = formats.dump(values[CrossValidation], "results/cross_validation")
+    document = files["results/cross_validation.json"].replace(b'"repeats": 2', b'"repeats": 1000000000')
+    files["results/cross_validation.json"] = document
+    with pytest.raises(FormatError, match="it has 2 repeats, and the document says 1000000000"):
+        formats.load(CrossValidation, files)
+
+
+def test_a_report_of_another_schema_is_refused(values: dict[type, Any]) -> None:
+    files = formats.dump(values[performance.Report], "results/metrics")
+    files["results/metrics.json"] = files["results/metrics.json"].replace(
+        b'"schema_version": 1', b'"schema_version": 2'
+    )
+    with pytest.raises(FormatError, match="its schema_version is 2, this version reads 1"):
+        formats.load(performance.Report, files)
+
+
+@pytest.mark.parametrize("text", [b"NaN", b"Infinity", b'"many"', b"null", b"[]", b"[" * 100_000])
 def test_a_document_with_another_thing_than_a_number_is_refused(values: dict[type, Any], text: bytes) -> None:
     files = formats.dump(values[Pipeline], "results/model")
     before = files["results/model.json"]
     files["results/model.json"] = before.replace(b'"intercept": -0.44', b'"intercept": ' + text + b', "rest": 0.44')
     assert files["results/model.json"] != before
     with pytest.raises(FormatError, match=r"results/model"):
-        formats.load(Pipeline, "results/model", files.__getitem__)
+        formats.load(Pipeline, files)

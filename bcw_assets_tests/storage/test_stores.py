@@ -69,6 +69,13 @@ def test_a_key_cannot_leave_the_store(store: Store, key: str) -> None:
         store.create(key, b"")
 
 
+@pytest.mark.parametrize("prefix", ["../", "/etc/", "a/../../", "a//b"])
+def test_a_listing_cannot_leave_the_store(store: Store, prefix: str) -> None:
+    store.write(NEW)
+    with pytest.raises(StorageError, match="is no key"):
+        store.list(prefix)
+
+
 def test_who_may_read_a_file_is_decided_by_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
@@ -150,6 +157,17 @@ def test_whichever_operation_of_a_create_fails_nothing_is_left(folder: Path, mon
     assert faults(folder, monkeypatch, lambda store: store.create("log/1", b"entry")) > 5
 
 
+def test_without_links_too_whichever_operation_of_a_create_fails_nothing_is_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", no_links)
+    assert faults(folder, monkeypatch, lambda store: store.create("log/1", b"entry")) > 5
+
+
+def no_links(*_: object) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
 def test_when_the_old_files_cannot_be_put_back_either_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,9 +186,6 @@ def test_when_the_old_files_cannot_be_put_back_either_it_is_said(
 
 
 def test_where_there_are_no_links_create_still_stores_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_links(*_: object) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
     monkeypatch.setattr(os, "link", no_links)
     store = LocalStore(tmp_path)
     assert [store.create("log/1", b"first"), store.create("log/1", b"second")] == [True, False]

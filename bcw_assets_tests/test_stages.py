@@ -1,0 +1,46 @@
+"""The code version of an asset: it changes with the sources that make it, and with no other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bcw_assets import assets
+from bcw_assets.assets import ResamplingConfig
+from bcw_assets.ml import preparation, resampling, table
+from bcw_assets.stages import code_version, modules_used
+
+KNOWLEDGE = {"errors", "ml.columns", "ml.findings", "ml.table", "ml.preparation", "ml.training"}
+
+
+@pytest.mark.parametrize(
+    ("name", "uses"),
+    [
+        ("raw_data", {"errors", "settings", "source", "ml.columns", "ml.findings", "ml.table"}),
+        ("ready_data", KNOWLEDGE - {"ml.training"}),
+        ("model", KNOWLEDGE),
+        ("cross_validation", KNOWLEDGE | {"ml.resampling"}),
+        ("metrics", KNOWLEDGE | {"ml.resampling", "ml.performance"}),
+    ],
+)
+def test_an_asset_uses_these_modules(name: str, uses: set[str]) -> None:
+    function: Callable[..., Any] = getattr(assets, name).op.compute_fn.decorated_fn.__wrapped__
+    assert {module.__name__.removeprefix("bcw_assets.") for module in modules_used(function)} == uses
+
+
+def test_the_version_changes_with_the_function_its_config_and_what_it_uses() -> None:
+    def one() -> object:
+        return table
+
+    def other() -> object:
+        return preparation
+
+    def other_with_config(config: ResamplingConfig) -> object:
+        return preparation
+
+    def more() -> object:
+        return preparation, resampling
+
+    versions = [code_version(function) for function in (one, other, other_with_config, more)]
+    assert len(set(versions)) == 4
+    assert versions == [code_version(function) for function in (one, other, other_with_config, more)]
