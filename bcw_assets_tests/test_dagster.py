@@ -18,6 +18,7 @@ import requests
 
 from bcw_assets.automation import build_schedule
 from bcw_assets.checks import PROMISES
+from bcw_assets.errors import SettingsError
 from bcw_assets.settings import Settings
 from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph
 
@@ -55,16 +56,8 @@ def test_dg_lists_the_same_assets_checks_job_and_schedule(graph: Graph) -> None:
     assert [schedule["name"] for schedule in listed["schedules"]] == ["refresh_schedule"]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "*"],
-        ["dg", "launch", "--assets", "*"],
-    ],
-    ids=" ".join,
-)
-def test_a_command_of_dagster_runs_the_whole_graph_into_the_history(graph: Graph, command: list[str]) -> None:
-    done = in_the_checkout(graph, *command)
+def test_a_run_of_dagsters_command_is_whole_and_in_the_history(graph: Graph) -> None:
+    done = in_the_checkout(graph, "dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "*")
     assert done.returncode == 0, done.stderr
     assert b'"accuracy": 0.9736842105263158' in graph.files()["results/metrics.json"]
     with dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"]) as instance:
@@ -82,6 +75,11 @@ def test_one_stage_alone_by_dagster_and_its_failure(graph: Graph) -> None:
 @pytest.mark.parametrize(("autostart", "status"), [(True, "RUNNING"), (False, "STOPPED")])
 def test_the_schedule_starts_as_the_settings_say(autostart: bool, status: str) -> None:
     assert build_schedule(Settings(autostart=autostart)).default_status.value == status
+
+
+def test_a_cron_that_is_none_is_refused_by_name() -> None:
+    with pytest.raises(SettingsError, match="BCW_SCHEDULE_CRON is 'often'; allowed are five fields of cron"):
+        build_schedule(Settings(schedule_cron="often"))
 
 
 def test_the_schedule_always_asks_for_a_run_of_everything() -> None:
