@@ -87,9 +87,10 @@ class ArtifactIOManager(dg.IOManager):
         except KeyMissing as error:
             raise ArtifactError(f"{name} has not been materialised, or is not whole: {error}", name) from error
         address, version = self._store.address(keys[-1]), formats.version(files)
-        if self._stored.get((run, name), version) != version:
+        stored_by_this_run = self._stored.get((run, name))
+        if stored_by_this_run not in (None, version):
             raise ArtifactError(f"{name} was replaced by another run while this one was at work ({address})", name)
-        recorded = _recorded(asset, address, instance)
+        recorded = stored_by_this_run or _recorded(asset, address, instance)
         if recorded not in (None, version):
             raise ArtifactError(
                 f"{name} is not what its latest materialisation recorded: the SHA-256 of {address} is {version[:12]}…, "
