@@ -127,7 +127,11 @@ def ui(graph: Graph) -> Iterator[UI]:
         yield UI(url)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # the code server waits up to a minute for calls that are under way
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=10)
 
 
 LAUNCH = """
