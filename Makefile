@@ -13,7 +13,7 @@ PRODUCED := data/raw_data.csv data/ready_data.csv data/ready_data.json data/.*.b
 	results/model.json results/model.pkl results/cross_validation.csv results/cross_validation.json \
 	results/metrics.json results/.*.bcw-tmp
 
-.PHONY: help install materialize dev test lint lock bench clean $(STALE)
+.PHONY: help install materialize checks dev test fuzz lint lock docs bench clean $(STALE)
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,9 @@ install: .venv/installed  ## make .venv with the locked packages; does nothing w
 materialize: install  ## make every asset again, with every check (works without the internet)
 	@$(BIN)/bcw refresh
 
+checks: install  ## the latest result of every check; fails if a blocking one did not pass
+	@$(BIN)/bcw checks
+
 dev: install  ## the UI at http://localhost:3000, with schedule and queue; PORT=… for another port
 	@# Several processes on a fresh history race for making it.
 	@test -e "$(DAGSTER_HOME)/history" || $(BIN)/dagster instance migrate >/dev/null 2>&1
@@ -45,6 +48,9 @@ dev: install  ## the UI at http://localhost:3000, with schedule and queue; PORT=
 
 test: install  ## run the tests
 	@$(BIN)/pytest
+
+fuzz: install  ## try the reader and the rules on many more tables than make test does (some minutes)
+	@FUZZ_EXAMPLES=10000 $(BIN)/pytest bcw_assets_tests/ml/test_table_properties.py
 
 lint: install  ## check style and types
 	@$(BIN)/ruff check
@@ -54,6 +60,9 @@ lint: install  ## check style and types
 lock: install  ## choose the newest allowed versions and write requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--extra dev pyproject.toml --output-file requirements.lock
+
+docs: install  ## write the documentation that is made from the code
+	@$(BIN)/python -c 'from bcw_assets.ml import rules; print(rules.document(), end="")' > docs/rules.md
 
 bench: install  ## time the refresh against a bare script of the same stages
 	@$(BIN)/python bench/refresh.py

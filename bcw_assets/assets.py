@@ -8,6 +8,7 @@ from pydantic import Field
 from sklearn.pipeline import Pipeline
 
 from bcw_assets import source
+from bcw_assets.failures import as_table
 from bcw_assets.ml import columns, performance, preparation, resampling, table, training
 from bcw_assets.ml.performance import Report
 from bcw_assets.ml.preparation import Prepared, Split
@@ -56,8 +57,9 @@ def raw_data(
             "dagster/row_count": len(patients),
             "dagster/column_schema": _schema(patients, columns.DESCRIPTIONS),
             "source": download.origin,
+            "source_is_named": settings.source_is_named,
             "fallback": download.fallback,
-            "tries": _tries(download.tries),
+            "tries": as_table([asdict(one) for one in download.tries]),
             "fingerprint": table.fingerprint(patients),
             "malignant": int(table.malignant(patients).sum()),
         },
@@ -144,12 +146,3 @@ GRAPH = [raw_data, ready_data, model, cross_validation, metrics]
 def _schema(frame: pd.DataFrame, descriptions: dict[str, tuple[str, str]]) -> dg.TableSchema:
     described = {name: f"{meaning} [{unit}]" if unit else meaning for name, (meaning, unit) in descriptions.items()}
     return dg.TableSchema([dg.TableColumn(name, str(frame[name].dtype), text) for name, text in described.items()])
-
-
-def _tries(tries: tuple[source.Try, ...]) -> dg.TableMetadataValue:
-    schema = dg.TableSchema([dg.TableColumn("address"), dg.TableColumn("seconds", "float"), dg.TableColumn("outcome")])
-    records = [
-        dg.TableRecord({"address": one.address, "seconds": round(one.seconds, 2), "outcome": one.outcome})
-        for one in tries
-    ]
-    return dg.MetadataValue.table(records, schema)

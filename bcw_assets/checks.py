@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import dagster as dg
 
 from bcw_assets.errors import ArtifactError
-from bcw_assets.ml import performance, preparation, resampling, table, training
+from bcw_assets.failures import as_table
+from bcw_assets.ml import performance, preparation, resampling, rules, table, training
 from bcw_assets.ml.findings import Findings
-from bcw_assets.storage.io_manager import FOLDER, ArtifactIOManager, Loaded
+from bcw_assets.storage.io_manager import FOLDER, ArtifactIOManager, Loaded, latest
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Promise:
     Attributes:
         asset: whose promise it is.
         name: of the check.
-        predicate: lists what is wrong; it gets the stored values of the assets that its parameters are named after.
+        predicate: lists what is wrong; it gets the stored values of the assets that its parameters are named after,
+            and as `facts` what the asset's latest materialisation recorded (its metadata).
         blocking: whether a broken promise stops what comes after (ERROR), or is advice (WARN).
     """
 
@@ -32,6 +34,9 @@ class Promise:
 
 PROMISES = (
     Promise("raw_data", "schema", table.schema),
+    Promise("raw_data", "invariants", rules.invariants),
+    Promise("raw_data", "plausibility", rules.plausibility, blocking=False),
+    Promise("raw_data", "source", table.is_from_uci_or_named, blocking=False),
     Promise("ready_data", "split", preparation.split_is_sound),
     Promise("ready_data", "scaling", preparation.scaled_by_training_rows),
     Promise("ready_data", "features", preparation.features_are_measurements),
@@ -45,6 +50,7 @@ PROMISES = (
 
 CHECKS = "_checks"  # the ending of the name of the step that checks an asset
 STORED = "stored"
+FACTS = "facts"
 STORED_SAYS = "What is stored can be read, and still is what the latest materialisation recorded."
 
 
@@ -55,6 +61,13 @@ def build_checks(graph: Sequence[dg.AssetsDefinition]) -> list[dg.AssetChecksDef
     return [_check(key, folders, types) for key in folders]
 
 
+def every_check(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """Return the specification of every check of an asset."""
+    promises = [promise for promise in PROMISES if promise.asset == asset.to_user_string()]
+    stored = dg.AssetCheckSpec(STORED, asset=asset, blocking=True, description=STORED_SAYS)
+    return [stored, *map(_spec, promises)]
+
+
 def _check(
     asset: dg.AssetKey, folders: dict[dg.AssetKey, str], types: dict[dg.AssetKey, type]
 ) -> dg.AssetChecksDefinition:
@@ -63,10 +76,7 @@ def _check(
 
     @dg.multi_asset_check(
         name=name + CHECKS,
-        specs=[
-            dg.AssetCheckSpec(STORED, asset=asset, blocking=True, description=STORED_SAYS),
-            *(_spec(promise) for promise in promises),
-        ],
+        specs=every_check(asset),
         required_resource_keys={"io_manager"},
         can_subset=True,  # without it the UI has no button for running checks alone
     )
@@ -82,13 +92,14 @@ def _check(
             yield _result(asset, STORED, _is_stored(asset, load))
         for promise in promises:
             if promise.name in selected:
-                yield _result(asset, promise.name, _is_kept(promise, load), blocking=promise.blocking)
+                findings = _is_kept(promise, load, lambda: _facts(load(asset), asset, context.instance))
+                yield _result(asset, promise.name, findings, blocking=promise.blocking)
 
     return check
 
 
 def _spec(promise: Promise) -> dg.AssetCheckSpec:
-    others = [name for name in _reads(promise) if name != promise.asset]
+    others = [name for name in _reads(promise) if name not in (promise.asset, FACTS)]
     says = (promise.predicate.__doc__ or "").partition("\n")[0]
     return dg.AssetCheckSpec(
         promise.name, asset=promise.asset, blocking=promise.blocking, description=says, additional_deps=others
@@ -104,15 +115,20 @@ def _is_stored(asset: dg.AssetKey, load: Callable[[dg.AssetKey], Loaded]) -> Fin
         loaded = load(asset)
     except ArtifactError as error:
         return Findings((str(error),), {})
-    return Findings((), {"path": loaded.address, "sha256": loaded.version, "recorded": loaded.recorded})
+    return Findings((), {"path": loaded.address, "sha256": loaded.version})
 
 
-def _is_kept(promise: Promise, load: Callable[[dg.AssetKey], Loaded]) -> Findings:
+def _is_kept(promise: Promise, load: Callable[[dg.AssetKey], Loaded], facts: Callable[[], dict[str, Any]]) -> Findings:
     try:
-        values = {name: load(dg.AssetKey(name)).value for name in _reads(promise)}
+        values = {name: facts() if name == FACTS else load(dg.AssetKey(name)).value for name in _reads(promise)}
     except ArtifactError as error:
         return Findings((f"Not looked at: {error}",), {})
     return promise.predicate(**values)
+
+
+def _facts(loaded: Loaded, asset: dg.AssetKey, instance: dg.DagsterInstance) -> dict[str, Any]:
+    record = latest(asset, loaded.address, instance)
+    return {name: entry.value for name, entry in record.metadata.items()} if record else {}
 
 
 def _result(asset: dg.AssetKey, name: str, findings: Findings, *, blocking: bool = True) -> dg.AssetCheckResult:
@@ -122,5 +138,5 @@ def _result(asset: dg.AssetKey, name: str, findings: Findings, *, blocking: bool
         check_name=name,
         severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
         description="; ".join(findings.problems) or None,
-        metadata=dict(findings.evidence),
+        metadata={**findings.evidence, **({"offending rows": as_table(findings.rows)} if findings.rows else {})},
     )

@@ -4,9 +4,14 @@ COMMAND = "dagster asset materialize -m bcw_assets --select {}"
 
 
 class BcwError(Exception):
-    """A failure whose text says what is wrong, what is allowed and what to do next."""
+    """A failure whose text says what is wrong, what is allowed and what to do next.
+
+    Attributes:
+        rows: rows that are wrong, all with the same names, as evidence beside the text.
+    """
 
     retry_may_help = False
+    rows: tuple[dict[str, bool | int | float | str | None], ...] = ()
 
 
 class SettingsError(BcwError):
@@ -25,6 +30,11 @@ class SourceRefused(BcwError):
 
 class TableError(BcwError):
     """The table cannot be read, or is not one that this project can work with."""
+
+    def __init__(self, problem: str, rows: tuple[dict[str, bool | int | float | str | None], ...] = ()) -> None:
+        """Say what is wrong, and show the rows."""
+        super().__init__(problem)
+        self.rows = rows
 
 
 class TrainingError(BcwError):

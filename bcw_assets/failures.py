@@ -1,6 +1,6 @@
 """Turns this project's errors into Dagster's, which the UI shows and retries obey."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import dagster as dg
@@ -19,6 +19,15 @@ def explained() -> Iterator[None]:
     except BcwError as error:
         raise dg.Failure(
             description=str(error),
-            metadata={"error": type(error).__name__},
+            metadata={
+                "error": type(error).__name__,
+                **({"offending rows": as_table(error.rows)} if error.rows else {}),
+            },
             allow_retries=error.retry_may_help,
         ) from error
+
+
+def as_table(rows: Sequence[Mapping[str, bool | int | float | str | None]]) -> dg.TableMetadataValue:
+    """Return rows that all have the same names as a table for the UI."""
+    schema = dg.TableSchema([dg.TableColumn(name) for name in rows[0]] if rows else [])
+    return dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows], schema)

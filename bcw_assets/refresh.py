@@ -1,16 +1,13 @@
 """Runs the whole graph in this process and tells a person at a terminal about it."""
 
-import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import click
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
 
 import bcw_assets
-from bcw_assets import settings
+from bcw_assets import history, settings
 from bcw_assets.checks import CHECKS
 from bcw_assets.errors import BcwError
 from bcw_assets.ml.performance import Report, written
@@ -39,7 +36,7 @@ def run(*, show_progress: bool) -> str:
     """
     try:
         job = bcw_assets.defs.resolve_job_def("refresh_job")
-        with _instance() as instance:
+        with history.opened() as instance:
             run_id = str(uuid.uuid4())
             if show_progress:
                 instance.add_event_listener(run_id, _progress)
@@ -50,20 +47,8 @@ def run(*, show_progress: bool) -> str:
             f"artifact is half written. Look at disk and permissions there, or set DAGSTER_HOME to another folder"
         ) from error
     if not result.success:
-        raise BcwError("\n".join(_reasons(result.all_events)))
+        raise BcwError("\n".join(history.reasons(result.all_events)))
     return _summary(result)
-
-
-@contextmanager
-def _instance() -> Iterator[dg.DagsterInstance]:
-    """Open the history that DAGSTER_HOME names, or one that is forgotten afterwards, as Dagster's CLI does."""
-    if settings.dagster_home():
-        with dg.DagsterInstance.get() as instance:
-            yield instance
-    else:
-        click.echo("DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.", err=True)
-        with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as instance:
-            yield instance
 
 
 def _progress(entry: dg.EventLogEntry) -> None:
@@ -76,39 +61,6 @@ def _progress(entry: dg.EventLogEntry) -> None:
         click.echo(f"{event.step_success_data.duration_ms / 1000:5.1f} s", err=True)
     elif event.is_step_failure:
         click.echo("failed", err=True)
-
-
-def _reasons(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
-    """Say why the run failed, in the words of the checks and of the assets that did."""
-    broken = [check for check in _broken_checks(events) if check.blocking]
-    yield from map(_described, broken)
-    told = {f"{check.asset_key.to_user_string()}{CHECKS}" for check in broken}
-    for event in events:
-        if event.is_step_failure and event.step_key not in told:
-            yield f"{event.step_key}: {_cause(event)}"
-
-
-def _cause(event: dg.DagsterEvent) -> str:
-    failure = event.step_failure_data
-    if failure.user_failure_data and failure.user_failure_data.description:
-        return failure.user_failure_data.description
-    error = failure.error and (failure.error.cause or failure.error)
-    if error and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
-        return "stopped by a signal. What was stored before is unchanged; run it again"
-    return f"{error.message.strip() if error else 'unknown error'} (its traceback is in the run's history: make dev)"
-
-
-def _broken_checks(events: Sequence[dg.DagsterEvent]) -> list[dg.AssetCheckEvaluation]:
-    evaluations = [
-        event.asset_check_evaluation_data
-        for event in events
-        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
-    ]
-    return [evaluation for evaluation in evaluations if not evaluation.passed]
-
-
-def _described(check: dg.AssetCheckEvaluation) -> str:
-    return f"Check {check.check_name} of {check.asset_key.to_user_string()}: {check.description}"
 
 
 def _summary(result: dg.ExecuteInProcessResult) -> str:
@@ -124,7 +76,7 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
         f"Source       {facts['source'].value}{' (UCI could not be reached)' if facts['fallback'].value else ''}",
         f"Fingerprint  {report.fingerprint}",
         f"Files        {_folder(facts['path'].value)} and {_folder(place['path'].value)}",
-        *(f"Warning      {_described(check)}" for check in _broken_checks(result.all_events)),
+        *(f"Warning      {history.described(check)}" for check in history.broken_checks(result.all_events)),
         "Next         read results/metrics.json, or see the run and its checks in the browser: make dev",
     ]
     return "\n".join(lines)

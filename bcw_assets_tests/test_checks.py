@@ -14,7 +14,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from bcw_assets import checks
+from bcw_assets import checks, source
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import PROMISES, Promise
 from bcw_assets.ml import performance, preparation, resampling, training
@@ -22,12 +22,13 @@ from bcw_assets.ml.findings import Findings
 from bcw_assets.ml.preparation import Prepared, Split
 from bcw_assets.ml.resampling import Resampling
 from bcw_assets_tests.conftest import Graph, broken, why
+from bcw_assets_tests.tables import uci_form
 
 SPLIT = Split(0.2, 42, stratify=False)
 EVERY_CHECK = {(asset.key.to_user_string(), checks.STORED) for asset in GRAPH} | {
     (promise.asset, promise.name) for promise in PROMISES
 }
-ADVICE = {("metrics", "beats_always_benign")}
+ADVICE = {("metrics", "beats_always_benign"), ("raw_data", "plausibility"), ("raw_data", "source")}
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +44,7 @@ def values(raw: pd.DataFrame) -> dict[str, Any]:
         "model": model,
         "cross_validation": predicted,
         "metrics": report,
+        "facts": {"source": "UCI", "source_is_named": False, "fallback": False},
     }
 
 
@@ -74,6 +76,14 @@ BROKEN: list[tuple[tuple[str, str], Callable[[dict[str, Any]], Any], str]] = [
     (("raw_data", "schema"), lambda v: v["raw_data"].assign(id="7"), "an id stands twice"),
     (("raw_data", "schema"), lambda v: v["raw_data"].iloc[::-1], "not sorted by id"),
     (("raw_data", "schema"), lambda v: v["raw_data"].assign(area_mean=np.inf), "not finite"),
+    (
+        ("raw_data", "invariants"),
+        lambda v: v["raw_data"].assign(area_mean=782.7),
+        "but radius_mean",
+    ),
+    (("raw_data", "plausibility"), lambda v: v["raw_data"].assign(texture_mean=100.0), "R14"),
+    (("raw_data", "source"), lambda v: {}, "nothing is recorded of where the table is from"),
+    (("raw_data", "source"), lambda v: v["facts"] | {"fallback": True}, "UCI could not be reached, and UCI stands in"),
     (("ready_data", "split"), lambda v: with_rows(v["ready_data"], split="train"), "the test rows lack a diagnosis"),
     (("ready_data", "split"), lambda v: with_rows(v["ready_data"], split="test"), "the training rows lack a diagnosis"),
     (("ready_data", "split"), lambda v: with_rows(v["ready_data"], split="other"), "on no side or on both"),
@@ -211,7 +221,8 @@ def test_a_broken_promise_is_found_and_said(
     check: tuple[str, str], breaks: Callable[[dict[str, Any]], Any], says: str, values: dict[str, Any]
 ) -> None:
     promise = next(one for one in PROMISES if (one.asset, one.name) == check)
-    findings = look(promise, values | {promise.asset: breaks(values)})
+    broken_one = checks.FACTS if check == ("raw_data", "source") else promise.asset
+    findings = look(promise, values | {broken_one: breaks(values)})
     assert re.search(re.escape(says), "; ".join(findings.problems))
 
 
@@ -307,6 +318,38 @@ def test_a_stored_artifact_changed_by_hand_is_found_by_its_check_and_refused_on_
     assert f"To make it: dagster asset materialize -m bcw_assets --select {asset}" in says
     if asset != "metrics":  # nothing loads metrics yet
         assert f"--select {asset}" in why(graph.run("metrics"))
+
+
+def test_a_fallback_warns_and_a_named_table_of_ones_own_does_not(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "UCI_ADDRESSES", ("http://no-such-host.invalid/wdbc.data",))
+    result = graph.run("raw_data", source="auto")
+    assert result.success
+    says = "UCI could not be reached, and scikit-learn's embedded copy stands in"
+    assert broken(result) == {("raw_data", "source"): says}
+    graph.source.write_bytes(b"".join(uci_form().splitlines(keepends=True)[:300]))
+    assert broken(graph.run("raw_data")) == {}
+
+
+def test_the_failure_of_a_table_shows_its_rows_in_the_ui(graph: Graph) -> None:
+    graph.source.write_bytes(uci_form().replace(b",1001,0.1184,", b",501,0.1184,", 1))
+    result = graph.run()
+    failure = result.get_step_failure_events()[0].step_failure_data.user_failure_data
+    assert failure.description.startswith("Line 1, id 10003: area_mean is 501 but radius_mean 17.99 makes about 1017")
+    shown = [record.data for record in failure.metadata["offending rows"].value.records]
+    assert {"id": "10003", "rule": "R6"}.items() <= shown[0].items()
+    assert "area_mean is 501" in str(shown[0]["problem"])
+
+
+def test_a_failed_check_of_an_edited_table_shows_its_rows(graph: Graph) -> None:
+    graph.run()
+    path = graph.folder / "data" / "raw_data.csv"
+    path.write_bytes(path.read_bytes().replace(b",1001,0.1184,", b",501,0.1184,", 1))
+    with dg.DagsterInstance.ephemeral() as another:
+        graph.instance = another
+        evaluations = {one.check_name: one for one in graph.check("raw_data").get_asset_check_evaluations()}
+    assert evaluations["schema"].passed
+    assert str(evaluations["invariants"].description).startswith("id 10003: area_mean is 501 but radius_mean 17.99")
+    assert len(evaluations["invariants"].metadata["offending rows"].value.records) >= 1
 
 
 def test_without_a_history_a_well_formed_artifact_loads(graph: Graph) -> None:

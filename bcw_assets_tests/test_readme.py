@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 
+import dagster as dg
 import pytest
 
 from bcw_assets.assets import ResamplingConfig, SplitConfig, TrainingConfig
@@ -17,6 +18,7 @@ TARGETS = set(re.findall(r"^([a-z]+):", (CHECKOUT / "Makefile").read_text(), fla
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if not one.startswith("make ")])
 def test_a_command_of_the_readme_runs(graph: Graph, command: str) -> None:
+    graph.instance = dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"])
     graph.run()
     program, *arguments = shlex.split(command)
     assert program.startswith(".venv/bin/")

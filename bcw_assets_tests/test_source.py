@@ -44,10 +44,10 @@ def table_or_zip(handler: BaseHTTPRequestHandler) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the deadlines, so that servers that never end take seconds."""
-    monkeypatch.setattr(source, "UCI_DEADLINE", 1.5)
-    monkeypatch.setattr(source, "UCI_PATIENCE", 0.6)
-    monkeypatch.setattr(source, "NAMED_DEADLINE", 1.5)
-    monkeypatch.setattr(source, "IDLE", 0.5)
+    monkeypatch.setattr(source, "UCI_DEADLINE", 1.0)
+    monkeypatch.setattr(source, "UCI_PATIENCE", 0.4)
+    monkeypatch.setattr(source, "NAMED_DEADLINE", 1.0)
+    monkeypatch.setattr(source, "IDLE", 0.3)
 
 
 def as_uci(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

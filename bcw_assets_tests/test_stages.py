@@ -10,13 +10,14 @@ from bcw_assets.assets import ResamplingConfig
 from bcw_assets.ml import preparation, resampling, table
 from bcw_assets.stages import code_version, modules_used
 
-KNOWLEDGE = {"errors", "ml.columns", "ml.findings", "ml.table", "ml.preparation", "ml.training"}
+TABLE = {"errors", "ml.columns", "ml.findings", "ml.rules", "ml.table"}
+KNOWLEDGE = TABLE | {"ml.preparation", "ml.training"}
 
 
 @pytest.mark.parametrize(
     ("name", "uses"),
     [
-        ("raw_data", {"errors", "settings", "source", "ml.columns", "ml.findings", "ml.table"}),
+        ("raw_data", TABLE | {"failures", "settings", "source"}),
         ("ready_data", KNOWLEDGE - {"ml.training"}),
         ("model", KNOWLEDGE),
         ("cross_validation", KNOWLEDGE | {"ml.resampling"}),

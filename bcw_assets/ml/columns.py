@@ -24,15 +24,6 @@ class Family:
     meaning: str
     unit: str
 
-    def scikit_learn_name(self, statistic: str) -> str:
-        """The name of the column in scikit-learn's copy of the table.
-
-        >>> Family("concave_points", "", RATIO).scikit_learn_name("se")
-        'concave points error'
-        """
-        spoken = self.name.replace("_", " ")
-        return f"{spoken} error" if statistic == "se" else f"{statistic} {spoken}"
-
 
 FAMILIES = (
     Family("radius", "distance from the centre of the nucleus to its outline", LENGTH),
@@ -59,13 +50,21 @@ MEASUREMENTS = tuple(f"{family.name}_{statistic}" for statistic in STATISTICS fo
 RAW = (ID, DIAGNOSIS, *MEASUREMENTS)
 """The columns of `raw_data`, in order."""
 
-SCIKIT_LEARN = {
-    family.scikit_learn_name(statistic): f"{family.name}_{statistic}" for statistic in STATISTICS for family in FAMILIES
-}
-"""scikit-learn's name of a measurement → ours, in the order of scikit-learn's table."""
+TARGET = "target"  # scikit-learn's name of the diagnosis
+LABELS = {MALIGNANT: MALIGNANT, BENIGN: BENIGN}
+TARGET_LABELS = {"0": MALIGNANT, "1": BENIGN}  # 0 is malignant there: the other way round
 
-SCIKIT_LEARN_TARGET = "target"
-SCIKIT_LEARN_LABELS = {"0": MALIGNANT, "1": BENIGN}  # 0 is malignant there: the other way round
+ALIASES = {
+    alias: f"{family.name}_{statistic}"
+    for family in FAMILIES
+    for number, statistic in enumerate(STATISTICS, start=1)
+    for alias in (
+        f"{family.name}_{statistic}",  # ours and, but for spaces, Kaggle's
+        f"{family.name}{number}",  # UCI's API
+        f"{family.name}_error" if statistic == "se" else f"{statistic}_{family.name}",  # scikit-learn
+    )
+} | {ID: ID, DIAGNOSIS: DIAGNOSIS, TARGET: DIAGNOSIS}
+"""Name of a column in any form, in lower case and with _ for spaces → ours."""
 
 DESCRIPTIONS = {
     ID: ("the patient's number, as text; a table without ids gets row-0001 and so on", ""),

@@ -1,76 +1,125 @@
-"""Reads the forms in which the table exists, writes the canonical one, and says when two tables are the same.
+"""Reads every form in which the table exists, writes the canonical one, and says when two tables are the same.
 
-What belongs here is the file: encoding, columns, labels, numbers, ids. Whether the numbers make sense does not.
+What belongs here is the file: encoding, columns, labels, numbers, ids. Whether the numbers make sense is for `rules`.
 """
 
 import csv
+import gzip
 import hashlib
 import io
-from collections.abc import Sequence
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from bcw_assets.errors import TableError
-from bcw_assets.ml import columns
+from bcw_assets.ml import columns, rules
 from bcw_assets.ml.findings import Findings
+
+UCI_FINGERPRINT = "ae5f3663df59b8d56b571fb9ff28b36cfba023a6075f2d98c2d5a9e76a6499b2"
+"""The fingerprint of the 569 rows that UCI has served since 1995, in any of their forms."""
 
 # Only what Python's float() and C's strtod agree on: no 1_000, no nan, no digits of other scripts.
 NUMBER_CHARACTERS = frozenset("0123456789+-.eE")
+FEWEST_OF_A_DIAGNOSIS = 10  # the ten folds of the cross-validation need one patient of each diagnosis in each
+DIAGNOSTIC = "the Diagnostic one has 30 measurements of cell nuclei and the diagnoses M and B"
+
+# Without a header the number of fields tells what they are.
+HEADERLESS = {len(names): names for names in (columns.RAW, (columns.ID, *columns.MEASUREMENTS), columns.MEASUREMENTS)}
 
 
-@dataclass(frozen=True)
-class Form:
-    """One way of writing the table: its columns in the file, by our names, and its labels."""
-
-    name: str
-    columns: tuple[str, ...]
-    labels: dict[str, str]
-    has_header: bool
-
-
-OUR_LABELS = {columns.MALIGNANT: columns.MALIGNANT, columns.BENIGN: columns.BENIGN}
-UCI = Form("UCI's wdbc.data", columns.RAW, OUR_LABELS, has_header=False)
-OURS = Form("raw_data.csv", columns.RAW, OUR_LABELS, has_header=True)
-SCIKIT_LEARN = Form(
-    "scikit-learn's copy",
-    (*columns.SCIKIT_LEARN.values(), columns.DIAGNOSIS),
-    columns.SCIKIT_LEARN_LABELS,
-    has_header=True,
-)
-HEADERS = {
-    columns.RAW: OURS,
-    (*columns.SCIKIT_LEARN, columns.SCIKIT_LEARN_TARGET): SCIKIT_LEARN,
+BINARIES = {
+    b"PK\x03\x04": "a zip file (or Excel's, which is one)",
+    b"PAR1": "a Parquet file",
+    b"%PDF": "a PDF file",
+    b"\xd0\xcf\x11\xe0": "an old Excel file",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
 }
 
 
 @dataclass(frozen=True)
-class _Line:
-    """One line of the file: its number (1-based), its fields as text, and the form that names them."""
+class Form:
+    """One way of writing the table: our name of each field, its labels, and whether the first line is a header."""
 
-    number: int
-    fields: list[str]
-    form: Form
+    columns: tuple[str, ...]
+    labels: dict[str, str]
+    has_header: bool
 
-    def refuse(self, column: str, allowed: str) -> TableError:
-        """Return the error that names this line, its id if it has one, the column and the value."""
-        value = self.fields[self.form.columns.index(column)]
-        who = ""
-        if columns.ID in self.form.columns and column != columns.ID:
-            who = f", id {self.fields[self.form.columns.index(columns.ID)]}"
-        return TableError(f"Line {self.number}{who}: {column} is {value!r}; allowed is {allowed}")
+    def position(self, name: str) -> int:
+        """Return the place of a column among the fields."""
+        return self.columns.index(name)
+
+
+@dataclass(frozen=True)
+class LookAlike:
+    """Another table that is easily taken for this one, and how its first line gives it away."""
+
+    name: str
+    has: str
+    is_it: Callable[[list[str]], bool]
+
+
+def _says(*words: str) -> Callable[[list[str]], bool]:
+    return lambda first: any(word in field for word in words for field in first)
+
+
+LOOK_ALIKES = (
+    LookAlike(
+        "the Original Wisconsin table",
+        "699 rows of nine scores from 1 to 10 and the class 2 or 4",
+        lambda first: _says("clump")(first) or (len(first) in (10, 11) and first[-1] in ("2", "4")),
+    ),
+    LookAlike(
+        "the Prognostic Wisconsin table (WPBC)",
+        "198 malignant rows with the outcome N or R and the time to it, 139 of them patients of this table too",
+        lambda first: (
+            _says("lymph", "tumor_size", "outcome")(first) or (len(first) in (34, 35) and first[1] in ("n", "r"))
+        ),
+    ),
+    LookAlike(
+        "the Ljubljana breast cancer table",
+        "286 rows of categories and whether the cancer recurred",
+        _says("recurrence-events", "deg-malig", "inv-nodes"),
+    ),
+    LookAlike("the Coimbra breast cancer table", "116 rows of blood values", _says("resistin", "adiponectin")),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Parsed:
+    """A table as a file has it.
+
+    Attributes:
+        table: n rows × 32 columns (`columns.RAW`), sorted by id; the diagnosis is empty if the file has none.
+        lines: the line of the file that each row stands in, beginning with 1.
+        has_ids: whether the file has ids; otherwise rows are called row-0001 and so on.
+        has_diagnoses: whether the file says who was malignant.
+    """
+
+    table: pd.DataFrame
+    lines: list[int]
+    has_ids: bool
+    has_diagnoses: bool
+
+    def name(self, row: int) -> str:
+        """Return where a row of the table is in the file, and whose it is."""
+        return f"Line {self.lines[row]}" + (f", id {self.table[columns.ID].iloc[row]}" if self.has_ids else "")
 
 
 def read(content: bytes, where: str) -> pd.DataFrame:
-    """Return the canonical table that `content` holds.
+    """Return the canonical table that `content` holds, once it can be trained on.
 
-    The form is recognised by content: UCI's file without a header, our own `raw_data.csv`, or scikit-learn's names
-    with a target. Rows come back sorted by id as text; a table without ids keeps its order and gets `row-0001`,
-    `row-0002`, … as ids.
+    The form is recognised by content: UCI's file without a header, our own `raw_data.csv`, UCI's API, Kaggle's file,
+    scikit-learn's names; any of them gzipped. Rows come back sorted by id as text; a table without ids keeps its order
+    and gets `row-0001`, `row-0002`, … as ids.
 
     Args:
-        content: the bytes of a CSV file in UTF-8.
+        content: the bytes of a CSV file in UTF-8, perhaps gzipped.
         where: the file's name or address, for messages.
 
     Returns:
@@ -80,9 +129,33 @@ def read(content: bytes, where: str) -> pd.DataFrame:
         TableError: anything else, naming the line, the id, the column, the value and what is allowed.
     """
     try:
-        return _canonical(_lines(content))
+        parsed = parse(content)
+        _require_diagnoses(parsed)
+        rules.require(parsed.table, parsed.name)
     except TableError as error:
-        raise TableError(f"{where} is not a table that can be used. {error}.") from error
+        raise TableError(f"{error}. {where} cannot be used", error.rows) from error
+    return parsed.table
+
+
+def parse(content: bytes) -> Parsed:
+    """Return the rows of any form of the table, with or without diagnoses, whatever their numbers.
+
+    Raises:
+        TableError: it is no form of this table, or a field is not what its column holds.
+    """
+    form, numbers, rows = _fields(_text(content))
+    ids = _ids(form, numbers, rows)
+    diagnoses = _diagnoses(form, numbers, rows)
+    table = pd.DataFrame(_measurements(form, numbers, rows), columns=list(columns.MEASUREMENTS))
+    table.insert(0, columns.ID, pd.Series(ids, dtype="str"))
+    table.insert(1, columns.DIAGNOSIS, pd.Series(diagnoses, dtype="str"))
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return Parsed(
+        table.iloc[order].reset_index(drop=True),
+        [numbers[row] for row in order],
+        has_ids=columns.ID in form.columns,
+        has_diagnoses=columns.DIAGNOSIS in form.columns,
+    )
 
 
 def write(table: pd.DataFrame) -> bytes:
@@ -120,7 +193,7 @@ def schema(raw_data: pd.DataFrame) -> Findings:
     return Findings.of(
         ("the columns are not id, diagnosis and the 30 measurements in order", list(raw_data) != list(columns.RAW)),
         ("not every measurement is a float", set(columns.MEASUREMENTS) != set(numeric)),
-        (f"the labels are {', '.join(sorted(map(str, diagnoses)))}, not M and B", diagnoses != set(OUR_LABELS)),
+        (f"the labels are {', '.join(sorted(map(str, diagnoses)))}, not M and B", diagnoses != set(columns.LABELS)),
         ("an id is empty or no text", not all(isinstance(one, str) and one for one in ids)),
         ("an id stands twice", len(set(ids)) != len(ids)),
         ("the rows are not sorted by id", list(map(str, ids)) != sorted(map(str, ids))),
@@ -130,101 +203,187 @@ def schema(raw_data: pd.DataFrame) -> Findings:
     )
 
 
-def _lines(content: bytes) -> list[_Line]:
-    """Return the lines of the file that hold a row, each with as many fields as the form has columns."""
-    if not content.strip():
-        raise TableError("It is empty; allowed is a CSV file with one row a patient")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TableError(f"Byte {error.start + 1} is not UTF-8; allowed is a CSV file in UTF-8") from error
-    if "\0" in text:
-        raise TableError(f"Line {text[: text.index(chr(0))].count(chr(10)) + 1} holds a NUL byte; it is no text file")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if any(map(str.strip, row))]
-    except csv.Error as error:
-        raise TableError(f"Line {reader.line_num} is not CSV: {error}") from error
-    form = _recognise(rows[0][1])
-    for number, fields in rows:
-        if len(fields) != len(form.columns):
-            raise TableError(f"Line {number} has {len(fields)} fields; {form.name} has {len(form.columns)}")
-    return [_Line(number, fields, form) for number, fields in rows[form.has_header :]]
-
-
-def _recognise(first: Sequence[str]) -> Form:
-    form = HEADERS.get(tuple(first))
-    if form:
-        return form
-    if len(first) == len(UCI.columns) and any(map(_is_finite, first[2:])):
-        return UCI
-    begins = ",".join(first)[:60]
-    raise TableError(
-        f"Line 1 begins {begins!r}; allowed is UCI's file ({len(UCI.columns)} fields without a header, the second "
-        f"{columns.MALIGNANT} or {columns.BENIGN}), or the header of raw_data.csv or of scikit-learn's copy"
+def is_from_uci_or_named(raw_data: pd.DataFrame, facts: Mapping[str, object]) -> Findings:
+    """Find a table that stands in for UCI's, or that is another than UCI's although nobody named a source."""
+    named, found = bool(facts.get("source_is_named")), fingerprint(raw_data)
+    return Findings.of(
+        ("nothing is recorded of where the table is from", not facts),
+        (f"UCI could not be reached, and {facts.get('source')} stands in", bool(facts.get("fallback"))),
+        (
+            f"it is not UCI's table (fingerprint {found[:12]}…), and nobody named it",
+            not named and found != UCI_FINGERPRINT,
+        ),
+        source=str(facts.get("source")),
+        source_is_named=named,
+        fingerprint=found,
+        fingerprint_of_uci=UCI_FINGERPRINT,
     )
 
 
-def _canonical(lines: list[_Line]) -> pd.DataFrame:
-    form = lines[0].form if lines else OURS
-    position = form.columns.index
-    numbers = _numbers(lines, [position(name) for name in columns.MEASUREMENTS])
-    diagnoses = _diagnoses(lines, position(columns.DIAGNOSIS))
-    ids = _ids(lines)
-    table = pd.DataFrame(numbers, columns=list(columns.MEASUREMENTS))
-    table.insert(0, columns.ID, pd.Series(ids, dtype="str"))
-    table.insert(1, columns.DIAGNOSIS, pd.Series(diagnoses, dtype="str"))
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    return table.iloc[order].reset_index(drop=True)
+def _require_diagnoses(parsed: Parsed) -> None:
+    if not parsed.has_diagnoses:
+        raise TableError("It has no diagnoses, so no model can be trained on it; allowed is a column with M and B")
+    count = Counter(parsed.table[columns.DIAGNOSIS])
+    if min(count[columns.MALIGNANT], count[columns.BENIGN]) < FEWEST_OF_A_DIAGNOSIS:
+        raise TableError(
+            f"It has {count[columns.MALIGNANT]} malignant and {count[columns.BENIGN]} benign rows; allowed are at "
+            f"least {FEWEST_OF_A_DIAGNOSIS} of each, because each of ten folds needs one of each"
+        )
 
 
-def _ids(lines: list[_Line]) -> list[str]:
-    if columns.ID not in lines[0].form.columns:
-        width = max(4, len(str(len(lines))))
-        return [f"row-{row:0{width}}" for row in range(1, len(lines) + 1)]
+def _text(content: bytes) -> str:
+    """Return the text of a file that may hold a CSV table; refuse by name what people and servers send instead."""
+    content = _unpacked(content)
+    if not content.strip():
+        raise TableError("It is empty; allowed is a CSV file with one row a patient")
+    for mark, what in BINARIES.items():
+        if content.startswith(mark):
+            raise TableError(f"It is {what}; allowed is CSV in UTF-8, perhaps gzipped")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise TableError(
+            f"Line {line} holds the byte 0x{content[error.start]:02x}, which is not UTF-8; save it as CSV in UTF-8"
+        ) from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise TableError(f"Line {line} holds a NUL byte: it is binary, or UTF-16; allowed is CSV in UTF-8")
+    start = text.lstrip()[:1]
+    if start == "<":
+        title = re.search(r"<title[^>]*>\s*(.{1,80}?)\s*</title>", text[:10_000], flags=re.IGNORECASE | re.DOTALL)
+        raise TableError(f"It is an HTML or XML page{f' titled {title[1]!r}' if title else ''}, and no CSV file")
+    if start in ("{", "["):
+        raise TableError("It is JSON, and no CSV file")
+    return text
+
+
+def _unpacked(content: bytes) -> bytes:
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise TableError(f"It is a damaged gzip file ({error})") from error
+
+
+def _fields(text: str) -> tuple[Form, list[int], list[list[str]]]:
+    """Return the form, and the line number and the fields of every row."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines: list[tuple[int, list[str]]] = []
+    try:
+        for row in reader:
+            fields = [field.strip() for field in row]
+            if any(fields):
+                lines.append((reader.line_num, fields))
+    except csv.Error as error:
+        raise TableError(f"Line {reader.line_num} is not CSV: {error}") from error
+    if not lines:
+        raise TableError("It is empty; allowed is a CSV file with one row a patient")
+    form = _recognise(lines[0][1])
+    count = len(form.columns)
+    rows = []
+    for number, fields in lines[form.has_header :]:
+        if len(fields) < count or any(fields[count:]):  # empty fields at the end are Kaggle's
+            raise TableError(f"Line {number} has {len(fields)} fields; allowed are {count}, as the first line has")
+        rows.append(fields[:count])
+    return form, [number for number, _ in lines[form.has_header :]], rows
+
+
+def _recognise(first: list[str]) -> Form:
+    names = [re.sub(r"\s+", "_", field.lower()) for field in first]
+    for other in LOOK_ALIKES:
+        if other.is_it(names):
+            raise TableError(f"It is {other.name}, which has {other.has}; {DIAGNOSTIC}")
+    if not set(names) & set(columns.ALIASES):
+        return _headerless(first)
+    while re.fullmatch(r"(unnamed:_\d+)?", names[-1]):  # Kaggle's header ends with a comma
+        names.pop()
+    unknown = [field for field, name in zip(first, names, strict=False) if name not in columns.ALIASES]
+    if unknown:
+        raise TableError(
+            f"Line 1: the column {unknown[0]!r} is unknown; allowed are id, diagnosis and the measurements"
+        )
+    ours = [columns.ALIASES[name] for name in names]
+    repeated = [name for name, count in Counter(ours).items() if count > 1]
+    if repeated:
+        raise TableError(f"Line 1: the column {repeated[0]} stands {ours.count(repeated[0])} times; allowed is once")
+    missing = [name for name in columns.MEASUREMENTS if name not in ours]
+    if missing:
+        raise TableError(f"Line 1: the column {missing[0]} is missing, and {len(missing) - 1} more; allowed are all 30")
+    labels = columns.TARGET_LABELS if columns.TARGET in names else columns.LABELS
+    return Form(tuple(ours), labels, has_header=True)
+
+
+def _headerless(first: list[str]) -> Form:
+    filled = len(first) - (first[-1] == "")  # a comma at the end of every line adds an empty field
+    form = HEADERLESS.get(len(first)) or HEADERLESS.get(filled)
+    if form and any(map(_is_finite, first)):
+        return Form(form, columns.LABELS, has_header=False)
+    begins = ",".join(first)[:60]
+    for mark, what in {";": "semicolons", "\t": "tabs"}.items():
+        if begins.count(mark) > 1:
+            raise TableError(f"Line 1 begins {begins!r}: it is separated by {what}; allowed are commas")
+    raise TableError(
+        f"Line 1 begins {begins!r}; allowed is UCI's file ({len(columns.RAW)} fields, the second M or B), or a header "
+        f"with the names of raw_data.csv, of UCI's API, of Kaggle's file or of scikit-learn"
+    )
+
+
+def _refused(form: Form, number: int, fields: list[str], column: str, allowed: str) -> TableError:
+    """Return the error that names the line, its id if it has one, the column, the value and what is allowed."""
+    who = f", id {fields[form.position(columns.ID)]}" if columns.ID in form.columns and column != columns.ID else ""
+    return TableError(f"Line {number}{who}: {column} is {fields[form.position(column)]!r}; allowed is {allowed}")
+
+
+def _ids(form: Form, numbers: list[int], rows: list[list[str]]) -> list[str]:
+    if columns.ID not in form.columns:
+        width = max(4, len(str(len(rows))))
+        return [f"row-{row:0{width}}" for row in range(1, len(rows) + 1)]
+    position = form.position(columns.ID)
     first: dict[str, int] = {}
-    for line in lines:
-        identifier = line.fields[line.form.columns.index(columns.ID)]
-        if not identifier.isprintable() or not identifier:
-            raise line.refuse(columns.ID, "a printable text on one line that no other row has")
+    for number, fields in zip(numbers, rows, strict=True):
+        identifier = fields[position]
+        if not identifier or not identifier.isprintable():
+            raise _refused(form, number, fields, columns.ID, "a printable text on one line that no other row has")
         if identifier in first:
-            raise line.refuse(columns.ID, f"each id once (line {first[identifier]} has it already)")
-        first[identifier] = line.number
+            allowed = f"each id once (line {first[identifier]} has it already)"
+            raise _refused(form, number, fields, columns.ID, allowed)
+        first[identifier] = number
     return list(first)
 
 
-def _diagnoses(lines: list[_Line], position: int) -> list[str]:
-    for line in lines:
-        if line.fields[position] not in line.form.labels:
-            raise line.refuse(columns.DIAGNOSIS, " or ".join(line.form.labels))
-    diagnoses = [line.form.labels[line.fields[position]] for line in lines]
-    if len(set(diagnoses)) < len(OUR_LABELS):
-        raise TableError(
-            f"Its {len(lines)} rows have {' and '.join(set(diagnoses)) or 'nothing'} as diagnosis; allowed is a table "
-            f"with malignant and benign rows, since a model learns the difference between them"
-        )
-    return diagnoses
+def _diagnoses(form: Form, numbers: list[int], rows: list[list[str]]) -> list[str]:
+    if columns.DIAGNOSIS not in form.columns:
+        return [""] * len(rows)
+    position = form.position(columns.DIAGNOSIS)
+    for number, fields in zip(numbers, rows, strict=True):
+        if fields[position] not in form.labels:
+            raise _refused(form, number, fields, columns.DIAGNOSIS, " or ".join(form.labels))
+    return [form.labels[fields[position]] for fields in rows]
 
 
-def _numbers(lines: list[_Line], positions: list[int]) -> np.ndarray:
-    texts = [[line.fields[position] for position in positions] for line in lines]
+def _measurements(form: Form, numbers: list[int], rows: list[list[str]]) -> np.ndarray:
+    positions = [form.position(name) for name in columns.MEASUREMENTS]
+    texts = [[fields[position] for position in positions] for fields in rows]
     try:
         if not NUMBER_CHARACTERS.issuperset("".join(map("".join, texts))):
             raise ValueError
-        numbers = np.array([[float(text) for text in row] for row in texts]).reshape(len(lines), len(positions))
-        if not np.isfinite(numbers).all():
+        values = np.array([[float(text) for text in row] for row in texts]).reshape(len(rows), len(positions))
+        if not np.isfinite(values).all():
             raise ValueError
     except ValueError:
-        raise next(line.refuse(*wrong) for line in lines if (wrong := _not_a_number(line))) from None
-    return numbers + 0.0  # -0.0 and 0.0 are one number and must have one fingerprint
+        raise _first_that_is_no_number(form, numbers, rows) from None
+    return values + 0.0  # -0.0 and 0.0 are one number and must have one fingerprint
 
 
-def _not_a_number(line: _Line) -> tuple[str, str] | None:
-    """Return the first measurement of the line that is no finite number, and what is allowed; None if all are."""
-    for name, text in zip(line.form.columns, line.fields, strict=True):
-        if name in columns.MEASUREMENTS and not _is_finite(text):
-            return name, "a finite decimal number with a point, like 17.99"
-    return None
+def _first_that_is_no_number(form: Form, numbers: list[int], rows: list[list[str]]) -> TableError:
+    return next(
+        _refused(form, number, fields, name, "a finite decimal number with a point, like 17.99")
+        for number, fields in zip(numbers, rows, strict=True)
+        for name, text in zip(form.columns, fields, strict=True)
+        if name in columns.MEASUREMENTS and not _is_finite(text)
+    )
 
 
 def _is_finite(text: str) -> bool:

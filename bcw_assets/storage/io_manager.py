@@ -24,12 +24,17 @@ DATA_VERSION = "dagster/data_version"  # the tag of a materialisation; Dagster e
 
 @dataclass(frozen=True)
 class Loaded:
-    """A value, and the proof of what it was read from."""
+    """A value, and the proof of what it was read from.
+
+    Attributes:
+        value: of the asset.
+        address: of the file that speaks for all, a path or a URI.
+        version: the SHA-256 of that file.
+    """
 
     value: Any
     address: str
     version: str
-    recorded: str | None
 
 
 class ArtifactIOManager(dg.IOManager):
@@ -90,7 +95,8 @@ class ArtifactIOManager(dg.IOManager):
         stored_by_this_run = self._stored.get((run, name))
         if stored_by_this_run not in (None, version):
             raise ArtifactError(f"{name} was replaced by another run while this one was at work ({address})", name)
-        recorded = stored_by_this_run or _recorded(asset, address, instance)
+        record = None if stored_by_this_run else latest(asset, address, instance)
+        recorded = (record.tags or {}).get(DATA_VERSION) if record else None
         if recorded not in (None, version):
             raise ArtifactError(
                 f"{name} is not what its latest materialisation recorded: the SHA-256 of {address} is {version[:12]}…, "
@@ -98,19 +104,19 @@ class ArtifactIOManager(dg.IOManager):
                 name,
             )
         try:
-            return Loaded(formats.load(kind, files), address, version, recorded)
+            return Loaded(formats.load(kind, files), address, version)
         except FormatError as error:
             raise ArtifactError(f"{name} is damaged: {error}", name) from error
 
 
-def _recorded(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) -> str | None:
-    """Return the data version of the latest materialisation that was stored at `address`; None without one.
+def latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) -> dg.AssetMaterialization | None:
+    """Return the latest materialisation in the history that was stored at `address`; None without one.
 
     Another folder's, which the same history may hold after a change of BCW_STORAGE, says nothing of what is here.
     """
     for limit in (1, FAR_BACK):
         for record in instance.fetch_materializations(asset, limit=limit).records:
-            materialization = record.asset_materialization
-            if materialization and materialization.metadata.get(PATH) == dg.MetadataValue.path(address):
-                return (materialization.tags or {}).get(DATA_VERSION)
+            found = record.asset_materialization
+            if found and found.metadata.get(PATH) == dg.MetadataValue.path(address):
+                return found
     return None

@@ -57,3 +57,17 @@ def test_a_split_that_lacks_a_diagnosis_on_a_side_is_refused(
     with pytest.raises(TrainingError) as error:
         preparation.prepare(raw.head(rows), split)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-320])
+def test_a_column_that_does_not_vary_is_refused_by_name(raw: pd.DataFrame, value: float) -> None:
+    with pytest.raises(TrainingError, match="area_se cannot be standardised: over the training rows its mean is"):
+        preparation.prepare(raw.assign(area_se=value), Split(0.2, 42, stratify=False))
+
+
+def test_a_column_that_varies_beyond_all_bounds_is_refused_by_name(raw: pd.DataFrame) -> None:
+    huge = raw.assign(area_se=np.where(np.arange(len(raw)) % 2, 1e300, 1))
+    with pytest.raises(
+        TrainingError, match=r"area_se cannot be standardised: .* its variance \w+; allowed are columns"
+    ):
+        preparation.prepare(huge, Split(0.2, 42, stratify=False))
