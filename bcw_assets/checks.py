@@ -84,15 +84,18 @@ def _check(
         artifacts: ArtifactIOManager = context.resources.io_manager
 
         @cache
-        def load(key: dg.AssetKey) -> Loaded:
-            return artifacts.load(key, folders[key], types[key], context.instance, context.run.run_id)
+        def read(key: dg.AssetKey) -> Loaded:
+            return artifacts.read(key, folders[key], types[key])
+
+        def verify(loaded: Loaded) -> None:
+            artifacts.verify(asset, loaded, context.instance, context.run.run_id)
 
         selected = {key.name for key in context.selected_asset_check_keys}
         if STORED in selected:
-            yield _result(asset, STORED, _is_stored(asset, load))
+            yield _result(asset, STORED, _is_stored(asset, read, verify))
         for promise in promises:
             if promise.name in selected:
-                findings = _is_kept(promise, load, lambda: _facts(load(asset), asset, context.instance))
+                findings = _is_kept(promise, read, lambda: _facts(read(asset), asset, context.instance))
                 yield _result(asset, promise.name, findings, blocking=promise.blocking)
 
     return check
@@ -110,17 +113,18 @@ def _reads(promise: Promise) -> list[str]:
     return [name for name in get_type_hints(promise.predicate) if name != "return"]
 
 
-def _is_stored(asset: dg.AssetKey, load: Callable[[dg.AssetKey], Loaded]) -> Findings:
+def _is_stored(asset: dg.AssetKey, read: Callable[[dg.AssetKey], Loaded], verify: Callable[[Loaded], None]) -> Findings:
     try:
-        loaded = load(asset)
+        loaded = read(asset)
+        verify(loaded)
     except ArtifactError as error:
         return Findings((str(error),), {})
     return Findings((), {"path": loaded.address, "sha256": loaded.version})
 
 
-def _is_kept(promise: Promise, load: Callable[[dg.AssetKey], Loaded], facts: Callable[[], dict[str, Any]]) -> Findings:
+def _is_kept(promise: Promise, read: Callable[[dg.AssetKey], Loaded], facts: Callable[[], dict[str, Any]]) -> Findings:
     try:
-        values = {name: facts() if name == FACTS else load(dg.AssetKey(name)).value for name in _reads(promise)}
+        values = {name: facts() if name == FACTS else read(dg.AssetKey(name)).value for name in _reads(promise)}
     except ArtifactError as error:
         return Findings((f"Not looked at: {error}",), {})
     return promise.predicate(**values)

@@ -6,9 +6,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from bcw_assets.ml import preparation, table
+from bcw_assets.ml import resampling, table
 from bcw_assets.ml.performance import PUBLISHED
-from bcw_assets_tests.conftest import Graph, broken, why
+from bcw_assets_tests.conftest import Graph, why
 from bcw_assets_tests.ml.test_table import REFUSED
 from bcw_assets_tests.tables import shuffled, uci_form
 
@@ -246,18 +246,17 @@ def test_a_model_of_the_same_table_in_other_units_is_refused(graph: Graph) -> No
 def test_an_artifact_that_another_run_replaced_meanwhile_stops_this_one(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = preparation.prepare
+    out_of_fold = resampling.out_of_fold
 
     def while_another_run_is_at_work(*arguments: Any) -> Any:
-        monkeypatch.setattr(preparation, "prepare", prepare)
-        graph.source.write_bytes(b"".join(uci_form().splitlines(keepends=True)[:400]))
-        assert graph.run("raw_data").success
-        return prepare(*arguments)
+        assert graph.run("model", config={"model": {"C": 0.5}}).success
+        return out_of_fold(*arguments)
 
-    monkeypatch.setattr(preparation, "prepare", while_another_run_is_at_work)
+    monkeypatch.setattr(resampling, "out_of_fold", while_another_run_is_at_work)
     result = graph.run()
     assert not result.success
-    assert "raw_data was replaced by another run while this one was at work" in why(result) + str(broken(result))
+    assert "model was replaced by another run while this one was at work" in why(result)
+    assert "results/metrics.json" not in graph.files()
 
 
 def test_the_ui_gets_rows_columns_source_fingerprint_and_plotted_numbers(graph: Graph) -> None:

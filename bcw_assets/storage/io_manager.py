@@ -69,44 +69,58 @@ class ArtifactIOManager(dg.IOManager):
         folder = (upstream.definition_metadata if upstream else context.definition_metadata)[FOLDER]
         kind, run = context.dagster_type.typing_type, context.step_context.run_id
         with explained():
-            return self.load(context.asset_key, folder, kind, context.instance, run).value
+            loaded = self.read(context.asset_key, folder, kind)
+            self.verify(context.asset_key, loaded, context.instance, run)
+        return loaded.value
 
-    def load(self, asset: dg.AssetKey, folder: str, kind: type, instance: dg.DagsterInstance, run: str) -> Loaded:
-        """Load what is stored of an asset, once it is known to be what was recorded.
+    def read(self, asset: dg.AssetKey, folder: str, kind: type) -> Loaded:
+        """Read what is stored of an asset, whatever was recorded of it.
 
         Args:
             asset: whose value.
             folder: where it is stored (the asset's metadata `FOLDER`).
             kind: the value's type.
-            instance: holds the history.
-            run: the id of the run that asks.
 
         Raises:
-            ArtifactError: it is missing, damaged, not what its latest materialisation recorded, or not what this run
-                stored; the text names the command that mends it.
+            ArtifactError: it is missing or damaged; the text names the command that makes it.
         """
         name = asset.to_user_string()
         keys = formats.keys(kind, f"{folder}/{name}")
         try:
             files = {key: self._store.read(key) for key in keys}
+            return Loaded(formats.load(kind, files), self._store.address(keys[-1]), formats.version(files))
         except KeyMissing as error:
             raise ArtifactError(f"{name} has not been materialised, or is not whole: {error}", name) from error
-        address, version = self._store.address(keys[-1]), formats.version(files)
-        stored_by_this_run = self._stored.get((run, name))
-        if stored_by_this_run not in (None, version):
-            raise ArtifactError(f"{name} was replaced by another run while this one was at work ({address})", name)
-        record = None if stored_by_this_run else latest(asset, address, instance)
-        recorded = (record.tags or {}).get(DATA_VERSION) if record else None
-        if recorded not in (None, version):
-            raise ArtifactError(
-                f"{name} is not what its latest materialisation recorded: the SHA-256 of {address} is {version[:12]}…, "
-                f"recorded is {recorded[:12]}…",
-                name,
-            )
-        try:
-            return Loaded(formats.load(kind, files), address, version)
         except FormatError as error:
             raise ArtifactError(f"{name} is damaged: {error}", name) from error
+
+    def verify(self, asset: dg.AssetKey, loaded: Loaded, instance: dg.DagsterInstance, run: str) -> None:
+        """Hold what was read against what was recorded of it.
+
+        Args:
+            asset: whose value was read.
+            loaded: what was read.
+            instance: holds the history.
+            run: the id of the run that asks.
+
+        Raises:
+            ArtifactError: it is not what this run stored, or not what the latest materialisation at the same place
+                recorded; without a record it may be anything.
+        """
+        name = asset.to_user_string()
+        stored_by_this_run = self._stored.get((run, name))
+        if stored_by_this_run not in (None, loaded.version):
+            raise ArtifactError(
+                f"{name} was replaced by another run while this one was at work ({loaded.address})", name
+            )
+        record = None if stored_by_this_run else latest(asset, loaded.address, instance)
+        recorded = (record.tags or {}).get(DATA_VERSION) if record else None
+        if recorded not in (None, loaded.version):
+            raise ArtifactError(
+                f"{name} is not what its latest materialisation recorded: the SHA-256 of {loaded.address} is "
+                f"{loaded.version[:12]}…, recorded is {recorded[:12]}…",
+                name,
+            )
 
 
 def latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) -> dg.AssetMaterialization | None:
