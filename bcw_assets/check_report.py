@@ -1,19 +1,24 @@
 """Tells what the latest result of every check is, from the history alone."""
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
+import bcw_assets
 from bcw_assets import history, settings
 from bcw_assets.assets import GRAPH
-from bcw_assets.checks import every_check
+from bcw_assets.checks import CHECKS, every_check, places
 from bcw_assets.errors import BcwError
+from bcw_assets.storage.io_manager import ArtifactIOManager, latest
 
 PASSED, FAILED, NOT_RUN, NOT_MATERIALISED = "passed", "failed", "not run", "not materialised"
-FAR_BACK = 1000  # evaluations that are searched for the beginning of a result
+CRASHED = "crashed"
+EVALUATIONS = 1000  # that are searched for the beginning of a result
 LONGEST = 100  # characters of evidence in a line
 
 
@@ -39,14 +44,14 @@ class Line:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All checks, and whether a run failed after the latest materialisation.
+    """All checks, and the newest failure that nothing has mended since.
 
     Attributes:
-        later_failure: what that run said, and when; None without one.
+        failure: what the failed run said, when, and what of the artifacts here it made; None without one.
     """
 
     checks: tuple[Line, ...]
-    later_failure: str | None
+    failure: str | None
 
     @property
     def is_good(self) -> bool:
@@ -63,13 +68,13 @@ class CheckReport:
         rows = [head, *(_cells(line) for line in self.checks)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        if self.later_failure:
-            lines += ["", f"A later run failed, and left these as they were: {self.later_failure}"]
+        if self.failure:
+            lines += ["", self.failure]
         return "\n".join(lines)
 
 
 def latest_report() -> CheckReport:
-    """Return the report of this machine's history.
+    """Return the report of this machine's history and storage.
 
     Raises:
         BcwError: there is no history to look into.
@@ -77,51 +82,50 @@ def latest_report() -> CheckReport:
     if not settings.dagster_home():
         raise BcwError("DAGSTER_HOME is not set, so there is no history of checks. `make install` sets it")
     with history.opened() as instance:
-        return report(instance)
+        return report(instance, (bcw_assets.defs.resources or {})["io_manager"])
 
 
-def report(instance: dg.DagsterInstance) -> CheckReport:
-    """Return the latest result of every check in a history."""
-    latest = {asset.key: _latest(instance, asset.key) for asset in GRAPH}
-    lines = tuple(_line(instance, spec, latest[spec.asset_key]) for asset in GRAPH for spec in every_check(asset.key))
-    newest = max((one.timestamp for one in latest.values() if one), default=0.0)
-    return CheckReport(lines, _later_failure(instance, newest))
+def report(instance: dg.DagsterInstance, artifacts: ArtifactIOManager) -> CheckReport:
+    """Return the latest result of every check of what is stored in one place, by a history."""
+    folders, types = places(GRAPH)
+    made = {key: latest(key, artifacts.address(key, folder, types[key]), instance) for key, folder in folders.items()}
+    lines = tuple(_line(instance, spec, made[key]) for key in made for spec in every_check(key))
+    return CheckReport(lines, _failure(instance, made))
 
 
-def _latest(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dg.EventLogRecord | None:
-    return next(iter(instance.fetch_materializations(asset, limit=1).records), None)
+def _line(instance: dg.DagsterInstance, spec: dg.AssetCheckSpec, made: dg.EventLogRecord | None) -> Line:
+    def line(result: str, since: float | None = None, evidence: str = "") -> Line:
+        when = None if since is None else datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")
+        name, severity = spec.asset_key.to_user_string(), "ERROR" if spec.blocking else "WARN"
+        return Line(name, spec.name, spec.blocking, severity, result, when, evidence)
+
+    if made is None:
+        return line(NOT_MATERIALISED)
+    records = instance.event_log_storage.get_asset_check_execution_history(spec.key, limit=EVALUATIONS)
+    if records and _crashed(instance, records[0], made):
+        return line(CRASHED, records[0].create_timestamp, f"see run {records[0].run_id}")
+    done = [
+        (evaluation, one.create_timestamp)
+        for one in records
+        if isinstance(evaluation := one.evaluation, dg.AssetCheckEvaluation)
+    ]
+    target = done[0][0].target_materialization_data if done else None
+    if target is None or target.storage_id != made.storage_id:
+        return line(NOT_RUN)
+    same = itertools.takewhile(lambda one: one[0].passed == done[0][0].passed, done)
+    since = [when for _, when in same][-1]
+    evaluation = done[0][0]
+    evidence = evaluation.description or ", ".join(_evidence(evaluation))
+    return line(PASSED if evaluation.passed else FAILED, since, evidence)
 
 
-def _line(instance: dg.DagsterInstance, spec: dg.AssetCheckSpec, latest: dg.EventLogRecord | None) -> Line:
-    evaluations = list(_evaluations(instance, spec.key, latest)) if latest else []
-    if not evaluations:
-        result = NOT_RUN if latest else NOT_MATERIALISED
-        return Line(spec.asset_key.to_user_string(), spec.name, spec.blocking, _severity(spec), result, None, "")
-    evaluation, when = evaluations[0]
-    for earlier, then in evaluations:
-        if earlier.passed != evaluation.passed:
-            break
-        when = then
-    return Line(
-        spec.asset_key.to_user_string(),
-        spec.name,
-        spec.blocking,
-        _severity(spec),
-        PASSED if evaluation.passed else FAILED,
-        datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds"),
-        evaluation.description or ", ".join(_evidence(evaluation)),
-    )
-
-
-def _evaluations(
-    instance: dg.DagsterInstance, check: dg.AssetCheckKey, latest: dg.EventLogRecord
-) -> Iterator[tuple[dg.AssetCheckEvaluation, float]]:
-    """Return what a check said, newest first; nothing if it did not look at the latest materialisation."""
-    records = instance.event_log_storage.get_asset_check_execution_history(check, limit=FAR_BACK)
-    done = [(one.evaluation, one.create_timestamp) for one in records if one.status.value in ("SUCCEEDED", "FAILED")]
-    target = done[0][0].target_materialization_data if done and done[0][0] else None
-    if target and target.storage_id == latest.storage_id:
-        yield from ((evaluation, when) for evaluation, when in done if evaluation)
+def _crashed(instance: dg.DagsterInstance, execution: Any, made: dg.EventLogRecord) -> bool:
+    """Say whether the newest execution of a check broke off: its step failed, and it said nothing."""
+    if isinstance(execution.evaluation, dg.AssetCheckEvaluation) or execution.create_timestamp < made.timestamp:
+        return False
+    step = execution.key.asset_key.to_user_string() + CHECKS
+    events = (entry.dagster_event for entry in instance.all_logs(execution.run_id))
+    return any(event.is_step_failure and event.step_key == step for event in events if event)
 
 
 def _evidence(evaluation: dg.AssetCheckEvaluation) -> Iterator[str]:
@@ -133,18 +137,21 @@ def _evidence(evaluation: dg.AssetCheckEvaluation) -> Iterator[str]:
             yield f"{name} {value:.4g}"
 
 
-def _severity(spec: dg.AssetCheckSpec) -> str:
-    return "ERROR" if spec.blocking else "WARN"
-
-
-def _later_failure(instance: dg.DagsterInstance, newest: float) -> str | None:
-    """Return what the latest run said if it failed and began to fail after the latest materialisation."""
-    for record in instance.get_run_records(limit=1):
-        if record.dagster_run.status is dg.DagsterRunStatus.FAILURE and (record.end_time or 0) > newest:
-            entries = instance.all_logs(record.dagster_run.run_id)
-            reasons = history.reasons([entry.dagster_event for entry in entries if entry.dagster_event])
-            when = datetime.fromtimestamp(record.end_time or 0, UTC).isoformat(timespec="seconds")
-            return f"{when}, {'; '.join(reasons) or 'before its first step'}"
+def _failure(instance: dg.DagsterInstance, made: Mapping[dg.AssetKey, dg.EventLogRecord | None]) -> str | None:
+    """Return what the newest failed run said, unless all that failed in it was made anew since."""
+    for run in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]), limit=1):
+        run_id, ended = run.dagster_run.run_id, run.end_time or 0.0
+        events = [entry.dagster_event for entry in instance.all_logs(run_id) if entry.dagster_event]
+        failed = {dg.AssetKey((event.step_key or "").removesuffix(CHECKS)) for event in events if event.is_step_failure}
+        of_it = [key.to_user_string() for key, record in made.items() if record and record.run_id == run_id]
+        since = [made[key] for key in failed if key in made]
+        if since and all(record and record.timestamp > ended for record in since):
+            return None
+        when = datetime.fromtimestamp(ended, UTC).isoformat(timespec="seconds")
+        which = (
+            f"The run that made {', '.join(of_it)} failed" if of_it else "A later run failed, and changed nothing here"
+        )
+        return f"{which}: {when}, {'; '.join(history.reasons(events)) or 'before its first step'}"
     return None
 
 

@@ -11,7 +11,7 @@ from bcw_assets.errors import ArtifactError
 from bcw_assets.failures import as_table
 from bcw_assets.ml import performance, preparation, resampling, rules, table, training
 from bcw_assets.ml.findings import Findings
-from bcw_assets.storage.io_manager import FOLDER, ArtifactIOManager, Loaded, latest
+from bcw_assets.storage.io_manager import FOLDER, ArtifactIOManager, Loaded, latest, materialization
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,14 @@ STORED_SAYS = "What is stored can be read, and still is what the latest material
 
 def build_checks(graph: Sequence[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
     """Return one multi-check per asset of the graph: that it is stored as recorded, and its promises."""
-    folders = {key: metadata[FOLDER] for asset in graph for key, metadata in asset.metadata_by_key.items()}
-    types = {asset.key: asset.op.output_defs[0].dagster_type.typing_type for asset in graph}
+    folders, types = places(graph)
     return [_check(key, folders, types) for key in folders]
+
+
+def places(graph: Sequence[dg.AssetsDefinition]) -> tuple[dict[dg.AssetKey, str], dict[dg.AssetKey, type]]:
+    """Return the folder and the type of the value of every asset."""
+    folders = {key: str(metadata[FOLDER]) for asset in graph for key, metadata in asset.metadata_by_key.items()}
+    return folders, {asset.key: asset.op.output_defs[0].dagster_type.typing_type for asset in graph}
 
 
 def every_check(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
@@ -132,7 +137,7 @@ def _is_kept(promise: Promise, read: Callable[[dg.AssetKey], Loaded], facts: Cal
 
 def _facts(loaded: Loaded, asset: dg.AssetKey, instance: dg.DagsterInstance) -> dict[str, Any]:
     record = latest(asset, loaded.address, instance)
-    return {name: entry.value for name, entry in record.metadata.items()} if record else {}
+    return {name: entry.value for name, entry in materialization(record).metadata.items()} if record else {}
 
 
 def _result(asset: dg.AssetKey, name: str, findings: Findings, *, blocking: bool = True) -> dg.AssetCheckResult:

@@ -6,20 +6,33 @@ from contextlib import contextmanager
 
 import click
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
 from bcw_assets import settings
+from bcw_assets.errors import BcwError
 
 
 @contextmanager
 def opened() -> Iterator[dg.DagsterInstance]:
-    """Open the history that DAGSTER_HOME names, or one that is forgotten afterwards, as Dagster's CLI does."""
-    if settings.dagster_home():
-        with dg.DagsterInstance.get() as instance:
-            yield instance
-    else:
-        click.echo("DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.", err=True)
-        with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as instance:
-            yield instance
+    """Open the history that DAGSTER_HOME names, or one that is forgotten afterwards, as Dagster's CLI does.
+
+    Raises:
+        BcwError: Dagster cannot open it, or cannot read or write in it.
+    """
+    try:
+        if settings.dagster_home():
+            with dg.DagsterInstance.get() as instance:
+                yield instance
+        else:
+            click.echo("DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.", err=True)
+            with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as instance:
+                yield instance
+    except (dg.DagsterError, SQLAlchemyError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0][:300].rstrip(".")
+        raise BcwError(
+            f"Dagster could not keep or read the history in {settings.dagster_home()}: {reason}. No artifact is half "
+            f"written. Look at disk and permissions there, or set DAGSTER_HOME to another folder"
+        ) from error
 
 
 def reasons(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:

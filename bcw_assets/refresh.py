@@ -4,10 +4,9 @@ import uuid
 
 import click
 import dagster as dg
-from sqlalchemy.exc import SQLAlchemyError
 
 import bcw_assets
-from bcw_assets import history, settings
+from bcw_assets import history
 from bcw_assets.checks import CHECKS
 from bcw_assets.errors import BcwError
 from bcw_assets.ml.performance import Report, written
@@ -34,18 +33,12 @@ def run(*, show_progress: bool) -> str:
     Raises:
         BcwError: a stage or a blocking check failed; the text is the one that says what to do.
     """
-    try:
+    with history.opened() as instance:
         job = bcw_assets.defs.resolve_job_def("refresh_job")
-        with history.opened() as instance:
-            run_id = str(uuid.uuid4())
-            if show_progress:
-                instance.add_event_listener(run_id, _progress)
-            result = job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False, run_config=SILENT)
-    except (dg.DagsterError, SQLAlchemyError, OSError) as error:
-        raise BcwError(
-            f"Dagster could not keep the history of the run in {settings.dagster_home()}: {_first_line(error)}. No "
-            f"artifact is half written. Look at disk and permissions there, or set DAGSTER_HOME to another folder"
-        ) from error
+        run_id = str(uuid.uuid4())
+        if show_progress:
+            instance.add_event_listener(run_id, _progress)
+        result = job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False, run_config=SILENT)
     if not result.success:
         raise BcwError("\n".join(history.reasons(result.all_events)))
     return _summary(result)
@@ -80,10 +73,6 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
         "Next         read results/metrics.json, or see the run and its checks in the browser: make dev",
     ]
     return "\n".join(lines)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:300].rstrip(".")
 
 
 def _folder(path: object) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from bcw_assets.ml import table
 from bcw_assets.settings import Settings
+from bcw_assets.storage.io_manager import ArtifactIOManager
 from bcw_assets.storage.stores import LocalStore, Store
 from bcw_assets_tests.tables import uci_form
 
@@ -78,6 +79,10 @@ class Graph:
     def check(self, asset: str) -> dg.ExecuteInProcessResult:
         """Run the checks of one asset on what is stored, as the UI can."""
         return self.select(dg.AssetSelection.checks_for_assets(dg.AssetKey(asset)))
+
+    def artifacts(self) -> ArtifactIOManager:
+        """Return what reads and writes the folder."""
+        return ArtifactIOManager(LocalStore(self.folder))
 
     def select(
         self, selection: dg.AssetSelection, config: dict[str, object] | None = None, **changes: str

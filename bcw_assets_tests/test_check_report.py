@@ -21,9 +21,9 @@ EVERY = [(asset.key.to_user_string(), spec.name) for asset in GRAPH for spec in 
 
 def reported(graph: Graph) -> tuple[bool, dict[str, Any], dict[tuple[str, str], dict[str, Any]]]:
     """Return whether the report is good, its JSON, and its lines by asset and check."""
-    report = check_report.report(graph.instance)
+    report = check_report.report(graph.instance, graph.artifacts())
     found = json.loads(report.as_json())
-    assert set(found) == {"good", "checks", "later_failure"}
+    assert set(found) == {"good", "checks", "failure"}
     for line in found["checks"]:
         assert set(line) == {"asset", "check", "blocking", "severity", "result", "since", "evidence"}
     assert found["good"] is report.is_good
@@ -43,19 +43,19 @@ def test_the_command_finds_the_history_by_dagster_home_and_its_exit_code_says_wh
     graph.instance = dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"])
     graph.run()
     done = on_the_command_line()
-    assert (done.exit_code, done.stdout) == (0, check_report.report(graph.instance).as_text() + "\n")
+    assert (done.exit_code, done.stdout) == (0, check_report.report(graph.instance, graph.artifacts()).as_text() + "\n")
     assert json.loads(on_the_command_line("--json").stdout)["good"]
 
 
 def test_after_a_green_run_every_check_passed_since_that_run(graph: Graph) -> None:
     graph.run()
     good, found, lines = reported(graph)
-    assert (good, found["later_failure"]) == (True, None)
+    assert (good, found["failure"]) == (True, None)
     assert list(lines) == EVERY
     assert {line["result"] for line in lines.values()} == {"passed"}
     assert all(datetime.fromisoformat(line["since"]).tzinfo for line in lines.values())
     assert "gradient_per_patient" in lines["model", "converged"]["evidence"]
-    text = check_report.report(graph.instance).as_text().splitlines()
+    text = check_report.report(graph.instance, graph.artifacts()).as_text().splitlines()
     assert text[0].split() == ["asset", "check", "blocking", "severity", "result", "since", "evidence"]
     assert text[1].split()[:5] == ["raw_data", "stored", "yes", "ERROR", "passed"]
     assert len(text) == 1 + len(EVERY)
@@ -96,8 +96,9 @@ def test_a_broken_promise_fails_the_report_only_if_it_blocks(
     monday = Promise("raw_data", "weekday", always_broken, blocking=blocking)
     monkeypatch.setattr(checks, "PROMISES", (*checks.PROMISES, monday))
     assert graph.run().success is not blocking
-    good, _, lines = reported(graph)
+    good, report, lines = reported(graph)
     assert good is not blocking
+    assert (report["failure"] or "").startswith("The run that made raw_data failed: ") is blocking
     line = lines["raw_data", "weekday"]
     assert (line["result"], line["evidence"]) == ("failed", "it is Monday")
     assert line["severity"] == ("ERROR" if blocking else "WARN")
@@ -117,8 +118,43 @@ def test_after_a_refused_source_the_last_materialisation_is_shown_and_the_failur
     graph.run()
     good, found, lines = reported(graph)
     assert (good, {line["result"] for line in lines.values()}) == (True, {"passed"})
-    assert "raw_data: It is an HTML or XML page, and no CSV file" in found["later_failure"]
-    assert "A later run failed, and left these as they were: " in check_report.report(graph.instance).as_text()
+    assert "raw_data: It is an HTML or XML page, and no CSV file" in found["failure"]
+    assert (
+        "A later run failed, and changed nothing here: "
+        in check_report.report(graph.instance, graph.artifacts()).as_text()
+    )
+
+
+def test_a_failure_is_said_until_what_failed_is_made_again(graph: Graph) -> None:
+    graph.run()
+    good_source = graph.source.read_bytes()
+    graph.source.write_bytes(b"<html>moved</html>")
+    graph.run()
+    graph.run("metrics")
+    assert "no CSV file" in reported(graph)[1]["failure"]
+    graph.source.write_bytes(good_source)
+    graph.run()
+    assert reported(graph)[1]["failure"] is None
+
+
+def test_a_check_that_crashes_is_no_success(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph.run()
+
+    def crashes(raw_data: object) -> Findings:
+        raise ZeroDivisionError
+
+    others = [promise for promise in checks.PROMISES if promise.name != "invariants"]
+    monkeypatch.setattr(checks, "PROMISES", (*others, Promise("raw_data", "invariants", crashes)))
+    graph.check("raw_data")
+    good, _, lines = reported(graph)
+    assert not good
+    assert lines["raw_data", "invariants"]["result"] == "crashed"
+
+
+def test_another_storage_has_results_of_its_own(graph: Graph, tmp_path: Path) -> None:
+    graph.run()
+    graph.folder = tmp_path / "elsewhere"
+    assert {line["result"] for line in reported(graph)[2].values()} == {"not materialised"}
 
 
 def test_without_a_history_there_is_nothing_to_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_failure_ends_with_its_message_and_nothing_else(graph: Graph) -> None:
     ("name", "value", "says"),
     [
         ("BCW_SORCE", "auto", "BCW_SORCE is no setting; did you mean BCW_SOURCE?"),
-        ("DAGSTER_HOME", "/no/such/folder", "Dagster could not keep the history of the run in /no/such/folder"),
+        ("DAGSTER_HOME", "/no/such/folder", "Dagster could not keep or read the history in /no/such/folder"),
     ],
 )
 def test_a_setting_that_is_not_allowed_is_said_without_a_traceback(
@@ -98,7 +98,7 @@ def test_a_history_that_cannot_be_kept_is_said_and_harms_nothing(graph: Graph) -
         path.write_bytes(b"garbage" * 1000)
     done = graph.process("bcw", "refresh")
     assert done.returncode == 1
-    assert f"Dagster could not keep the history of the run in {graph.folder}/home: " in done.stderr
+    assert f"Dagster could not keep or read the history in {graph.folder}/home: " in done.stderr
     assert "Traceback" not in done.stderr
     assert graph.files() == before
 

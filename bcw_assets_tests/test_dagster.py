@@ -21,6 +21,7 @@ from bcw_assets.checks import PROMISES
 from bcw_assets.errors import SettingsError
 from bcw_assets.settings import Settings
 from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph
+from bcw_assets_tests.tables import uci_form
 
 NAMES = ["cross_validation", "metrics", "model", "raw_data", "ready_data"]
 
@@ -148,6 +149,16 @@ query Ticks($selector: ScheduleSelector!) {
   scheduleOrError(scheduleSelector: $selector) { ... on Schedule { futureTicks(limit: 2) { results { timestamp } } } }
 }
 """
+FAILURES = """
+query Failures($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { ... on ExecutionStepFailureEvent {
+  failureMetadata { description metadataEntries { label ... on TableMetadataEntry { table { records } } } }
+} } } } }
+"""
+CHECKS = """
+{ assetNodeOrError(assetKey: {path: ["raw_data"]}) { ... on AssetNode { assetChecksOrError { ... on AssetChecks {
+  checks { name executionForLatestMaterialization { evaluation { description metadataEntries { label } } } }
+} } } } }
+"""
 STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 ASSETS = """
 { assetNodes { assetKey { path } description groupName kinds owners { ... on TeamAssetOwner { team } }
@@ -159,7 +170,7 @@ ASSETS = """
 """
 
 
-def test_the_ui_shows_the_graph_and_materialises_all_of_it(ui: UI, graph: Graph) -> None:
+def test_the_ui_shows_the_graph_materialises_it_and_tells_why_a_table_is_refused(ui: UI, graph: Graph) -> None:
     nodes = {node["assetKey"]["path"][0]: node for node in ui.ask(ASSETS)["assetNodes"]}  # type: ignore[attr-defined]
     assert sorted(nodes) == NAMES
     assert {name: sorted(key["path"][0] for key in node["dependencyKeys"]) for name, node in nodes.items()} == {
@@ -175,17 +186,44 @@ def test_the_ui_shows_the_graph_and_materialises_all_of_it(ui: UI, graph: Graph)
     links = [entry["codeReferences"] for entry in nodes["model"]["metadataEntries"] if "codeReferences" in entry]
     assert [link["filePath"] for link in links[0]] == [str(CHECKOUT / "bcw_assets" / "assets.py")]
     assert nodes["metrics"]["description"].startswith("How good the model is")
-    place = {"repositoryLocationName": "bcw_assets", "repositoryName": "__repository__"}
+    place: dict[str, object] = {"repositoryLocationName": "bcw_assets", "repositoryName": "__repository__"}
     ticks = ui.ask(TICKS, selector=place | {"scheduleName": "refresh_schedule"})["scheduleOrError"]["futureTicks"]  # type: ignore[index]
     times = [datetime.fromtimestamp(tick["timestamp"], ZoneInfo("Europe/Berlin")) for tick in ticks["results"]]
     assert [f"{one:%a %H:%M}" for one in times] == ["Mon 06:30", "Mon 06:30"]
-    launched = ui.ask(LAUNCH, selector=place | {"pipelineName": "refresh_job"})["launchRun"]
+    assert finished(ui, place)[1] == "SUCCESS"
+    assert b'"accuracy": 0.9736842105263158' in graph.files()["results/metrics.json"]
+
+    graph.source.write_bytes(uci_form().replace(b",1001,0.1184,", b",501,0.1184,", 1))
+    run, status = finished(ui, place)
+    assert status == "FAILURE"
+    events = ui.ask(FAILURES, id=run)["logsForRun"]["events"]  # type: ignore[index]
+    failure = next(event["failureMetadata"] for event in events if event.get("failureMetadata"))
+    assert failure["description"].startswith(
+        "Line 1, id 10003: area_mean is 501 but radius_mean 17.99 makes about 1017"
+    )
+    rows = next(entry["table"]["records"] for entry in failure["metadataEntries"] if entry["label"] == "offending rows")
+    assert json.loads(rows[0])["rule"] == "R6"
+
+    path = graph.folder / "data" / "raw_data.csv"
+    path.write_bytes(path.read_bytes().replace(b",1001,0.1184,", b",501,0.1184,", 1))
+    keys = [{"assetKey": {"path": ["raw_data"]}, "name": name} for name in ("stored", "invariants")]
+    checks_alone = {"pipelineName": "__ASSET_JOB", "assetSelection": [], "assetCheckSelection": keys}
+    assert finished(ui, place | checks_alone)[1] == "FAILURE"
+    found = ui.ask(CHECKS)["assetNodeOrError"]["assetChecksOrError"]["checks"]  # type: ignore[index]
+    said = {one["name"]: one["executionForLatestMaterialization"]["evaluation"] for one in found}
+    assert said["invariants"]["description"].startswith("id 10003: area_mean is 501 but radius_mean 17.99 makes about")
+    assert "offending rows" in [entry["label"] for entry in said["invariants"]["metadataEntries"]]
+    assert "is not what its latest materialisation recorded" in said["stored"]["description"]
+
+
+def finished(ui: UI, selector: dict[str, object]) -> tuple[str, str]:
+    """Launch a run, refresh_job if no other is selected, and return its id and how it ended."""
+    launched = ui.ask(LAUNCH, selector={"pipelineName": "refresh_job"} | selector)["launchRun"]
     assert launched["__typename"] == "LaunchRunSuccess", launched  # type: ignore[index]
-    status = ""
+    run: str = launched["run"]["runId"]  # type: ignore[index]
     for _ in range(600):
-        status = ui.ask(STATUS, id=launched["run"]["runId"])["runOrError"]["status"]  # type: ignore[index]
+        status: str = ui.ask(STATUS, id=run)["runOrError"]["status"]  # type: ignore[index]
         if status in ("SUCCESS", "FAILURE"):
             break
         time.sleep(0.1)
-    assert status == "SUCCESS"
-    assert b'"accuracy": 0.9736842105263158' in graph.files()["results/metrics.json"]
+    return run, status

@@ -26,10 +26,13 @@ UCI_FINGERPRINT = "ae5f3663df59b8d56b571fb9ff28b36cfba023a6075f2d98c2d5a9e76a649
 # Only what Python's float() and C's strtod agree on: no 1_000, no nan, no digits of other scripts.
 NUMBER_CHARACTERS = frozenset("0123456789+-.eE")
 FEWEST_OF_A_DIAGNOSIS = 10  # the ten folds of the cross-validation need one patient of each diagnosis in each
+LONGEST_ID = 100
+LONGEST_SHOWN = 60  # characters of a value in a message
+ID_IS = f"a printable text on one line, of at most {LONGEST_ID} characters, that no other row has"
+LARGEST_UNPACKED = 2**30  # bytes: a gzip file of a megabyte may hold a thousand
 DIAGNOSTIC = "the Diagnostic one has 30 measurements of cell nuclei and the diagnoses M and B"
 
-# Without a header the number of fields tells what they are.
-HEADERLESS = {len(names): names for names in (columns.RAW, (columns.ID, *columns.MEASUREMENTS), columns.MEASUREMENTS)}
+HEADERLESS = (columns.RAW, (columns.ID, *columns.MEASUREMENTS), columns.MEASUREMENTS)
 
 
 BINARIES = {
@@ -64,29 +67,37 @@ class LookAlike:
     is_it: Callable[[list[str]], bool]
 
 
-def _says(*words: str) -> Callable[[list[str]], bool]:
-    return lambda first: any(word in field for word in words for field in first)
+def _names(*words: str) -> Callable[[list[str]], bool]:
+    return lambda first: bool(set(words) & set(first))
+
+
+def _is_original(first: list[str]) -> bool:
+    scores = [field == "?" or (field.isdecimal() and 1 <= int(field) <= 10) for field in first[-10:-1]]
+    return len(first) in (10, 11) and first[-1] in ("2", "4", "2.0", "4.0", "benign", "malignant") and all(scores)
+
+
+def _is_prognostic(first: list[str]) -> bool:
+    has_outcome = len(first) >= 33 and ({"n", "r"} & set(first[:2])) and sum(map(_is_finite, first)) > 30
+    return bool(has_outcome) or _names("outcome", "lymph_node_status", "tumor_size")(first)
 
 
 LOOK_ALIKES = (
     LookAlike(
         "the Original Wisconsin table",
         "699 rows of nine scores from 1 to 10 and the class 2 or 4",
-        lambda first: _says("clump")(first) or (len(first) in (10, 11) and first[-1] in ("2", "4")),
+        lambda first: _is_original(first) or _names("clump_thickness", "cl.thickness", "clump")(first),
     ),
     LookAlike(
         "the Prognostic Wisconsin table (WPBC)",
         "198 malignant rows with the outcome N or R and the time to it, 139 of them patients of this table too",
-        lambda first: (
-            _says("lymph", "tumor_size", "outcome")(first) or (len(first) in (34, 35) and first[1] in ("n", "r"))
-        ),
+        _is_prognostic,
     ),
     LookAlike(
         "the Ljubljana breast cancer table",
         "286 rows of categories and whether the cancer recurred",
-        _says("recurrence-events", "deg-malig", "inv-nodes"),
+        _names("recurrence-events", "no-recurrence-events", "deg-malig", "inv-nodes"),
     ),
-    LookAlike("the Coimbra breast cancer table", "116 rows of blood values", _says("resistin", "adiponectin")),
+    LookAlike("the Coimbra breast cancer table", "116 rows of blood values", _names("resistin", "adiponectin")),
 )
 
 
@@ -131,7 +142,9 @@ def read(content: bytes, where: str) -> pd.DataFrame:
     try:
         parsed = parse(content)
         _require_diagnoses(parsed)
-        rules.require(parsed.table, parsed.name)
+        _require_different_rows(parsed)
+        in_the_file = np.argsort(parsed.lines)
+        rules.require(parsed.table.iloc[in_the_file], lambda row: parsed.name(in_the_file[row]))
     except TableError as error:
         raise TableError(f"{error}. {where} cannot be used", error.rows) from error
     return parsed.table
@@ -231,6 +244,19 @@ def _require_diagnoses(parsed: Parsed) -> None:
         )
 
 
+def _require_different_rows(parsed: Parsed) -> None:
+    first: dict[tuple[float, ...], int] = {}
+    measurements = parsed.table[list(columns.MEASUREMENTS)].to_numpy().tolist()
+    for row in np.argsort(parsed.lines).tolist():
+        values = tuple(measurements[row])
+        if values in first:
+            raise TableError(
+                f"{parsed.name(row)}: its 30 measurements are those of {parsed.name(first[values])} again; allowed is "
+                f"each patient once (F5)"
+            )
+        first[values] = row
+
+
 def _text(content: bytes) -> str:
     """Return the text of a file that may hold a CSV table; refuse by name what people and servers send instead."""
     content = _unpacked(content)
@@ -242,17 +268,18 @@ def _text(content: bytes) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        line = len(re.findall(rb"\r\n|\r|\n", content[: error.start])) + 1
         raise TableError(
             f"Line {line} holds the byte 0x{content[error.start]:02x}, which is not UTF-8; save it as CSV in UTF-8"
         ) from error
     if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
+        line = len(re.findall(r"\r\n|\r|\n", text[: text.index("\0")])) + 1
         raise TableError(f"Line {line} holds a NUL byte: it is binary, or UTF-16; allowed is CSV in UTF-8")
     start = text.lstrip()[:1]
     if start == "<":
         title = re.search(r"<title[^>]*>\s*(.{1,80}?)\s*</title>", text[:10_000], flags=re.IGNORECASE | re.DOTALL)
-        raise TableError(f"It is an HTML or XML page{f' titled {title[1]!r}' if title else ''}, and no CSV file")
+        titled = f" titled {' '.join(title[1].split())!r}" if title else ""
+        raise TableError(f"It is an HTML or XML page{titled}, and no CSV file")
     if start in ("{", "["):
         raise TableError("It is JSON, and no CSV file")
     return text
@@ -262,9 +289,13 @@ def _unpacked(content: bytes) -> bytes:
     if not content.startswith(b"\x1f\x8b"):
         return content
     try:
-        return gzip.decompress(content)
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            unpacked = file.read(LARGEST_UNPACKED + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise TableError(f"It is a damaged gzip file ({error})") from error
+    if len(unpacked) > LARGEST_UNPACKED:
+        raise TableError(f"It is a gzip file of more than {LARGEST_UNPACKED:,} bytes, which is allowed at most")
+    return unpacked
 
 
 def _fields(text: str) -> tuple[Form, list[int], list[list[str]]]:
@@ -277,10 +308,14 @@ def _fields(text: str) -> tuple[Form, list[int], list[list[str]]]:
             if any(fields):
                 lines.append((reader.line_num, fields))
     except csv.Error as error:
-        raise TableError(f"Line {reader.line_num} is not CSV: {error}") from error
+        begins = lines[-1][0] + 1 if lines else 1
+        raise TableError(f"The row that begins in line {begins} is not CSV: {error}") from error
     if not lines:
         raise TableError("It is empty; allowed is a CSV file with one row a patient")
-    form = _recognise(lines[0][1])
+    try:
+        form = _recognise(lines[0][1])
+    except TableError as error:
+        raise TableError(f"Line {lines[0][0]}: {error}") from error
     count = len(form.columns)
     rows = []
     for number, fields in lines[form.has_header :]:
@@ -291,49 +326,85 @@ def _fields(text: str) -> tuple[Form, list[int], list[list[str]]]:
 
 
 def _recognise(first: list[str]) -> Form:
-    names = [re.sub(r"\s+", "_", field.lower()) for field in first]
+    """Return the form of the file whose first line has these fields."""
+    filled = len(first) - (first[-1] == "")  # a comma at the end of every line adds an empty field
+    for names in HEADERLESS:
+        if len(names) in (len(first), filled) and _may_be(first, names):
+            return Form(names, columns.LABELS, has_header=False)
+    names_there = [re.sub(r"\s+", "_", field.lower()) for field in first[:filled]]
+    ours = {columns.ALIASES.get(name) for name in names_there}
+    is_complete = ours.issuperset((*columns.MEASUREMENTS, columns.DIAGNOSIS))  # with columns too many, perhaps
     for other in LOOK_ALIKES:
-        if other.is_it(names):
-            raise TableError(f"It is {other.name}, which has {other.has}; {DIAGNOSTIC}")
-    if not set(names) & set(columns.ALIASES):
-        return _headerless(first)
-    while re.fullmatch(r"(unnamed:_\d+)?", names[-1]):  # Kaggle's header ends with a comma
+        if not is_complete and other.is_it(names_there):
+            raise TableError(f"this is {other.name}, which has {other.has}; {DIAGNOSTIC}")
+    if len(ours) > 1 and not any(map(_is_finite, first)):
+        return _header(first, names_there)
+    raise TableError(_unknown(first, filled))
+
+
+def _header(first: list[str], names: list[str]) -> Form:
+    while names[-1] == "" or re.fullmatch(r"unnamed:_\d+", names[-1]):  # Kaggle's header ends with a comma
         names.pop()
+    if names[0] in ("", "unnamed:_0"):
+        raise TableError("the first column has no name: it is pandas' index, write the file with index=False")
     unknown = [field for field, name in zip(first, names, strict=False) if name not in columns.ALIASES]
     if unknown:
-        raise TableError(
-            f"Line 1: the column {unknown[0]!r} is unknown; allowed are id, diagnosis and the measurements"
-        )
-    ours = [columns.ALIASES[name] for name in names]
-    repeated = [name for name, count in Counter(ours).items() if count > 1]
+        raise TableError(f"the column {_shown(unknown[0])} is unknown; allowed are id, diagnosis and the measurements")
+    known = [columns.ALIASES[name] for name in names]
+    repeated = [name for name, count in Counter(known).items() if count > 1]
     if repeated:
-        raise TableError(f"Line 1: the column {repeated[0]} stands {ours.count(repeated[0])} times; allowed is once")
-    missing = [name for name in columns.MEASUREMENTS if name not in ours]
+        raise TableError(f"the column {repeated[0]} stands {known.count(repeated[0])} times; allowed is once")
+    missing = [name for name in columns.MEASUREMENTS if name not in known]
     if missing:
-        raise TableError(f"Line 1: the column {missing[0]} is missing, and {len(missing) - 1} more; allowed are all 30")
+        more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
+        raise TableError(f"the column {missing[0]}{more} missing; allowed are all 30 measurements")
     labels = columns.TARGET_LABELS if columns.TARGET in names else columns.LABELS
-    return Form(tuple(ours), labels, has_header=True)
+    return Form(tuple(known), labels, has_header=True)
 
 
-def _headerless(first: list[str]) -> Form:
-    filled = len(first) - (first[-1] == "")  # a comma at the end of every line adds an empty field
-    form = HEADERLESS.get(len(first)) or HEADERLESS.get(filled)
-    if form and any(map(_is_finite, first)):
-        return Form(form, columns.LABELS, has_header=False)
-    begins = ",".join(first)[:60]
+def _unknown(first: list[str], filled: int) -> str:
+    """Say what is wrong with a first line that is no form's."""
+    begins = ",".join(first)
     for mark, what in {";": "semicolons", "\t": "tabs"}.items():
         if begins.count(mark) > 1:
-            raise TableError(f"Line 1 begins {begins!r}: it is separated by {what}; allowed are commas")
-    raise TableError(
-        f"Line 1 begins {begins!r}; allowed is UCI's file ({len(columns.RAW)} fields, the second M or B), or a header "
-        f"with the names of raw_data.csv, of UCI's API, of Kaggle's file or of scikit-learn"
+            return f"it begins {_shown(begins)} and is separated by {what}; allowed are commas"
+    if sum(map(_is_finite, first)) > len(first) / 2:
+        return (
+            f"it has {filled} fields and no header; allowed are {len(columns.RAW)} as in UCI's file (id, M or B, 30 "
+            f"measurements), or 31 or 30 without the diagnosis"
+        )
+    return (
+        f"it begins {_shown(begins)}; allowed is UCI's file ({len(columns.RAW)} fields, the second M or B), or a "
+        f"header with the names of raw_data.csv, of UCI's API, of Kaggle's file or of scikit-learn"
     )
+
+
+def _shown(value: str) -> str:
+    """Return a received value for a message, which it must not fill.
+
+    >>> _shown("x" * 100)
+    "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…'"
+    """
+    return repr(value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}…")
+
+
+def _may_be(first: list[str], names: tuple[str, ...]) -> bool:
+    """Say whether the first line of a file without a header can be what the names say, by the kinds of its fields.
+
+    A diagnosis is no number; an id beside numbers only is no diagnosis, no fraction, and not scikit-learn's 0 or 1.
+    """
+    fields = dict(zip(names, first, strict=False))
+    measured = sum(_is_finite(fields[name]) for name in columns.MEASUREMENTS)
+    if columns.DIAGNOSIS in fields:
+        return not _is_finite(fields[columns.DIAGNOSIS]) and measured > 0
+    is_id = not re.fullmatch(r"[01MB]|\d*\.\d*", fields.get(columns.ID, "id"))
+    return is_id and measured == len(columns.MEASUREMENTS)
 
 
 def _refused(form: Form, number: int, fields: list[str], column: str, allowed: str) -> TableError:
     """Return the error that names the line, its id if it has one, the column, the value and what is allowed."""
     who = f", id {fields[form.position(columns.ID)]}" if columns.ID in form.columns and column != columns.ID else ""
-    return TableError(f"Line {number}{who}: {column} is {fields[form.position(column)]!r}; allowed is {allowed}")
+    return TableError(f"Line {number}{who}: {column} is {_shown(fields[form.position(column)])}; allowed is {allowed}")
 
 
 def _ids(form: Form, numbers: list[int], rows: list[list[str]]) -> list[str]:
@@ -344,8 +415,8 @@ def _ids(form: Form, numbers: list[int], rows: list[list[str]]) -> list[str]:
     first: dict[str, int] = {}
     for number, fields in zip(numbers, rows, strict=True):
         identifier = fields[position]
-        if not identifier or not identifier.isprintable():
-            raise _refused(form, number, fields, columns.ID, "a printable text on one line that no other row has")
+        if not identifier or not identifier.isprintable() or len(identifier) > LONGEST_ID:
+            raise _refused(form, number, fields, columns.ID, ID_IS)
         if identifier in first:
             allowed = f"each id once (line {first[identifier]} has it already)"
             raise _refused(form, number, fields, columns.ID, allowed)

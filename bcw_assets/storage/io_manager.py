@@ -73,6 +73,10 @@ class ArtifactIOManager(dg.IOManager):
             self.verify(context.asset_key, loaded, context.instance, run)
         return loaded.value
 
+    def address(self, asset: dg.AssetKey, folder: str, kind: type) -> str:
+        """Return where the file that speaks for an asset is: a path or a URI."""
+        return self._store.address(formats.keys(kind, f"{folder}/{asset.to_user_string()}")[-1])
+
     def read(self, asset: dg.AssetKey, folder: str, kind: type) -> Loaded:
         """Read what is stored of an asset, whatever was recorded of it.
 
@@ -114,7 +118,7 @@ class ArtifactIOManager(dg.IOManager):
                 f"{name} was replaced by another run while this one was at work ({loaded.address})", name
             )
         record = None if stored_by_this_run else latest(asset, loaded.address, instance)
-        recorded = (record.tags or {}).get(DATA_VERSION) if record else None
+        recorded = (materialization(record).tags or {}).get(DATA_VERSION) if record else None
         if recorded not in (None, loaded.version):
             raise ArtifactError(
                 f"{name} is not what its latest materialisation recorded: the SHA-256 of {loaded.address} is "
@@ -123,14 +127,19 @@ class ArtifactIOManager(dg.IOManager):
             )
 
 
-def latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) -> dg.AssetMaterialization | None:
-    """Return the latest materialisation in the history that was stored at `address`; None without one.
+def latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) -> dg.EventLogRecord | None:
+    """Return the record of the latest materialisation that was stored at `address`; None without one.
 
     Another folder's, which the same history may hold after a change of BCW_STORAGE, says nothing of what is here.
     """
     for limit in (1, FAR_BACK):
         for record in instance.fetch_materializations(asset, limit=limit).records:
-            found = record.asset_materialization
-            if found and found.metadata.get(PATH) == dg.MetadataValue.path(address):
-                return found
+            if materialization(record).metadata.get(PATH) == dg.MetadataValue.path(address):
+                return record
     return None
+
+
+def materialization(record: dg.EventLogRecord) -> dg.AssetMaterialization:
+    """Return what a record of a materialisation says."""
+    found = record.asset_materialization
+    return found if found else dg.AssetMaterialization(record.asset_key or dg.AssetKey("unknown"))

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from bcw_assets.errors import TableError
 from bcw_assets.ml import columns, rules, table
@@ -68,7 +69,7 @@ ADVICE_ALONE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 def codes(one: pd.DataFrame, *, is_hard: bool) -> set[str]:
     """Return the codes of the rules that a table breaks."""
     found = {breach.code for breach in rules.breaches(one, rules.HARD if is_hard else rules.ADVICE)}
-    return found | {rule.code for rule, _ in rules._broken_file_rules(one, is_hard=is_hard)}
+    return found | {rule.code for rule, _ in rules.file_breaches(one, is_hard=is_hard)}
 
 
 @pytest.mark.parametrize("code", ALONE)
@@ -150,7 +151,7 @@ def test_a_refused_row_is_told_with_its_values_put_in(raw: pd.DataFrame) -> None
 
 def test_advice_about_whole_tables_is_for_tables_of_full_size(raw: pd.DataFrame) -> None:
     half = raw[raw["diagnosis"] == "M"]
-    assert {rule.code for rule, _ in rules._broken_file_rules(half, is_hard=False)} == set()
+    assert {rule.code for rule, _ in rules.file_breaches(half, is_hard=False)} == set()
 
 
 @pytest.mark.parametrize("rule", rules.ROWS, ids=lambda rule: f"{rule.code}-{rule.subject}")
@@ -167,3 +168,19 @@ def test_the_documentation_of_the_rules_is_the_table() -> None:
 def test_a_read_table_keeps_every_rule(raw: pd.DataFrame) -> None:
     with pytest.raises(TableError, match=r"^Line 1, id 10003: area_mean is 500\.5 but radius_mean 17\.99 makes about"):
         table.read(table.write(scaled("area_mean", 0.5, 0)(raw)).partition(b"\n")[2], "wdbc.data")
+
+
+def test_the_area_under_the_curve_is_scikit_learns(raw: pd.DataFrame) -> None:
+    for one in (raw, relabelled(raw, 0.2), raw.assign(perimeter_worst=raw["perimeter_worst"].round(-1))):
+        expected = roc_auc_score(one["diagnosis"] == "M", one["perimeter_worst"])
+        assert rules._auc(one) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_known_values_are_those_of_the_real_table(raw: pd.DataFrame) -> None:
+    known = {name: (raw[name].min(), raw[name].median(), raw[name].max()) for name in MEASUREMENTS}
+    assert known == rules.KNOWN
+
+
+def test_concave_values_that_are_zero_alone_are_told_together(raw: pd.DataFrame) -> None:
+    with pytest.raises(TableError, match=r"concavity_mean is 0\.\d+, among .*concavity_se 0.* \(R9: the six"):
+        rules.require(ALONE["R9"](raw), str)

@@ -166,7 +166,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "an empty gzip": (gzip.compress(b""), "It is empty"),
     "HTML": (
         b"<!DOCTYPE html>\n<html><title>404\nNot Found</title>",
-        "It is an HTML or XML page titled '404\\nNot Found'",
+        "It is an HTML or XML page titled '404 Not Found'",
     ),
     "XML": (b"<?xml version='1.0'?><Error/>", "It is an HTML or XML page, and no CSV file"),
     "JSON": (b'{"data": []}', "It is JSON, and no CSV file"),
@@ -182,15 +182,18 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "Latin-1": (TWO_ROWS + "é".encode("latin-1"), "Line 3 holds the byte 0xe9, which is not UTF-8"),
     "a NUL byte": (TWO_ROWS + b"\0\0", "Line 3 holds a NUL byte"),
     "binary": (bytes(range(128, 256)), "Line 1 holds the byte 0x80, which is not UTF-8"),
-    "an open quote": (TWO_ROWS + b'3,"M', "Line 3 is not CSV: unexpected end of data"),
+    "an open quote": (TWO_ROWS + b'3,"M', "The row that begins in line 3 is not CSV: unexpected end of data"),
     "a short row": (TWO_ROWS + b"3,M,1.5\n", "Line 3 has 3 fields; allowed are 32, as the first line has"),
     "a long row": (TWO_ROWS + row(3, "M").replace("\n", ",1.5\n").encode(), "Line 3 has 33 fields; allowed are 32"),
-    "semicolons": (TWO_ROWS.replace(b",", b";"), "it is separated by semicolons; allowed are commas"),
-    "tabs": (TWO_ROWS.replace(b",", b"\t"), "it is separated by tabs; allowed are commas"),
-    "another table": (b"a,b,c\n1,2,3\n", "Line 1 begins 'a,b,c'; allowed is UCI's file (32 fields, the second M or B)"),
+    "semicolons": (TWO_ROWS.replace(b",", b";"), "and is separated by semicolons; allowed are commas"),
+    "tabs": (TWO_ROWS.replace(b",", b"\t"), "and is separated by tabs; allowed are commas"),
+    "another table": (
+        b"a,b,c\n1,2,3\n",
+        "Line 1: it begins 'a,b,c'; allowed is UCI's file (32 fields, the second M or B)",
+    ),
     "a missing column": (
         header(*columns.RAW[:-1]),
-        "Line 1: the column fractal_dimension_worst is missing, and 0 more",
+        "Line 1: the column fractal_dimension_worst is missing; allowed are all 30",
     ),
     "an unknown column": (header(*columns.RAW, "age"), "Line 1: the column 'age' is unknown"),
     "a repeated column": (header(*columns.RAW, "radius1"), "Line 1: the column radius_mean stands 2 times"),
@@ -210,7 +213,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "other digits": (TWO_ROWS.replace(b"17.99", "١٧".encode()), "Line 1, id 2: radius_mean is '١٧'"),
     "nothing": (TWO_ROWS.replace(b"17.99", b""), "Line 1, id 2: radius_mean is ''"),
     "a label in lower case": (TWO_ROWS.replace(b"M", b"m"), "Line 1, id 2: diagnosis is 'm'; allowed is M or B"),
-    "an empty id": (TWO_ROWS.replace(b"2,M", b",M"), "Line 1: id is ''; allowed is a printable text on one line that"),
+    "an empty id": (TWO_ROWS.replace(b"2,M", b",M"), "Line 1: id is ''; allowed is a printable text on one line, of"),
     "a line break in an id": (TWO_ROWS.replace(b"2,M", b'"a\nb",M'), "id is 'a\\nb'; allowed is a printable text"),
     "a repeated id": (TWO_ROWS.replace(b"10,B", b"2,B"), "Line 2: id is '2'; allowed is each id once (line 1 has it"),
     "one diagnosis": (
@@ -222,12 +225,44 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         "It has 1 malignant and 1 benign rows; allowed are at least 10 of each, because each of ten",
     ),
     "a header and no rows": (header(*columns.RAW), "It has 0 malignant and 0 benign rows"),
-    "Original": (ORIGINAL, "It is the Original Wisconsin table, which has 699 rows of nine scores"),
-    "Original, with a header": (b"Sample_code_number,Clump_thickness,Class\n", "It is the Original Wisconsin table"),
-    "Prognostic": (PROGNOSTIC, "It is the Prognostic Wisconsin table (WPBC), which has 198 malignant rows"),
-    "Prognostic, with a header": (b"ID,Outcome,Time,radius1\n", "It is the Prognostic Wisconsin table (WPBC)"),
-    "Ljubljana": (b"no-recurrence-events,30-39,premeno\n", "It is the Ljubljana breast cancer table"),
-    "Coimbra": (b"Age,BMI,Glucose,Insulin,HOMA,Leptin,Adiponectin,Resistin,MCP.1\n", "It is the Coimbra breast cancer"),
+    "Original": (ORIGINAL, "Line 1: this is the Original Wisconsin table, which has 699 rows of nine scores"),
+    "Original, with a header": (
+        b"Sample_code_number,Clump_thickness,Class\n",
+        "Line 1: this is the Original Wisconsin table",
+    ),
+    "Prognostic": (PROGNOSTIC, "Line 1: this is the Prognostic Wisconsin table (WPBC), which has 198 malignant rows"),
+    "Prognostic, with a header": (
+        b"ID,Outcome,Time,radius1\n",
+        "Line 1: this is the Prognostic Wisconsin table (WPBC)",
+    ),
+    "Ljubljana": (b"no-recurrence-events,30-39,premeno\n", "Line 1: this is the Ljubljana breast cancer table"),
+    "Coimbra": (
+        b"Age,BMI,Glucose,Insulin,HOMA,Leptin,Adiponectin,Resistin,MCP.1\n",
+        "Line 1: this is the Coimbra breast cancer",
+    ),
+    "Original, by OpenML": (b"Cl.thickness,Cell.size,Class\n", "Line 1: this is the Original Wisconsin table"),
+    "a column too many of another study": (header(*columns.RAW, "outcome"), "Line 1: the column 'outcome' is unknown"),
+    "no last column": (
+        re.sub(rb",[^,\n]+\n", b"\n", uci_form()),
+        "Line 1: it has 31 fields and no header; allowed are 32 as in UCI's file",
+    ),
+    "no ids": (re.sub(rb"(?m)^[^,]+,", b"", uci_form()), "Line 1: it has 31 fields and no header; allowed are 32"),
+    "scikit-learn's numbers and target": (
+        re.sub(rb"(?m)^([^,]+),([MB]),(.*)$", rb"\3,0", uci_form()),
+        "Line 1: it has 31 fields and no header",
+    ),
+    "a repeated row": (
+        uci_form() + b"zzz," + uci_form().partition(b"\n")[0].partition(b",")[2],
+        "Line 570, id zzz: its 30 measurements are those of Line 1, id 10003 again; allowed is each patient once (F5)",
+    ),
+    "a row that no nucleus has": (
+        uci_form().replace(b",1001,0.1184,", b",501,0.1184,", 1),
+        "Line 1, id 10003: area_mean is 501 but radius_mean 17.99 makes about 1017",
+    ),
+    "inverted labels": (
+        uci_form().replace(b",M,", b",X,").replace(b",B,", b",M,").replace(b",X,", b",B,"),
+        "the diagnoses look inverted or mixed up",
+    ),
 }
 
 
@@ -246,3 +281,12 @@ def test_a_look_alike_is_told_what_this_table_is(name: str) -> None:
         TableError, match="the Diagnostic one has 30 measurements of cell nuclei and the diagnoses M and B"
     ):
         table.read(REFUSED[name][0], "wdbc.data")
+
+
+def test_the_first_row_that_breaks_a_rule_is_the_first_in_the_file() -> None:
+    lines = uci_form().splitlines(keepends=True)
+    lines[6], lines[300] = (
+        re.sub(rb"^([^,]+,[MB],[^,]+,[^,]+,[^,]+),[^,]+,", rb"\1,1,", lines[row]) for row in (300, 6)
+    )
+    with pytest.raises(TableError, match=r"^Line 7, id .*\(2 rows break R\d+, this is the first\)"):
+        table.read(b"".join(lines), "wdbc.data")
