@@ -103,11 +103,9 @@ def _line(instance: dg.DagsterInstance, spec: dg.AssetCheckSpec, made: dg.EventL
         return line(NOT_MATERIALISED)
     records = instance.event_log_storage.get_asset_check_execution_history(spec.key, limit=EVALUATIONS)
     if records and _crashed(instance, records[0], made):
-        return line(CRASHED, records[0].create_timestamp, f"see run {records[0].run_id}")
+        return line(CRASHED, _when(records[0]), f"see run {records[0].run_id}")
     done = [
-        (evaluation, one.create_timestamp)
-        for one in records
-        if isinstance(evaluation := one.evaluation, dg.AssetCheckEvaluation)
+        (evaluation, _when(one)) for one in records if isinstance(evaluation := one.evaluation, dg.AssetCheckEvaluation)
     ]
     target = done[0][0].target_materialization_data if done else None
     if target is None or target.storage_id != made.storage_id:
@@ -121,11 +119,16 @@ def _line(instance: dg.DagsterInstance, spec: dg.AssetCheckSpec, made: dg.EventL
 
 def _crashed(instance: dg.DagsterInstance, execution: Any, made: dg.EventLogRecord) -> bool:
     """Say whether the newest execution of a check broke off: its step failed, and it said nothing."""
-    if isinstance(execution.evaluation, dg.AssetCheckEvaluation) or execution.create_timestamp < made.timestamp:
+    if isinstance(execution.evaluation, dg.AssetCheckEvaluation) or _when(execution) < made.timestamp:
         return False
     step = execution.key.asset_key.to_user_string() + CHECKS
     events = (entry.dagster_event for entry in instance.all_logs(execution.run_id))
     return any(event.is_step_failure and event.step_key == step for event in events if event)
+
+
+def _when(execution: Any) -> float:
+    """Return when a check was executed; the history's own time stamp knows whole seconds only."""
+    return float(execution.event.timestamp if execution.event else execution.create_timestamp)
 
 
 def _evidence(evaluation: dg.AssetCheckEvaluation) -> Iterator[str]:

@@ -76,6 +76,10 @@ class Graph:
         """Materialise the named assets, or all, with their checks; the run may fail."""
         return self.select(dg.AssetSelection.assets(*assets) if assets else dg.AssetSelection.all(), config, **changes)
 
+    def prepare(self) -> None:
+        """Make everything once, with a cross-validation that takes no time, for tests of something else."""
+        assert self.run(config={"cross_validation": {"folds": 5, "repeats": 1}}).success
+
     def check(self, asset: str) -> dg.ExecuteInProcessResult:
         """Run the checks of one asset on what is stored, as the UI can."""
         return self.select(dg.AssetSelection.checks_for_assets(dg.AssetKey(asset)))

@@ -48,7 +48,7 @@ def test_the_command_finds_the_history_by_dagster_home_and_its_exit_code_says_wh
 
 
 def test_after_a_green_run_every_check_passed_since_that_run(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     good, found, lines = reported(graph)
     assert (good, found["failure"]) == (True, None)
     assert list(lines) == EVERY
@@ -62,7 +62,7 @@ def test_after_a_green_run_every_check_passed_since_that_run(graph: Graph) -> No
 
 
 def test_a_second_green_run_leaves_since_when_it_was(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     before = reported(graph)[2]["raw_data", "stored"]["since"]
     graph.run()
     assert reported(graph)[2]["raw_data", "stored"]["since"] == before
@@ -92,7 +92,7 @@ def always_broken(raw_data: object) -> Findings:
 def test_a_broken_promise_fails_the_report_only_if_it_blocks(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, blocking: bool
 ) -> None:
-    graph.run()
+    graph.prepare()
     monday = Promise("raw_data", "weekday", always_broken, blocking=blocking)
     monkeypatch.setattr(checks, "PROMISES", (*checks.PROMISES, monday))
     assert graph.run().success is not blocking
@@ -105,7 +105,7 @@ def test_a_broken_promise_fails_the_report_only_if_it_blocks(
 
 
 def test_a_check_that_was_not_run_on_the_latest_materialisation_is_said(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     graph.select(dg.AssetSelection.assets("model").without_checks())
     good, _, lines = reported(graph)
     assert not good
@@ -113,7 +113,7 @@ def test_a_check_that_was_not_run_on_the_latest_materialisation_is_said(graph: G
 
 
 def test_after_a_refused_source_the_last_materialisation_is_shown_and_the_failure_said(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     graph.source.write_bytes(b"<html>moved</html>")
     graph.run()
     good, found, lines = reported(graph)
@@ -126,7 +126,7 @@ def test_after_a_refused_source_the_last_materialisation_is_shown_and_the_failur
 
 
 def test_a_failure_is_said_until_what_failed_is_made_again(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     good_source = graph.source.read_bytes()
     graph.source.write_bytes(b"<html>moved</html>")
     graph.run()
@@ -138,7 +138,7 @@ def test_a_failure_is_said_until_what_failed_is_made_again(graph: Graph) -> None
 
 
 def test_a_check_that_crashes_is_no_success(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph.run()
+    graph.prepare()
 
     def crashes(raw_data: object) -> Findings:
         raise ZeroDivisionError
@@ -152,7 +152,7 @@ def test_a_check_that_crashes_is_no_success(graph: Graph, monkeypatch: pytest.Mo
 
 
 def test_another_storage_has_results_of_its_own(graph: Graph, tmp_path: Path) -> None:
-    graph.run()
+    graph.prepare()
     graph.folder = tmp_path / "elsewhere"
     assert {line["result"] for line in reported(graph)[2].values()} == {"not materialised"}
 

@@ -236,13 +236,13 @@ def test_a_green_run_evaluates_every_check_with_its_severity(graph: Graph) -> No
 
 
 def test_one_asset_alone_is_checked_alone(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     evaluations = graph.run("model").get_asset_check_evaluations()
     assert {one.asset_key.to_user_string() for one in evaluations} == {"model"}
 
 
 def test_one_check_alone_is_run_alone(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     selection = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("ready_data"), "scaling"))
     evaluations = graph.select(selection).get_asset_check_evaluations()
     assert [(one.check_name, one.passed) for one in evaluations] == [("scaling", True)]
@@ -309,7 +309,7 @@ def another_number(content: bytes) -> bytes:
 def test_a_stored_artifact_changed_by_hand_is_found_by_its_check_and_refused_on_loading(
     graph: Graph, file: str, change: Callable[[bytes], bytes]
 ) -> None:
-    graph.run()
+    graph.prepare()
     path, asset = graph.folder / file, file.partition("/")[2].partition(".")[0]
     before = path.read_bytes()
     path.write_bytes(change(before))
@@ -341,7 +341,7 @@ def test_the_failure_of_a_table_shows_its_rows_in_the_ui(graph: Graph) -> None:
 
 
 def test_a_failed_check_of_an_edited_table_shows_its_rows(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     path = graph.folder / "data" / "raw_data.csv"
     path.write_bytes(path.read_bytes().replace(b",1001,0.1184,", b",501,0.1184,", 1))
     evaluations = {one.check_name: one for one in graph.check("raw_data").get_asset_check_evaluations()}
@@ -353,7 +353,7 @@ def test_a_failed_check_of_an_edited_table_shows_its_rows(graph: Graph) -> None:
 
 
 def test_without_a_history_a_well_formed_artifact_loads(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     path = graph.folder / "data" / "raw_data.csv"
     path.write_bytes(one_digit_more(path.read_bytes()))
     with dg.DagsterInstance.ephemeral() as another:
@@ -376,7 +376,7 @@ def test_without_a_history_a_well_formed_artifact_loads(graph: Graph) -> None:
 def test_without_a_history_the_promise_that_an_edit_breaks_finds_it(
     graph: Graph, file: str, old: bytes, new: bytes, check: tuple[str, str]
 ) -> None:
-    graph.run()
+    graph.prepare()
     path = graph.folder / file
     assert old in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(old, new))
@@ -386,7 +386,7 @@ def test_without_a_history_the_promise_that_an_edit_breaks_finds_it(
 
 
 def test_going_back_to_another_folder_finds_its_artifacts_and_their_record(graph: Graph, tmp_path: Path) -> None:
-    graph.run()
+    graph.prepare()
     first, graph.folder = graph.folder, tmp_path / "another"
     graph.run(config={"model": {"C": 0.5}})
     graph.folder = first
@@ -397,7 +397,7 @@ def test_going_back_to_another_folder_finds_its_artifacts_and_their_record(graph
 
 
 def test_numbers_in_a_document_are_of_the_right_shape(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     path = graph.folder / "results" / "model.json"
     document = json.loads(path.read_bytes())
     document["coefficients"].pop()

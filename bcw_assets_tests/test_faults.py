@@ -24,7 +24,7 @@ def another_table(graph: Graph) -> None:
 def test_a_full_disk_stops_the_run_at_any_stage_and_leaves_what_that_stage_had_stored(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    graph.run()
+    graph.prepare()
     before = graph.files()
     another_table(graph)
     for name in NAMES[:number]:
@@ -94,7 +94,7 @@ def killed_after_storing(graph: Graph, file: str) -> int:
 def test_a_kill_between_two_files_or_before_the_record_is_refused_on_loading_with_the_command_that_mends_it(
     graph: Graph, file: str, asset: str, reader: str
 ) -> None:
-    graph.run()
+    graph.prepare()
     another_table(graph)
     assert killed_after_storing(graph, file) == -signal.SIGKILL
     result = graph.run(reader)

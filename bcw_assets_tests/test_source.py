@@ -196,7 +196,7 @@ WRONG: dict[str, tuple[bytes, bytes]] = {
 def test_other_bytes_than_ucis_fail_the_run_without_a_fallback_and_change_nothing(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    graph.run()
+    graph.prepare()
     before = graph.files()
     file, zipped = WRONG[name]
     steps = [body(file)] if file else [status(404), body(zipped)]
