@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import sklearn
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
@@ -75,12 +76,14 @@ def out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling)
         )
     measurements = raw_data[list(columns.MEASUREMENTS)].to_numpy()
     probability = np.empty((len(malignant), resampling.repeats))
-    with training.converging(model[training.CLASSIFIER].C):
+    refitted = clone(model)  # fitting begins anew each time, so one clone serves all folds
+    fast = sklearn.config_context(assume_finite=True, skip_parameter_validation=True)  # the table was validated
+    with fast, training.converging(model[training.CLASSIFIER].C):
         for repeat in range(resampling.repeats):
             splitter = StratifiedKFold(folds, shuffle=True, random_state=resampling.seed + repeat)
             for train, test in splitter.split(measurements, malignant):
-                fitted = clone(model).fit(measurements[train], malignant[train])
-                probability[test, repeat] = fitted.predict_proba(measurements[test])[:, 1]
+                refitted.fit(measurements[train], malignant[train])
+                probability[test, repeat] = refitted.predict_proba(measurements[test])[:, 1]
     rows = pd.DataFrame(probability, columns=repeat_names(resampling.repeats))
     rows.insert(0, columns.ID, raw_data[columns.ID])
     rows.insert(1, columns.DIAGNOSIS, raw_data[columns.DIAGNOSIS])
