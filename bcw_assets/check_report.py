@@ -14,7 +14,7 @@ from bcw_assets import history, settings
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import CHECKS, every_check, places
 from bcw_assets.errors import BcwError
-from bcw_assets.storage.io_manager import ArtifactIOManager, latest
+from bcw_assets.storage.io_manager import ArtifactIOManager, Made, latest
 
 PASSED, FAILED, NOT_RUN, NOT_MATERIALISED = "passed", "failed", "not run", "not materialised"
 CRASHED = "crashed"
@@ -93,7 +93,7 @@ def report(instance: dg.DagsterInstance, artifacts: ArtifactIOManager) -> CheckR
     return CheckReport(lines, _failure(instance, made))
 
 
-def _line(instance: dg.DagsterInstance, spec: dg.AssetCheckSpec, made: dg.EventLogRecord | None) -> Line:
+def _line(instance: dg.DagsterInstance, spec: dg.AssetCheckSpec, made: Made | None) -> Line:
     def line(result: str, since: float | None = None, evidence: str = "") -> Line:
         when = None if since is None else datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")
         name, severity = spec.asset_key.to_user_string(), "ERROR" if spec.blocking else "WARN"
@@ -117,7 +117,7 @@ def _line(instance: dg.DagsterInstance, spec: dg.AssetCheckSpec, made: dg.EventL
     return line(PASSED if evaluation.passed else FAILED, since, evidence)
 
 
-def _crashed(instance: dg.DagsterInstance, execution: Any, made: dg.EventLogRecord) -> bool:
+def _crashed(instance: dg.DagsterInstance, execution: Any, made: Made) -> bool:
     """Say whether the newest execution of a check broke off: its step failed, and it said nothing."""
     if isinstance(execution.evaluation, dg.AssetCheckEvaluation) or _when(execution) < made.timestamp:
         return False
@@ -140,7 +140,7 @@ def _evidence(evaluation: dg.AssetCheckEvaluation) -> Iterator[str]:
             yield f"{name} {value:.4g}"
 
 
-def _failure(instance: dg.DagsterInstance, made: Mapping[dg.AssetKey, dg.EventLogRecord | None]) -> str | None:
+def _failure(instance: dg.DagsterInstance, made: Mapping[dg.AssetKey, Made | None]) -> str | None:
     """Return what the newest failed run said, unless all that failed in it was made anew since."""
     for run in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]), limit=1):
         run_id, ended = run.dagster_run.run_id, run.end_time or 0.0

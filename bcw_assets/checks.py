@@ -11,7 +11,7 @@ from bcw_assets.errors import ArtifactError
 from bcw_assets.failures import as_table
 from bcw_assets.ml import performance, preparation, resampling, rules, table, training
 from bcw_assets.ml.findings import Findings
-from bcw_assets.storage.io_manager import FOLDER, ArtifactIOManager, Loaded, latest, materialization
+from bcw_assets.storage.io_manager import FOLDER, ArtifactIOManager, Loaded, latest
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ def _is_kept(promise: Promise, read: Callable[[dg.AssetKey], Loaded], facts: Cal
 
 
 def _facts(loaded: Loaded, asset: dg.AssetKey, instance: dg.DagsterInstance) -> dict[str, Any]:
-    record = latest(asset, loaded.address, instance)
-    return {name: entry.value for name, entry in materialization(record).metadata.items()} if record else {}
+    made = latest(asset, loaded.address, instance)
+    return made.facts if made else {}
 
 
 def _result(asset: dg.AssetKey, name: str, findings: Findings, *, blocking: bool = True) -> dg.AssetCheckResult:

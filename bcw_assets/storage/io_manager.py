@@ -37,6 +37,25 @@ class Loaded:
     version: str
 
 
+@dataclass(frozen=True)
+class Made:
+    """What the history says of a materialisation.
+
+    Attributes:
+        run_id: of the run that made it.
+        storage_id: its number in the history, which checks refer to.
+        timestamp: seconds since 1970.
+        version: the SHA-256 that was recorded.
+        facts: its metadata, by name.
+    """
+
+    run_id: str
+    storage_id: int
+    timestamp: float
+    version: str | None
+    facts: dict[str, Any]
+
+
 class ArtifactIOManager(dg.IOManager):
     """The one IO manager: what differs between a laptop and S3 is the store behind it."""
 
@@ -121,29 +140,25 @@ class ArtifactIOManager(dg.IOManager):
             raise ArtifactError(
                 f"{name} was replaced by another run while this one was at work ({loaded.address})", name
             )
-        record = None if stored_by_this_run else latest(asset, loaded.address, instance)
-        recorded = (materialization(record).tags or {}).get(DATA_VERSION) if record else None
-        if recorded not in (None, loaded.version):
+        made = None if stored_by_this_run else latest(asset, loaded.address, instance)
+        if made and made.version not in (None, loaded.version):
             raise ArtifactError(
                 f"{name} is not what its latest materialisation recorded: the SHA-256 of {loaded.address} is "
-                f"{loaded.version[:12]}…, recorded is {recorded[:12]}…",
+                f"{loaded.version[:12]}…, recorded is {(made.version or '')[:12]}…",
                 name,
             )
 
 
-def latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) -> dg.EventLogRecord | None:
-    """Return the record of the latest materialisation that was stored at `address`; None without one.
+def latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) -> Made | None:
+    """Return the latest materialisation in the history that was stored at `address`; None without one.
 
     Another folder's, which the same history may hold after a change of BCW_STORAGE, says nothing of what is here.
     """
     for limit in (1, FAR_BACK):
         for record in instance.fetch_materializations(asset, limit=limit).records:
-            if materialization(record).metadata.get(PATH) == dg.MetadataValue.path(address):
-                return record
+            found = record.asset_materialization
+            if found and found.metadata.get(PATH) == dg.MetadataValue.path(address):
+                facts = {name: entry.value for name, entry in found.metadata.items()}
+                version = (found.tags or {}).get(DATA_VERSION)
+                return Made(record.run_id, record.storage_id, record.timestamp, version, facts)
     return None
-
-
-def materialization(record: dg.EventLogRecord) -> dg.AssetMaterialization:
-    """Return what a record of a materialisation says."""
-    found = record.asset_materialization
-    return found if found else dg.AssetMaterialization(record.asset_key or dg.AssetKey("unknown"))
