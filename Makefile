@@ -64,7 +64,7 @@ lock: install  ## choose the newest allowed versions and write requirements.lock
 docs: install  ## write the documentation that is made from the code
 	@$(BIN)/python -c 'from bcw_assets.ml import rules; print(rules.document(), end="")' > docs/rules.md
 
-bench: install  ## time the refresh against a bare script of the same stages
+bench: install  ## time the refresh against a bare script of the same stages, and the rules on a million rows
 	@$(BIN)/python bench/refresh.py
 
 clean:  ## remove what runs produced here and their history; what git tracks and releases stay

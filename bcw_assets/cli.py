@@ -35,9 +35,8 @@ def refresh() -> None:
     lines then say why, and what to do.
     """
     with _explained():
-        from bcw_assets.refresh import (
-            run,
-        )  # Dagster and scikit-learn: 1.5 s of imports, which `bcw --help` does without
+        # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
+        from bcw_assets.refresh import run
 
         click.echo(run(show_progress=sys.stderr.isatty()))
 
@@ -51,7 +50,8 @@ def checks(*, as_json: bool) -> None:
     has not run.
     """
     with _explained():
-        from bcw_assets.check_report import latest_report  # the same
+        # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
+        from bcw_assets.check_report import latest_report
 
         found = latest_report()
         click.echo(found.as_json() if as_json else found.as_text())
