@@ -9,10 +9,11 @@ from sklearn.pipeline import Pipeline
 
 from bcw_assets import source
 from bcw_assets.failures import as_table
-from bcw_assets.ml import columns, performance, preparation, resampling, table, training
-from bcw_assets.ml.performance import Report
+from bcw_assets.ml import columns, evaluation, preparation, resampling, table, training
+from bcw_assets.ml.evaluation import Evaluation
 from bcw_assets.ml.preparation import Prepared, Split
 from bcw_assets.ml.resampling import CrossValidation, Resampling
+from bcw_assets.report import card, figure, tables
 from bcw_assets.settings import Settings
 from bcw_assets.stages import stage
 
@@ -96,7 +97,7 @@ def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[
         value=trained,
         metadata={
             **training.settings(trained),
-            "coefficients": dg.MetadataValue.md(training.coefficients(trained)),
+            "coefficients": dg.MetadataValue.md(tables.coefficients(trained)),
         },
     )
 
@@ -124,18 +125,21 @@ def cross_validation(
 @stage("evaluate", "results", "json", "scikitlearn")
 def metrics(
     raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
-) -> dg.MaterializeResult[Report]:
-    """How good the model is: on the test rows of one split, and cross-validated on all rows.
+) -> dg.MaterializeResult[Evaluation]:
+    """How good the model is, and how far that can be trusted: numbers with intervals, a figure and a model card.
 
-    The one split has few patients and its numbers are an anchor for comparison. The cross-validated ones are evidence.
+    The four published numbers are of the test rows of one split: an anchor for comparison. The cross-validated ones are
+    evidence.
     """
-    report = performance.evaluate(raw_data, ready_data, model, cross_validation)
+    report = evaluation.evaluate(raw_data, ready_data, model, cross_validation)
+    picture = figure.draw(report)
     return dg.MaterializeResult(
-        value=report,
+        value=Evaluation(report, picture, card.write(report)),
         metadata={
             **report.numbers(),
-            **report.cross_validated_means(),
-            "beside the published numbers": dg.MetadataValue.md(performance.beside_published(report)),
+            "evaluation": dg.MetadataValue.md(figure.inline(picture)),
+            "scores with intervals": dg.MetadataValue.md(tables.scores(report)),
+            "beside the published numbers": dg.MetadataValue.md(tables.beside_published(report)),
         },
     )
 

@@ -9,17 +9,20 @@ import bcw_assets
 from bcw_assets import history
 from bcw_assets.checks import CHECKS
 from bcw_assets.errors import BcwError
-from bcw_assets.ml.performance import Report, written
+from bcw_assets.ml.evaluation import STANDARD_NAMES, Report
+from bcw_assets.ml.performance import written
+from bcw_assets.report.tables import limits
 
-# How a score is called here → its name for the test split, its name in the cross-validation.
 HEADLINE = {
-    "accuracy": ("accuracy", "accuracy"),
-    "precision (PPV)": ("precision", "ppv"),
-    "recall (sensitivity)": ("recall", "sensitivity"),
-    "f1_score": ("f1_score", "f1"),
-    "roc_auc": ("roc_auc", "roc_auc"),
-    "log_loss": ("log_loss", "log_loss"),
+    "accuracy": "accuracy",
+    "precision": "precision (PPV)",
+    "recall": "recall (sensitivity)",
+    "f1_score": "f1_score",
+    "roc_auc": "roc_auc",
+    "log_loss": "log_loss",
 }
+"""Score of the test split → how it is called here."""
+
 # What Dagster logs is kept in the history; on the terminal it would bury the progress and the summary.
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -57,20 +60,23 @@ def _progress(entry: dg.EventLogEntry) -> None:
 
 
 def _summary(result: dg.ExecuteInProcessResult) -> str:
-    report: Report = result.asset_value("metrics")
+    report: Report = result.asset_value("metrics").report
     facts, place = (result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics"))
-    how = f"{report.resampling.repeats} × {report.resampling.folds}-fold cross-validation"
-    lines = [f"{'':<21} {report.confusion.total} test rows   {how} of all {report.rows} rows, mean ± sd"]
-    for label, (ours, standard) in HEADLINE.items():
-        mean, sd = report.cross_validation[standard]["mean"], report.cross_validation[standard]["sd"]
-        lines.append(f"{label:<21} {written(getattr(report, ours)):<13} {written(mean)} ± {written(sd)}")
+    how, rows = report.provenance.resampling, report.provenance.rows
+    judged = f"{how.repeats} × {how.folds}-fold cross-validation of all {rows} rows, 95 % interval"
+    lines = [f"{'':<21} {report.confusion.total} test rows   {judged}"]
+    for name, label in HEADLINE.items():
+        found = report.cross_validation[STANDARD_NAMES.get(name, name)]
+        lines.append(
+            f"{label:<21} {written(getattr(report, name)):<13} {written(found.estimate)}, {limits(found.interval)}"
+        )
     lines += [
         "",
         f"Source       {facts['source'].value}{' (UCI could not be reached)' if facts['fallback'].value else ''}",
-        f"Fingerprint  {report.fingerprint}",
+        f"Fingerprint  {report.provenance.fingerprint}",
         f"Files        {_folder(facts['path'].value)} and {_folder(place['path'].value)}",
         *(f"Warning      {history.described(check)}" for check in history.broken_checks(result.all_events)),
-        "Next         read results/metrics.json, or see the run and its checks in the browser: make dev",
+        "Next         read results/MODEL_CARD.md, or see the run and its checks in the browser: make dev",
     ]
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from bcw_assets.assets import ResamplingConfig, SplitConfig, TrainingConfig
-from bcw_assets.ml import performance, preparation, resampling, table, training
+from bcw_assets.ml import evaluation, preparation, resampling, table, training
 from bcw_assets.ml.preparation import Split
 from bcw_assets.ml.resampling import Resampling
 
@@ -17,5 +17,5 @@ raw = table.read(Path(sys.argv[1]).read_bytes(), "bench")
 ready = preparation.prepare(raw, Split(**SplitConfig.model_validate({}).model_dump()))
 model = training.train(ready, **TrainingConfig.model_validate({}).model_dump())
 predicted = resampling.out_of_fold(raw, model, Resampling(**ResamplingConfig.model_validate({}).model_dump()))
-performance.evaluate(raw, ready, model, predicted)
+evaluation.evaluate(raw, ready, model, predicted)
 print(time.perf_counter() - start)

@@ -50,6 +50,8 @@ MEASUREMENTS = tuple(f"{family.name}_{statistic}" for statistic in STATISTICS fo
 RAW = (ID, DIAGNOSIS, *MEASUREMENTS)
 """The columns of `raw_data`, in order."""
 
+SIZE = "radius_mean"  # by which patients are divided into small and large nuclei
+
 TARGET = "target"  # scikit-learn's name of the diagnosis
 LABELS = {MALIGNANT: MALIGNANT, BENIGN: BENIGN}
 TARGET_LABELS = {"0": MALIGNANT, "1": BENIGN}  # 0 is malignant there: the other way round

@@ -1,35 +1,30 @@
-"""Measures a model: scores, their intervals, and the report that holds them."""
+"""Scores probabilities against the truth, and says how far each score can be trusted.
 
+Whatever is resampled is weighted: a bootstrap resample is how often each patient counts. So one function gives a score
+for all patients (each once) and for thousands of resamples at once.
+"""
+
+import math
 import statistics
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-import pandas as pd
-from scipy.stats import binomtest
-from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
-from sklearn.pipeline import Pipeline
+from scipy.stats import norm
 
-from bcw_assets.errors import ArtifactError
-from bcw_assets.ml import columns, preparation, table, training
-from bcw_assets.ml.findings import Findings
-from bcw_assets.ml.preparation import Prepared, Split
-from bcw_assets.ml.resampling import CrossValidation, Resampling
+from bcw_assets.ml import resampling
 
 THRESHOLD = 0.5  # P(malignant) from which a patient is called malignant
 CONFIDENCE = 0.95
-MARGIN_OVER_ALWAYS_BENIGN = 0.2  # "always benign" has balanced accuracy 0.5
+RESAMPLES = 2000  # bootstrap resamples behind every interval that is not Wilson's
+BOUNDS = (100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2)  # the percentiles of a bootstrap interval
+SPARED = 0.01  # share of resamples that may lack a value before the interval is given up
 ROUNDING = 1e-12
-SCHEMA_VERSION = 1  # of metrics.json: raised when a name in it changes its meaning or goes
-
-PUBLISHED = {
-    "accuracy": 0.9736842105263158,
-    "precision": 0.9761904761904762,
-    "recall": 0.9534883720930233,
-    "f1_score": 0.9647058823529412,
-}
-"""What the project that this one replaces published for its one split of the original table."""
 
 Score = float | None  # None: not defined for these rows, for example precision when nobody is called malignant
+Interval = list[float] | None  # [low, high] with 95 % confidence
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -44,13 +39,8 @@ class Confusion:
     @classmethod
     def count(cls, malignant: np.ndarray, called_malignant: np.ndarray) -> "Confusion":
         """Count two boolean (or 0/1) arrays of shape (n,)."""
-        truth, said = malignant.astype(bool), called_malignant.astype(bool)
-        return cls(
-            true_positives=int((truth & said).sum()),
-            false_positives=int((~truth & said).sum()),
-            false_negatives=int((truth & ~said).sum()),
-            true_negatives=int((~truth & ~said).sum()),
-        )
+        counts = cells(malignant, called_malignant, np.ones((len(malignant), 1)))
+        return cls(*(int(count) for count in counts[:, 0]))
 
     @property
     def total(self) -> int:
@@ -67,7 +57,7 @@ class Confusion:
             "npv": (self.true_negatives, self.true_negatives + self.false_negatives),
         }
 
-    def intervals(self) -> dict[str, list[float] | None]:
+    def intervals(self) -> dict[str, Interval]:
         """Return Wilson's 95 % interval of every proportion; None without patients to count."""
         return {name: wilson(*counts) for name, counts in self.proportions().items()}
 
@@ -79,85 +69,110 @@ class Confusion:
         >>> print(Confusion(0, 0, 2, 70).scores()["ppv"])
         None
         """
-        scores = {name: _ratio(*counts) for name, counts in self.proportions().items()}
-        sensitivity, specificity = scores["sensitivity"], scores["specificity"]
-        both = None if sensitivity is None or specificity is None else (sensitivity + specificity) / 2
-        scores["balanced_accuracy"] = both
-        scores["f1"] = _ratio(
-            2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives
-        )
-        return scores
+        counts = (self.true_positives, self.false_positives, self.false_negatives, self.true_negatives)
+        return {name: defined(value[0]) for name, value in rates(np.array(counts, dtype=np.float64)[:, None]).items()}
 
 
 @dataclass(frozen=True)
-class Report:
-    """What is known about the model; `metrics.json` has these names in this order.
-
-    The first four keep the names and the one test split of the project that this one replaces; everything up to
-    `intervals` is about the same test rows. `cross_validation` is about all rows.
+class Summary:
+    """One score of a cross-validation.
 
     Attributes:
-        intervals: score → [low, high], Wilson's 95 % interval of every proportion of the test split.
-        cross_validation: score → {"mean", "sd"} over the repeats; sd is None with one repeat.
-        settings: of the model (`training.settings`).
-        fingerprint: of the table; `rows` and `malignant` count it.
+        estimate: its mean over the repeats.
+        sd: its standard deviation over the repeats: what other folds would change, not what other patients would.
+        interval: of the estimate with 95 % confidence; leaves out the variance of the training set.
+        reason: why something of it is None, or of how many resamples the interval does without.
     """
 
-    accuracy: Score
-    precision: Score
-    recall: Score
-    f1_score: Score
-    confusion: Confusion
-    specificity: Score
-    npv: Score
-    balanced_accuracy: Score
-    roc_auc: Score
-    pr_auc: Score
-    brier: Score
-    log_loss: Score
-    intervals: dict[str, list[float] | None]
-    cross_validation: dict[str, dict[str, Score]]
-    split: Split
-    resampling: Resampling
-    settings: dict[str, float | int | str]
-    fingerprint: str
-    rows: int
-    malignant: int
-    schema_version: int = SCHEMA_VERSION
-
-    def published(self) -> dict[str, Score]:
-        """Return the four scores that have published values, by their published names."""
-        return {name: getattr(self, name) for name in PUBLISHED}
-
-    def numbers(self) -> dict[str, float]:
-        """Return every score of the test split that is defined, by its name."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, float)}
-
-    def cross_validated_means(self) -> dict[str, float]:
-        """Return every cross-validated mean that is defined, by the score's name with `cv_` before it."""
-        means = {f"cv_{name}": summary["mean"] for name, summary in self.cross_validation.items()}
-        return {name: value for name, value in means.items() if value is not None}
+    estimate: Score
+    sd: Score
+    interval: Interval
+    reason: str | None = None
 
 
-def score(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Score]:
-    """Score probabilities against the truth, each of shape (n,); both diagnoses must occur.
+def defined(value: float) -> Score:
+    """Return a float for people and JSON: None for NaN."""
+    return None if math.isnan(value) else float(value)
 
-    Returns:
-        accuracy, sensitivity, specificity, ppv, npv, balanced_accuracy and f1 at 0.5; roc_auc; pr_auc (average
-        precision); brier and log_loss (mean over patients, natural logarithm).
+
+def cells(malignant: np.ndarray, called_malignant: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return true positives, false positives, false negatives and true negatives, of shape (4, B).
+
+    Args:
+        malignant: n truths, booleans or 0 and 1.
+        called_malignant: what was said of them.
+        weights: n × B, how often each counts.
     """
+    truth, said = malignant.astype(bool), called_malignant.astype(bool)
+    counts: np.ndarray = np.array([truth & said, ~truth & said, truth & ~said, ~truth & ~said], float) @ weights
+    return counts
+
+
+def rates(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what the `cells` (4 × B) give, each of shape (B,): NaN where there is nothing to divide by."""
+    true_positives, false_positives, false_negatives, true_negatives = counts
+    sensitivity = divided(true_positives, true_positives + false_negatives)
+    specificity = divided(true_negatives, true_negatives + false_positives)
     return {
-        **Confusion.count(malignant, probability >= THRESHOLD).scores(),
-        "roc_auc": float(roc_auc_score(malignant, probability)),
-        "pr_auc": float(average_precision_score(malignant, probability)),
-        "brier": float(brier_score_loss(malignant, probability)),
-        "log_loss": float(log_loss(malignant, probability)),
+        "accuracy": divided(true_positives + true_negatives, counts.sum(axis=0)),
+        "balanced_accuracy": (sensitivity + specificity) / 2,
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "ppv": divided(true_positives, true_positives + false_positives),
+        "npv": divided(true_negatives, true_negatives + false_negatives),
+        "f1": divided(2 * true_positives, 2 * true_positives + false_positives + false_negatives),
     }
 
 
-def wilson(successes: int, trials: int) -> list[float] | None:
+def divided(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return the quotient, NaN where the divisor is 0."""
+    quotient: np.ndarray = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole != 0)
+    return quotient
+
+
+def score(malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Score probabilities against the truth, for each column of weights.
+
+    Args:
+        malignant: n truths, 1 or 0; both must count in every column.
+        probability: n values of P(malignant).
+        weights: n × B, how often each patient counts.
+
+    Returns:
+        accuracy, balanced_accuracy, sensitivity, specificity, ppv, npv and f1 at 0.5; roc_auc; pr_auc (average
+        precision); brier and log_loss (means over the patients, natural logarithm). Each of shape (B,).
+    """
+    roc_auc, pr_auc = _areas(malignant, probability, weights)
+    tiny = np.finfo(np.float64).eps
+    of_truth = np.clip(np.where(malignant == 1, probability, 1 - probability), tiny, 1 - tiny)
+    losses = np.array([(probability - malignant) ** 2, -np.log(of_truth)]) @ weights / weights.sum(axis=0)
+    return {
+        **rates(cells(malignant, probability >= THRESHOLD, weights)),
+        "roc_auc": roc_auc,
+        "pr_auc": pr_auc,
+        "brier": losses[0],
+        "log_loss": losses[1],
+    }
+
+
+def _areas(malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ROC AUC (equal probabilities count half) and the average precision."""
+    falling = np.argsort(-probability, kind="stable")
+    ordered = probability[falling]
+    first, last = (np.searchsorted(-ordered, -ordered, side=side) for side in ("left", "right"))  # of equal ones
+    patients = weights[falling]
+    positives = patients * malignant[falling][:, None]
+    found, called = positives.cumsum(axis=0), patients.cumsum(axis=0)
+    before, after = (found - positives)[first], found[last - 1]
+    ranked = np.einsum("ij,ij->j", patients - positives, before + after) / 2
+    precise = np.einsum("ij,ij->j", positives, after / np.maximum(called[last - 1], 1))
+    return ranked / found[-1] / (called[-1] - found[-1]), precise / found[-1]
+
+
+def wilson(successes: float, trials: float) -> Interval:
     """Return Wilson's 95 % interval of a proportion as [low, high]; None without trials.
+
+    Successes may be a mean over repeats, and so no whole number.
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212.
 
@@ -166,135 +181,75 @@ def wilson(successes: int, trials: int) -> list[float] | None:
     """
     if trials == 0:
         return None
-    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
-    return [float(interval.low), float(interval.high)]
+    square = norm.ppf((1 + CONFIDENCE) / 2) ** 2
+    centre = successes + square / 2
+    half = math.sqrt(square * (successes * (1 - successes / trials) + square / 4))
+    low, high = ((centre + side) / (trials + square) for side in (-half, half))
+    return [max(low, 0.0) if successes else 0.0, min(high, 1.0) if successes < trials else 1.0]
 
 
-def evaluate(
-    raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
-) -> Report:
-    """Measure `model` on the test rows, and its recipe by cross-validation on all rows.
+def summarise(
+    malignant: np.ndarray,
+    repeats: int,
+    seed: int,
+    measure: Callable[[int, np.ndarray], dict[Name, np.ndarray]],
+    by_wilson: dict[Name, int],
+) -> dict[Name, Summary]:
+    """Return every measure's mean over the repeats with its interval.
 
-    Raises:
-        ArtifactError: the four do not belong together; the text names the stage to run again.
+    The interval is the percentile interval of a bootstrap over patients within each diagnosis, whose statistic is the
+    same mean over repeats on the same resampled patients. Source: B. Efron, R. J. Tibshirani, An Introduction to the
+    Bootstrap (1993), chapter 13.
+
+    Args:
+        malignant: n truths, 1 or 0.
+        repeats: how many there are.
+        seed: of the bootstrap.
+        measure: (repeat, weights of shape n × B) → name → B values, NaN where it is not defined.
+        by_wilson: the measures that are proportions of a fixed number of patients → that number; their interval is
+            Wilson's with the mean over repeats as the proportion.
     """
-    _require_one_history(raw_data, ready_data, model, cross_validation)
-    malignant = table.malignant(raw_data)
-    is_test = (ready_data.rows[preparation.SPLIT] == preparation.TEST).to_numpy()
-    probability = model.predict_proba(raw_data.loc[is_test, list(columns.MEASUREMENTS)])[:, 1]
-    scores = score(malignant[is_test], probability)
-    confusion = Confusion.count(malignant[is_test], probability >= THRESHOLD)
-    repeats = [score(malignant, repeat) for repeat in cross_validation.probabilities().T]
-    return Report(
-        accuracy=scores["accuracy"],
-        precision=scores["ppv"],
-        recall=scores["sensitivity"],
-        f1_score=scores["f1"],
-        confusion=confusion,
-        specificity=scores["specificity"],
-        npv=scores["npv"],
-        balanced_accuracy=scores["balanced_accuracy"],
-        roc_auc=scores["roc_auc"],
-        pr_auc=scores["pr_auc"],
-        brier=scores["brier"],
-        log_loss=scores["log_loss"],
-        intervals=confusion.intervals(),
-        cross_validation={name: _summarised([repeat[name] for repeat in repeats]) for name in scores},
-        split=ready_data.split,
-        resampling=cross_validation.resampling,
-        settings=training.settings(model),
-        fingerprint=ready_data.fingerprint,
-        rows=len(raw_data),
-        malignant=int(malignant.sum()),
-    )
-
-
-def follows_from_counts(metrics: Report) -> Findings:
-    """Find scores and intervals that are not those of the confusion counts."""
-    expected = metrics.confusion.scores()
-    said = metrics.published() | {
-        "specificity": metrics.specificity,
-        "npv": metrics.npv,
-        "balanced_accuracy": metrics.balanced_accuracy,
+    everybody = np.ones((len(malignant), 1))
+    once = [measure(repeat, everybody) for repeat in range(repeats)]
+    estimates = {name: np.array([one[name][0] for one in once]) for name in once[0]}
+    chunks: dict[Name, list[np.ndarray]] = {name: [] for name in estimates}
+    for weights in resampling.bootstrap(malignant, RESAMPLES, seed):
+        drawn = [measure(repeat, weights) for repeat in range(repeats)]
+        for name, kept in chunks.items():
+            kept.append(np.mean([one[name] for one in drawn], axis=0))
+    return {
+        name: proportion(values, by_wilson[name])
+        if name in by_wilson
+        else _bootstrapped(values, np.concatenate(chunks[name]))
+        for name, values in estimates.items()
     }
-    expected |= {"precision": expected["ppv"], "recall": expected["sensitivity"], "f1_score": expected["f1"]}
-    wrong = [name for name, value in said.items() if not _same(value, expected[name])]
-    intervals = [
-        name
-        for name, limits in metrics.confusion.intervals().items()
-        if not _same_limits(limits, metrics.intervals.get(name))
-    ]
-    return Findings.of(
-        *((f"the interval of {name} is not that of the counts", True) for name in intervals),
-        *((f"{name} is {said[name]}, the counts give {expected[name]}", True) for name in wrong),
-        **{name: getattr(metrics.confusion, name) for name in (one.name for one in fields(Confusion))},
-        scores_compared=len(said),
-    )
 
 
-def beats_always_benign(metrics: Report) -> Findings:
-    """Find a model that is hardly better than calling everybody benign."""
-    floor = 0.5 + MARGIN_OVER_ALWAYS_BENIGN
-    reached = metrics.balanced_accuracy
-    return Findings.of(
-        (f"balanced accuracy is {reached}, below {floor}", reached is None or reached < floor),
-        balanced_accuracy=reached,
-        floor=floor,
-    )
+def proportion(values: np.ndarray, patients: int) -> Summary:
+    """Summarise a proportion of the same patients in every repeat, by Wilson's interval."""
+    return _summary(values, wilson(float(np.mean(values)) * patients, patients), None)
+
+
+def _bootstrapped(values: np.ndarray, resampled: np.ndarray) -> Summary:
+    kept = resampled[~np.isnan(resampled)]
+    lost = len(resampled) - len(kept)
+    missing = f"it is not defined in {lost} of {len(resampled)} resamples" if lost else None
+    if lost > SPARED * len(resampled):
+        return _summary(values, None, f"no interval: {missing}")
+    if np.ptp(kept) <= ROUNDING:
+        return _summary(values, None, "no interval: it is the same in every resample, which shows no uncertainty")
+    return _summary(values, [float(limit) for limit in np.percentile(kept, BOUNDS)], missing)
+
+
+def _summary(values: np.ndarray, interval: Interval, reason: str | None) -> Summary:
+    lost = int(np.isnan(values).sum())
+    if lost:
+        return Summary(None, None, None, f"it is not defined in {lost} of {len(values)} repeats")
+    if len(values) == 1:
+        return Summary(float(values[0]), None, interval, "; ".join(filter(None, ["no sd of one repeat", reason])))
+    return Summary(float(np.mean(values)), statistics.stdev(values.tolist()), interval, reason)
 
 
 def written(value: Score) -> str:
     """Return a score for people, with four decimals."""
     return "not defined" if value is None else f"{value:.4f}"
-
-
-def beside_published(metrics: Report) -> str:
-    """Return a Markdown table of the four published numbers and ours for the same names."""
-    rows = [f"| {name} | {written(ours)} | {PUBLISHED[name]:.4f} |" for name, ours in metrics.published().items()]
-    return "\n".join(["| test split | this run | published |", "|---|---|---|", *rows])
-
-
-def _require_one_history(
-    raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
-) -> None:
-    fingerprint = table.fingerprint(raw_data)
-    if ready_data.fingerprint != fingerprint:
-        raise ArtifactError("ready_data was made from another raw_data than the one stored now", "ready_data")
-    if not training.steepness(raw_data, ready_data, model) < training.FLAT:
-        raise ArtifactError("model was not trained on the ready_data stored now", "model")
-    if cross_validation.fingerprint != fingerprint:
-        raise ArtifactError(
-            "cross_validation was made from another raw_data than the one stored now", "cross_validation"
-        )
-    if cross_validation.settings != training.settings(model):
-        raise ArtifactError(
-            f"cross_validation judged a model with {cross_validation.settings}, and the model stored now has "
-            f"{training.settings(model)}",
-            "cross_validation",
-        )
-
-
-def _ratio(part: int, whole: int) -> Score:
-    return part / whole if whole else None
-
-
-def _summarised(values: list[Score]) -> dict[str, Score]:
-    """Return mean and sample sd; None where a value is not defined, or the sd of one value."""
-    defined = [value for value in values if value is not None]
-    complete = len(defined) == len(values)
-    return {
-        "mean": statistics.fmean(defined) if complete else None,
-        "sd": statistics.stdev(defined) if complete and len(values) > 1 else None,
-    }
-
-
-def _same_limits(ones: list[float] | None, others: list[float] | None) -> bool:
-    if ones is None or others is None:
-        return ones is others
-    return len(ones) == len(others) and all(_same(one, other) for one, other in zip(ones, others, strict=True))
-
-
-def _same(one: Score, other: Score) -> bool:
-    if one is None or other is None:
-        return one is other
-    return abs(one - other) <= ROUNDING

@@ -9,16 +9,18 @@ import json
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bcw_assets.errors import BcwError
 from bcw_assets.ml import columns, preparation, resampling, table, training
-from bcw_assets.ml.performance import SCHEMA_VERSION, Confusion, Report
+from bcw_assets.ml.evaluation import SCHEMA_VERSION, Evaluation, Report
 from bcw_assets.ml.preparation import Prepared, Split
 from bcw_assets.ml.resampling import CrossValidation, Resampling
 
@@ -35,31 +37,32 @@ class Format:
     """How one type is stored.
 
     Attributes:
-        endings: of its files; the last one speaks for all of them.
-        dump: value → its files by ending; a document instead of bytes for JSON.
+        names: of its files, {} standing for the asset's; the last one speaks for all of them.
+        dump: value → the content of each; a document instead of bytes for JSON.
         load: the same back to the value.
     """
 
-    endings: tuple[str, ...]
+    names: tuple[str, ...]
     dump: Callable[[Any], tuple[bytes | Document, ...]]
     load: Callable[..., Any]
 
 
 def dump(value: object, key: str) -> dict[str, bytes]:
-    """Return the files of a value: `key` plus an ending → bytes, in the order in which they must be written."""
-    kind = FORMATS[type(value)]
+    """Return the files of a value stored under `key`: keys → bytes, in the order in which they must be written."""
+    kind = type(value)
     files: dict[str, bytes] = {}
-    for ending, content in zip(kind.endings, kind.dump(value), strict=True):
+    for file, content in zip(keys(kind, key), FORMATS[kind].dump(value), strict=True):
         if not isinstance(content, bytes):
             hashes = {_name(file): digest(others) for file, others in files.items()}
             content = _json(content | ({HASHES: hashes} if hashes else {}))
-        files[key + ending] = content
+        files[file] = content
     return files
 
 
 def keys(kind: type, key: str) -> list[str]:
     """Return the keys of the files of a value of type `kind` stored under `key`; the last speaks for all."""
-    return [key + ending for ending in FORMATS[kind].endings]
+    folder, _, asset = key.rpartition("/")
+    return [f"{folder}/{name.format(asset)}" for name in FORMATS[kind].names]
 
 
 def load(kind: type, files: Mapping[str, bytes]) -> Any:
@@ -218,22 +221,29 @@ def _load_cross_validation(content: bytes, document: Document) -> CrossValidatio
     return CrossValidation(rows, how, document["settings"], document["fingerprint"])
 
 
-def _load_report(document: Document) -> Report:
-    nested = {
-        "confusion": Confusion(**document["confusion"]),
-        "split": Split(**document["split"]),
-        "resampling": Resampling(**document["resampling"]),
-    }
+def _dump_evaluation(value: Evaluation) -> tuple[bytes, bytes, Document]:
+    return value.figure, value.card.encode(), asdict(value.report)
+
+
+def _load_evaluation(figure: bytes, card: bytes, document: Document) -> Evaluation:
     if document["schema_version"] != SCHEMA_VERSION:
         raise ValueError(f"its schema_version is {document['schema_version']!r}, this version reads {SCHEMA_VERSION}")
-    return Report(**document | nested)
+    report = _reports().validate_python(document)
+    if asdict(report) != document:
+        raise ValueError("there is more in it than in a report")
+    return Evaluation(report, figure, card.decode())
+
+
+@cache
+def _reports() -> TypeAdapter[Report]:
+    return TypeAdapter(Report)
 
 
 FORMATS = {
-    pd.DataFrame: Format((".csv",), lambda value: (table.write(value),), _load_table),
-    Prepared: Format((".csv", ".json"), _dump_prepared, _load_prepared),
-    Pipeline: Format((".pkl", ".json"), _dump_model, _load_model),
-    CrossValidation: Format((".csv", ".json"), _dump_cross_validation, _load_cross_validation),
-    Report: Format((".json",), lambda value: (asdict(value),), _load_report),
+    pd.DataFrame: Format(("{}.csv",), lambda value: (table.write(value),), _load_table),
+    Prepared: Format(("{}.csv", "{}.json"), _dump_prepared, _load_prepared),
+    Pipeline: Format(("{}.pkl", "{}.json"), _dump_model, _load_model),
+    CrossValidation: Format(("{}.csv", "{}.json"), _dump_cross_validation, _load_cross_validation),
+    Evaluation: Format(("evaluation.png", "MODEL_CARD.md", "{}.json"), _dump_evaluation, _load_evaluation),
 }
 """Type of the value → how it is stored."""

@@ -1,0 +1,77 @@
+"""What the model weighs: its coefficients, whether their signs are stable, and whether they mean what they seem to."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn.pipeline import Pipeline
+
+from bcw_assets.ml import columns, preparation, resampling, training
+from bcw_assets.ml.logistic import fit_each
+from bcw_assets.ml.preparation import Prepared
+
+REFITS = 200  # patient bootstraps by which a sign is judged
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """The weight of one measurement.
+
+    Attributes:
+        measurement: its name.
+        coefficient: log odds of malignancy per standard deviation of it, the others unchanged.
+        same_sign: share of refits on resampled training patients in which it has the same sign; None where a refit
+            has no optimum.
+        univariate_auc: ROC AUC of the measurement alone on the training rows: above 0.5, larger values are malignant.
+        opposes_univariate: its sign is the other way round than the measurement alone suggests. That is what
+            measurements that go together do to each other's coefficients (collinearity), and not biology.
+    """
+
+    measurement: str
+    coefficient: float
+    same_sign: float | None
+    univariate_auc: float
+    opposes_univariate: bool
+
+
+def describe(ready_data: Prepared, model: Pipeline, seed: int) -> list[Coefficient]:
+    """Return every coefficient of the model, the largest first.
+
+    Args:
+        ready_data: its training rows are those that the model was fitted on.
+        model: the pipeline.
+        seed: of the bootstrap over the training patients, within each diagnosis.
+    """
+    classifier = model[training.CLASSIFIER]
+    measurements, malignant = ready_data.measurements(preparation.TRAIN), ready_data.malignant(preparation.TRAIN)
+    design = np.column_stack([np.ones(len(malignant)), measurements])
+    optimum = np.concatenate([classifier.intercept_, classifier.coef_[0]])
+    penalty = np.concatenate([[0.0], np.full(len(columns.MEASUREMENTS), 1 / classifier.C)])
+    refits = np.concatenate(
+        [
+            fit_each(design, malignant, weights, optimum, penalty=penalty)
+            for weights in resampling.bootstrap(malignant, REFITS, seed)
+        ]
+    )[:, 1:]
+    values = classifier.coef_[0]
+    same = (np.sign(refits) == np.sign(values)).mean(axis=0).tolist() if np.isfinite(refits).all() else None
+    alone = auc_of_each(measurements, malignant)
+    found = [
+        Coefficient(
+            name,
+            float(values[one]),
+            None if same is None else same[one],
+            float(alone[one]),
+            bool((alone[one] - 0.5) * values[one] < 0),
+        )
+        for one, name in enumerate(columns.MEASUREMENTS)
+    ]
+    return sorted(found, key=lambda one: -abs(one.coefficient))
+
+
+def auc_of_each(measurements: np.ndarray, malignant: np.ndarray) -> np.ndarray:
+    """Return the ROC AUC of each column of measurements (n × d) alone, by ranks; shape (d,)."""
+    ill = malignant.sum()
+    ranks = rankdata(measurements, axis=0)[malignant == 1].sum(axis=0)
+    areas: np.ndarray = (ranks - ill * (ill + 1) / 2) / (ill * (len(malignant) - ill))
+    return areas

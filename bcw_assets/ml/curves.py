@@ -1,0 +1,53 @@
+"""The ROC curve and the precision-recall curve: their mean and their band over the repeats."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+GRID = np.linspace(0, 1, 201)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve at the same places in every repeat.
+
+    Attributes:
+        x: 1 - specificity, or recall.
+        mean: sensitivity or precision there, as the mean over the repeats.
+        low: its smallest value over the repeats; `high` its largest.
+    """
+
+    x: list[float]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+def roc(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
+    """Return the ROC curve of n patients in R repeats (n × R)."""
+    return _over_repeats([_roc(malignant, probability) for probability in probabilities.T])
+
+
+def precision_recall(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
+    """Return the precision-recall curve of n patients in R repeats (n × R)."""
+    return _over_repeats([_precision(malignant, probability) for probability in probabilities.T])
+
+
+def _roc(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    false_positives, sensitivity, _ = roc_curve(malignant, probability, drop_intermediate=False)
+    reached = np.searchsorted(false_positives, GRID, side="right") - 1  # no more false positives than allowed
+    found: np.ndarray = sensitivity[reached]
+    return found
+
+
+def _precision(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    precision, recall, _ = precision_recall_curve(malignant, probability)  # recall falls from 1 to 0
+    reached = len(recall) - 1 - np.searchsorted(recall[::-1], GRID, side="left")  # at least that recall
+    found: np.ndarray = precision[reached]
+    return found
+
+
+def _over_repeats(curves: list[np.ndarray]) -> Curve:
+    values = np.stack(curves)
+    return Curve(GRID.tolist(), *(line.tolist() for line in (values.mean(0), values.min(0), values.max(0))))

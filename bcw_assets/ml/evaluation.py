@@ -1,0 +1,414 @@
+"""The report on a model: every number that is known of it, and the promises that these numbers must keep."""
+
+import math
+import platform
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy
+import sklearn
+from sklearn.pipeline import Pipeline
+
+from bcw_assets.errors import ArtifactError
+from bcw_assets.ml import (
+    calibration,
+    coefficients,
+    columns,
+    curves,
+    patients,
+    performance,
+    preparation,
+    table,
+    training,
+    utility,
+)
+from bcw_assets.ml.calibration import Calibration
+from bcw_assets.ml.coefficients import Coefficient
+from bcw_assets.ml.curves import Curve
+from bcw_assets.ml.findings import Fact, Findings
+from bcw_assets.ml.patients import Case, Subgroup
+from bcw_assets.ml.performance import Confusion, Interval, Score, Summary
+from bcw_assets.ml.preparation import Prepared, Split
+from bcw_assets.ml.resampling import CrossValidation, Resampling
+from bcw_assets.ml.utility import DecisionCurve, OperatingPoint
+
+SCORES = "scores"
+CALIBRATION = "calibration"
+
+SCHEMA_VERSION = 2  # of metrics.json: raised when a name in it changes its meaning or goes
+
+PUBLISHED = {
+    "accuracy": 0.9736842105263158,
+    "precision": 0.9761904761904762,
+    "recall": 0.9534883720930233,
+    "f1_score": 0.9647058823529412,
+}
+"""What the project that this one replaces published for its one split of the original table."""
+
+STANDARD_NAMES = {"precision": "ppv", "recall": "sensitivity", "f1_score": "f1"}
+"""The published names that are not the field's → the field's."""
+
+FLOORS = {
+    "accuracy": ("at least", 0.97),
+    "sensitivity": ("at least", 0.945),
+    "roc_auc": ("at least", 0.992),
+    "log_loss": ("at most", 0.09),
+}
+"""Cross-validated score → what it must reach; it is missed only when the whole interval lies beyond."""
+
+RESOLUTION = "2 % wrong labels never pass these floors, 1 % pass in about four of ten tables"
+
+SLOPES = (0.7, 1.6)  # the interval of the calibration slope must reach into this range
+SUSPECTS = 0.02  # share of suspected labels from which the table is doubted
+FEW, ENOUGH = 10, 20  # events per predictor
+MARGIN_OVER_ALWAYS_BENIGN = 0.2  # "always benign" has balanced accuracy 0.5
+
+
+@dataclass(frozen=True)
+class SampleSize:
+    """Whether there are enough patients for so many measurements.
+
+    Attributes:
+        events: training patients of the rarer diagnosis.
+        predictors: measurements.
+        events_per_predictor: their ratio.
+        meaning: in words.
+    """
+
+    events: int
+    predictors: int
+    events_per_predictor: float
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What all numbers follow from.
+
+    Attributes:
+        fingerprint: of the table; `rows` and `malignant` count it, `prevalence` is their ratio.
+        split: how training and test rows were divided.
+        resampling: folds, repeats and their seed, which is the bootstrap's too.
+        bootstrap_resamples: behind every interval that is not Wilson's.
+        settings: of the model, the number of the recipe among them (`training.settings`).
+        python: its version.
+        libraries: name → version of those that decide a number.
+    """
+
+    fingerprint: str
+    rows: int
+    malignant: int
+    prevalence: float
+    split: Split
+    resampling: Resampling
+    bootstrap_resamples: int
+    settings: dict[str, float | int | str]
+    python: str
+    libraries: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known about the model; `metrics.json` has these names in this order.
+
+    The first four keep the names and the one test split of the project that this one replaces; everything up to
+    `intervals` is about the same test rows. All that follows is about the out-of-fold probabilities of all rows, but
+    for `coefficients` and `sample_size`, which are about the model and its training rows.
+
+    Attributes:
+        intervals: score → [low, high], Wilson's 95 % interval of every proportion of the test split.
+        cross_validation: score → its summary.
+        roc: sensitivity over 1 - specificity.
+        precision_recall: precision (PPV) over recall (sensitivity).
+        hardest_rows: patients misjudged in nearly every repeat.
+        label_suspects: patients whose label the models think nearly impossible.
+    """
+
+    accuracy: Score
+    precision: Score
+    recall: Score
+    f1_score: Score
+    confusion: Confusion
+    specificity: Score
+    npv: Score
+    balanced_accuracy: Score
+    roc_auc: Score
+    pr_auc: Score
+    brier: Score
+    log_loss: Score
+    intervals: dict[str, Interval]
+    cross_validation: dict[str, Summary]
+    calibration: Calibration
+    operating_points: list[OperatingPoint]
+    decision_curve: DecisionCurve
+    roc: Curve
+    precision_recall: Curve
+    subgroups: list[Subgroup]
+    coefficients: list[Coefficient]
+    hardest_rows: list[Case]
+    label_suspects: list[Case]
+    sample_size: SampleSize
+    provenance: Provenance
+    schema_version: int = SCHEMA_VERSION
+
+    def published(self) -> dict[str, Score]:
+        """Return the four scores that have published values, by their published names."""
+        return {name: getattr(self, name) for name in PUBLISHED}
+
+    def numbers(self) -> dict[str, float]:
+        """Return every number worth following from run to run that is defined: those cross-validated begin with cv_."""
+        values: dict[str, object] = {one.name: getattr(self, one.name) for one in fields(self)}
+        values |= {f"cv_{name}": summary.estimate for name, summary in self.cross_validation.items()}
+        values |= {
+            "calibration_slope": self.calibration.slope.estimate,
+            "calibration_in_the_large": self.calibration.calibration_in_the_large.estimate,
+            "label_suspects": float(len(self.label_suspects)),
+            "hardest_rows": float(len(self.hardest_rows)),
+        }
+        return {name: value for name, value in values.items() if isinstance(value, float)}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The report, and what people read of it.
+
+    Attributes:
+        report: every number.
+        figure: a picture of it, PNG.
+        card: the model card, Markdown.
+    """
+
+    report: Report
+    figure: bytes
+    card: str
+
+
+def evaluate(
+    raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
+) -> Report:
+    """Measure `model` on the test rows, and its recipe by cross-validation on all rows.
+
+    Raises:
+        ArtifactError: the four do not belong together; the text names the stage to run again.
+    """
+    _require_one_history(raw_data, ready_data, model, cross_validation)
+    malignant, probabilities = table.malignant(raw_data), cross_validation.probabilities()
+    how = cross_validation.resampling
+    summaries = _summaries(malignant, probabilities, how.seed)
+    everybody = patients.cases(raw_data, probabilities)
+    return Report(
+        **_on_test_rows(raw_data, ready_data, model),
+        cross_validation=summaries[SCORES],
+        calibration=Calibration(
+            **summaries[CALIBRATION], reliability=calibration.reliability(malignant, probabilities)
+        ),
+        operating_points=[
+            utility.operating_point(malignant, threshold, summaries[threshold]) for threshold in utility.THRESHOLDS
+        ],
+        decision_curve=utility.decision_curve(malignant, probabilities, how.seed),
+        roc=curves.roc(malignant, probabilities),
+        precision_recall=curves.precision_recall(malignant, probabilities),
+        subgroups=patients.subgroups(raw_data, probabilities),
+        coefficients=coefficients.describe(ready_data, model, how.seed),
+        hardest_rows=patients.hardest(everybody, how.repeats),
+        label_suspects=patients.label_suspects(everybody),
+        sample_size=_sample_size(ready_data.malignant(preparation.TRAIN)),
+        provenance=_provenance(ready_data, model, how),
+    )
+
+
+def follows_from_counts(metrics: Evaluation) -> Findings:
+    """Find scores and intervals of the test split that are not those of the confusion counts."""
+    report = metrics.report
+    counted = report.confusion.scores()
+    said: dict[str, Score] = report.published() | {
+        name: getattr(report, name) for name in ("specificity", "npv", "balanced_accuracy")
+    }
+    expected = {name: counted[STANDARD_NAMES.get(name, name)] for name in said}
+    wrong = [name for name, value in said.items() if not _same(value, expected[name])]
+    intervals = [
+        name
+        for name, limits in report.confusion.intervals().items()
+        if not _same_limits(limits, report.intervals.get(name))
+    ]
+    return Findings.of(
+        *((f"the interval of {name} is not that of the counts", True) for name in intervals),
+        *((f"{name} is {said[name]}, the counts give {expected[name]}", True) for name in wrong),
+        **asdict(report.confusion),
+        scores_compared=len(said),
+    )
+
+
+def beats_always_benign(metrics: Evaluation) -> Findings:
+    """Find a model that is hardly better than calling everybody benign."""
+    floor = 0.5 + MARGIN_OVER_ALWAYS_BENIGN
+    reached = metrics.report.balanced_accuracy
+    return Findings.of(
+        (f"balanced accuracy is {reached}, below {floor}", reached is None or reached < floor),
+        balanced_accuracy=reached,
+        floor=floor,
+    )
+
+
+def reaches_floors(metrics: Evaluation) -> Findings:
+    """Find cross-validated scores whose whole interval lies beyond their floor."""
+    rows: list[dict[str, Fact]] = []
+    for name, (kind, floor) in FLOORS.items():
+        summary = metrics.report.cross_validation[name]
+        best = _best(summary, kind)
+        missed = best is None or (best < floor if kind == "at least" else best > floor)
+        rows.append({"score": name, "must be": f"{kind} {floor}", "is": _told(summary), "missed": missed})
+    return Findings(
+        tuple(f"{row['score']} is {row['is']}, and must be {row['must be']}" for row in rows if row["missed"]),
+        {"resolution": RESOLUTION},
+        tuple(rows),
+    )
+
+
+def is_calibrated(metrics: Evaluation) -> Findings:
+    """Find a calibration slope whose interval lies outside what is tolerable: probabilities too extreme or cautious."""
+    slope, (low, high) = metrics.report.calibration.slope, SLOPES
+    interval = slope.interval or [math.inf, -math.inf]
+    return Findings.of(
+        (f"the calibration slope is {_told(slope)}", slope.interval is None),
+        (
+            f"the calibration slope is {_told(slope)}, and its interval must overlap {low} to {high}",
+            slope.interval is not None and (interval[1] < low or interval[0] > high),
+        ),
+        slope=slope.estimate,
+        tolerable=f"{low} to {high}",
+    )
+
+
+def labels_are_plausible(metrics: Evaluation) -> Findings:
+    """Find more labels than chance leaves that models of the other patients think nearly impossible."""
+    suspects, rows = metrics.report.label_suspects, metrics.report.provenance.rows
+    share = len(suspects) / rows
+    problem = (
+        f"{len(suspects)} of {rows} labels ({share:.1%}) have an out-of-fold probability below "
+        f"{patients.SUSPICIOUS}; allowed are {SUSPECTS:.0%}. Compare them with their source"
+    )
+    return Findings((problem,) if share > SUSPECTS else (), {"suspects": len(suspects)}, tuple(map(asdict, suspects)))
+
+
+def _on_test_rows(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> dict[str, Any]:
+    is_test = (ready_data.rows[preparation.SPLIT] == preparation.TEST).to_numpy()
+    malignant = table.malignant(raw_data)[is_test]
+    probability = model.predict_proba(raw_data.loc[is_test, list(columns.MEASUREMENTS)])[:, 1]
+    found = performance.score(malignant, probability, np.ones((len(malignant), 1)))
+    scores = {name: performance.defined(value[0]) for name, value in found.items()}
+    confusion = Confusion.count(malignant, probability >= performance.THRESHOLD)
+    old_names = {name: scores.pop(standard) for name, standard in STANDARD_NAMES.items()}
+    return scores | old_names | {"confusion": confusion, "intervals": confusion.intervals()}
+
+
+def _summaries(malignant: np.ndarray, probabilities: np.ndarray, seed: int) -> dict[str | float, dict[str, Summary]]:
+    """Return section → name → summary of everything that is a mean over the repeats with an interval."""
+    starts = [calibration.start(malignant, probability) for probability in probabilities.T]
+
+    def measure(repeat: int, weights: np.ndarray) -> dict[tuple[str | float, str], np.ndarray]:
+        probability = probabilities[:, repeat]
+        sections = {
+            SCORES: performance.score(malignant, probability, weights),
+            CALIBRATION: calibration.measures(malignant, probability, weights, starts[repeat]),
+        } | {
+            threshold: utility.measures(malignant, probability, weights, threshold) for threshold in utility.THRESHOLDS
+        }
+        return {(section, name): values for section, found in sections.items() for name, values in found.items()}
+
+    patients_of = {"accuracy": len(malignant), "sensitivity": int(malignant.sum())}
+    patients_of["specificity"] = patients_of["accuracy"] - patients_of["sensitivity"]
+    by_wilson = {
+        (section, name): count for section in (SCORES, *utility.THRESHOLDS) for name, count in patients_of.items()
+    }
+    found: dict[str | float, dict[str, Summary]] = {}
+    for (section, name), summary in performance.summarise(malignant, len(starts), seed, measure, by_wilson).items():
+        found.setdefault(section, {})[name] = summary
+    return found
+
+
+def _sample_size(malignant: np.ndarray) -> SampleSize:
+    """Judge the number of events per predictor.
+
+    Source of 10 and 20: P. Peduzzi et al., J. Clin. Epidemiol. 49 (1996) 1373-1379; E. W. Steyerberg, Clinical
+    Prediction Models (2019), chapter 3. R. D. Riley et al., BMJ 368 (2020) m441, shows that no such number is enough.
+    """
+    events, predictors = int(min(malignant.sum(), len(malignant) - malignant.sum())), len(columns.MEASUREMENTS)
+    ratio = events / predictors
+    if ratio < FEW:
+        meaning = (
+            f"fewer than {FEW} events per predictor: without its penalty the model would be overfitted, single "
+            "coefficients are uncertain, and the probabilities need to be checked on other patients before they are "
+            "believed"
+        )
+    elif ratio < ENOUGH:
+        meaning = (
+            f"{FEW} to {ENOUGH} events per predictor: enough for the model as a whole, and few for single coefficients"
+        )
+    else:
+        meaning = f"{ENOUGH} events per predictor or more: the number of patients is not what limits this model"
+    return SampleSize(events, predictors, ratio, meaning)
+
+
+def _provenance(ready_data: Prepared, model: Pipeline, resampling: Resampling) -> Provenance:
+    malignant = ready_data.rows[preparation.IS_MALIGNANT]
+    return Provenance(
+        fingerprint=ready_data.fingerprint,
+        rows=len(malignant),
+        malignant=int(malignant.sum()),
+        prevalence=float(malignant.mean()),
+        split=ready_data.split,
+        resampling=resampling,
+        bootstrap_resamples=performance.RESAMPLES,
+        settings=training.settings(model),
+        python=platform.python_version(),
+        libraries={one.__name__: one.__version__ for one in (np, pd, scipy, sklearn)},
+    )
+
+
+def _best(summary: Summary, kind: str) -> Score:
+    """Return the end of the interval that is nearest to keeping the promise; the estimate without an interval."""
+    if summary.interval is None:
+        return summary.estimate
+    return summary.interval[1] if kind == "at least" else summary.interval[0]
+
+
+def _told(summary: Summary) -> str:
+    if summary.interval is None:
+        return f"{performance.written(summary.estimate)} ({summary.reason})"
+    low, high = summary.interval
+    return f"{performance.written(summary.estimate)} ({low:.4f} to {high:.4f})"
+
+
+def _require_one_history(
+    raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
+) -> None:
+    fingerprint = table.fingerprint(raw_data)
+    if ready_data.fingerprint != fingerprint:
+        raise ArtifactError("ready_data was made from another raw_data than the one stored now", "ready_data")
+    if not training.steepness(raw_data, ready_data, model) < training.FLAT:
+        raise ArtifactError("model was not trained on the ready_data stored now", "model")
+    if cross_validation.fingerprint != fingerprint:
+        raise ArtifactError(
+            "cross_validation was made from another raw_data than the one stored now", "cross_validation"
+        )
+    if cross_validation.settings != training.settings(model):
+        raise ArtifactError(
+            f"cross_validation judged a model with {cross_validation.settings}, and the model stored now has "
+            f"{training.settings(model)}",
+            "cross_validation",
+        )
+
+
+def _same_limits(ones: Interval, others: Interval) -> bool:
+    if ones is None or others is None:
+        return ones is others
+    return len(ones) == len(others) and all(_same(one, other) for one, other in zip(ones, others, strict=True))
+
+
+def _same(one: Score, other: Score) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= performance.ROUNDING

@@ -1,0 +1,1 @@
+"""What people read of a report: tables, the figure and the model card. Every number comes from the report."""

@@ -1,0 +1,180 @@
+"""The report as one picture: discrimination, calibration and usefulness, for the screen and for print."""
+
+import base64
+import io
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bcw_assets.ml.calibration import Bin
+from bcw_assets.ml.curves import Curve
+from bcw_assets.ml.evaluation import Report
+from bcw_assets.ml.performance import Interval, Score, Summary
+from bcw_assets.ml.utility import THRESHOLDS
+from bcw_assets.report.tables import limits, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Of Okabe and Ito's palette, which colour-blind people can tell apart; the lines differ in style for grey prints too.
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
+INCHES, DOTS_PER_INCH = (8.0, 8.6), 130
+STYLE: dict[Any, Any] = {
+    "font.size": 9.5, "axes.titlesize": 10.5, "legend.fontsize": 8.5, "legend.frameon": False,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#DDDDDD",
+    "axes.titlelocation": "left", "axes.titley": 1.01,  # a place of its own: to look for one takes 0.1 s
+}  # fmt: skip
+QUARTERS = [0, 0.25, 0.5, 0.75, 1]
+CORNER = 0.2  # side of the corner of a curve that an inset enlarges
+
+
+def draw(report: Report) -> bytes:
+    """Return the figure as PNG, 1040 × 1118 pixels."""
+    # Imported here: it takes 0.3 s, and nobody needs it who only loads the definitions.
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever a user's matplotlibrc says
+        matplotlib.rcParams.update(STYLE)
+        figure = Figure(figsize=INCHES)
+        grid = figure.add_gridspec(2, 2, left=0.085, right=0.975, top=0.955, bottom=0.115, wspace=0.24, hspace=0.3)
+        _roc(figure.add_subplot(grid[0, 0]), report)
+        _precision_recall(figure.add_subplot(grid[0, 1]), report)
+        parts = grid[1, 0].subgridspec(2, 1, height_ratios=[3, 1], hspace=0.12)
+        _reliability(figure.add_subplot(parts[0]), figure.add_subplot(parts[1]), report)
+        _decision(figure.add_subplot(grid[1, 1]), report)
+        how, rows = report.provenance.resampling, report.provenance.rows
+        figure.text(
+            0.085, 0.02,
+            f"{how.repeats} × {how.folds}-fold cross-validation of {rows} patients. Bands of the upper curves: range "
+            "over the repeats.\nBars and band of the lower: 95 % intervals, which leave out the variance of the training "
+            "set.",
+            fontsize=8.5, color=GREY, linespacing=1.5,
+        )  # fmt: skip
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=DOTS_PER_INCH)
+    return picture.getvalue()
+
+
+def inline(picture: bytes) -> str:
+    """Return Markdown that shows a PNG."""
+    return f"![evaluation](data:image/png;base64,{base64.b64encode(picture).decode()})"
+
+
+def _roc(axes: "Axes", report: Report) -> None:
+    _curve(axes, report.roc)
+    axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1)
+    axes.set(
+        xlabel="1 - specificity (share of benign called malignant)", ylabel="sensitivity (share of malignant found)"
+    )
+    axes.set_title(f"ROC: AUC {_told(report.cross_validation['roc_auc'])}")
+    points = (1 - _numbers(one.specificity.estimate for one in report.operating_points), _found(report))
+    _mark(axes, *points)
+    axes.legend(loc="lower right")
+    if report.roc.mean[_near(report.roc, CORNER)] > 1 - CORNER:
+        inset = _inset(axes, report.roc, (0.36, 0.3), (0, 1 - CORNER))
+        inset.yaxis.tick_right()  # its labels would lie on the diagonal
+        _mark(inset, *points)
+
+
+def _precision_recall(axes: "Axes", report: Report) -> None:
+    _curve(axes, report.precision_recall)
+    share = report.provenance.malignant / report.provenance.rows
+    axes.axhline(share, linestyle=":", color=GREY, linewidth=1)
+    axes.text(0.02, share + 0.015, "everybody called malignant", color=GREY, fontsize=8.5)
+    axes.set(xlabel="recall (sensitivity)", ylabel="precision (PPV)", ylim=(0, 1.03))
+    axes.set_title(f"Precision-recall: AUC {_told(report.cross_validation['pr_auc'])}")
+    points = (_found(report), _numbers(one.ppv.estimate for one in report.operating_points))
+    _mark(axes, *points)
+    axes.legend(loc="lower right")
+    if report.precision_recall.mean[_near(report.precision_recall, 1 - CORNER)] > 1 - CORNER and share < 1 - CORNER:
+        inset = _inset(axes, report.precision_recall, (0.17, 0.54), (1 - CORNER, 1 - CORNER))
+        _mark(inset, *points)
+
+
+def _reliability(axes: "Axes", histogram: "Axes", report: Report) -> None:
+    bins = report.calibration.reliability
+    axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1)
+    predicted = _numbers(one.predicted for one in bins)
+    axes.vlines(predicted, *_limits(one.interval for one in bins), color=BLUE, linewidth=1.2)
+    axes.plot(predicted, _numbers(one.observed for one in bins), "o", color=BLUE, markersize=4.5)
+    axes.set(ylabel="share that is malignant", xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), yticks=QUARTERS)
+    axes.set_xticks(QUARTERS, labels=[])
+    axes.set_title(f"Reliability: slope {_told(report.calibration.slope, 2)}")
+    histogram.bar([one.low for one in bins], [one.patients for one in bins], _width(bins), align="edge",
+                  color="#9CC7E4", edgecolor="white")  # fmt: skip
+    histogram.set_yscale("log")
+    histogram.set_yticks([1, 10, 100, 1000], labels=["1", "10", "100", "1000"])
+    histogram.set_ylim(0.5, max(10, 2 * max(one.patients for one in bins)))
+    histogram.minorticks_off()
+    histogram.set(xlabel="predicted P(malignant)", ylabel="patients", xlim=(-0.02, 1.02), xticks=QUARTERS)
+
+
+def _decision(axes: "Axes", report: Report) -> None:
+    curve, share = report.decision_curve, report.provenance.malignant / report.provenance.rows
+    axes.fill_between(curve.thresholds, *_limits(curve.intervals), color=BLUE, alpha=0.25, linewidth=0)
+    axes.plot(curve.thresholds, curve.model, "-", color=BLUE, label="act on the model")
+    axes.plot(curve.thresholds, curve.treat_all, "--", color=ORANGE, label="treat all")
+    axes.axhline(0, linestyle="-.", color=GREY, linewidth=1, label="treat none")
+    points = report.operating_points
+    gained = _numbers(one.net_benefit.estimate for one in points)
+    axes.plot([one.threshold for one in points], gained, "o", color=BLUE, markersize=5)
+    axes.set(
+        xlabel="threshold probability",
+        ylabel="net benefit (true positives per patient)",
+        xlim=(-0.02, 1.02),
+        xticks=QUARTERS,
+    )
+    axes.set_ylim(-0.15 * share, 1.15 * share)
+    axes.set_title(f"Decision curve, thresholds {curve.thresholds[0]} to {curve.thresholds[-1]}")
+    axes.legend(loc="center right", bbox_to_anchor=(1, 0.5))
+
+
+def _curve(axes: "Axes", curve: Curve) -> None:
+    axes.fill_between(curve.x, curve.low, curve.high, color=BLUE, alpha=0.25, linewidth=0)
+    axes.plot(curve.x, curve.mean, "-", color=BLUE, linewidth=1.4)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.03), xticks=QUARTERS, yticks=QUARTERS)
+
+
+def _inset(axes: "Axes", curve: Curve, place: tuple[float, float], corner: tuple[float, float]) -> "Axes":
+    inset = axes.inset_axes((*place, 0.52, 0.4))
+    _curve(inset, curve)
+    (x, y), edge = corner, 0.006
+    inset.set(xlim=(x - edge, x + CORNER + edge), ylim=(y, y + CORNER + edge))
+    inset.set(xticks=[x, x + CORNER / 2, x + CORNER], yticks=[y, y + CORNER / 2, y + CORNER])
+    inset.tick_params(labelsize=8)
+    axes.indicate_inset_zoom(inset, edgecolor=GREY, alpha=0.6)
+    return inset
+
+
+def _mark(axes: "Axes", places: np.ndarray, heights: np.ndarray) -> None:
+    for x, y, threshold, marker in zip(places, heights, THRESHOLDS, "os", strict=True):
+        axes.plot(x, y, marker, color=ORANGE, markersize=5, label=f"called malignant from {threshold}")
+
+
+def _found(report: Report) -> np.ndarray:
+    return _numbers(one.sensitivity.estimate for one in report.operating_points)
+
+
+def _numbers(values: Iterable[Score]) -> np.ndarray:
+    """Return scores as an array, with NaN, which is not drawn, for those that are not defined."""
+    return np.array(list(values), dtype=np.float64)
+
+
+def _limits(intervals: Iterable[Interval]) -> np.ndarray:
+    """Return the lower limits and the upper ones, of shape (2, n)."""
+    return np.array([interval or [np.nan, np.nan] for interval in intervals]).T
+
+
+def _near(curve: Curve, x: float) -> int:
+    return min(range(len(curve.x)), key=lambda one: abs(curve.x[one] - x))
+
+
+def _width(bins: list[Bin]) -> list[float]:
+    return [one.high - one.low for one in bins]
+
+
+def _told(summary: Summary, digits: int = 3) -> str:
+    return f"{number(summary.estimate, digits)} ({limits(summary.interval, digits)})"
