@@ -11,7 +11,7 @@ STALE := moved-or-new
 endif
 PRODUCED := data/raw_data.csv data/ready_data.csv data/ready_data.json data/.*.bcw-tmp \
 	results/model.json results/model.pkl results/cross_validation.csv results/cross_validation.json \
-	results/metrics.json results/.*.bcw-tmp
+	results/metrics.json results/evaluation.png results/MODEL_CARD.md results/.*.bcw-tmp
 
 .PHONY: help install materialize checks dev test fuzz lint lock docs bench clean $(STALE)
 

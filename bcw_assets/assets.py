@@ -97,7 +97,7 @@ def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[
         value=trained,
         metadata={
             **training.settings(trained),
-            "coefficients": dg.MetadataValue.md(tables.coefficients(trained)),
+            "coefficients": dg.MetadataValue.md(training.coefficients(trained)),
         },
     )
 

@@ -6,12 +6,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import dagster as dg
 import pandas as pd
 import pytest
 
-from bcw_assets.ml import table
+from bcw_assets.ml import evaluation, preparation, resampling, table, training
+from bcw_assets.ml.evaluation import Evaluation
+from bcw_assets.ml.preparation import Split
+from bcw_assets.ml.resampling import Resampling
+from bcw_assets.report import card, figure
 from bcw_assets.settings import Settings
 from bcw_assets.storage.io_manager import ArtifactIOManager
 from bcw_assets.storage.stores import LocalStore, Store
@@ -32,6 +38,22 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def raw() -> pd.DataFrame:
     """The real table, canonical."""
     return table.read(uci_form(), "wdbc.data")
+
+
+@pytest.fixture(scope="session")
+def made(raw: pd.DataFrame) -> dict[str, Any]:
+    """The value of every asset on the real table, with the settings of the published numbers."""
+    ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
+    model = training.train(ready, 1.0)
+    predicted = resampling.out_of_fold(raw, model, Resampling(10, 10, 0))
+    report = evaluation.evaluate(raw, ready, model, predicted)
+    return {
+        "raw_data": raw,
+        "ready_data": ready,
+        "model": model,
+        "cross_validation": predicted,
+        "metrics": Evaluation(report, figure.draw(report), card.write(report)),
+    }
 
 
 @pytest.fixture(params=["disk"])
@@ -73,12 +95,22 @@ class Graph:
         return Settings.model_validate({"source": str(self.source), "storage": str(self.folder)} | changes)
 
     def run(self, *assets: str, config: dict[str, object] | None = None, **changes: str) -> dg.ExecuteInProcessResult:
-        """Materialise the named assets, or all, with their checks; the run may fail."""
-        return self.select(dg.AssetSelection.assets(*assets) if assets else dg.AssetSelection.all(), config, **changes)
+        """Materialise the named assets, or all, with their checks; the run may fail.
+
+        The cross-validation takes no time unless its config is given, and no figure is drawn.
+        """
+        quick = {"cross_validation": {"folds": 5, "repeats": 1}} if not assets or "cross_validation" in assets else {}
+        selection = dg.AssetSelection.assets(*assets) if assets else dg.AssetSelection.all()
+        with mock.patch.object(figure, "draw", return_value=b"no picture"):
+            return self.select(selection, quick | (config or {}), **changes)
+
+    def refresh(self, **changes: str) -> dg.ExecuteInProcessResult:
+        """Materialise everything with the defaults of the project; the run may fail."""
+        return self.select(dg.AssetSelection.all(), None, **changes)
 
     def prepare(self) -> None:
-        """Make everything once, with a cross-validation that takes no time, for tests of something else."""
-        assert self.run(config={"cross_validation": {"folds": 5, "repeats": 1}}).success
+        """Make everything once, for tests of something else."""
+        assert self.run().success
 
     def check(self, asset: str) -> dg.ExecuteInProcessResult:
         """Run the checks of one asset on what is stored, as the UI can."""

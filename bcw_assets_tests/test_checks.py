@@ -17,10 +17,11 @@ from sklearn.pipeline import Pipeline
 from bcw_assets import checks, source
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import PROMISES, Promise
-from bcw_assets.ml import performance, preparation, resampling, training
+from bcw_assets.ml import preparation, training
 from bcw_assets.ml.findings import Findings
+from bcw_assets.ml.patients import Case
+from bcw_assets.ml.performance import Summary
 from bcw_assets.ml.preparation import Prepared, Split
-from bcw_assets.ml.resampling import Resampling
 from bcw_assets_tests.conftest import Graph, broken, why
 from bcw_assets_tests.tables import uci_form
 
@@ -28,24 +29,15 @@ SPLIT = Split(0.2, 42, stratify=False)
 EVERY_CHECK = {(asset.key.to_user_string(), checks.STORED) for asset in GRAPH} | {
     (promise.asset, promise.name) for promise in PROMISES
 }
-ADVICE = {("metrics", "beats_always_benign"), ("raw_data", "plausibility"), ("raw_data", "source")}
+ADVICE = {("raw_data", "plausibility"), ("raw_data", "source")} | {
+    ("metrics", name) for name in ("beats_always_benign", "floors", "calibration", "label_suspects")
+}
 
 
 @pytest.fixture(scope="session")
-def values(raw: pd.DataFrame) -> dict[str, Any]:
-    """The value of every asset on the real table."""
-    ready = preparation.prepare(raw, SPLIT)
-    model = training.train(ready, 1.0)
-    predicted = resampling.out_of_fold(raw, model, Resampling(5, 2, 0))
-    report = performance.evaluate(raw, ready, model, predicted)
-    return {
-        "raw_data": raw,
-        "ready_data": ready,
-        "model": model,
-        "cross_validation": predicted,
-        "metrics": report,
-        "facts": {"source": "UCI", "source_is_named": False, "fallback": False},
-    }
+def values(made: dict[str, Any]) -> dict[str, Any]:
+    """The value of every asset on the real table, and what was recorded of raw_data."""
+    return made | {"facts": {"source": "UCI", "source_is_named": False, "fallback": False}}
 
 
 def edited(model: Pipeline, step: str, **attributes: object) -> Pipeline:
@@ -65,6 +57,23 @@ def with_rows(ready: Prepared, **columns: Any) -> Prepared:
 def scaled_by_all(raw: pd.DataFrame, ready: Prepared) -> Prepared:
     numbers = raw.iloc[:, 2:]
     return with_rows(ready, **((numbers - numbers.mean()) / numbers.std(ddof=0)))
+
+
+def reported(values: dict[str, Any], **changes: Any) -> Any:
+    """Return the metrics with another report."""
+    return replace(values["metrics"], report=replace(values["metrics"].report, **changes))
+
+
+def scored(values: dict[str, Any], name: str, *, estimate: float | None, interval: list[float] | None) -> Any:
+    """Return the metrics with another cross-validated score."""
+    scores = values["metrics"].report.cross_validation
+    return reported(values, cross_validation=scores | {name: Summary(estimate, 0.0, interval, "why")})
+
+
+def sloped(values: dict[str, Any], interval: list[float] | None) -> Any:
+    """Return the metrics with another interval of the calibration slope."""
+    calibration = values["metrics"].report.calibration
+    return reported(values, calibration=replace(calibration, slope=Summary(1.0, 0.1, interval, "unbounded")))
 
 
 # (asset, check) → what is broken: value of the asset and of the others → the broken value, and a part of the message
@@ -160,7 +169,7 @@ BROKEN: list[tuple[tuple[str, str], Callable[[dict[str, Any]], Any], str]] = [
     (
         ("cross_validation", "coverage"),
         lambda v: replace(v["cross_validation"], rows=v["cross_validation"].rows.drop(columns="repeat_1")),
-        "its columns are not id, diagnosis and 2 repeats",
+        "its columns are not id, diagnosis and 10 repeats",
     ),
     (
         ("cross_validation", "coverage"),
@@ -179,21 +188,66 @@ BROKEN: list[tuple[tuple[str, str], Callable[[dict[str, Any]], Any], str]] = [
     ),
     (
         ("metrics", "arithmetic"),
-        lambda v: replace(v["metrics"], recall=0.99),
+        lambda v: reported(v, recall=0.99),
         "recall is 0.99, the counts give 0.9534883720930233",
     ),
-    (("metrics", "arithmetic"), lambda v: replace(v["metrics"], npv=None), "npv is None"),
+    (("metrics", "arithmetic"), lambda v: reported(v, npv=None), "npv is None"),
     (
         ("metrics", "arithmetic"),
-        lambda v: replace(v["metrics"], intervals=v["metrics"].intervals | {"npv": [0.9, 1.0]}),
+        lambda v: reported(v, intervals=v["metrics"].report.intervals | {"npv": [0.9, 1.0]}),
         "the interval of npv is not that of the counts",
     ),
     (
         ("metrics", "beats_always_benign"),
-        lambda v: replace(v["metrics"], balanced_accuracy=0.69),
+        lambda v: reported(v, balanced_accuracy=0.69),
         "balanced accuracy is 0.69, below 0.7",
     ),
-    (("metrics", "beats_always_benign"), lambda v: replace(v["metrics"], balanced_accuracy=None), "is None"),
+    (("metrics", "beats_always_benign"), lambda v: reported(v, balanced_accuracy=None), "is None"),
+    (
+        ("metrics", "floors"),
+        lambda v: scored(v, "sensitivity", estimate=0.93, interval=[0.9, 0.944]),
+        "sensitivity is 0.9300 (0.9000 to 0.9440), and must be at least 0.945",
+    ),
+    (
+        ("metrics", "floors"),
+        lambda v: scored(v, "log_loss", estimate=0.1, interval=[0.091, 0.12]),
+        "log_loss is 0.1000 (0.0910 to 0.1200), and must be at most 0.09",
+    ),
+    (
+        ("metrics", "floors"),
+        lambda v: scored(v, "roc_auc", estimate=0.9, interval=None),
+        "roc_auc is 0.9000 (why), and must be at least 0.992",
+    ),
+    (
+        ("metrics", "floors"),
+        lambda v: scored(v, "accuracy", estimate=None, interval=None),
+        "accuracy is not defined (why), and must be at least 0.97",
+    ),
+    (
+        ("metrics", "calibration"),
+        lambda v: sloped(v, [0.3, 0.69]),
+        "1.0000 (0.3000 to 0.6900), and its interval must overlap 0.7 to 1.6",
+    ),
+    (("metrics", "calibration"), lambda v: sloped(v, [1.61, 3.0]), "its interval must overlap 0.7 to 1.6"),
+    (("metrics", "calibration"), lambda v: sloped(v, None), "the calibration slope is 1.0000 (unbounded)"),
+    (
+        ("metrics", "label_suspects"),
+        lambda v: reported(v, label_suspects=[Case(f"{one}", "M", 0.01, 10) for one in range(12)]),
+        "12 of 569 labels (2.1%) have an out-of-fold probability below 0.05; allowed are 2%",
+    ),
+]
+
+# What is at the edge of a promise and keeps it.
+KEPT: list[tuple[tuple[str, str], Callable[[dict[str, Any]], Any]]] = [
+    (("metrics", "floors"), lambda v: scored(v, "sensitivity", estimate=0.9, interval=[0.8, 0.945])),
+    (("metrics", "floors"), lambda v: scored(v, "log_loss", estimate=0.2, interval=[0.09, 0.3])),
+    (("metrics", "floors"), lambda v: scored(v, "roc_auc", estimate=1.0, interval=None)),
+    (("metrics", "calibration"), lambda v: sloped(v, [0.3, 0.7])),
+    (("metrics", "calibration"), lambda v: sloped(v, [1.6, 3.0])),
+    (
+        ("metrics", "label_suspects"),
+        lambda v: reported(v, label_suspects=[Case(f"{one}", "M", 0.01, 10) for one in range(11)]),
+    ),
 ]
 
 
@@ -224,6 +278,14 @@ def test_a_broken_promise_is_found_and_said(
     broken_one = checks.FACTS if check == ("raw_data", "source") else promise.asset
     findings = look(promise, values | {broken_one: breaks(values)})
     assert re.search(re.escape(says), "; ".join(findings.problems))
+
+
+@pytest.mark.parametrize(("check", "changed"), KEPT, ids=lambda one: "-".join(one) if type(one) is tuple else "")
+def test_what_is_at_the_edge_of_a_promise_keeps_it(
+    check: tuple[str, str], changed: Callable[[dict[str, Any]], Any], values: dict[str, Any]
+) -> None:
+    promise = next(one for one in PROMISES if (one.asset, one.name) == check)
+    assert look(promise, values | {promise.asset: changed(values)}).problems == ()
 
 
 def test_a_green_run_evaluates_every_check_with_its_severity(graph: Graph) -> None:

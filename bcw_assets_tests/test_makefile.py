@@ -11,6 +11,7 @@ from bcw_assets_tests.conftest import CHECKOUT, Graph
 PRODUCED = [
     "data/raw_data.csv", "data/ready_data.csv", "data/ready_data.json", "data/.raw_data.csv.0123abcd.bcw-tmp",
     "results/model.json", "results/model.pkl", "results/cross_validation.csv", "results/cross_validation.json",
+    "results/evaluation.png", "results/MODEL_CARD.md",
     ".dagster/history/runs.db", ".dagster/storage/x",
 ]  # fmt: skip
 SPARED = [

@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
 
 import dagster as dg
 import pytest
@@ -16,15 +17,23 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DO
 TARGETS = set(re.findall(r"^([a-z]+):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
+@pytest.fixture(scope="module")
+def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    """A folder in which everything was made, with a history on disk."""
+    folder = tmp_path_factory.mktemp("readme")
+    graph = Graph(folder, dg.DagsterInstance.ephemeral())
+    with dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"]) as graph.instance:
+        assert graph.refresh().success
+        yield graph
+
+
 @pytest.mark.parametrize("command", [one for one in COMMANDS if not one.startswith("make ")])
-def test_a_command_of_the_readme_runs(graph: Graph, command: str) -> None:
-    graph.instance = dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"])
-    graph.run()
+def test_a_command_of_the_readme_runs(at_home: Graph, command: str) -> None:
     program, *arguments = shlex.split(command)
     assert program.startswith(".venv/bin/")
     done = subprocess.run(
         [BIN / program.removeprefix(".venv/bin/"), *arguments],
-        env=graph.environment(), cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        env=at_home.environment(), cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     if command == ".venv/bin/bcw refresh":
@@ -47,10 +56,9 @@ def test_every_file_in_the_readme_is_there() -> None:
     assert len(rows) > 10
 
 
-def test_the_files_in_the_table_of_assets_are_those_of_a_run(graph: Graph) -> None:
-    graph.run()
+def test_the_files_in_the_table_of_assets_are_those_of_a_run(at_home: Graph) -> None:
     named = set(re.findall(r"`((?:data|results)/[\w.]+)`", README))
-    assert named <= set(graph.files()) | {"data/", "results/"}
+    assert named <= set(at_home.files()) | {"data/", "results/"}
     assert len(named) >= 6
 
 

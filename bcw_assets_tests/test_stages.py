@@ -13,6 +13,9 @@ from bcw_assets.stages import code_version, modules_used
 TABLE = {"errors", "ml.columns", "ml.findings", "ml.rules", "ml.table"}
 KNOWLEDGE = TABLE | {"ml.preparation", "ml.training"}
 
+EVALUATION = {"calibration", "coefficients", "curves", "evaluation", "logistic", "patients", "performance", "utility"}
+REPORT = {f"ml.{name}" for name in EVALUATION} | {"ml.resampling", "report.tables"}
+
 
 @pytest.mark.parametrize(
     ("name", "uses"),
@@ -21,7 +24,7 @@ KNOWLEDGE = TABLE | {"ml.preparation", "ml.training"}
         ("ready_data", KNOWLEDGE - {"ml.training"}),
         ("model", KNOWLEDGE),
         ("cross_validation", KNOWLEDGE | {"ml.resampling"}),
-        ("metrics", KNOWLEDGE | {"ml.resampling", "ml.performance"}),
+        ("metrics", KNOWLEDGE | REPORT | {"report.card", "report.figure", "report.guidelines"}),
     ],
 )
 def test_an_asset_uses_these_modules(name: str, uses: set[str]) -> None:

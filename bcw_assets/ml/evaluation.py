@@ -58,6 +58,14 @@ FLOORS = {
 }
 """Cross-validated score → what it must reach; it is missed only when the whole interval lies beyond."""
 
+UNDEFINED = {
+    **dict.fromkeys(utility.restated("ppv"), "nobody is called malignant"),
+    **dict.fromkeys(utility.restated("npv"), "nobody is called benign"),
+    calibration.SLOPE: "the probabilities tell the diagnoses apart without an error",
+    calibration.IN_THE_LARGE: "all probabilities are 0 or 1",
+}
+"""Measure → when it has no value."""
+
 RESOLUTION = "2 % wrong labels never pass these floors, 1 % pass in about four of ten tables"
 
 SLOPES = (0.7, 1.6)  # the interval of the calibration slope must reach into this range
@@ -323,8 +331,12 @@ def _summaries(malignant: np.ndarray, probabilities: np.ndarray, seed: int) -> d
     by_wilson = {
         (section, name): count for section in (SCORES, *utility.THRESHOLDS) for name, count in patients_of.items()
     }
+    sections = (SCORES, CALIBRATION, *utility.THRESHOLDS)
+    undefined = {(section, name): when for section in sections for name, when in UNDEFINED.items()}
     found: dict[str | float, dict[str, Summary]] = {}
-    for (section, name), summary in performance.summarise(malignant, len(starts), seed, measure, by_wilson).items():
+    for (section, name), summary in performance.summarise(
+        malignant, len(starts), seed, measure, by_wilson, undefined
+    ).items():
         found.setdefault(section, {})[name] = summary
     return found
 

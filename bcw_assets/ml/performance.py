@@ -181,7 +181,7 @@ def wilson(successes: float, trials: float) -> Interval:
     """
     if trials == 0:
         return None
-    square = norm.ppf((1 + CONFIDENCE) / 2) ** 2
+    square = float(norm.ppf((1 + CONFIDENCE) / 2)) ** 2
     centre = successes + square / 2
     half = math.sqrt(square * (successes * (1 - successes / trials) + square / 4))
     low, high = ((centre + side) / (trials + square) for side in (-half, half))
@@ -194,6 +194,7 @@ def summarise(
     seed: int,
     measure: Callable[[int, np.ndarray], dict[Name, np.ndarray]],
     by_wilson: dict[Name, int],
+    undefined: dict[Name, str],
 ) -> dict[Name, Summary]:
     """Return every measure's mean over the repeats with its interval.
 
@@ -208,6 +209,7 @@ def summarise(
         measure: (repeat, weights of shape n × B) → name → B values, NaN where it is not defined.
         by_wilson: the measures that are proportions of a fixed number of patients → that number; their interval is
             Wilson's with the mean over repeats as the proportion.
+        undefined: the measures that may be NaN → where they are, in words.
     """
     everybody = np.ones((len(malignant), 1))
     once = [measure(repeat, everybody) for repeat in range(repeats)]
@@ -220,7 +222,7 @@ def summarise(
     return {
         name: proportion(values, by_wilson[name])
         if name in by_wilson
-        else _bootstrapped(values, np.concatenate(chunks[name]))
+        else _bootstrapped(values, np.concatenate(chunks[name]), undefined.get(name, "there is nothing to divide by"))
         for name, values in estimates.items()
     }
 
@@ -230,21 +232,21 @@ def proportion(values: np.ndarray, patients: int) -> Summary:
     return _summary(values, wilson(float(np.mean(values)) * patients, patients), None)
 
 
-def _bootstrapped(values: np.ndarray, resampled: np.ndarray) -> Summary:
+def _bootstrapped(values: np.ndarray, resampled: np.ndarray, undefined: str) -> Summary:
+    absent = int(np.isnan(values).sum())
+    if absent:
+        return Summary(None, None, None, f"not defined in {absent} of {len(values)} repeats, where {undefined}")
     kept = resampled[~np.isnan(resampled)]
     lost = len(resampled) - len(kept)
-    missing = f"it is not defined in {lost} of {len(resampled)} resamples" if lost else None
+    missing = f"not defined in {lost} of {len(resampled)} resamples, where {undefined}" if lost else None
     if lost > SPARED * len(resampled):
         return _summary(values, None, f"no interval: {missing}")
     if np.ptp(kept) <= ROUNDING:
-        return _summary(values, None, "no interval: it is the same in every resample, which shows no uncertainty")
+        return _summary(values, None, "no interval: the same in every resample, which shows no uncertainty")
     return _summary(values, [float(limit) for limit in np.percentile(kept, BOUNDS)], missing)
 
 
 def _summary(values: np.ndarray, interval: Interval, reason: str | None) -> Summary:
-    lost = int(np.isnan(values).sum())
-    if lost:
-        return Summary(None, None, None, f"it is not defined in {lost} of {len(values)} repeats")
     if len(values) == 1:
         return Summary(float(values[0]), None, interval, "; ".join(filter(None, ["no sd of one repeat", reason])))
     return Summary(float(np.mean(values)), statistics.stdev(values.tolist()), interval, reason)

@@ -55,6 +55,13 @@ def train(ready_data: Prepared, C: float) -> Pipeline:  # noqa: N803
     return Pipeline([(SCALER, ready_data.scaler), (CLASSIFIER, classifier)])
 
 
+def coefficients(model: Pipeline) -> str:
+    """Return a Markdown table of the standardised coefficients, the largest first."""
+    values = dict(zip(model[SCALER].feature_names_in_, model[CLASSIFIER].coef_[0], strict=True))
+    rows = [f"| {name} | {values[name]:+.3f} |" for name in sorted(values, key=lambda one: -abs(values[one]))]
+    return "\n".join(["| measurement | log odds per standard deviation |", "|---|---|", *rows])
+
+
 @contextmanager
 def converging(C: float) -> Iterator[None]:  # noqa: N803
     """Turn a fit within that stops short of the optimum into a TrainingError."""

@@ -84,18 +84,27 @@ def measures(
     """Return an operating point's counts and rates for each column of weights (n × B), each of shape (B,)."""
     counts = performance.cells(malignant, probability >= threshold, weights)
     rates = performance.rates(counts)
-    restated = {}
+    elsewhere = {}
     for prevalence in PREVALENCES:
         found, spared = rates["sensitivity"] * prevalence, rates["specificity"] * (1 - prevalence)
-        restated[_at("ppv", prevalence)] = performance.divided(found, found + (1 - prevalence) - spared)
-        restated[_at("npv", prevalence)] = performance.divided(spared, spared + prevalence - found)
+        elsewhere[_at("ppv", prevalence)] = performance.divided(found, found + (1 - prevalence) - spared)
+        elsewhere[_at("npv", prevalence)] = performance.divided(spared, spared + prevalence - found)
     true_positives, false_positives, *_ = counts
     return {
         **dict(zip(COUNTS, counts, strict=True)),
         **{name: rates[name] for name in ("sensitivity", "specificity", "ppv", "npv")},
-        **restated,
+        **elsewhere,
         "net_benefit": (true_positives - false_positives * threshold / (1 - threshold)) / counts.sum(axis=0),
     }
+
+
+def restated(name: str) -> list[str]:
+    """Return the names of ppv or npv among the `measures`: here, and at each prevalence.
+
+    >>> restated("ppv")
+    ['ppv', 'ppv at 0.1', 'ppv at 0.37']
+    """
+    return [name, *(_at(name, prevalence) for prevalence in PREVALENCES)]
 
 
 def operating_point(malignant: np.ndarray, threshold: float, summaries: dict[str, Summary]) -> OperatingPoint:

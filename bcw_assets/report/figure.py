@@ -49,8 +49,8 @@ def draw(report: Report) -> bytes:
         figure.text(
             0.085, 0.02,
             f"{how.repeats} × {how.folds}-fold cross-validation of {rows} patients. Bands of the upper curves: range "
-            "over the repeats.\nBars and band of the lower: 95 % intervals, which leave out the variance of the training "
-            "set.",
+            "over the repeats.\nBars and band of the lower: 95 % intervals, which leave out the variance of the "
+            "training set.",
             fontsize=8.5, color=GREY, linespacing=1.5,
         )  # fmt: skip
         picture = io.BytesIO()

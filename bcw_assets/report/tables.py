@@ -2,9 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from sklearn.pipeline import Pipeline
-
-from bcw_assets.ml import training
 from bcw_assets.ml.evaluation import PUBLISHED, Report
 from bcw_assets.ml.performance import Interval, Score, Summary, written
 
@@ -44,13 +41,6 @@ def beside_published(report: Report) -> str:
     """Return the four published numbers and ours for the same names."""
     rows = [[name, written(ours), written(PUBLISHED[name])] for name, ours in report.published().items()]
     return markdown(["test split", "this run", "published"], rows)
-
-
-def coefficients(model: Pipeline) -> str:
-    """Return the standardised coefficients, the largest first."""
-    values = dict(zip(model[training.SCALER].feature_names_in_, model[training.CLASSIFIER].coef_[0], strict=True))
-    rows = [[name, f"{values[name]:+.3f}"] for name in sorted(values, key=lambda one: -abs(values[one]))]
-    return markdown(["measurement", "log odds per standard deviation"], rows)
 
 
 def _row(name: str, one: Summary) -> list[str]:

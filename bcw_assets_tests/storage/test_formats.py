@@ -9,20 +9,16 @@ import pandas as pd
 import pytest
 from sklearn.pipeline import Pipeline
 
-from bcw_assets.ml import columns, performance, preparation, resampling, training
-from bcw_assets.ml.preparation import Split
-from bcw_assets.ml.resampling import CrossValidation, Resampling
+from bcw_assets.ml import columns
+from bcw_assets.ml.evaluation import Evaluation
+from bcw_assets.ml.resampling import CrossValidation
 from bcw_assets.storage import formats
 from bcw_assets.storage.formats import FORMATS, FormatError
 
 
 @pytest.fixture(scope="session")
-def values(raw: pd.DataFrame) -> dict[type, Any]:
-    ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
-    model = training.train(ready, 1.0)
-    predicted = resampling.out_of_fold(raw, model, Resampling(5, 2, 0))
-    report = performance.evaluate(raw, ready, model, predicted)
-    return {type(value): value for value in (raw, ready, model, predicted, report)}
+def values(made: dict[str, Any]) -> dict[type, Any]:
+    return {type(value): value for value in made.values()}
 
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.__name__)
@@ -76,19 +72,46 @@ def test_a_model_of_another_recipe_is_refused(values: dict[type, Any], old: byte
 
 def test_a_document_that_promises_a_thousand_million_repeats_is_refused_at_once(values: dict[type, Any]) -> None:
     files = formats.dump(values[CrossValidation], "results/cross_validation")
-    document = files["results/cross_validation.json"].replace(b'"repeats": 2', b'"repeats": 1000000000')
+    document = files["results/cross_validation.json"].replace(b'"repeats": 10', b'"repeats": 1000000000')
     files["results/cross_validation.json"] = document
-    with pytest.raises(FormatError, match="it has 2 repeats, and the document says 1000000000"):
+    with pytest.raises(FormatError, match="it has 10 repeats, and the document says 1000000000"):
         formats.load(CrossValidation, files)
 
 
 def test_a_report_of_another_schema_is_refused(values: dict[type, Any]) -> None:
-    files = formats.dump(values[performance.Report], "results/metrics")
+    files = formats.dump(values[Evaluation], "results/metrics")
     files["results/metrics.json"] = files["results/metrics.json"].replace(
-        b'"schema_version": 1', b'"schema_version": 2'
+        b'"schema_version": 2', b'"schema_version": 3'
     )
-    with pytest.raises(FormatError, match="its schema_version is 2, this version reads 1"):
-        formats.load(performance.Report, files)
+    with pytest.raises(FormatError, match="its schema_version is 3, this version reads 2"):
+        formats.load(Evaluation, files)
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (b'"slope": {', b'"slope": {"p_value": 0.04, '),
+        (b'"slope": {', b'"incline": {'),
+        (b'"patients": 71', b'"patients": 71.5'),
+        (b'"schema_version": 2', b'"schema_version": 2, "auc": 1.0'),
+    ],
+)
+def test_a_report_with_more_less_or_other_things_in_it_is_refused(
+    values: dict[type, Any], there: bytes, instead: bytes
+) -> None:
+    files = formats.dump(values[Evaluation], "results/metrics")
+    assert there in files["results/metrics.json"]
+    files["results/metrics.json"] = files["results/metrics.json"].replace(there, instead)
+    with pytest.raises(FormatError, match=r"results/metrics\.json is not what this project writes"):
+        formats.load(Evaluation, files)
+
+
+def test_a_figure_or_a_card_of_another_run_is_refused(values: dict[type, Any]) -> None:
+    for name in ("results/evaluation.png", "results/MODEL_CARD.md"):
+        files = formats.dump(values[Evaluation], "results/metrics")
+        files[name] += b" "
+        with pytest.raises(FormatError, match=r"are not of one run"):
+            formats.load(Evaluation, files)
 
 
 @pytest.mark.parametrize("text", [b"NaN", b"Infinity", b'"many"', b"null", b"[]", b"[" * 100_000])

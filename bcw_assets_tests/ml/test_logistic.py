@@ -1,0 +1,64 @@
+"""Many weighted fits at once against scikit-learn's and statsmodels', one by one."""
+
+import numpy as np
+import pytest
+import statsmodels.api as statsmodels
+from sklearn.linear_model import LogisticRegression
+
+from bcw_assets.ml.logistic import fit_each
+
+
+def data(rows: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a design with an intercept and two columns, outcomes, and weights of five fits."""
+    random = np.random.default_rng(seed)
+    design = np.column_stack([np.ones(rows), random.normal(size=(rows, 2))])
+    outcome = (random.random(rows) < 1 / (1 + np.exp(-design @ [0.3, 1.5, -1.0]))).astype(int)
+    return design, outcome, random.poisson(1.0, (rows, 5)).astype(float)
+
+
+def test_each_fit_is_statsmodels() -> None:
+    design, outcome, weights = data()
+    found = fit_each(design, outcome, weights, np.zeros(3))
+    for fitted, weight in zip(found, weights.T, strict=True):
+        model = statsmodels.GLM(outcome, design, family=statsmodels.families.Binomial(), freq_weights=weight)
+        np.testing.assert_allclose(fitted, model.fit(tol=1e-12).params, atol=1e-9)
+
+
+def test_each_fit_with_an_offset_is_statsmodels() -> None:
+    design, outcome, weights = data()
+    offset = 1.3 * design[:, 1]
+    found = fit_each(design[:, :1], outcome, weights, np.zeros(1), offset=offset)
+    for fitted, weight in zip(found, weights.T, strict=True):
+        family = statsmodels.families.Binomial()
+        model = statsmodels.GLM(outcome, design[:, :1], family=family, freq_weights=weight, offset=offset)
+        np.testing.assert_allclose(fitted, model.fit(tol=1e-12).params, atol=1e-9)
+
+
+def test_each_fit_with_a_penalty_is_scikit_learns() -> None:
+    design, outcome, weights = data()
+    found = fit_each(design, outcome, weights, np.array([0.1, 1.0, -1.0]), penalty=np.array([0.0, 0.5, 0.5]))
+    for fitted, weight in zip(found, weights.T, strict=True):
+        model = LogisticRegression(C=2.0, solver="newton-cholesky", tol=1e-10)
+        model.fit(design[:, 1:], outcome, sample_weight=weight)
+        np.testing.assert_allclose(fitted, [*model.intercept_, *model.coef_[0]], atol=1e-8)
+
+
+def test_too_steep_a_start_makes_no_difference() -> None:
+    design, outcome, weights = data()
+    steep = fit_each(design, outcome, weights, np.array([50.0, -80.0, 80.0]))
+    np.testing.assert_allclose(steep, fit_each(design, outcome, weights, np.zeros(3)), atol=1e-9)
+
+
+def test_separated_outcomes_have_no_optimum_and_leave_the_other_fits_alone() -> None:
+    design = np.column_stack([np.ones(6), [-3.0, -2.0, -1.0, 1.0, 2.0, 3.0]])
+    outcome = np.array([0, 0, 1, 0, 1, 1])
+    separated, mixed = np.array([1.0, 1, 0, 0, 1, 1]), np.ones(6)
+    found = fit_each(design, outcome, np.stack([separated, mixed], axis=1), np.zeros(2))
+    assert np.isnan(found[0]).all()
+    assert np.isfinite(found[1]).all()
+
+
+@pytest.mark.parametrize("outcome", [np.zeros(4, dtype=int), np.ones(4, dtype=int)])
+def test_one_outcome_only_has_no_optimum(outcome: np.ndarray) -> None:
+    design = np.column_stack([np.ones(4), [1.0, 2.0, 3.0, 4.0]])
+    assert np.isnan(fit_each(design, outcome, np.ones((4, 1)), np.zeros(2))).all()
