@@ -13,7 +13,7 @@ PRODUCED := data/raw_data.csv data/ready_data.csv data/ready_data.json data/.*.b
 	results/model.json results/model.pkl results/cross_validation.csv results/cross_validation.json \
 	results/metrics.json results/evaluation.png results/MODEL_CARD.md results/.*.bcw-tmp
 
-.PHONY: help install materialize checks dev test fuzz lint lock docs bench clean $(STALE)
+.PHONY: help install materialize checks dev test fuzz lint lock docs bench coverage clean $(STALE)
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,9 @@ docs: install  ## write the documentation that is made from the code
 
 bench: install  ## time the refresh against a bare script of the same stages, and the rules on a million rows
 	@$(BIN)/python bench/refresh.py
+
+coverage: install  ## how often the intervals hold the truth, on synthetic tables whose truth is known (some minutes)
+	@$(BIN)/python bench/coverage.py
 
 clean:  ## remove what runs produced here and their history; what git tracks and releases stay
 	@git clean -fqX -- $(PRODUCED)

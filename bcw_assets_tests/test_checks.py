@@ -59,6 +59,10 @@ def scaled_by_all(raw: pd.DataFrame, ready: Prepared) -> Prepared:
     return with_rows(ready, **((numbers - numbers.mean()) / numbers.std(ddof=0)))
 
 
+def noise(rows: int, scale: float) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, scale, rows)
+
+
 def reported(values: dict[str, Any], **changes: Any) -> Any:
     """Return the metrics with another report."""
     return replace(values["metrics"], report=replace(values["metrics"].report, **changes))
@@ -122,6 +126,16 @@ BROKEN: list[tuple[tuple[str, str], Callable[[dict[str, Any]], Any], str]] = [
         ("ready_data", "scaling"),
         lambda v: with_rows(v["ready_data"], area_mean=-v["ready_data"].rows["area_mean"]),
         "the values are not what the scaler makes of raw_data",
+    ),
+    (
+        ("ready_data", "features"),
+        lambda v: with_rows(v["ready_data"], texture_se=v["ready_data"].rows["malignant"] * 2.0 - 0.7),
+        "a feature follows the label (correlation 1.000)",
+    ),
+    (
+        ("ready_data", "features"),
+        lambda v: with_rows(v["ready_data"], texture_se=v["ready_data"].rows["malignant"] + noise(569, 0.25)),
+        "a feature alone tells the diagnosis (ROC AUC 0.99",
     ),
     (
         ("ready_data", "features"),

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.pipeline import Pipeline
 
 from bcw_assets.ml import columns, preparation, resampling, training
@@ -55,7 +54,7 @@ def describe(ready_data: Prepared, model: Pipeline, seed: int) -> list[Coefficie
     )[:, 1:]
     values = classifier.coef_[0]
     same = (np.sign(refits) == np.sign(values)).mean(axis=0).tolist() if np.isfinite(refits).all() else None
-    alone = auc_of_each(measurements, malignant)
+    alone = preparation.auc_of_each(measurements, malignant)
     found = [
         Coefficient(
             name,
@@ -67,11 +66,3 @@ def describe(ready_data: Prepared, model: Pipeline, seed: int) -> list[Coefficie
         for one, name in enumerate(columns.MEASUREMENTS)
     ]
     return sorted(found, key=lambda one: -abs(one.coefficient))
-
-
-def auc_of_each(measurements: np.ndarray, malignant: np.ndarray) -> np.ndarray:
-    """Return the ROC AUC of each column of measurements (n × d) alone, by ranks; shape (d,)."""
-    ill = malignant.sum()
-    ranks = rankdata(measurements, axis=0)[malignant == 1].sum(axis=0)
-    areas: np.ndarray = (ranks - ill * (ill + 1) / 2) / (ill * (len(malignant) - ill))
-    return areas

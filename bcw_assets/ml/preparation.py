@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
@@ -29,7 +30,9 @@ DESCRIPTIONS = {
 """Column of `ready_data` → (what it means, its unit)."""
 
 ROUNDING = 1e-9  # of a mean or standard deviation of standardised values
-FOLLOWS_ORDER = 0.99  # correlation with the row number or the id above which a column is one of the two
+FOLLOWS = 0.99  # correlation with the row number, the id or the label from which a column is one of them
+TELLS_ALONE = 0.995  # ROC AUC that no single measurement has; by chance it may, in tables of fewer than MANY rows
+MANY = 300
 
 
 @dataclass(frozen=True)
@@ -151,21 +154,39 @@ def scaled_by_training_rows(raw_data: pd.DataFrame, ready_data: Prepared) -> Fin
 
 
 def features_are_measurements(ready_data: Prepared) -> Findings:
-    """Find features that are no measurement, and measurements that are the id or the row number in disguise."""
+    """Find features that are no measurement, and those that are the id, the row number or the label in disguise."""
     rows = ready_data.rows
     features = [name for name in rows.columns if name not in (columns.ID, SPLIT, IS_MALIGNANT)]
-    values = rows[features].to_numpy(dtype=np.float64)
+    values, malignant = rows[features].to_numpy(dtype=np.float64), rows[IS_MALIGNANT].to_numpy()
     orders = [np.arange(len(rows), dtype=np.float64)]
     ids = pd.to_numeric(rows[columns.ID], errors="coerce").to_numpy(dtype=np.float64)
     if np.isfinite(ids).all():
         orders.append(ids)
-    closest = max(float(np.abs(_correlations(values, order)).max()) for order in orders)
+    ordered = max(float(np.abs(_correlations(values, order)).max()) for order in orders)
+    labelled = float(np.abs(_correlations(values, malignant)).max())
+    areas = auc_of_each(values, malignant)
+    alone = float(np.maximum(areas, 1 - areas).max())
     return Findings.of(
         ("the features are not exactly the 30 measurements", features != list(columns.MEASUREMENTS)),
-        (f"a feature follows the id or the row order (correlation {closest:.3f})", closest >= FOLLOWS_ORDER),
+        (f"a feature follows the id or the row order (correlation {ordered:.3f})", ordered >= FOLLOWS),
+        (f"a feature follows the label (correlation {labelled:.3f})", labelled >= FOLLOWS),
+        (
+            f"a feature alone tells the diagnosis (ROC AUC {alone:.4f}), which no measurement does",
+            alone >= TELLS_ALONE and len(rows) >= MANY,
+        ),
         features=len(features),
-        largest_correlation_with_id_or_row_number=closest,
+        largest_correlation_with_id_or_row_number=ordered,
+        largest_correlation_with_label=labelled,
+        largest_roc_auc_alone=alone,
     )
+
+
+def auc_of_each(values: np.ndarray, malignant: np.ndarray) -> np.ndarray:
+    """Return the ROC AUC of each column of values (n × d) alone, by ranks; shape (d,)."""
+    ill = malignant.sum()
+    ranks = rankdata(values, axis=0)[malignant == 1].sum(axis=0)
+    areas: np.ndarray = (ranks - ill * (ill + 1) / 2) / (ill * (len(malignant) - ill))
+    return areas
 
 
 def _equal(values: np.ndarray, others: np.ndarray) -> bool:
