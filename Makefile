@@ -30,6 +30,7 @@ install: .venv/installed  ## make .venv with the locked packages; does nothing w
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.lock
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --no-build --compile-bytecode requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/python -m compileall -q bcw_assets
 	@touch .env && { grep -v '# by make install$$' .env || true; } > .venv/env && cat .venv/env > .env
 	@grep -q '^DAGSTER_HOME=' .env || \
 		printf 'DAGSTER_HOME="$${DAGSTER_HOME:-%s/.dagster}"  # by make install\n' "`pwd -P`" >> .env
@@ -61,7 +62,8 @@ lock: install  ## choose the newest allowed versions and write requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--extra dev pyproject.toml --output-file requirements.lock
 
-docs: install  ## write the documentation that is made from the code
+docs: materialize  ## write the documentation that is made from the code
+	@cp results/evaluation.png docs/evaluation.png
 	@$(BIN)/python -c 'from bcw_assets.ml import rules; print(rules.document(), end="")' > docs/rules.md
 
 bench: install  ## time the refresh against a bare script of the same stages, and the rules on a million rows

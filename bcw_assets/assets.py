@@ -136,10 +136,10 @@ def metrics(
     return dg.MaterializeResult(
         value=Evaluation(report, picture, card.write(report)),
         metadata={
-            **report.numbers(),
             "evaluation": dg.MetadataValue.md(figure.inline(picture)),
             "scores with intervals": dg.MetadataValue.md(tables.scores(report)),
             "beside the published numbers": dg.MetadataValue.md(tables.beside_published(report)),
+            **report.numbers(),
         },
     )
 
