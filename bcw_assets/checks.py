@@ -9,7 +9,7 @@ import dagster as dg
 
 from bcw_assets.errors import ArtifactError
 from bcw_assets.failures import as_table
-from bcw_assets.ml import evaluation, preparation, resampling, rules, table, training
+from bcw_assets.ml import preparation, resampling, rules, table, training, verdicts
 from bcw_assets.ml.findings import Findings
 from bcw_assets.storage.io_manager import FOLDER, ArtifactIOManager, Loaded, latest
 
@@ -44,11 +44,11 @@ PROMISES = (
     Promise("model", "converged", training.has_converged),
     Promise("model", "classes", training.classes_in_order),
     Promise("cross_validation", "coverage", resampling.covers_every_row),
-    Promise("metrics", "arithmetic", evaluation.follows_from_counts),
-    Promise("metrics", "beats_always_benign", evaluation.beats_always_benign, blocking=False),
-    Promise("metrics", "floors", evaluation.reaches_floors, blocking=False),
-    Promise("metrics", "calibration", evaluation.is_calibrated, blocking=False),
-    Promise("metrics", "label_suspects", evaluation.labels_are_plausible, blocking=False),
+    Promise("metrics", "arithmetic", verdicts.follows_from_counts),
+    Promise("metrics", "beats_always_benign", verdicts.beats_always_benign, blocking=False),
+    Promise("metrics", "floors", verdicts.reaches_floors, blocking=False),
+    Promise("metrics", "calibration", verdicts.is_calibrated, blocking=False),
+    Promise("metrics", "label_suspects", verdicts.labels_are_plausible, blocking=False),
 )
 
 CHECKS = "_checks"  # the ending of the name of the step that checks an asset

@@ -10,8 +10,7 @@ from bcw_assets import history
 from bcw_assets.checks import CHECKS
 from bcw_assets.errors import BcwError
 from bcw_assets.ml.evaluation import STANDARD_NAMES, Report
-from bcw_assets.ml.performance import written
-from bcw_assets.report.tables import limits
+from bcw_assets.ml.performance import limits, written
 
 HEADLINE = {
     "accuracy": "accuracy",

@@ -10,11 +10,14 @@ from bcw_assets.assets import ResamplingConfig
 from bcw_assets.ml import preparation, resampling, table
 from bcw_assets.stages import code_version, modules_used
 
-TABLE = {"errors", "ml.columns", "ml.findings", "ml.rules", "ml.table"}
+TABLE = {"errors", "ml.columns", "ml.findings", "ml.ranks", "ml.rules", "ml.table"}
 KNOWLEDGE = TABLE | {"ml.preparation", "ml.training"}
 
-EVALUATION = {"calibration", "coefficients", "curves", "evaluation", "logistic", "patients", "performance", "utility"}
-REPORT = {f"ml.{name}" for name in EVALUATION} | {"ml.resampling", "report.tables"}
+EVALUATION = {
+    *("bootstrap", "calibration", "coefficients", "curves", "evaluation", "logistic", "patients", "performance"),
+    *("resampling", "utility"),
+}
+REPORT = {f"ml.{name}" for name in EVALUATION} | {"report.tables"}
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 make coverage
 .venv/bin/python bench/coverage.py --tables 200
 
-Each table has as many patients of each diagnosis as the real one, drawn from two normal distributions with the real
-means and the real covariances (each diagnosis its own). The truth is how the models do on 50,000 further patients.
+Each table has as many patients as the real one, malignant with its prevalence, drawn from two normal distributions with
+the real means and covariances of each diagnosis. The truth of a table's own models is how those of the first repeat's
+folds do on 50,000 further patients; the truth of the recipe is the mean of that over all tables.
 """
 
 import argparse
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,83 +18,85 @@ from scipy.stats import binomtest
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 
-from bcw_assets.ml import columns, performance, resampling, table, training
+from bcw_assets.ml import calibration, columns, performance, resampling, table, training, utility
+from bcw_assets.ml.performance import Summary
 from bcw_assets.ml.resampling import Resampling
 from bcw_assets_tests.tables import uci_form
 
-SCORES = ("sensitivity", "specificity", "accuracy", "ppv", "roc_auc", "pr_auc", "brier", "log_loss")
 HOW = Resampling(folds=10, repeats=3, seed=0)
+MODEL = training.build(1.0)
 FURTHER = 50_000
+BENEFIT = partial(utility.net_benefit, threshold=0.1)
 
 
 def main() -> None:
-    """Print for each score how many intervals hold the truth, with the interval of that share."""
+    """Print for each measure how many intervals hold the truth, with the interval of that share."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--tables", type=int, default=400)
     tables = parser.parse_args().tables
     real = table.read(uci_form(), "bench")
-    malignant = table.malignant(real)
     random = np.random.default_rng(1)
     start = time.perf_counter()
     further = drawn(real, random, FURTHER)
     found, truths = [], []
     for _ in range(tables):
         sample = drawn(real, random, len(real))
-        found.append(intervals(sample))
+        found.append(summaries(sample))
         truths.append(truth(sample, further))
-    of_recipe = {name: float(np.mean([one[name] for one in truths])) for name in SCORES}
-    print(f"{tables} tables of {len(real)} patients ({malignant.sum()} malignant), {time.perf_counter() - start:.0f} s")
-    print(f"{'':<12} {'truth':>7}  {'holds the truth of the recipe':<32} holds that of its own models")
-    for name in SCORES:
-        recipe = sum(one[name][0] <= of_recipe[name] <= one[name][1] for one in found)
-        own = sum(one[name][0] <= true[name] <= one[name][1] for one, true in zip(found, truths, strict=True))
-        print(f"{name:<12} {of_recipe[name]:7.4f}  {told(recipe, tables):<32} {told(own, tables)}")
+    print(f"{tables} tables of {len(real)} patients, {time.perf_counter() - start:.0f} s")
+    print(f"{'':<24} {'truth':>8}  {'holds that of the recipe':<26} {'that of its own models':<26} without")
+    for name in truths[0]:
+        own = [one[name] for one in truths]
+        of_recipe = float(np.mean(own))
+        limits = [(one[name].interval, true) for one, true in zip(found, own, strict=True)]
+        kept = [(*interval, true) for interval, true in limits if interval]
+        recipe = sum(low <= of_recipe <= high for low, high, _ in kept)
+        mine = sum(low <= one <= high for low, high, one in kept)
+        without = tables - len(kept)
+        print(f"{name:<24} {of_recipe:8.4f}  {share(recipe, len(kept)):<26} {share(mine, len(kept)):<26} {without}")
 
 
 def drawn(real: pd.DataFrame, random: np.random.Generator, patients: int) -> pd.DataFrame:
-    """Draw patients like the real ones, in the same share of diagnoses."""
-    parts = []
-    for diagnosis in ("M", "B"):
-        of_it = real.loc[real["diagnosis"] == diagnosis, list(columns.MEASUREMENTS)].to_numpy()
-        count = round(patients * len(of_it) / len(real))
-        numbers = random.multivariate_normal(of_it.mean(axis=0), np.cov(of_it.T), count, method="cholesky")
-        part = pd.DataFrame(numbers, columns=list(columns.MEASUREMENTS))
-        part.insert(0, "diagnosis", diagnosis)
-        parts.append(part)
-    both = pd.concat(parts, ignore_index=True)
-    both.insert(0, "id", [f"{one:05}" for one in range(len(both))])
-    return both
+    """Draw patients like the real ones."""
+    ill = table.malignant(real)
+    malignant = random.random(patients) < ill.mean()
+    numbers = np.empty((patients, len(columns.MEASUREMENTS)))
+    for diagnosis, rows in ((1, malignant), (0, ~malignant)):
+        of_it = real.loc[ill == diagnosis, list(columns.MEASUREMENTS)].to_numpy()
+        numbers[rows] = random.multivariate_normal(of_it.mean(axis=0), np.cov(of_it.T), rows.sum(), method="cholesky")
+    sample = pd.DataFrame(numbers, columns=list(columns.MEASUREMENTS))
+    sample.insert(0, columns.ID, [f"{one:05}" for one in range(patients)])
+    sample.insert(1, columns.DIAGNOSIS, np.where(malignant, columns.MALIGNANT, columns.BENIGN))
+    return sample
 
 
-def intervals(sample: pd.DataFrame) -> dict[str, list[float]]:
-    """Return the interval of each score by the project's own way."""
-    malignant = table.malignant(sample)
-    probabilities = resampling.out_of_fold(sample, training.build(1.0), HOW).probabilities()
-
-    def measure(repeat: int, weights: np.ndarray) -> dict[str, np.ndarray]:
-        return performance.score(malignant, probabilities[:, repeat], weights)
-
-    counts = {"accuracy": len(malignant), "sensitivity": int(malignant.sum())}
-    counts["specificity"] = counts["accuracy"] - counts["sensitivity"]
-    found = performance.summarise(malignant, HOW.repeats, HOW.seed, measure, counts, {})
-    return {name: found[name].interval or [np.nan, np.nan] for name in SCORES}
+def summaries(sample: pd.DataFrame) -> dict[str, Summary]:
+    """Return every measure with its interval, by the project's own way."""
+    malignant, probabilities = table.malignant(sample), resampling.out_of_fold(sample, MODEL, HOW).probabilities()
+    summarise = partial(performance.summarise, malignant, probabilities, HOW.seed)
+    return (
+        summarise(performance.score, {}, within_diagnosis=True)
+        | summarise(calibration.measures, {}, within_diagnosis=False)
+        | summarise(BENEFIT, {}, within_diagnosis=False)
+    )
 
 
 def truth(sample: pd.DataFrame, further: pd.DataFrame) -> dict[str, float]:
-    """Return the mean scores, on further patients, of the models of the first repeat's folds."""
+    """Return the mean of every measure, on further patients, of the models of the first repeat's folds."""
     measurements, malignant = sample[list(columns.MEASUREMENTS)].to_numpy(), table.malignant(sample)
     others, diagnoses = further[list(columns.MEASUREMENTS)].to_numpy(), table.malignant(further)
-    found = []
+    everybody, found = np.ones((len(diagnoses), 1)), []
     for train, _ in StratifiedKFold(HOW.folds, shuffle=True, random_state=HOW.seed).split(measurements, malignant):
-        model = clone(training.build(1.0)).fit(measurements[train], malignant[train])
-        found.append(performance.score(diagnoses, model.predict_proba(others)[:, 1], np.ones((len(diagnoses), 1))))
-    return {name: float(np.mean([one[name] for one in found])) for name in SCORES}
+        probability = clone(MODEL).fit(measurements[train], malignant[train]).predict_proba(others)[:, 1]
+        measures = (performance.score, calibration.measures, BENEFIT)
+        found.append({k: v[0] for one in measures for k, v in one(diagnoses, probability, everybody).items()})
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
-def told(hits: int, tables: int) -> str:
+def share(hits: int, tables: int) -> str:
     """Return a share with its interval."""
-    share = binomtest(hits, tables).proportion_ci(method="wilson")
-    return f"{hits / tables:.1%} ({share.low:.1%} to {share.high:.1%})"
+    interval = binomtest(hits, tables).proportion_ci(method="wilson")
+    return f"{hits / tables:.1%} ({interval.low:.1%} to {interval.high:.1%})"
 
 
 if __name__ == "__main__":

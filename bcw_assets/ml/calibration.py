@@ -11,9 +11,13 @@ from bcw_assets.ml.performance import Interval, Score, Summary
 EDGES = np.linspace(0, 1, 11)  # of the reliability curve's bins
 TINY = 1e-15  # probabilities are held this far from 0 and 1, where the logit has no value
 
-SLOPE = "slope"
-IN_THE_LARGE = "calibration_in_the_large"
-RATIO = "observed_expected_ratio"
+CALIBRATED = np.array([0.0, 1.0])  # intercept and slope of right probabilities, where the fits begin
+
+UNDEFINED = {
+    "slope": "the probabilities divide the diagnoses without an overlap, or are all the same",
+    "calibration_in_the_large": "all probabilities are 0 or 1",
+}
+"""Measure → where it has no value."""
 
 
 @dataclass(frozen=True)
@@ -65,25 +69,25 @@ def logit(probability: np.ndarray) -> np.ndarray:
     return odds
 
 
-def start(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Return intercept and slope for all patients, where the fits of the resamples begin; zeros without an optimum."""
-    fitted: np.ndarray = _fit(malignant, logit(probability), np.ones((len(malignant), 1)), np.zeros(2))[0]
-    return np.where(np.isnan(fitted), 0.0, fitted)
+def calibrate(malignant: np.ndarray, probabilities: np.ndarray, seed: int) -> Calibration:
+    """Return the calibration of n patients in R repeats (n × R)."""
+    summaries = performance.summarise(malignant, probabilities, seed, measures, UNDEFINED, within_diagnosis=False)
+    return Calibration(**summaries, reliability=reliability(malignant, probabilities))
 
 
-def measures(
-    malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray, start: np.ndarray
-) -> dict[str, np.ndarray]:
+def measures(malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Return the three measures for each column of weights (n × B), each of shape (B,); NaN where one is unbounded.
 
     Source: D. R. Cox, Biometrika 45 (1958) 562-565; B. Van Calster et al., J. Clin. Epidemiol. 74 (2016) 167-176.
     """
     odds = logit(probability)
-    intercept = np.ones((len(odds), 1))
+    intercept = np.ones_like(odds)
+    shift = fit_each(intercept[:, None], malignant, weights, np.zeros(1), offset=odds)
+    slope = fit_each(np.stack([intercept, odds], axis=1), malignant, weights, CALIBRATED)[:, 1]
     return {
-        SLOPE: _fit(malignant, odds, weights, start)[:, 1],
-        IN_THE_LARGE: fit_each(intercept, malignant, weights, np.zeros(1), offset=odds)[:, 0],
-        RATIO: performance.divided(malignant @ weights, probability @ weights),
+        "slope": slope if np.ptp(odds) > 0 else np.full_like(slope, np.nan),
+        "calibration_in_the_large": shift[:, 0],
+        "observed_expected_ratio": performance.divided(malignant @ weights, probability @ weights),
     }
 
 
@@ -108,7 +112,3 @@ def reliability(malignant: np.ndarray, probabilities: np.ndarray) -> list[Bin]:
         )
         for one in range(len(EDGES) - 1)
     ]
-
-
-def _fit(malignant: np.ndarray, odds: np.ndarray, weights: np.ndarray, start: np.ndarray) -> np.ndarray:
-    return fit_each(np.stack([np.ones_like(odds), odds], axis=1), malignant, weights, start)

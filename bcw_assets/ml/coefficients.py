@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from bcw_assets.ml import columns, preparation, resampling, training
+from bcw_assets.ml import bootstrap, columns, performance, preparation, training
 from bcw_assets.ml.logistic import fit_each
 from bcw_assets.ml.preparation import Prepared
+from bcw_assets.ml.ranks import auc_of_each
 
 REFITS = 200  # patient bootstraps by which a sign is judged
 
@@ -19,8 +21,8 @@ class Coefficient:
     Attributes:
         measurement: its name.
         coefficient: log odds of malignancy per standard deviation of it, the others unchanged.
-        same_sign: share of refits on resampled training patients in which it has the same sign; None where a refit
-            has no optimum.
+        sign_stability: share of the refits on resampled training patients in which it has the same sign; None where
+            more than 1 % of them do not converge.
         univariate_auc: ROC AUC of the measurement alone on the training rows: above 0.5, larger values are malignant.
         opposes_univariate: its sign is the other way round than the measurement alone suggests. That is what
             measurements that go together do to each other's coefficients (collinearity), and not biology.
@@ -28,7 +30,7 @@ class Coefficient:
 
     measurement: str
     coefficient: float
-    same_sign: float | None
+    sign_stability: float | None
     univariate_auc: float
     opposes_univariate: bool
 
@@ -49,17 +51,19 @@ def describe(ready_data: Prepared, model: Pipeline, seed: int) -> list[Coefficie
     refits = np.concatenate(
         [
             fit_each(design, malignant, weights, optimum, penalty=penalty)
-            for weights in resampling.bootstrap(malignant, REFITS, seed)
+            for weights in bootstrap.draws(malignant, REFITS, seed)
         ]
     )[:, 1:]
     values = classifier.coef_[0]
-    same = (np.sign(refits) == np.sign(values)).mean(axis=0).tolist() if np.isfinite(refits).all() else None
-    alone = preparation.auc_of_each(measurements, malignant)
+    converged = np.isfinite(refits).all(axis=1)
+    is_known = converged.mean() >= 1 - performance.MAX_UNDEFINED
+    agree = (np.sign(refits) == np.sign(values))[converged]
+    alone = auc_of_each(pd.DataFrame(measurements), malignant)
     found = [
         Coefficient(
             name,
             float(values[one]),
-            None if same is None else same[one],
+            float(agree[:, one].mean()) if is_known else None,
             float(alone[one]),
             bool((alone[one] - 0.5) * values[one] < 0),
         )

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-GRID = np.linspace(0, 1, 201)
+ROUNDING = 1e-9  # 0.175 of the grid is not 35 of 200 to the last digit
+GRID = np.linspace(0, 1, 201)  # steps of half a percent, finer than one patient of 100
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,13 @@ class Curve:
     Attributes:
         x: 1 - specificity, or recall.
         mean: sensitivity or precision there, as the mean over the repeats.
-        low: its smallest value over the repeats; `high` its largest.
+        lowest: its smallest value over the repeats; `highest` its largest.
     """
 
     x: list[float]
     mean: list[float]
-    low: list[float]
-    high: list[float]
+    lowest: list[float]
+    highest: list[float]
 
 
 def roc(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
@@ -36,14 +37,16 @@ def precision_recall(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
 
 def _roc(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
     false_positives, sensitivity, _ = roc_curve(malignant, probability, drop_intermediate=False)
-    reached = np.searchsorted(false_positives, GRID, side="right") - 1  # no more false positives than allowed
+    reached = (
+        np.searchsorted(false_positives, GRID + ROUNDING, side="right") - 1
+    )  # no more false positives than allowed
     found: np.ndarray = sensitivity[reached]
     return found
 
 
 def _precision(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
     precision, recall, _ = precision_recall_curve(malignant, probability)  # recall falls from 1 to 0
-    reached = len(recall) - 1 - np.searchsorted(recall[::-1], GRID, side="left")  # at least that recall
+    reached = len(recall) - 1 - np.searchsorted(recall[::-1], GRID - ROUNDING, side="left")  # at least that recall
     found: np.ndarray = precision[reached]
     return found
 

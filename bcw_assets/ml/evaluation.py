@@ -1,8 +1,7 @@
-"""The report on a model: every number that is known of it, and the promises that these numbers must keep."""
+"""The report on a model: every number that is known of it."""
 
-import math
 import platform
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,15 +26,11 @@ from bcw_assets.ml import (
 from bcw_assets.ml.calibration import Calibration
 from bcw_assets.ml.coefficients import Coefficient
 from bcw_assets.ml.curves import Curve
-from bcw_assets.ml.findings import Fact, Findings
-from bcw_assets.ml.patients import Case, Subgroup
+from bcw_assets.ml.patients import Patient, Subgroup
 from bcw_assets.ml.performance import Confusion, Interval, Score, Summary
 from bcw_assets.ml.preparation import Prepared, Split
 from bcw_assets.ml.resampling import CrossValidation, Resampling
 from bcw_assets.ml.utility import DecisionCurve, OperatingPoint
-
-SCORES = "scores"
-CALIBRATION = "calibration"
 
 SCHEMA_VERSION = 2  # of metrics.json: raised when a name in it changes its meaning or goes
 
@@ -47,31 +42,13 @@ PUBLISHED = {
 }
 """What the project that this one replaces published for its one split of the original table."""
 
+TEST_SCORES = ("specificity", "npv", "balanced_accuracy", "roc_auc", "pr_auc", "brier", "log_loss")
+"""The scores of the held-out rows beside the published ones."""
+
 STANDARD_NAMES = {"precision": "ppv", "recall": "sensitivity", "f1_score": "f1"}
 """The published names that are not the field's → the field's."""
 
-FLOORS = {
-    "accuracy": ("at least", 0.97),
-    "sensitivity": ("at least", 0.945),
-    "roc_auc": ("at least", 0.992),
-    "log_loss": ("at most", 0.09),
-}
-"""Cross-validated score → what it must reach; it is missed only when the whole interval lies beyond."""
-
-UNDEFINED = {
-    **dict.fromkeys(utility.restated("ppv"), "nobody is called malignant"),
-    **dict.fromkeys(utility.restated("npv"), "nobody is called benign"),
-    calibration.SLOPE: "the probabilities tell the diagnoses apart without an error",
-    calibration.IN_THE_LARGE: "all probabilities are 0 or 1",
-}
-"""Measure → when it has no value."""
-
-RESOLUTION = "2 % wrong labels never pass these floors, 1 % pass in about four of ten tables"
-
-SLOPES = (0.7, 1.6)  # the interval of the calibration slope must reach into this range
-SUSPECTS = 0.02  # share of suspected labels from which the table is doubted
 FEW, ENOUGH = 10, 20  # events per predictor
-MARGIN_OVER_ALWAYS_BENIGN = 0.2  # "always benign" has balanced accuracy 0.5
 
 
 @dataclass(frozen=True)
@@ -130,7 +107,7 @@ class Report:
         cross_validation: score → its summary.
         roc: sensitivity over 1 - specificity.
         precision_recall: precision (PPV) over recall (sensitivity).
-        hardest_rows: patients misjudged in nearly every repeat.
+        hardest_rows: patients misclassified in nearly every repeat.
         label_suspects: patients whose label the models think nearly impossible.
     """
 
@@ -155,8 +132,8 @@ class Report:
     precision_recall: Curve
     subgroups: list[Subgroup]
     coefficients: list[Coefficient]
-    hardest_rows: list[Case]
-    label_suspects: list[Case]
+    hardest_rows: list[Patient]
+    label_suspects: list[Patient]
     sample_size: SampleSize
     provenance: Provenance
     schema_version: int = SCHEMA_VERSION
@@ -166,16 +143,16 @@ class Report:
         return {name: getattr(self, name) for name in PUBLISHED}
 
     def numbers(self) -> dict[str, float]:
-        """Return every number worth following from run to run that is defined: those cross-validated begin with cv_."""
-        values: dict[str, object] = {one.name: getattr(self, one.name) for one in fields(self)}
+        """Return every number worth following from run to run that is defined; those cross-validated begin with cv_."""
+        values = self.published() | {name: getattr(self, name) for name in TEST_SCORES}
         values |= {f"cv_{name}": summary.estimate for name, summary in self.cross_validation.items()}
         values |= {
             "calibration_slope": self.calibration.slope.estimate,
             "calibration_in_the_large": self.calibration.calibration_in_the_large.estimate,
-            "label_suspects": float(len(self.label_suspects)),
-            "hardest_rows": float(len(self.hardest_rows)),
+            "label_suspects": len(self.label_suspects),
+            "hardest_rows": len(self.hardest_rows),
         }
-        return {name: value for name, value in values.items() if isinstance(value, float)}
+        return {name: float(value) for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -203,18 +180,14 @@ def evaluate(
     """
     _require_one_history(raw_data, ready_data, model, cross_validation)
     malignant, probabilities = table.malignant(raw_data), cross_validation.probabilities()
-    how = cross_validation.resampling
-    summaries = _summaries(malignant, probabilities, how.seed)
-    everybody = patients.cases(raw_data, probabilities)
+    how, everybody = cross_validation.resampling, patients.everybody(raw_data, probabilities)
     return Report(
         **_on_test_rows(raw_data, ready_data, model),
-        cross_validation=summaries[SCORES],
-        calibration=Calibration(
-            **summaries[CALIBRATION], reliability=calibration.reliability(malignant, probabilities)
+        cross_validation=performance.summarise(
+            malignant, probabilities, how.seed, performance.score, performance.UNDEFINED, within_diagnosis=True
         ),
-        operating_points=[
-            utility.operating_point(malignant, threshold, summaries[threshold]) for threshold in utility.THRESHOLDS
-        ],
+        calibration=calibration.calibrate(malignant, probabilities, how.seed),
+        operating_points=utility.operating_points(malignant, probabilities, how.seed),
         decision_curve=utility.decision_curve(malignant, probabilities, how.seed),
         roc=curves.roc(malignant, probabilities),
         precision_recall=curves.precision_recall(malignant, probabilities),
@@ -227,80 +200,6 @@ def evaluate(
     )
 
 
-def follows_from_counts(metrics: Evaluation) -> Findings:
-    """Find scores and intervals of the test split that are not those of the confusion counts."""
-    report = metrics.report
-    counted = report.confusion.scores()
-    said: dict[str, Score] = report.published() | {
-        name: getattr(report, name) for name in ("specificity", "npv", "balanced_accuracy")
-    }
-    expected = {name: counted[STANDARD_NAMES.get(name, name)] for name in said}
-    wrong = [name for name, value in said.items() if not _same(value, expected[name])]
-    intervals = [
-        name
-        for name, limits in report.confusion.intervals().items()
-        if not _same_limits(limits, report.intervals.get(name))
-    ]
-    return Findings.of(
-        *((f"the interval of {name} is not that of the counts", True) for name in intervals),
-        *((f"{name} is {said[name]}, the counts give {expected[name]}", True) for name in wrong),
-        **asdict(report.confusion),
-        scores_compared=len(said),
-    )
-
-
-def beats_always_benign(metrics: Evaluation) -> Findings:
-    """Find a model that is hardly better than calling everybody benign."""
-    floor = 0.5 + MARGIN_OVER_ALWAYS_BENIGN
-    reached = metrics.report.balanced_accuracy
-    return Findings.of(
-        (f"balanced accuracy is {reached}, below {floor}", reached is None or reached < floor),
-        balanced_accuracy=reached,
-        floor=floor,
-    )
-
-
-def reaches_floors(metrics: Evaluation) -> Findings:
-    """Find cross-validated scores whose whole interval lies beyond their floor."""
-    rows: list[dict[str, Fact]] = []
-    for name, (kind, floor) in FLOORS.items():
-        summary = metrics.report.cross_validation[name]
-        best = _best(summary, kind)
-        missed = best is None or (best < floor if kind == "at least" else best > floor)
-        rows.append({"score": name, "must be": f"{kind} {floor}", "is": _told(summary), "missed": missed})
-    return Findings(
-        tuple(f"{row['score']} is {row['is']}, and must be {row['must be']}" for row in rows if row["missed"]),
-        {"resolution": RESOLUTION},
-        tuple(rows),
-    )
-
-
-def is_calibrated(metrics: Evaluation) -> Findings:
-    """Find a calibration slope whose interval lies outside what is tolerable: probabilities too extreme or cautious."""
-    slope, (low, high) = metrics.report.calibration.slope, SLOPES
-    interval = slope.interval or [math.inf, -math.inf]
-    return Findings.of(
-        (f"the calibration slope is {_told(slope)}", slope.interval is None),
-        (
-            f"the calibration slope is {_told(slope)}, and its interval must overlap {low} to {high}",
-            slope.interval is not None and (interval[1] < low or interval[0] > high),
-        ),
-        slope=slope.estimate,
-        tolerable=f"{low} to {high}",
-    )
-
-
-def labels_are_plausible(metrics: Evaluation) -> Findings:
-    """Find more labels than chance leaves that models of the other patients think nearly impossible."""
-    suspects, rows = metrics.report.label_suspects, metrics.report.provenance.rows
-    share = len(suspects) / rows
-    problem = (
-        f"{len(suspects)} of {rows} labels ({share:.1%}) have an out-of-fold probability below "
-        f"{patients.SUSPICIOUS}; allowed are {SUSPECTS:.0%}. Compare them with their source"
-    )
-    return Findings((problem,) if share > SUSPECTS else (), {"suspects": len(suspects)}, tuple(map(asdict, suspects)))
-
-
 def _on_test_rows(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> dict[str, Any]:
     is_test = (ready_data.rows[preparation.SPLIT] == preparation.TEST).to_numpy()
     malignant = table.malignant(raw_data)[is_test]
@@ -310,35 +209,6 @@ def _on_test_rows(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline)
     confusion = Confusion.count(malignant, probability >= performance.THRESHOLD)
     old_names = {name: scores.pop(standard) for name, standard in STANDARD_NAMES.items()}
     return scores | old_names | {"confusion": confusion, "intervals": confusion.intervals()}
-
-
-def _summaries(malignant: np.ndarray, probabilities: np.ndarray, seed: int) -> dict[str | float, dict[str, Summary]]:
-    """Return section → name → summary of everything that is a mean over the repeats with an interval."""
-    starts = [calibration.start(malignant, probability) for probability in probabilities.T]
-
-    def measure(repeat: int, weights: np.ndarray) -> dict[tuple[str | float, str], np.ndarray]:
-        probability = probabilities[:, repeat]
-        sections = {
-            SCORES: performance.score(malignant, probability, weights),
-            CALIBRATION: calibration.measures(malignant, probability, weights, starts[repeat]),
-        } | {
-            threshold: utility.measures(malignant, probability, weights, threshold) for threshold in utility.THRESHOLDS
-        }
-        return {(section, name): values for section, found in sections.items() for name, values in found.items()}
-
-    patients_of = {"accuracy": len(malignant), "sensitivity": int(malignant.sum())}
-    patients_of["specificity"] = patients_of["accuracy"] - patients_of["sensitivity"]
-    by_wilson = {
-        (section, name): count for section in (SCORES, *utility.THRESHOLDS) for name, count in patients_of.items()
-    }
-    sections = (SCORES, CALIBRATION, *utility.THRESHOLDS)
-    undefined = {(section, name): when for section in sections for name, when in UNDEFINED.items()}
-    found: dict[str | float, dict[str, Summary]] = {}
-    for (section, name), summary in performance.summarise(
-        malignant, len(starts), seed, measure, by_wilson, undefined
-    ).items():
-        found.setdefault(section, {})[name] = summary
-    return found
 
 
 def _sample_size(malignant: np.ndarray) -> SampleSize:
@@ -380,20 +250,6 @@ def _provenance(ready_data: Prepared, model: Pipeline, resampling: Resampling) -
     )
 
 
-def _best(summary: Summary, kind: str) -> Score:
-    """Return the end of the interval that is nearest to keeping the promise; the estimate without an interval."""
-    if summary.interval is None:
-        return summary.estimate
-    return summary.interval[1] if kind == "at least" else summary.interval[0]
-
-
-def _told(summary: Summary) -> str:
-    if summary.interval is None:
-        return f"{performance.written(summary.estimate)} ({summary.reason})"
-    low, high = summary.interval
-    return f"{performance.written(summary.estimate)} ({low:.4f} to {high:.4f})"
-
-
 def _require_one_history(
     raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
 ) -> None:
@@ -412,15 +268,3 @@ def _require_one_history(
             f"{training.settings(model)}",
             "cross_validation",
         )
-
-
-def _same_limits(ones: Interval, others: Interval) -> bool:
-    if ones is None or others is None:
-        return ones is others
-    return len(ones) == len(others) and all(_same(one, other) for one, other in zip(ones, others, strict=True))
-
-
-def _same(one: Score, other: Score) -> bool:
-    if one is None or other is None:
-        return one is other
-    return abs(one - other) <= performance.ROUNDING

@@ -10,7 +10,7 @@ from bcw_assets.ml.performance import THRESHOLD, Summary
 
 PARTS = 3  # terciles
 FEWEST = 20  # patients of a group of which a rate is told
-NEARLY_ALL = 0.9  # share of the repeats in which a hard row is misjudged
+NEARLY_ALL = 0.9  # share of the repeats in which a hard row is misclassified
 SUSPICIOUS = 0.05  # P(the given label) below which a label is suspected
 
 
@@ -37,20 +37,20 @@ class Subgroup:
 
 
 @dataclass(frozen=True)
-class Case:
+class Patient:
     """One patient.
 
     Attributes:
         id: of the table.
         diagnosis: M or B, as the table gives it.
         probability: of malignancy by models that have not seen the patient, as the mean over the repeats.
-        misjudged: number of repeats in which the patient is on the wrong side of 0.5.
+        misclassified: number of repeats in which the patient is on the wrong side of 0.5.
     """
 
     id: str
     diagnosis: str
     probability: float
-    misjudged: int
+    misclassified: int
 
 
 def subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Subgroup]:
@@ -74,7 +74,7 @@ def subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Subgrou
     return found
 
 
-def cases(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Case]:
+def everybody(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Patient]:
     """Return every patient, in the order of the rows."""
     wrong = ((probabilities >= THRESHOLD) != (table.malignant(raw_data) == 1)[:, None]).sum(axis=1)
     rows = zip(
@@ -84,15 +84,15 @@ def cases(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Case]:
         wrong.tolist(),
         strict=True,
     )
-    return [Case(*row) for row in rows]
+    return [Patient(*row) for row in rows]
 
 
-def hardest(patients: list[Case], repeats: int) -> list[Case]:
-    """Return the patients who are misjudged in nearly every repeat, those judged worst first."""
-    return _worst_first([one for one in patients if one.misjudged >= NEARLY_ALL * repeats])
+def hardest(patients: list[Patient], repeats: int) -> list[Patient]:
+    """Return the patients who are misclassified in nearly every repeat, the worst first."""
+    return _worst_first([one for one in patients if one.misclassified >= NEARLY_ALL * repeats])
 
 
-def label_suspects(patients: list[Case]) -> list[Case]:
+def label_suspects(patients: list[Patient]) -> list[Patient]:
     """Return the patients whose label the models think nearly impossible, the least possible first.
 
     The label may be wrong, or the patient unlike the others.
@@ -100,12 +100,12 @@ def label_suspects(patients: list[Case]) -> list[Case]:
     return _worst_first([one for one in patients if of_label(one) < SUSPICIOUS])
 
 
-def of_label(patient: Case) -> float:
+def of_label(patient: Patient) -> float:
     """Return the out-of-fold probability of the diagnosis that the table gives."""
     return patient.probability if patient.diagnosis == columns.MALIGNANT else 1 - patient.probability
 
 
-def _worst_first(patients: list[Case]) -> list[Case]:
+def _worst_first(patients: list[Patient]) -> list[Patient]:
     return sorted(patients, key=lambda one: (of_label(one), one.id))
 
 

@@ -6,25 +6,33 @@ for all patients (each once) and for thousands of resamples at once.
 
 import math
 import statistics
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from scipy.stats import norm
 
-from bcw_assets.ml import resampling
+from bcw_assets.ml import bootstrap
 
 THRESHOLD = 0.5  # P(malignant) from which a patient is called malignant
 CONFIDENCE = 0.95
 RESAMPLES = 2000  # bootstrap resamples behind every interval that is not Wilson's
-BOUNDS = (100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2)  # the percentiles of a bootstrap interval
-SPARED = 0.01  # share of resamples that may lack a value before the interval is given up
-ROUNDING = 1e-12
+PERCENTILES = (100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2)  # of a bootstrap interval
+MAX_UNDEFINED = 0.01  # share of resamples that may lack a value before the interval is given up
+ROUNDING = 1e-12  # of a score of some hundred patients, added up in another order
 
 Score = float | None  # None: not defined for these rows, for example precision when nobody is called malignant
 Interval = list[float] | None  # [low, high] with 95 % confidence
-Name = TypeVar("Name", bound=Hashable)
+Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]
+
+SCORES = (
+    *("accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "f1"),
+    *("roc_auc", "pr_auc", "brier", "log_loss"),
+)
+"""The names of all scores, in order."""
+
+UNDEFINED = {"ppv": "nobody is called malignant", "npv": "nobody is called benign"}
+"""Score → where it has no value."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +151,8 @@ def score(malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray) -
         precision); brier and log_loss (means over the patients, natural logarithm). Each of shape (B,).
     """
     roc_auc, pr_auc = _areas(malignant, probability, weights)
-    tiny = np.finfo(np.float64).eps
-    of_truth = np.clip(np.where(malignant == 1, probability, 1 - probability), tiny, 1 - tiny)
+    smallest = np.finfo(np.float64).eps  # as in scikit-learn: a certain error costs 36, not infinity
+    of_truth = np.clip(np.where(malignant == 1, probability, 1 - probability), smallest, 1 - smallest)
     losses = np.array([(probability - malignant) ** 2, -np.log(of_truth)]) @ weights / weights.sum(axis=0)
     return {
         **rates(cells(malignant, probability >= THRESHOLD, weights)),
@@ -190,41 +198,47 @@ def wilson(successes: float, trials: float) -> Interval:
 
 def summarise(
     malignant: np.ndarray,
-    repeats: int,
+    probabilities: np.ndarray,
     seed: int,
-    measure: Callable[[int, np.ndarray], dict[Name, np.ndarray]],
-    by_wilson: dict[Name, int],
-    undefined: dict[Name, str],
-) -> dict[Name, Summary]:
+    measure: Measure,
+    undefined: Mapping[str, str],
+    *,
+    within_diagnosis: bool,
+) -> dict[str, Summary]:
     """Return every measure's mean over the repeats with its interval.
 
-    The interval is the percentile interval of a bootstrap over patients within each diagnosis, whose statistic is the
-    same mean over repeats on the same resampled patients. Source: B. Efron, R. J. Tibshirani, An Introduction to the
-    Bootstrap (1993), chapter 13.
+    The interval of accuracy, sensitivity and specificity, proportions of a fixed number of patients, is Wilson's with
+    the mean over the repeats as the proportion. All others have the percentile interval of a bootstrap over patients,
+    whose statistic is the same mean over the repeats on the same resampled patients. Source: B. Efron, R. J.
+    Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 
     Args:
         malignant: n truths, 1 or 0.
-        repeats: how many there are.
-        seed: of the bootstrap.
-        measure: (repeat, weights of shape n × B) → name → B values, NaN where it is not defined.
-        by_wilson: the measures that are proportions of a fixed number of patients → that number; their interval is
-            Wilson's with the mean over repeats as the proportion.
-        undefined: the measures that may be NaN → where they are, in words.
+        probabilities: n × R, out-of-fold.
+        seed: of the bootstrap; the same seed draws the same patients for every measure.
+        measure: (malignant, probability of one repeat, weights of shape n × B) → name → B values, NaN where undefined.
+        undefined: the names that may be NaN → where they are, in words.
+        within_diagnosis: whether patients are drawn within each diagnosis; not for measures that are about the share
+            of malignant patients, which would be held fixed.
     """
+    strata = malignant if within_diagnosis else np.zeros_like(malignant)
     everybody = np.ones((len(malignant), 1))
-    once = [measure(repeat, everybody) for repeat in range(repeats)]
-    estimates = {name: np.array([one[name][0] for one in once]) for name in once[0]}
-    chunks: dict[Name, list[np.ndarray]] = {name: [] for name in estimates}
-    for weights in resampling.bootstrap(malignant, RESAMPLES, seed):
-        drawn = [measure(repeat, weights) for repeat in range(repeats)]
-        for name, kept in chunks.items():
-            kept.append(np.mean([one[name] for one in drawn], axis=0))
-    return {
-        name: proportion(values, by_wilson[name])
-        if name in by_wilson
-        else _bootstrapped(values, np.concatenate(chunks[name]), undefined.get(name, "there is nothing to divide by"))
-        for name, values in estimates.items()
-    }
+    once = [measure(malignant, probability, everybody) for probability in probabilities.T]
+    chunks = [
+        [measure(malignant, probability, weights) for probability in probabilities.T]
+        for weights in bootstrap.draws(strata, RESAMPLES, seed)
+    ]
+    ill = int(malignant.sum())
+    patients = {"accuracy": len(malignant), "sensitivity": ill, "specificity": len(malignant) - ill}
+    found = {}
+    for name in once[0]:
+        values = np.array([one[name][0] for one in once])
+        if name in patients:
+            found[name] = proportion(values, patients[name])
+        else:
+            resampled = np.concatenate([np.mean([one[name] for one in chunk], axis=0) for chunk in chunks])
+            found[name] = _bootstrapped(values, resampled, undefined.get(name, "there is nothing to divide by"))
+    return found
 
 
 def proportion(values: np.ndarray, patients: int) -> Summary:
@@ -239,11 +253,11 @@ def _bootstrapped(values: np.ndarray, resampled: np.ndarray, undefined: str) -> 
     kept = resampled[~np.isnan(resampled)]
     lost = len(resampled) - len(kept)
     missing = f"not defined in {lost} of {len(resampled)} resamples, where {undefined}" if lost else None
-    if lost > SPARED * len(resampled):
+    if lost > MAX_UNDEFINED * len(resampled):
         return _summary(values, None, f"no interval: {missing}")
     if np.ptp(kept) <= ROUNDING:
         return _summary(values, None, "no interval: the same in every resample, which shows no uncertainty")
-    return _summary(values, [float(limit) for limit in np.percentile(kept, BOUNDS)], missing)
+    return _summary(values, [float(limit) for limit in np.percentile(kept, PERCENTILES)], missing)
 
 
 def _summary(values: np.ndarray, interval: Interval, reason: str | None) -> Summary:
@@ -252,6 +266,21 @@ def _summary(values: np.ndarray, interval: Interval, reason: str | None) -> Summ
     return Summary(float(np.mean(values)), statistics.stdev(values.tolist()), interval, reason)
 
 
-def written(value: Score) -> str:
-    """Return a score for people, with four decimals."""
-    return "not defined" if value is None else f"{value:.4f}"
+def written(value: Score, digits: int = 4) -> str:
+    """Return a score for people."""
+    return "not defined" if value is None else f"{value:.{digits}f}"
+
+
+def limits(interval: Interval, digits: int = 3) -> str:
+    """Return an interval for people.
+
+    >>> limits([0.92975, 0.98203])
+    '0.930 to 0.982'
+    """
+    return "no interval" if interval is None else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
+
+
+def told(summary: Summary, digits: int = 3) -> str:
+    """Return an estimate with its interval for people, or with the reason why there is none."""
+    interval = limits(summary.interval, digits) if summary.interval else summary.reason
+    return f"{written(summary.estimate, digits)} ({interval})"

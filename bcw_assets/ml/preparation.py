@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from bcw_assets.errors import TrainingError
 from bcw_assets.ml import columns, table
 from bcw_assets.ml.findings import Findings
+from bcw_assets.ml.ranks import auc_of_each
 
 SPLIT = "split"
 TRAIN = "train"
@@ -30,9 +30,9 @@ DESCRIPTIONS = {
 """Column of `ready_data` → (what it means, its unit)."""
 
 ROUNDING = 1e-9  # of a mean or standard deviation of standardised values
-FOLLOWS = 0.99  # correlation with the row number, the id or the label from which a column is one of them
-TELLS_ALONE = 0.995  # ROC AUC that no single measurement has; by chance it may, in tables of fewer than MANY rows
-MANY = 300
+LEAK_CORRELATION = 0.99  # correlation with the row number, the id or the label from which a column is one of them
+LEAK_AUC = 0.995  # that no single measurement has; by chance it may, where there are few of a diagnosis
+LEAK_AUC_FEWEST = 150  # patients of the rarer diagnosis
 
 
 @dataclass(frozen=True)
@@ -164,29 +164,21 @@ def features_are_measurements(ready_data: Prepared) -> Findings:
         orders.append(ids)
     ordered = max(float(np.abs(_correlations(values, order)).max()) for order in orders)
     labelled = float(np.abs(_correlations(values, malignant)).max())
-    areas = auc_of_each(values, malignant)
+    areas = auc_of_each(rows[features], malignant)
     alone = float(np.maximum(areas, 1 - areas).max())
     return Findings.of(
         ("the features are not exactly the 30 measurements", features != list(columns.MEASUREMENTS)),
-        (f"a feature follows the id or the row order (correlation {ordered:.3f})", ordered >= FOLLOWS),
-        (f"a feature follows the label (correlation {labelled:.3f})", labelled >= FOLLOWS),
+        (f"a feature follows the id or the row order (correlation {ordered:.3f})", ordered >= LEAK_CORRELATION),
+        (f"a feature follows the label (correlation {labelled:.3f})", labelled >= LEAK_CORRELATION),
         (
             f"a feature alone tells the diagnosis (ROC AUC {alone:.4f}), which no measurement does",
-            alone >= TELLS_ALONE and len(rows) >= MANY,
+            alone >= LEAK_AUC and min(malignant.sum(), (1 - malignant).sum()) >= LEAK_AUC_FEWEST,
         ),
         features=len(features),
         largest_correlation_with_id_or_row_number=ordered,
         largest_correlation_with_label=labelled,
         largest_roc_auc_alone=alone,
     )
-
-
-def auc_of_each(values: np.ndarray, malignant: np.ndarray) -> np.ndarray:
-    """Return the ROC AUC of each column of values (n × d) alone, by ranks; shape (d,)."""
-    ill = malignant.sum()
-    ranks = rankdata(values, axis=0)[malignant == 1].sum(axis=0)
-    areas: np.ndarray = (ranks - ill * (ill + 1) / 2) / (ill * (len(malignant) - ill))
-    return areas
 
 
 def _equal(values: np.ndarray, others: np.ndarray) -> bool:

@@ -1,6 +1,5 @@
-"""Predicts every patient by models that have not seen them, and draws the patients anew."""
+"""Predicts every patient by models that have not seen them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +12,6 @@ from sklearn.pipeline import Pipeline
 from bcw_assets.errors import TrainingError
 from bcw_assets.ml import columns, table, training
 from bcw_assets.ml.findings import Findings
-
-CHUNK = 200  # resamples that are worked on at once
 
 
 @dataclass(frozen=True)
@@ -91,29 +88,6 @@ def out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling)
     rows.insert(0, columns.ID, raw_data[columns.ID])
     rows.insert(1, columns.DIAGNOSIS, raw_data[columns.DIAGNOSIS])
     return CrossValidation(rows, resampling, training.settings(model), table.fingerprint(raw_data))
-
-
-def bootstrap(malignant: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Draw the patients with replacement, within each diagnosis, as often as there are of it.
-
-    Args:
-        malignant: n values, 1 or 0.
-        resamples: how often all of them are drawn.
-        seed: of the draws.
-
-    Yields:
-        How often each patient was drawn, of shape (n, at most 200): chunks stay in the processor's cache, and the
-        memory small whatever the number of resamples.
-    """
-    random = np.random.default_rng(seed)
-    groups = [np.flatnonzero(malignant == diagnosis) for diagnosis in (0, 1)]
-    for start in range(0, resamples, CHUNK):
-        draws = min(CHUNK, resamples - start)
-        times = np.empty((len(malignant), draws))
-        for group in groups:
-            picked = random.integers(0, len(group), (len(group), draws)) * draws + np.arange(draws)
-            times[group] = np.bincount(picked.ravel(), minlength=len(group) * draws).reshape(-1, draws)
-        yield times
 
 
 def covers_every_row(raw_data: pd.DataFrame, cross_validation: CrossValidation) -> Findings:

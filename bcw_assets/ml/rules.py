@@ -14,6 +14,7 @@ import pandas as pd
 from bcw_assets.errors import TableError
 from bcw_assets.ml import columns
 from bcw_assets.ml.findings import Fact, Findings
+from bcw_assets.ml.ranks import auc_of_each
 
 MOST_ROWS = 20  # of offending rows that evidence shows
 ABOVE_ZERO = 5e-324  # the smallest number above 0
@@ -234,13 +235,10 @@ def _labels(table: pd.DataFrame) -> float:
 
 
 def _auc(table: pd.DataFrame) -> float:
-    """Return the ROC AUC of perimeter_worst, by ranks: scikit-learn's would cost those who score 1 s of imports."""
     malignant = _is_malignant(table)
-    count = int(malignant.sum())
-    if count in (0, len(table)):
+    if malignant.all() or not malignant.any():
         return 0.0
-    ranks = table["perimeter_worst"].rank().to_numpy()[malignant].sum()
-    return float((ranks - count * (count + 1) / 2) / (count * (len(table) - count)))
+    return float(auc_of_each(table[["perimeter_worst"]], malignant)[0])
 
 
 def _fewest_distinct(table: pd.DataFrame) -> float:

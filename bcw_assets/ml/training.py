@@ -71,7 +71,8 @@ def converging(C: float) -> Iterator[None]:  # noqa: N803
         try:
             yield
         except (ConvergenceWarning, LinAlgWarning) as error:
-            raise TrainingError(f"The model could not be fitted with C = {C:g}: {error}. Try a smaller C") from error
+            reason = str(error).rstrip(".")
+            raise TrainingError(f"The model could not be fitted with C = {C:g}: {reason}. Try a smaller C") from error
 
 
 def steepness(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> float:

@@ -1,25 +1,33 @@
 """What it means to act on the probabilities: operating points, and the net benefit of deciding by them."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from bcw_assets.ml import performance, resampling
-from bcw_assets.ml.performance import Interval, Summary
+from bcw_assets.ml import bootstrap, performance
+from bcw_assets.ml.performance import Summary
 
-THRESHOLDS = (0.5, 0.1)
-"""The operating points: 1 / (1 + k) for k = 1 and k = 9 false alarms that one missed cancer is worth.
+COST_RATIOS = (1, 9)
+"""How many false alarms one missed cancer is worth; fixed beforehand.
 
-Fixed beforehand: a threshold chosen on data of this size moves by 0.05 to 0.10 from sample to sample.
+A threshold chosen on data of this size would move by 0.05 to 0.10 from sample to sample.
 """
+
+THRESHOLDS = tuple(1 / (1 + ratio) for ratio in COST_RATIOS)
+"""The operating points: from this probability on, acting costs less than not acting."""
 
 PREVALENCES = (0.1, 0.37)
 """Shares of malignant masses for which PPV and NPV are restated: a clinic that sees few, and a referral clinic."""
 
-COUNTS = ("true_positives", "false_positives", "false_negatives", "true_negatives")
+CURVE_THRESHOLDS = tuple(percent / 100 for percent in range(1, 100))
 
-CURVE = tuple(round(0.01 * percent, 2) for percent in range(1, 100))
-"""The thresholds of the decision curve."""
+UNDEFINED = {
+    name: when
+    for kind, when in performance.UNDEFINED.items()
+    for name in (kind, *(f"{kind} at {prevalence}" for prevalence in PREVALENCES))
+}
+"""Measure → where it has no value."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class OperatingPoint:
 
     Attributes:
         threshold: the lowest probability that is called malignant.
-        false_alarms_worth_a_miss: the cost ratio k behind it, threshold = 1 / (1 + k).
+        cost_ratio: the false alarms k that one missed cancer is worth; threshold = 1 / (1 + k).
         true_positives: patients, as the mean over the repeats; so are the other counts.
         sensitivity: share of the malignant that is found; specificity of the benign that is left in peace; ppv and npv
             are the shares of those called malignant and benign that are so, among these patients.
@@ -46,7 +54,7 @@ class OperatingPoint:
     """
 
     threshold: float
-    false_alarms_worth_a_miss: float
+    cost_ratio: int
     true_positives: float
     false_positives: float
     false_negatives: float
@@ -68,87 +76,86 @@ class DecisionCurve:
     Attributes:
         thresholds: t.
         model: the mean over the repeats at each threshold.
-        intervals: of it, pointwise.
+        intervals: of it, each threshold for itself.
         treat_all: of treating everybody. That of treating nobody is 0.
     """
 
     thresholds: list[float]
     model: list[float]
-    intervals: list[Interval]
+    intervals: list[list[float]]
     treat_all: list[float]
+
+
+def operating_points(malignant: np.ndarray, probabilities: np.ndarray, seed: int) -> list[OperatingPoint]:
+    """Return what happens at each threshold, of n patients in R repeats (n × R)."""
+    everybody, prevalence = np.ones((len(malignant), 1)), float(malignant.mean())
+    points = []
+    for ratio, threshold in zip(COST_RATIOS, THRESHOLDS, strict=True):
+        repeats = [performance.cells(malignant, one >= threshold, everybody)[:, 0] for one in probabilities.T]
+        true_positives, false_positives, false_negatives, true_negatives = np.mean(repeats, axis=0).tolist()
+        summarise = partial(performance.summarise, malignant, probabilities, seed)
+        found = summarise(partial(measures, threshold=threshold), UNDEFINED, within_diagnosis=True)
+        benefit = summarise(partial(net_benefit, threshold=threshold), {}, within_diagnosis=False)
+        points.append(
+            OperatingPoint(
+                threshold=threshold,
+                cost_ratio=ratio,
+                true_positives=true_positives,
+                false_positives=false_positives,
+                false_negatives=false_negatives,
+                true_negatives=true_negatives,
+                sensitivity=found["sensitivity"],
+                specificity=found["specificity"],
+                ppv=found["ppv"],
+                npv=found["npv"],
+                at_prevalences=[AtPrevalence(p, found[f"ppv at {p}"], found[f"npv at {p}"]) for p in PREVALENCES],
+                net_benefit=benefit["net_benefit"],
+                treat_all=prevalence - (1 - prevalence) / ratio,
+                treat_none=0.0,
+            )
+        )
+    return points
 
 
 def measures(
     malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray, threshold: float
 ) -> dict[str, np.ndarray]:
-    """Return an operating point's counts and rates for each column of weights (n × B), each of shape (B,)."""
-    counts = performance.cells(malignant, probability >= threshold, weights)
-    rates = performance.rates(counts)
-    elsewhere = {}
+    """Return an operating point's rates for each column of weights (n × B), each of shape (B,)."""
+    rates = performance.rates(performance.cells(malignant, probability >= threshold, weights))
+    measured = {name: rates[name] for name in ("sensitivity", "specificity", "ppv", "npv")}
     for prevalence in PREVALENCES:
         found, spared = rates["sensitivity"] * prevalence, rates["specificity"] * (1 - prevalence)
-        elsewhere[_at("ppv", prevalence)] = performance.divided(found, found + (1 - prevalence) - spared)
-        elsewhere[_at("npv", prevalence)] = performance.divided(spared, spared + prevalence - found)
-    true_positives, false_positives, *_ = counts
-    return {
-        **dict(zip(COUNTS, counts, strict=True)),
-        **{name: rates[name] for name in ("sensitivity", "specificity", "ppv", "npv")},
-        **elsewhere,
-        "net_benefit": (true_positives - false_positives * threshold / (1 - threshold)) / counts.sum(axis=0),
-    }
+        measured[f"ppv at {prevalence}"] = performance.divided(found, found + (1 - prevalence) - spared)
+        measured[f"npv at {prevalence}"] = performance.divided(spared, spared + prevalence - found)
+    return measured
 
 
-def restated(name: str) -> list[str]:
-    """Return the names of ppv or npv among the `measures`: here, and at each prevalence.
-
-    >>> restated("ppv")
-    ['ppv', 'ppv at 0.1', 'ppv at 0.37']
-    """
-    return [name, *(_at(name, prevalence) for prevalence in PREVALENCES)]
-
-
-def operating_point(malignant: np.ndarray, threshold: float, summaries: dict[str, Summary]) -> OperatingPoint:
-    """Return the operating point whose `measures` were summarised."""
-    prevalence = float(malignant.mean())
-    counts = {name: summaries[name].estimate or 0.0 for name in COUNTS}
-    return OperatingPoint(
-        threshold=threshold,
-        false_alarms_worth_a_miss=round((1 - threshold) / threshold, 9),
-        true_positives=counts["true_positives"],
-        false_positives=counts["false_positives"],
-        false_negatives=counts["false_negatives"],
-        true_negatives=counts["true_negatives"],
-        sensitivity=summaries["sensitivity"],
-        specificity=summaries["specificity"],
-        ppv=summaries["ppv"],
-        npv=summaries["npv"],
-        at_prevalences=[AtPrevalence(p, summaries[_at("ppv", p)], summaries[_at("npv", p)]) for p in PREVALENCES],
-        net_benefit=summaries["net_benefit"],
-        treat_all=prevalence - (1 - prevalence) * threshold / (1 - threshold),
-        treat_none=0.0,
-    )
-
-
-def decision_curve(malignant: np.ndarray, probabilities: np.ndarray, seed: int) -> DecisionCurve:
-    """Return the decision curve of n patients in R repeats (n × R), with a bootstrap interval at each threshold.
+def net_benefit(
+    malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray, threshold: float
+) -> dict[str, np.ndarray]:
+    """Return true positives minus false positives · t/(1 - t) per patient, for each column of weights (n × B).
 
     Source: A. J. Vickers, E. B. Elkin, Med. Decis. Making 26 (2006) 565-574.
     """
-    thresholds = np.array(CURVE)
+    counts = performance.cells(malignant, probability >= threshold, weights)
+    true_positives, false_positives, *_ = counts
+    net = true_positives - false_positives * threshold / (1 - threshold)
+    return {"net_benefit": net / counts.sum(axis=0)}
+
+
+def decision_curve(malignant: np.ndarray, probabilities: np.ndarray, seed: int) -> DecisionCurve:
+    """Return the net benefit at each threshold, of n patients in R repeats (n × R), with a bootstrap interval."""
+    thresholds = np.array(CURVE_THRESHOLDS)
     cost = thresholds / (1 - thresholds)  # of one false alarm, in cancers found
     called = (probabilities[:, :, None] >= thresholds).mean(axis=1)
     gains = called * np.where(malignant[:, None] == 1, 1.0, -cost)
-    draws = resampling.bootstrap(malignant, performance.RESAMPLES, seed)
+    draws = bootstrap.draws(np.zeros_like(malignant), performance.RESAMPLES, seed)
     resampled = np.concatenate([weights.T @ gains for weights in draws]) / len(malignant)
-    low, high = np.percentile(resampled, performance.BOUNDS, axis=0)
+    low, high = np.percentile(resampled, performance.PERCENTILES, axis=0)
     prevalence = malignant.mean()
     return DecisionCurve(
-        list(CURVE),
+        list(CURVE_THRESHOLDS),
         gains.mean(axis=0).tolist(),
         np.stack([low, high], axis=1).tolist(),
         (prevalence - (1 - prevalence) * cost).tolist(),
     )
-
-
-def _at(name: str, prevalence: float) -> str:
-    return f"{name} at {prevalence}"

@@ -1,23 +1,26 @@
 """The model card: the report in words for clinicians and engineers, with every number from it."""
 
+import textwrap
+
 import yaml
 
 from bcw_assets.ml import columns, patients, table
 from bcw_assets.ml.calibration import Calibration
 from bcw_assets.ml.evaluation import ENOUGH, FEW, STANDARD_NAMES, Report
-from bcw_assets.ml.patients import Case, Subgroup
-from bcw_assets.ml.performance import THRESHOLD, Interval, Summary
+from bcw_assets.ml.patients import Patient, Subgroup
+from bcw_assets.ml.performance import THRESHOLD, Interval, Summary, limits, written
 from bcw_assets.ml.utility import OperatingPoint
+from bcw_assets.ml.verdicts import TOLERABLE_SLOPES
 from bcw_assets.report import guidelines, tables
-from bcw_assets.report.guidelines import PERSON
-from bcw_assets.report.tables import limits, markdown, number
+from bcw_assets.report.guidelines import AUTHOR
+from bcw_assets.report.tables import escaped, markdown
 
 NAME = "Breast Cancer Wisconsin (Diagnostic)"
 CITATION = (
     "Wolberg, W., Mangasarian, O., Street, N. & Street, W. (1993). *Breast Cancer Wisconsin (Diagnostic)*. UCI Machine "
     "Learning Repository. https://doi.org/10.24432/C5DW2B. Licence: CC BY 4.0."
 )
-LEFT_OUT = "The intervals leave out the variance of the training set and of the choices that were made on this table."
+LEFT_OUT = "The intervals leave out the variance of the training set, and of choices made by people who know the table."
 
 # Score of the cross-validation → its type on Hugging Face.
 HUGGING_FACE = {
@@ -45,23 +48,31 @@ def write(report: Report) -> str:
         _subgroups(report.subgroups),
         _hardest(report),
         _coefficients(report),
-        _limits(report),
+        _limits(report, is_known=is_known),
         _risk_of_bias(report, is_known=is_known),
         _citation(is_known=is_known),
         _tripod(is_known=is_known),
         _provenance(report),
     ]
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(map(_filled, sections)) + "\n"
 
 
 INTENDED_USE = """## Intended use
 
-For learning, for teaching, and as the base of a pipeline of one's own: it shows what a logistic regression can say
-about these measurements, and how far that can be trusted.
+For learning, for teaching, and as the base of your own pipeline: it shows what a logistic regression can say about
+these measurements, and how far that can be trusted.
 
-It is **no medical device** and must not decide about patients. It has never been tried on patients of another hospital,
-with another microscope or with another program for outlining nuclei. It is not for screening, not for masses that would
-not be sampled with a needle, and not for any other kind of cell. A low probability does not rule cancer out."""
+It is **no medical device** and must not decide about patients. It has not been tried on patients from elsewhere. It
+is not for screening, not for masses that would not be sampled with a needle, and not for any other kind of cell. A
+low probability does not rule cancer out."""
+
+
+def _filled(section: str) -> str:
+    """Wrap the paragraphs; headings, tables, lists, pictures and the front matter stay as they are."""
+    fill = textwrap.TextWrapper(100, break_long_words=False, break_on_hyphens=False).fill
+    return "\n\n".join(
+        block if block.startswith(("#", "|", "- ", "!", "---")) else fill(block) for block in section.split("\n\n")
+    )
 
 
 def _front_matter(report: Report, *, is_known: bool) -> str:
@@ -91,21 +102,24 @@ def _front_matter(report: Report, *, is_known: bool) -> str:
 def _headline(report: Report) -> str:
     scores, how = report.cross_validation, report.provenance.resampling
     rows = [
-        ["malignant masses that it finds (sensitivity)", *_percent(scores["sensitivity"])],
-        ["benign masses that it leaves in peace (specificity)", *_percent(scores["specificity"])],
-        ["called malignant and rightly so (PPV)", *_percent(scores["ppv"])],
-        ["called benign and rightly so (NPV)", *_percent(scores["npv"])],
-        ["right altogether (accuracy)", *_percent(scores["accuracy"])],
-        ["a malignant mass gets the higher probability of two (ROC AUC)", *_plain(scores["roc_auc"])],
-        ["surprise per patient (log loss; 0 is best)", *_plain(scores["log_loss"])],
+        ["malignant masses that are called malignant (sensitivity)", *_percent(scores["sensitivity"])],
+        ["benign masses that are called benign (specificity)", *_percent(scores["specificity"])],
+        ["masses called malignant that are malignant (PPV)", *_percent(scores["ppv"])],
+        ["masses called benign that are benign (NPV)", *_percent(scores["npv"])],
+        ["calls that are right (accuracy)", *_percent(scores["accuracy"])],
+        [
+            "chance that a malignant mass has a higher probability than a benign one (ROC AUC)",
+            *_plain(scores["roc_auc"]),
+        ],
+        ["log loss (0 is best)", *_plain(scores["log_loss"])],
     ]
     return f"""# Malignant or benign? A logistic regression on 30 measurements of cell nuclei
 
-A patient's breast mass was sampled with a fine needle, and a program measured the nuclei in one image of the cells.
-From these measurements the model gives the probability that the mass is malignant.
+A program measured the nuclei in one image of cells from a breast mass. From these measurements the model gives the
+probability that the mass is malignant.
 
-By {how.repeats} × {how.folds}-fold cross-validation of all {report.provenance.rows} patients, each predicted by
-models that have not seen the patient, with malignant said from a probability of {THRESHOLD:g}:
+By {how.repeats} × {how.folds}-fold cross-validation of all {report.provenance.rows} patients, each predicted by models
+that have not seen the patient, and called malignant at a probability of {THRESHOLD:g} or more:
 
 {markdown(["", "estimate", "95 % interval"], rows)}
 
@@ -121,7 +135,7 @@ def _data(report: Report, *, is_known: bool) -> str:
         return f"""## The data
 
 {counted}. The table is not the one of the UCI repository: who they are, where and when they were seen, and how the
-diagnosis was made, **{PERSON} say here**."""
+diagnosis was made, **{AUTHOR} must say here**."""
     return f"""## The data
 
 {counted}, of one hospital (University of Wisconsin), before 1996. The diagnosis was confirmed by biopsy or, of benign
@@ -133,22 +147,24 @@ serves all groups of people alike. Why some patients are in the table and others
 
 
 def _training(report: Report) -> str:
-    size, split, held_out = report.sample_size, report.provenance.split, report.confusion.total
+    size, split, held_out = report.sample_size, report.provenance.split, report.confusion
+    ill = held_out.true_positives + held_out.false_negatives
     return f"""## Training
 
 The {size.predictors} measurements are standardised and go into a logistic regression with an L2 penalty
 (C = {report.provenance.settings["C"]:g}, not tuned by this run). The model in `model.json` was fitted on
-{report.provenance.rows - held_out} patients; {held_out} were held out (test_size {split.test_size:g}, seed
-{split.seed}, {"stratified" if split.stratify else "not stratified"}).
+{report.provenance.rows - held_out.total} patients, {report.provenance.malignant - ill} of them malignant;
+{held_out.total} were held out, {ill} of them malignant (test_size {split.test_size:g}, seed {split.seed},
+{"stratified" if split.stratify else "not stratified"}).
 
-Sample size: {size.events} training patients have the rarer diagnosis, {size.events_per_predictor:.1f} per
-measurement. That is {size.meaning}."""
+Sample size: {size.events} training patients have the rarer diagnosis, {size.events_per_predictor:.1f} per measurement.
+That is {size.meaning}."""
 
 
 def _performance(report: Report) -> str:
     heads = ["held-out patients", "value", "95 % interval"]
     rows = [
-        [name, number(getattr(report, name), 4), limits(report.intervals.get(STANDARD_NAMES.get(name, name)))]
+        [name, written(getattr(report, name), 4), limits(report.intervals.get(STANDARD_NAMES.get(name, name)))]
         for name in (*report.published(), "roc_auc", "log_loss")
     ]
     return f"""## Performance
@@ -157,8 +173,7 @@ Cross-validated on all patients. The sd is what other folds would change, not wh
 
 {tables.scores(report)}
 
-On the {report.confusion.total} held-out patients alone, which is an anchor for comparison with earlier work and little
-evidence:
+On the {report.confusion.total} held-out patients alone, an anchor for comparisons and little evidence:
 
 {markdown(heads, rows)}"""
 
@@ -171,20 +186,21 @@ def _operating_points(report: Report) -> str:
 
 {points}
 
-Net benefit weighs what is found against false alarms. At {better} of the {len(curve.thresholds)} thresholds from
-{curve.thresholds[0]:g} to {curve.thresholds[-1]:g} that of acting on the model is above those of treating everybody
-and of treating nobody (decision curve in the figure)."""
+Net benefit weighs cancers found against false alarms. By its estimate, acting on the model is better than treating
+everybody and than treating nobody at {better} of the {len(curve.thresholds)} thresholds from {curve.thresholds[0]:g} to
+{curve.thresholds[-1]:g} (decision curve in the figure)."""
 
 
 def _operating_point(one: OperatingPoint) -> str:
     heads = ["if so many are malignant", "PPV", "95 % interval", "NPV", "95 % interval"]
     rows = [[_share(at.prevalence, 0), *_percent(at.ppv), *_percent(at.npv)] for at in one.at_prevalences]
-    cost = f"{one.false_alarms_worth_a_miss:g} false alarm{'' if one.false_alarms_worth_a_miss == 1 else 's'}"
-    return f"""**Malignant from {one.threshold:g}**: a missed cancer counts as much as {cost}. Means over the repeats:
-  of all patients {one.true_positives:.1f} are found, {one.false_negatives:.1f} missed, {one.false_positives:.1f}
-  alarmed for nothing and {one.true_negatives:.1f} left in peace. Sensitivity {_in_words(one.sensitivity)}, specificity
-{_in_words(one.specificity)}. Net benefit {number(one.net_benefit.estimate)} per patient; treating everybody
-{one.treat_all:.3f}, treating nobody {one.treat_none:g}. With the same kinds of patients in other shares:
+    cost = f"{one.cost_ratio} false alarm{'' if one.cost_ratio == 1 else 's'}"
+    return f"""**Malignant from {one.threshold:g}**: a missed cancer counts as much as {cost}. As means over the
+  repeats, {one.true_positives:.1f} malignant masses are found and {one.false_negatives:.1f} missed; of the benign ones
+{one.false_positives:.1f} are false alarms and {one.true_negatives:.1f} are called benign. Sensitivity
+{_in_words(one.sensitivity)}, specificity {_in_words(one.specificity)}. Net benefit per patient
+{written(one.net_benefit.estimate, 3)} ({limits(one.net_benefit.interval)}); treating everybody {one.treat_all:.3f},
+treating nobody {one.treat_none:g}. With the same kinds of patients in other shares:
 
 {markdown(heads, rows)}"""
 
@@ -204,16 +220,16 @@ def _calibration(found: Calibration) -> str:
     large, ratio = found.calibration_in_the_large, found.observed_expected_ratio
     return f"""## Calibration
 
-Slope {number(found.slope.estimate, 2)} ({limits(found.slope.interval, 2)}): {_slope_in_words(found.slope)}
-Calibration-in-the-large {number(large.estimate, 2)} ({limits(large.interval, 2)}) in log odds; 0 is right. Observed
-over expected malignant {number(ratio.estimate)} ({limits(ratio.interval)}); 1 is right.
+Slope {written(found.slope.estimate, 2)} ({limits(found.slope.interval, 2)}): {_slope_in_words(found.slope)}
+Calibration-in-the-large {written(large.estimate, 2)} ({limits(large.interval, 2)}) in log odds; 0 is right. Observed
+over expected malignant {written(ratio.estimate, 3)} ({limits(ratio.interval)}); 1 is right.
 
 {markdown(heads, rows)}"""
 
 
 def _slope_in_words(slope: Summary) -> str:
-    if slope.interval is None:
-        return "it cannot be told whether the probabilities are too extreme or too cautious."
+    if slope.interval is None or (slope.interval[0] < TOLERABLE_SLOPES[0] and slope.interval[1] > TOLERABLE_SLOPES[1]):
+        return "these patients cannot tell whether the probabilities are too extreme or too cautious."
     low, high = slope.interval
     if low > 1:
         return "the probabilities are too cautious, too near to the middle."
@@ -230,8 +246,8 @@ By the size of the nuclei, the patients of each diagnosis in three parts:
 
 {lines}
 
-No rate is given for fewer than {patients.FEWEST} patients. Other groups (age, ethnicity) cannot be looked at: the
-table does not have them."""
+Of a part with fewer than {patients.FEWEST} patients no rate is given. Other groups (age, ethnicity) cannot be looked
+at: the table does not have them."""
 
 
 def _subgroup(one: Subgroup) -> str:
@@ -241,23 +257,23 @@ def _subgroup(one: Subgroup) -> str:
     which = f"{kind}, {one.measurement} {one.low:.2f} to {one.high:.2f}, {one.patients} patients"
     if one.rate.estimate is None:
         return f"{which}: {one.rate.reason}."
-    return f"{which}: {_in_words(one.rate)} {'are found' if kind == 'malignant' else 'are left in peace'}."
+    return f"{which}: {_in_words(one.rate)} are called {kind}."
 
 
 def _hardest(report: Report) -> str:
-    heads = ["id", "diagnosis", "probability of malignancy", "misjudged in"]
-    rows = markdown(heads, map(_case, report.hardest_rows)) if report.hardest_rows else ""
+    heads = ["id", "diagnosis", "probability of malignancy", "wrong in"]
+    rows = markdown(heads, map(_patient, report.hardest_rows)) if report.hardest_rows else ""
     return f"""## The hardest patients
 
-On the wrong side of {THRESHOLD:g} in nearly every one of the {report.provenance.resampling.repeats} repeats:
-{len(report.hardest_rows)} patients. Given a diagnosis that the models think nearly impossible (below
-{patients.SUSPICIOUS:g}): {len(report.label_suspects)}; the label may be wrong, or the patient unlike the others.
+Patients on the wrong side of {THRESHOLD:g} in nearly every one of the {report.provenance.resampling.repeats} repeats:
+{len(report.hardest_rows)}. Patients whose recorded diagnosis has an out-of-fold probability below
+{patients.SUSPICIOUS:g}: {len(report.label_suspects)}; the label may be wrong, or the patient unlike the others.
 
 {rows}""".rstrip()
 
 
-def _case(one: Case) -> list[str]:
-    return [one.id, one.diagnosis, f"{one.probability:.3f}", f"{one.misjudged} repeats"]
+def _patient(one: Patient) -> list[str]:
+    return [escaped(one.id), one.diagnosis, f"{one.probability:.3f}", f"{one.misclassified} repeats"]
 
 
 def _coefficients(report: Report) -> str:
@@ -266,7 +282,7 @@ def _coefficients(report: Report) -> str:
         [
             one.measurement,
             f"{one.coefficient:+.2f}",
-            "not known" if one.same_sign is None else _share(one.same_sign, 0),
+            "not known" if one.sign_stability is None else _share(one.sign_stability, 0),
             f"{one.univariate_auc:.2f}",
             "opposes" if one.opposes_univariate else "",
         ]
@@ -275,56 +291,59 @@ def _coefficients(report: Report) -> str:
     return f"""## What the model weighs
 
 A coefficient says what one measurement adds while the others stay as they are, which they never do: they go together.
-One marked *opposes* has the other sign than the measurement alone suggests. That is collinearity, not biology: do not
-read a cause into it. The refits are on resampled training patients.
+One marked *opposes* has the other sign than the measurement alone suggests. Where nearly all refits on resampled
+training patients agree on the sign that is collinearity, where they do not it is noise; in neither case is it biology.
 
 {markdown(heads, rows)}"""
 
 
-def _limits(report: Report) -> str:
+def _limits(report: Report, *, is_known: bool) -> str:
     facts = report.provenance
     learned, of_fold = facts.rows - report.confusion.total, _share(1 - 1 / facts.resampling.folds, 0)
+    own = """
+- One table is one hospital, one microscope and one program. Nothing here says how the model does elsewhere: that takes
+  patients from there.
+- The measurements start from outlines that somebody drew by hand; another hand draws others.
+- The kind of model, its penalty and the thresholds were chosen by people who knew this table."""
     return f"""## Limits
 
 - Cross-validation judges the recipe, of which each model saw {of_fold} of the patients, and not the model in
   `model.json`, which saw {learned} of {facts.rows}. That one was tried on {report.confusion.total} patients only.
-- The kind of model, its penalty and the thresholds were chosen by people who knew this table. {LEFT_OUT}
-- One table is one hospital, one microscope and one program. Nothing here says how the model does elsewhere: that takes
-  patients from there.
-- The measurements start from outlines that somebody drew by hand; another hand draws others.
-- A probability is about patients like these. PPV and NPV hold for this share of malignant masses only."""
+- {LEFT_OUT}
+- A probability is about patients like these. PPV and NPV hold for this share of malignant masses
+  only.{own * is_known}"""
 
 
 def _risk_of_bias(report: Report, *, is_known: bool) -> str:
     if not is_known:
         return f"""## Risk of bias
 
-PROBAST's questions are about how the patients of this table came into it: {PERSON} answer them."""
+PROBAST's questions are about how the patients of this table came into it: {AUTHOR} must answer them."""
     per_predictor = report.sample_size.events_per_predictor
-    enough = guidelines.NO if per_predictor < FEW else "probably no" if per_predictor < ENOUGH else guidelines.LIKELY
-    heads = ["domain", "", "question", "answer", "why"]
+    levels = (guidelines.NO, guidelines.UNLIKELY, guidelines.LIKELY)
+    enough = levels[(per_predictor >= FEW) + (per_predictor >= ENOUGH)]
     rows = [
-        [domain, code, question, answer or enough, why or f"{per_predictor:.1f} events per predictor"]
-        for domain, code, question, answer, why in guidelines.PROBAST
+        [one.domain, one.code, one.asks, one.answer or enough, one.why or f"{per_predictor:.1f} events per predictor"]
+        for one in guidelines.PROBAST
     ]
     return f"""## Risk of bias
 
 **High**, by PROBAST's own questions: how the patients were chosen is not recorded, benign and malignant were not
 confirmed in the same way, nobody knows who was blinded to what, and there was no other hospital to test on.
 
-{markdown(heads, rows)}"""
+{markdown(["domain", "", "question", "answer", "why"], rows)}"""
 
 
 def _citation(*, is_known: bool) -> str:
-    whose = CITATION if is_known else f"The table is not that of the UCI repository: {PERSON} say how to cite it."
+    whose = CITATION if is_known else f"The table is not that of the UCI repository: {AUTHOR} must say how to cite it."
     return f"## How to cite the data\n\n{whose}"
 
 
 def _tripod(*, is_known: bool) -> str:
-    rows = [
-        [code, item, PERSON if "The data" in where and not is_known else who, where]
-        for code, item, who, where in guidelines.TRIPOD_AI
-    ]
+    rows = []
+    for one in guidelines.TRIPOD_AI:
+        is_open = one.of_uci_only and not is_known
+        rows.append([one.code, one.asks, AUTHOR if is_open else one.by, "" if is_open else one.where])
     return f"""## TRIPOD+AI
 
 What the guideline for reporting prediction models asks, and who answers it.
@@ -339,7 +358,7 @@ def _provenance(report: Report) -> str:
     return f"""## Provenance
 
 Table `{facts.fingerprint}`. Settings: {settings}. Bootstrap: {facts.bootstrap_resamples} resamples, seed
-{facts.resampling.seed}. Python {facts.python}, {libraries}. All numbers stand in `metrics.json`; `docs/metrics.md`
+{facts.resampling.seed}. Python {facts.python}, {libraries}. All numbers are in `metrics.json`; `docs/metrics.md`
 defines them."""
 
 
@@ -348,7 +367,7 @@ def _percent(one: Summary) -> list[str]:
 
 
 def _plain(one: Summary) -> list[str]:
-    return [number(one.estimate), limits(one.interval)]
+    return [written(one.estimate, 3), limits(one.interval)]
 
 
 def _in_words(one: Summary) -> str:

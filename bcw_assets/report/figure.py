@@ -9,12 +9,12 @@ import numpy as np
 
 from bcw_assets.ml.curves import Curve
 from bcw_assets.ml.evaluation import Report
-from bcw_assets.ml.performance import Interval, Score, Summary
+from bcw_assets.ml.performance import Interval, Score, Summary, limits, written
 from bcw_assets.ml.utility import THRESHOLDS
-from bcw_assets.report.tables import limits, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Of Okabe and Ito's palette, which colour-blind people can tell apart; the lines differ in style for grey prints too.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
@@ -32,29 +32,34 @@ def draw(report: Report) -> bytes:
     """Return the figure as PNG, 960 × 1032 pixels."""
     # Imported here: it takes 0.3 s, and nobody needs it who only loads the definitions.
     import matplotlib
-    from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # whatever a user's matplotlibrc says
         matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=INCHES)
-        grid = figure.add_gridspec(2, 2, left=0.085, right=0.975, top=0.955, bottom=0.115, wspace=0.24, hspace=0.3)
-        _roc(figure.add_subplot(grid[0, 0]), report)
-        _precision_recall(figure.add_subplot(grid[0, 1]), report)
-        parts = grid[1, 0].subgridspec(2, 1, height_ratios=[3, 1], hspace=0.12)
-        _reliability(figure.add_subplot(parts[0]), figure.add_subplot(parts[1]), report)
-        _decision(figure.add_subplot(grid[1, 1]), report)
-        how, rows = report.provenance.resampling, report.provenance.rows
-        figure.text(
-            0.085, 0.02,
-            f"{how.repeats} × {how.folds}-fold cross-validation of {rows} patients. Bands of the upper curves: range "
-            "over the repeats.\nBars and band of the lower: 95 % intervals, which leave out the variance of the "
-            "training set.",
-            fontsize=8.5, color=GREY, linespacing=1.5,
-        )  # fmt: skip
         picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=DOTS_PER_INCH)
+        compose(report).savefig(picture, format="png", dpi=DOTS_PER_INCH)
     return picture.getvalue()
+
+
+def compose(report: Report) -> "Figure":
+    """Return the figure's four panels; the third has two parts."""
+    from matplotlib.figure import Figure  # as above
+
+    figure = Figure(figsize=INCHES)
+    grid = figure.add_gridspec(2, 2, left=0.085, right=0.975, top=0.955, bottom=0.115, wspace=0.24, hspace=0.3)
+    parts = grid[1, 0].subgridspec(2, 1, height_ratios=[3, 1], hspace=0.12)
+    _roc(figure.add_subplot(grid[0, 0]), report)
+    _precision_recall(figure.add_subplot(grid[0, 1]), report)
+    _reliability(figure.add_subplot(parts[0]), figure.add_subplot(parts[1]), report)
+    _decision(figure.add_subplot(grid[1, 1]), report)
+    how = report.provenance.resampling
+    note = (
+        f"{how.repeats} × {how.folds}-fold cross-validation of {report.provenance.rows} patients. Bands of the upper "
+        "curves: range over the repeats.\nBars and band of the lower: 95 % intervals, which leave out the variance of "
+        "the training set."
+    )
+    figure.text(0.085, 0.02, note, fontsize=8.5, color=GREY, linespacing=1.5)
+    return figure
 
 
 def inline(picture: bytes) -> str:
@@ -77,7 +82,7 @@ def _precision_recall(axes: "Axes", report: Report) -> None:
     _mark(axes, _found(report), _numbers(one.ppv.estimate for one in report.operating_points))
     axes.set_xlabel("recall (sensitivity)")
     axes.set_ylabel("precision (PPV)")
-    axes.set_title(f"Precision-recall: AUC {_told(report.cross_validation['pr_auc'])}")
+    axes.set_title(f"Precision-recall: average {_told(report.cross_validation['pr_auc'])}")
 
 
 def _reliability(axes: "Axes", histogram: "Axes", report: Report) -> None:
@@ -99,7 +104,7 @@ def _reliability(axes: "Axes", histogram: "Axes", report: Report) -> None:
 
 
 def _decision(axes: "Axes", report: Report) -> None:
-    curve, share = report.decision_curve, report.provenance.malignant / report.provenance.rows
+    curve, prevalence = report.decision_curve, report.provenance.prevalence
     axes.fill_between(curve.thresholds, *_limits(curve.intervals), color=BLUE, alpha=0.25, linewidth=0)
     axes.plot(curve.thresholds, curve.model, "-", color=BLUE, label="act on the model")
     axes.plot(curve.thresholds, curve.treat_all, "--", color=ORANGE, label="treat all")
@@ -113,14 +118,14 @@ def _decision(axes: "Axes", report: Report) -> None:
         xlim=(-0.02, 1.02),
         xticks=QUARTERS,
     )
-    axes.set_ylim(-0.15 * share, 1.15 * share)
+    axes.set_ylim(-0.15 * prevalence, 1.15 * prevalence)
     axes.set_title(f"Decision curve, thresholds {curve.thresholds[0]} to {curve.thresholds[-1]}")
     axes.legend(loc="center right", bbox_to_anchor=(1, 0.5))
 
 
 def _curve(axes: "Axes", curve: Curve, corner: tuple[float, float], place: str) -> None:
     """Draw a curve with its band: the corner alone where a good one has all that can be seen of it."""
-    axes.fill_between(curve.x, curve.low, curve.high, color=BLUE, alpha=0.25, linewidth=0)
+    axes.fill_between(curve.x, curve.lowest, curve.highest, color=BLUE, alpha=0.25, linewidth=0)
     axes.plot(curve.x, curve.mean, "-", color=BLUE, linewidth=1.4)
     (x, y), side = corner, 1.0
     if np.interp(x or CORNER, curve.x, curve.mean) > y:
@@ -155,4 +160,4 @@ def _limits(intervals: Iterable[Interval]) -> np.ndarray:
 
 
 def _told(summary: Summary, digits: int = 3) -> str:
-    return f"{number(summary.estimate, digits)} ({limits(summary.interval, digits)})"
+    return f"{written(summary.estimate, digits)} ({limits(summary.interval, digits)})"

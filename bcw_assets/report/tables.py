@@ -1,9 +1,10 @@
 """Tables of a report's numbers in Markdown, for the UI and the model card."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from bcw_assets.ml.evaluation import PUBLISHED, Report
-from bcw_assets.ml.performance import Interval, Score, Summary, written
+from bcw_assets.ml.performance import Summary, limits, written
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -12,18 +13,13 @@ def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def limits(interval: Interval, digits: int = 3) -> str:
-    """Return an interval for people.
+def escaped(text: str) -> str:
+    r"""Return text from a user's file as Markdown that shows it and does nothing else.
 
-    >>> limits([0.92975, 0.98203])
-    '0.930 to 0.982'
+    >>> print(escaped("a|b<i>"))
+    a\|b\<i\>
     """
-    return "no interval" if interval is None else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
-
-
-def number(value: Score, digits: int = 3) -> str:
-    """Return a score for people."""
-    return "not defined" if value is None else f"{value:.{digits}f}"
+    return re.sub(r"([^\w\s.-])", r"\\\1", text).replace("_", r"\_")
 
 
 def scores(report: Report) -> str:
@@ -44,4 +40,5 @@ def beside_published(report: Report) -> str:
 
 
 def _row(name: str, one: Summary) -> list[str]:
-    return [name.replace("_", " "), number(one.estimate), limits(one.interval), number(one.sd, 4), one.reason or ""]
+    told = [written(one.estimate, 3), limits(one.interval), written(one.sd)]
+    return [name.replace("_", " "), *told, one.reason or ""]

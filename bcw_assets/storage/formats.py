@@ -6,6 +6,7 @@ A value of several files has a JSON document last, which holds the SHA-256 of th
 import hashlib
 import io
 import json
+import math
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from bcw_assets.errors import BcwError
 from bcw_assets.ml import columns, preparation, resampling, table, training
 from bcw_assets.ml.evaluation import SCHEMA_VERSION, Evaluation, Report
+from bcw_assets.ml.performance import SCORES
 from bcw_assets.ml.preparation import Prepared, Split
 from bcw_assets.ml.resampling import CrossValidation, Resampling
 
@@ -90,7 +92,7 @@ def digest(content: bytes) -> str:
 
 def _document(file: str, files: Mapping[str, bytes]) -> Document:
     try:
-        document = json.loads(files[file], parse_constant=_refuse_constant)
+        document = json.loads(files[file], parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{file} is no JSON ({error})") from error
     if not isinstance(document, dict):
@@ -104,6 +106,12 @@ def _document(file: str, files: Mapping[str, bytes]) -> Document:
 
 def _json(document: Document) -> bytes:
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _finite(text: str) -> float:
+    if math.isinf(float(text)):
+        raise ValueError(f"{text} is beyond all numbers")
+    return float(text)
 
 
 def _refuse_constant(name: str) -> None:
@@ -228,9 +236,11 @@ def _dump_evaluation(value: Evaluation) -> tuple[bytes, bytes, Document]:
 def _load_evaluation(figure: bytes, card: bytes, document: Document) -> Evaluation:
     if document["schema_version"] != SCHEMA_VERSION:
         raise ValueError(f"its schema_version is {document['schema_version']!r}, this version reads {SCHEMA_VERSION}")
-    report = _reports().validate_python(document)
+    report = _reports().validate_json(json.dumps(document), strict=True)
     if asdict(report) != document:
         raise ValueError("there is more in it than in a report")
+    if tuple(report.cross_validation) != SCORES:
+        raise ValueError(f"its cross-validated scores are {', '.join(report.cross_validation)}")
     return Evaluation(report, figure, card.decode())
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import statsmodels.api as statsmodels
 
-from bcw_assets.ml import calibration, performance, resampling, table
+from bcw_assets.ml import bootstrap, calibration, performance, table
 
 
 def test_slope_and_calibration_in_the_large_are_statsmodels_in_every_repeat(made: dict[str, Any]) -> None:
@@ -30,25 +30,20 @@ def test_the_interval_of_the_slope_is_that_of_statsmodels_on_the_same_resamples(
     monkeypatch.setattr(performance, "RESAMPLES", 40)
     malignant = table.malignant(made["raw_data"])
     probability = made["cross_validation"].probabilities()[:, 0]
-    start = calibration.start(malignant, probability)
-
-    def measure(_: int, weights: np.ndarray) -> dict[str, np.ndarray]:
-        return calibration.measures(malignant, probability, weights, start)
-
-    found = performance.summarise(malignant, 1, 0, measure, {}, {})
+    found = performance.summarise(malignant, probability[:, None], 0, calibration.measures, {}, within_diagnosis=False)
     design = statsmodels.add_constant(calibration.logit(probability))
     slopes = [
         statsmodels.GLM(malignant, design, statsmodels.families.Binomial(), freq_weights=weight)
         .fit(tol=1e-12)
         .params[1]
-        for weight in next(resampling.bootstrap(malignant, 40, 0)).T
+        for weight in next(bootstrap.draws(np.zeros_like(malignant), 40, 0)).T
     ]
     assert found["slope"].interval == pytest.approx(np.percentile(slopes, [2.5, 97.5]), abs=1e-6)
 
 
 def test_the_ratio_by_hand() -> None:
     found = calibration.measures(
-        np.array([1, 0, 1, 0]), np.array([0.5, 0.25, 0.75, 0.5]), np.array([[1.0], [1], [2], [1]]), np.zeros(2)
+        np.array([1, 0, 1, 0]), np.array([0.5, 0.25, 0.75, 0.5]), np.array([[1.0], [1], [2], [1]])
     )
     assert found["observed_expected_ratio"] == pytest.approx([3 / 2.75])
 
@@ -58,18 +53,31 @@ def test_probabilities_twice_as_extreme_as_right_have_a_slope_of_a_half() -> Non
     odds = random.normal(0, 2, 40_000)
     malignant = (random.random(40_000) < 1 / (1 + np.exp(-odds))).astype(int)
     everybody = np.ones((40_000, 1))
-    found = calibration.measures(malignant, 1 / (1 + np.exp(-2 * odds)), everybody, np.array([0.0, 1.0]))
+    found = calibration.measures(malignant, 1 / (1 + np.exp(-2 * odds)), everybody)
     assert found["slope"][0] == pytest.approx(0.5, abs=0.02)
-    right = calibration.measures(malignant, 1 / (1 + np.exp(-odds)), everybody, np.zeros(2))
+    right = calibration.measures(malignant, 1 / (1 + np.exp(-odds)), everybody)
     assert right["slope"][0] == pytest.approx(1.0, abs=0.03)
     assert right["calibration_in_the_large"][0] == pytest.approx(0.0, abs=0.05)
 
 
-def test_a_perfect_model_has_no_slope() -> None:
-    malignant, probability = np.array([0] * 25 + [1] * 25), np.linspace(0, 1, 50)
-    start = calibration.start(malignant, probability)
-    assert start.tolist() == [0.0, 0.0]
-    assert np.isnan(calibration.measures(malignant, probability, np.ones((50, 1)), start)["slope"]).all()
+@pytest.mark.parametrize(
+    "probability",
+    [np.linspace(0, 1, 50), np.linspace(1, 0, 50), np.full(50, 0.37), np.full(50, 0.5), np.zeros(50)],
+    ids=["perfect", "perfectly wrong", "all the same", "all a half", "all 0"],
+)
+def test_there_is_no_slope_without_an_overlap_or_a_difference(probability: np.ndarray) -> None:
+    malignant = np.array([0] * 25 + [1] * 25)
+    assert np.isnan(calibration.measures(malignant, probability, np.ones((50, 1)))["slope"]).all()
+
+
+def test_the_ratio_of_useless_probabilities_is_as_uncertain_as_the_number_of_malignant_patients() -> None:
+    malignant = np.array([1] * 212 + [0] * 357)
+    found = calibration.calibrate(malignant, np.full((569, 2), 212 / 569), seed=0)
+    error = 1.96 * np.sqrt(357 / 569 / 212)
+    assert found.observed_expected_ratio.interval == pytest.approx([1 - error, 1 + error], abs=0.01)
+    assert (found.calibration_in_the_large.interval or [0, 0])[1] == pytest.approx(
+        1.96 / np.sqrt(212 * 357 / 569), abs=0.02
+    )
 
 
 def test_the_reliability_curve_by_hand() -> None:

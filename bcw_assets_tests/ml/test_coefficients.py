@@ -1,13 +1,13 @@
 """Coefficients: their signs in refits, and where they oppose the measurement alone."""
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import Pipeline
 
-from bcw_assets.ml import coefficients, columns, preparation, resampling, training
+from bcw_assets.ml import bootstrap, coefficients, columns, preparation, training
 
 
 def test_they_are_the_models_the_largest_first(made: dict[str, Any]) -> None:
@@ -22,11 +22,13 @@ def test_the_signs_are_those_of_refits_by_scikit_learn(made: dict[str, Any], mon
     ready, model = made["ready_data"], made["model"]
     measurements, malignant = ready.measurements(preparation.TRAIN), ready.malignant(preparation.TRAIN)
     signs = []
-    for weights in next(resampling.bootstrap(malignant, 20, 3)).T:
+    for weights in next(bootstrap.draws(malignant, 20, 3)).T:
         refitted = training.build(1.0)["classifier"].fit(measurements, malignant, sample_weight=weights)
         signs.append(np.sign(refitted.coef_[0]) == np.sign(model["classifier"].coef_[0]))
     expected = dict(zip(columns.MEASUREMENTS, np.mean(signs, axis=0), strict=True))
-    assert {one.measurement: one.same_sign for one in coefficients.describe(ready, model, 3)} == pytest.approx(expected)
+    assert {one.measurement: one.sign_stability for one in coefficients.describe(ready, model, 3)} == pytest.approx(
+        expected
+    )
 
 
 def test_the_areas_alone_are_scikit_learns(made: dict[str, Any]) -> None:
@@ -45,8 +47,7 @@ def test_signs_by_collinearity_are_marked(made: dict[str, Any]) -> None:
 
 def test_without_an_optimum_no_sign_is_called_stable(made: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coefficients, "REFITS", 3)
-    classifier = training.build(1e12)["classifier"]  # hardly a penalty: the training rows are separated
-    classifier.__dict__.update(vars(made["model"]["classifier"]) | {"C": 1e12})
-    unpenalised = Pipeline([("scaler", made["model"]["scaler"]), ("classifier", classifier)])
+    unpenalised = deepcopy(made["model"])  # hardly a penalty: the training rows are separated
+    unpenalised["classifier"].set_params(C=1e14)
     found = coefficients.describe(made["ready_data"], unpenalised, 0)
-    assert {one.same_sign for one in found} == {None}
+    assert {one.sign_stability for one in found} == {None}

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import statsmodels.api as statsmodels
+from scipy.optimize import brentq
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from bcw_assets.ml.logistic import fit_each
@@ -62,3 +64,11 @@ def test_separated_outcomes_have_no_optimum_and_leave_the_other_fits_alone() -> 
 def test_one_outcome_only_has_no_optimum(outcome: np.ndarray) -> None:
     design = np.column_stack([np.ones(4), [1.0, 2.0, 3.0, 4.0]])
     assert np.isnan(fit_each(design, outcome, np.ones((4, 1)), np.zeros(2))).all()
+
+
+def test_an_optimum_far_away_behind_flat_ground_is_reached() -> None:
+    offset = np.array([-36.0] * 10 + [-20.0] * 5 + [30.0] * 5)  # nobody is near 0, where Newton begins
+    outcome = np.array([0] * 9 + [1] + [1] * 4 + [0] + [1] * 4 + [0])
+    (shift,) = fit_each(np.ones((20, 1)), outcome, np.ones((20, 1)), np.zeros(1), offset=offset)[0]
+    expected = brentq(lambda a: (outcome - expit(offset + a)).sum(), -100, 100, xtol=1e-12)
+    assert shift == pytest.approx(expected, abs=1e-6)

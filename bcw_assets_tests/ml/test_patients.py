@@ -57,10 +57,10 @@ def test_on_the_real_table_small_malignant_nuclei_are_found_least(made: dict[str
 def test_hard_and_suspected_patients_by_hand() -> None:
     raw = small(2, 2)
     probabilities = np.array([[0.4] * 9 + [0.6], [0.6] * 2 + [0.4] * 8, [0.97] * 10, [0.49] * 10])
-    everybody = patients.cases(raw, probabilities)
-    assert [(one.id, one.misjudged) for one in patients.hardest(everybody, 10)] == [("2", 10), ("0", 9)]
+    everybody = patients.everybody(raw, probabilities)
+    assert [(one.id, one.misclassified) for one in patients.hardest(everybody, 10)] == [("2", 10), ("0", 9)]
     (suspect,) = patients.label_suspects(everybody)
-    assert (suspect.id, suspect.diagnosis, suspect.misjudged) == ("2", "B", 10)
+    assert (suspect.id, suspect.diagnosis, suspect.misclassified) == ("2", "B", 10)
     assert suspect.probability == pytest.approx(0.97)
 
 
@@ -71,5 +71,5 @@ def test_flipped_labels_are_suspected(raw: pd.DataFrame, flipped: int, found_at_
     labels[rows] = np.where(labels[rows] == "M", "B", "M")
     wrong = raw.assign(diagnosis=labels)
     predicted = resampling.out_of_fold(wrong, training.build(1.0), Resampling(10, 2, 0))
-    suspects = {one.id for one in patients.label_suspects(patients.cases(wrong, predicted.probabilities()))}
+    suspects = {one.id for one in patients.label_suspects(patients.everybody(wrong, predicted.probabilities()))}
     assert len(suspects & set(raw["id"].iloc[rows])) >= found_at_least

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn import metrics as scikit_learn
 from statsmodels.stats.proportion import proportion_confint
 
-from bcw_assets.ml import performance, resampling
+from bcw_assets.ml import bootstrap, performance
 from bcw_assets.ml.performance import Confusion, Summary
 
 
@@ -25,6 +25,7 @@ def test_scores_are_scikit_learns_under_every_weight(digits: int | None) -> None
     malignant, probability = some(200, digits=digits)
     weights = np.random.default_rng(2).poisson(1.0, (200, 4)).astype(float)
     found = performance.score(malignant, probability, weights)
+    assert tuple(found) == performance.SCORES
     called = (probability >= 0.5).astype(int)
     for column, weight in enumerate(weights.T):
         assert {name: value[column] for name, value in found.items()} == pytest.approx(
@@ -99,35 +100,48 @@ def test_without_trials_there_is_no_interval() -> None:
 
 def test_a_bootstrap_draws_as_many_of_each_diagnosis_as_there_are() -> None:
     malignant = np.array([1, 0, 0, 1, 0])
-    chunks = list(resampling.bootstrap(malignant, 450, seed=3))
+    chunks = list(bootstrap.draws(malignant, 450, seed=3))
     assert [chunk.shape for chunk in chunks] == [(5, 200), (5, 200), (5, 50)]
     weights = np.concatenate(chunks, axis=1)
     assert set(weights[malignant == 1].sum(axis=0)) == {2}
     assert set(weights[malignant == 0].sum(axis=0)) == {3}
     assert weights.mean(axis=1) == pytest.approx(np.ones(5), abs=0.15)
-    again = np.concatenate(list(resampling.bootstrap(malignant, 450, seed=3)), axis=1)
+    again = np.concatenate(list(bootstrap.draws(malignant, 450, seed=3)), axis=1)
     np.testing.assert_array_equal(again, weights)
 
 
-def test_an_interval_is_that_of_brute_force_on_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bootstrap_without_strata_lets_the_share_of_malignant_vary() -> None:
+    weights = next(bootstrap.draws(np.zeros(5), 200, seed=3))
+    assert set(weights.sum(axis=0)) == {5}
+    assert len(set(weights[:2].sum(axis=0))) > 3
+
+
+@pytest.mark.parametrize("within_diagnosis", [True, False])
+def test_an_interval_is_that_of_brute_force_on_the_same_resamples(
+    monkeypatch: pytest.MonkeyPatch,
+    within_diagnosis: bool,
+) -> None:
     monkeypatch.setattr(performance, "RESAMPLES", 250)
     malignant, _ = some(60)
     repeats = np.stack([some(60, seed=1)[1], some(60, seed=1, digits=1)[1]], axis=1)
-
-    def measure(repeat: int, weights: np.ndarray) -> dict[str, np.ndarray]:
-        return performance.score(malignant, repeats[:, repeat], weights)
-
-    found = performance.summarise(malignant, 2, 5, measure, {"accuracy": 60}, {})
+    found = performance.summarise(malignant, repeats, 5, performance.score, {}, within_diagnosis=within_diagnosis)
     aucs = []
-    for weights in np.concatenate(list(resampling.bootstrap(malignant, 250, 5)), axis=1).T:
+    strata = malignant if within_diagnosis else np.zeros(60)
+    for weights in np.concatenate(list(bootstrap.draws(strata, 250, 5)), axis=1).T:
         rows = np.repeat(np.arange(60), weights.astype(int))
         aucs.append(np.mean([scikit_learn.roc_auc_score(malignant[rows], repeats[rows, one]) for one in (0, 1)]))
     once = [scikit_learn.roc_auc_score(malignant, repeats[:, one]) for one in (0, 1)]
     assert found["roc_auc"].estimate == pytest.approx(np.mean(once), abs=1e-12)
     assert found["roc_auc"].sd == pytest.approx(np.std(once, ddof=1), abs=1e-12)
     assert found["roc_auc"].interval == pytest.approx(np.percentile(aucs, [2.5, 97.5]), abs=1e-12)
-    right = np.mean([(repeats[:, one] >= 0.5) == malignant for one in (0, 1)]) * 60
-    assert found["accuracy"].interval == pytest.approx(proportion_confint(right, 60, method="wilson"), abs=1e-12)
+    for name, patients in (
+        ("accuracy", malignant >= 0),
+        ("sensitivity", malignant == 1),
+        ("specificity", malignant == 0),
+    ):
+        right = np.mean([((repeats[:, one] >= 0.5) == malignant)[patients].sum() for one in (0, 1)])
+        expected = proportion_confint(right, patients.sum(), method="wilson")
+        assert found[name].interval == pytest.approx(expected, abs=1e-12)
 
 
 def test_what_is_not_defined_in_a_repeat_is_none_with_the_reason() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcw_assets.ml import performance, resampling, table, utility
+from bcw_assets.ml import bootstrap, performance, table, utility
 
 MALIGNANT = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
 PROBABILITY = np.array([0.9, 0.8, 0.2, 0.05, 0.6, 0.3, 0.05, 0.04, 0.03, 0.02])
@@ -15,13 +15,21 @@ def test_an_operating_point_by_hand() -> None:
     found = {name: value[0] for name, value in utility.measures(MALIGNANT, PROBABILITY, np.ones((10, 1)), 0.1).items()}
     assert found == pytest.approx(
         {
-            "true_positives": 3, "false_positives": 2, "false_negatives": 1, "true_negatives": 4,
             "sensitivity": 3 / 4, "specificity": 4 / 6, "ppv": 3 / 5, "npv": 4 / 5,
             "ppv at 0.1": 0.075 / (0.075 + 0.9 / 3), "npv at 0.1": 0.6 / (0.6 + 0.025),
             "ppv at 0.37": 0.2775 / (0.2775 + 0.21), "npv at 0.37": 0.42 / (0.42 + 0.0925),
-            "net_benefit": (3 - 2 / 9) / 10,
         }
     )  # fmt: skip
+
+
+def test_the_points_by_hand() -> None:
+    half, tenth = utility.operating_points(MALIGNANT, PROBABILITY[:, None], seed=0)
+    assert (half.threshold, half.cost_ratio, tenth.threshold, tenth.cost_ratio) == (0.5, 1, 0.1, 9)
+    counts = (tenth.true_positives, tenth.false_positives, tenth.false_negatives, tenth.true_negatives)
+    assert counts == (3.0, 2.0, 1.0, 4.0)
+    assert tenth.net_benefit.estimate == pytest.approx((3 - 2 / 9) / 10)
+    assert tenth.treat_all == pytest.approx(0.4 - 0.6 / 9)
+    assert tenth.treat_none == 0
 
 
 def test_restated_at_the_prevalence_of_these_patients_ppv_and_npv_are_unchanged(
@@ -37,7 +45,7 @@ def test_nobody_called_malignant_leaves_the_ppv_open() -> None:
     found = utility.measures(MALIGNANT, np.full(10, 0.01), np.ones((10, 1)), 0.1)
     assert np.isnan(found["ppv"]).all()
     assert np.isnan(found["ppv at 0.1"]).all()
-    assert found["net_benefit"] == 0
+    assert utility.net_benefit(MALIGNANT, np.full(10, 0.01), np.ones((10, 1)), 0.1)["net_benefit"] == 0
 
 
 def test_the_decision_curve_is_that_of_counting(made: dict[str, Any]) -> None:
@@ -61,14 +69,14 @@ def test_the_operating_points_lie_on_the_decision_curve_with_its_intervals(made:
         assert report.decision_curve.model[at] == pytest.approx(point.net_benefit.estimate, abs=1e-12)
         assert report.decision_curve.intervals[at] == pytest.approx(point.net_benefit.interval, abs=1e-12)
         assert report.decision_curve.treat_all[at] == pytest.approx(point.treat_all, abs=1e-12)
-        assert point.threshold == pytest.approx(1 / (1 + point.false_alarms_worth_a_miss))
+        assert point.threshold == 1 / (1 + point.cost_ratio)
 
 
 def test_the_band_of_the_decision_curve_is_that_of_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(performance, "RESAMPLES", 100)
     curve = utility.decision_curve(MALIGNANT, PROBABILITY[:, None], seed=4)
     gains = []
-    for weights in next(resampling.bootstrap(MALIGNANT, 100, 4)).T:
+    for weights in next(bootstrap.draws(np.zeros(10), 100, 4)).T:
         called = weights[PROBABILITY >= 0.5], MALIGNANT[PROBABILITY >= 0.5]
         gains.append((called[0] @ called[1] - called[0] @ (1 - called[1])) / 10)
     assert curve.intervals[49] == pytest.approx(np.percentile(gains, [2.5, 97.5]), abs=1e-12)

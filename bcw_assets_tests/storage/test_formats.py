@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,9 @@ def test_a_report_of_another_schema_is_refused(values: dict[type, Any]) -> None:
         (b'"slope": {', b'"incline": {'),
         (b'"patients": 71', b'"patients": 71.5'),
         (b'"schema_version": 2', b'"schema_version": 2, "auc": 1.0'),
+        (b'"schema_version": 2', b'"schema_version": 2.0'),
+        (b'"stratify": false', b'"stratify": 0'),
+        (b'"pr_auc": {', b'"average_precision": {'),
     ],
 )
 def test_a_report_with_more_less_or_other_things_in_it_is_refused(
@@ -103,6 +107,13 @@ def test_a_report_with_more_less_or_other_things_in_it_is_refused(
     assert there in files["results/metrics.json"]
     files["results/metrics.json"] = files["results/metrics.json"].replace(there, instead)
     with pytest.raises(FormatError, match=r"results/metrics\.json is not what this project writes"):
+        formats.load(Evaluation, files)
+
+
+def test_a_number_beyond_all_numbers_is_refused(values: dict[type, Any]) -> None:
+    files = formats.dump(values[Evaluation], "results/metrics")
+    files["results/metrics.json"] = re.sub(rb'"log_loss": 0[.\d]+', b'"log_loss": 1e400', files["results/metrics.json"])
+    with pytest.raises(FormatError, match="1e400 is beyond all numbers"):
         formats.load(Evaluation, files)
 
 

@@ -1,0 +1,30 @@
+"""Draws the patients anew: as how often each patient counts, so that a score of a resample is a weighted score."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+CHUNK = 200  # resamples that are worked on at once: the arrays of some hundred patients stay in the processor's cache
+
+
+def draws(strata: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Draw the patients with replacement, within each stratum as often as there are of it.
+
+    Args:
+        strata: n values; the diagnoses keep the numbers of malignant and benign patients as they are, one value for
+            everybody lets them vary.
+        resamples: how often all of them are drawn.
+        seed: of the draws.
+
+    Yields:
+        How often each patient was drawn, of shape (n, at most `CHUNK`).
+    """
+    random = np.random.default_rng(seed)
+    groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    for start in range(0, resamples, CHUNK):
+        count = min(CHUNK, resamples - start)
+        times = np.empty((len(strata), count))
+        for group in groups:
+            picked = random.integers(0, len(group), (len(group), count)) * count + np.arange(count)
+            times[group] = np.bincount(picked.ravel(), minlength=len(group) * count).reshape(-1, count)
+        yield times
