@@ -18,7 +18,8 @@ from scipy.stats import binomtest
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 
-from bcw_assets.ml import calibration, columns, performance, resampling, table, training, utility
+from bcw_assets.ml import bootstrap, calibration, columns, performance, resampling, table, training, utility
+from bcw_assets.ml.evaluation import RESAMPLES
 from bcw_assets.ml.performance import Summary
 from bcw_assets.ml.resampling import Resampling
 from bcw_assets_tests.tables import uci_form
@@ -73,11 +74,13 @@ def drawn(real: pd.DataFrame, random: np.random.Generator, patients: int) -> pd.
 def summaries(sample: pd.DataFrame) -> dict[str, Summary]:
     """Return every measure with its interval, by the project's own way."""
     malignant, probabilities = table.malignant(sample), resampling.out_of_fold(sample, MODEL, HOW).probabilities()
-    summarise = partial(performance.summarise, malignant, probabilities, HOW.seed)
+    within = bootstrap.draws(malignant, RESAMPLES, HOW.seed)
+    plain = bootstrap.draws(np.zeros_like(malignant), RESAMPLES, HOW.seed)
+    summarise = partial(performance.summarise, malignant, probabilities)
     return (
-        summarise(performance.score, {}, within_diagnosis=True)
-        | summarise(calibration.measures, {}, within_diagnosis=False)
-        | summarise(BENEFIT, {}, within_diagnosis=False)
+        summarise(within, performance.score, {})
+        | summarise(plain, calibration.measures, {})
+        | summarise(plain, BENEFIT, {})
     )
 
 

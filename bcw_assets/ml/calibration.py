@@ -1,11 +1,12 @@
 """Whether a probability of 0.8 means eight of ten: slope, calibration-in-the-large, O:E and the reliability curve."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bcw_assets.ml import performance
-from bcw_assets.ml.logistic import fit_each
+from bcw_assets.ml.logistic import fit_each, shift_each
 from bcw_assets.ml.performance import Interval, Score, Summary
 
 EDGES = np.linspace(0, 1, 11)  # of the reliability curve's bins
@@ -69,9 +70,9 @@ def logit(probability: np.ndarray) -> np.ndarray:
     return odds
 
 
-def calibrate(malignant: np.ndarray, probabilities: np.ndarray, seed: int) -> Calibration:
-    """Return the calibration of n patients in R repeats (n × R)."""
-    summaries = performance.summarise(malignant, probabilities, seed, measures, UNDEFINED, within_diagnosis=False)
+def calibrate(malignant: np.ndarray, probabilities: np.ndarray, draws: Sequence[np.ndarray]) -> Calibration:
+    """Return the calibration of n patients in R repeats (n × R); patients are drawn without strata."""
+    summaries = performance.summarise(malignant, probabilities, draws, measures, UNDEFINED)
     return Calibration(**summaries, reliability=reliability(malignant, probabilities))
 
 
@@ -81,12 +82,10 @@ def measures(malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray
     Source: D. R. Cox, Biometrika 45 (1958) 562-565; B. Van Calster et al., J. Clin. Epidemiol. 74 (2016) 167-176.
     """
     odds = logit(probability)
-    intercept = np.ones_like(odds)
-    shift = fit_each(intercept[:, None], malignant, weights, np.zeros(1), offset=odds)
-    slope = fit_each(np.stack([intercept, odds], axis=1), malignant, weights, CALIBRATED)[:, 1]
+    slope = fit_each(np.stack([np.ones_like(odds), odds], axis=1), malignant, weights, CALIBRATED)[:, 1]
     return {
         "slope": slope if np.ptp(odds) > 0 else np.full_like(slope, np.nan),
-        "calibration_in_the_large": shift[:, 0],
+        "calibration_in_the_large": shift_each(odds, malignant, weights),
         "observed_expected_ratio": performance.divided(malignant @ weights, probability @ weights),
     }
 

@@ -11,7 +11,7 @@ from bcw_assets.ml.logistic import fit_each
 from bcw_assets.ml.preparation import Prepared
 from bcw_assets.ml.ranks import auc_of_each
 
-REFITS = 200  # patient bootstraps by which a sign is judged
+REFITS = 100  # patient bootstraps by which a sign is judged
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from bcw_assets.errors import ArtifactError
 from bcw_assets.ml import (
+    bootstrap,
     calibration,
     coefficients,
     columns,
@@ -48,6 +49,7 @@ TEST_SCORES = ("specificity", "npv", "balanced_accuracy", "roc_auc", "pr_auc", "
 STANDARD_NAMES = {"precision": "ppv", "recall": "sensitivity", "f1_score": "f1"}
 """The published names that are not the field's → the field's."""
 
+RESAMPLES = 2000  # of the bootstrap behind every interval that is not Wilson's
 FEW, ENOUGH = 10, 20  # events per predictor
 
 
@@ -181,14 +183,16 @@ def evaluate(
     _require_one_history(raw_data, ready_data, model, cross_validation)
     malignant, probabilities = table.malignant(raw_data), cross_validation.probabilities()
     how, everybody = cross_validation.resampling, patients.everybody(raw_data, probabilities)
+    within = bootstrap.draws(malignant, RESAMPLES, how.seed)
+    plain = bootstrap.draws(np.zeros_like(malignant), RESAMPLES, how.seed)
     return Report(
         **_on_test_rows(raw_data, ready_data, model),
         cross_validation=performance.summarise(
-            malignant, probabilities, how.seed, performance.score, performance.UNDEFINED, within_diagnosis=True
+            malignant, probabilities, within, performance.score, performance.UNDEFINED
         ),
-        calibration=calibration.calibrate(malignant, probabilities, how.seed),
-        operating_points=utility.operating_points(malignant, probabilities, how.seed),
-        decision_curve=utility.decision_curve(malignant, probabilities, how.seed),
+        calibration=calibration.calibrate(malignant, probabilities, plain),
+        operating_points=utility.operating_points(malignant, probabilities, within, plain),
+        decision_curve=utility.decision_curve(malignant, probabilities, plain),
         roc=curves.roc(malignant, probabilities),
         precision_recall=curves.precision_recall(malignant, probabilities),
         subgroups=patients.subgroups(raw_data, probabilities),
@@ -243,7 +247,7 @@ def _provenance(ready_data: Prepared, model: Pipeline, resampling: Resampling) -
         prevalence=float(malignant.mean()),
         split=ready_data.split,
         resampling=resampling,
-        bootstrap_resamples=performance.RESAMPLES,
+        bootstrap_resamples=RESAMPLES,
         settings=training.settings(model),
         python=platform.python_version(),
         libraries={one.__name__: one.__version__ for one in (np, pd, scipy, sklearn)},

@@ -1,11 +1,12 @@
 """What it means to act on the probabilities: operating points, and the net benefit of deciding by them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from bcw_assets.ml import bootstrap, performance
+from bcw_assets.ml import performance
 from bcw_assets.ml.performance import Summary
 
 COST_RATIOS = (1, 9)
@@ -86,16 +87,22 @@ class DecisionCurve:
     treat_all: list[float]
 
 
-def operating_points(malignant: np.ndarray, probabilities: np.ndarray, seed: int) -> list[OperatingPoint]:
-    """Return what happens at each threshold, of n patients in R repeats (n × R)."""
+def operating_points(
+    malignant: np.ndarray, probabilities: np.ndarray, within: Sequence[np.ndarray], plain: Sequence[np.ndarray]
+) -> list[OperatingPoint]:
+    """Return what happens at each threshold, of n patients in R repeats (n × R).
+
+    The intervals of ppv and npv are from patients drawn `within` each diagnosis, that of net benefit from patients
+    drawn without strata.
+    """
     everybody, prevalence = np.ones((len(malignant), 1)), float(malignant.mean())
     points = []
     for ratio, threshold in zip(COST_RATIOS, THRESHOLDS, strict=True):
         repeats = [performance.cells(malignant, one >= threshold, everybody)[:, 0] for one in probabilities.T]
         true_positives, false_positives, false_negatives, true_negatives = np.mean(repeats, axis=0).tolist()
-        summarise = partial(performance.summarise, malignant, probabilities, seed)
-        found = summarise(partial(measures, threshold=threshold), UNDEFINED, within_diagnosis=True)
-        benefit = summarise(partial(net_benefit, threshold=threshold), {}, within_diagnosis=False)
+        summarise = partial(performance.summarise, malignant, probabilities)
+        found = summarise(within, partial(measures, threshold=threshold), UNDEFINED)
+        benefit = summarise(plain, partial(net_benefit, threshold=threshold), {})
         points.append(
             OperatingPoint(
                 threshold=threshold,
@@ -143,14 +150,13 @@ def net_benefit(
     return {"net_benefit": net / counts.sum(axis=0)}
 
 
-def decision_curve(malignant: np.ndarray, probabilities: np.ndarray, seed: int) -> DecisionCurve:
+def decision_curve(malignant: np.ndarray, probabilities: np.ndarray, plain: Sequence[np.ndarray]) -> DecisionCurve:
     """Return the net benefit at each threshold, of n patients in R repeats (n × R), with a bootstrap interval."""
     thresholds = np.array(CURVE_THRESHOLDS)
     cost = thresholds / (1 - thresholds)  # of one false alarm, in cancers found
     called = (probabilities[:, :, None] >= thresholds).mean(axis=1)
     gains = called * np.where(malignant[:, None] == 1, 1.0, -cost)
-    draws = bootstrap.draws(np.zeros_like(malignant), performance.RESAMPLES, seed)
-    resampled = np.concatenate([weights.T @ gains for weights in draws]) / len(malignant)
+    resampled = np.concatenate([chunk.T @ gains for chunk in plain]) / len(malignant)
     low, high = np.percentile(resampled, performance.PERCENTILES, axis=0)
     prevalence = malignant.mean()
     return DecisionCurve(

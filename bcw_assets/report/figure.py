@@ -37,7 +37,7 @@ def draw(report: Report) -> bytes:
         matplotlib.rcdefaults()  # whatever a user's matplotlibrc says
         matplotlib.rcParams.update(STYLE)
         picture = io.BytesIO()
-        compose(report).savefig(picture, format="png", dpi=DOTS_PER_INCH)
+        compose(report).savefig(picture, format="png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 3})
     return picture.getvalue()
 
 

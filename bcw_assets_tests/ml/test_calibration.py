@@ -25,18 +25,18 @@ def test_slope_and_calibration_in_the_large_are_statsmodels_in_every_repeat(made
 
 
 def test_the_interval_of_the_slope_is_that_of_statsmodels_on_the_same_resamples(
-    made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    made: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(performance, "RESAMPLES", 40)
     malignant = table.malignant(made["raw_data"])
     probability = made["cross_validation"].probabilities()[:, 0]
-    found = performance.summarise(malignant, probability[:, None], 0, calibration.measures, {}, within_diagnosis=False)
+    draws = bootstrap.draws(np.zeros_like(malignant), 40, 0)
+    found = performance.summarise(malignant, probability[:, None], draws, calibration.measures, {})
     design = statsmodels.add_constant(calibration.logit(probability))
     slopes = [
         statsmodels.GLM(malignant, design, statsmodels.families.Binomial(), freq_weights=weight)
         .fit(tol=1e-12)
         .params[1]
-        for weight in next(bootstrap.draws(np.zeros_like(malignant), 40, 0)).T
+        for weight in draws[0].T
     ]
     assert found["slope"].interval == pytest.approx(np.percentile(slopes, [2.5, 97.5]), abs=1e-6)
 
@@ -72,7 +72,7 @@ def test_there_is_no_slope_without_an_overlap_or_a_difference(probability: np.nd
 
 def test_the_ratio_of_useless_probabilities_is_as_uncertain_as_the_number_of_malignant_patients() -> None:
     malignant = np.array([1] * 212 + [0] * 357)
-    found = calibration.calibrate(malignant, np.full((569, 2), 212 / 569), seed=0)
+    found = calibration.calibrate(malignant, np.full((569, 2), 212 / 569), bootstrap.draws(np.zeros(569), 2000, 0))
     error = 1.96 * np.sqrt(357 / 569 / 212)
     assert found.observed_expected_ratio.interval == pytest.approx([1 - error, 1 + error], abs=0.01)
     assert (found.calibration_in_the_large.interval or [0, 0])[1] == pytest.approx(

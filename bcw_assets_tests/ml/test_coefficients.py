@@ -22,7 +22,7 @@ def test_the_signs_are_those_of_refits_by_scikit_learn(made: dict[str, Any], mon
     ready, model = made["ready_data"], made["model"]
     measurements, malignant = ready.measurements(preparation.TRAIN), ready.malignant(preparation.TRAIN)
     signs = []
-    for weights in next(bootstrap.draws(malignant, 20, 3)).T:
+    for weights in bootstrap.draws(malignant, 20, 3)[0].T:
         refitted = training.build(1.0)["classifier"].fit(measurements, malignant, sample_weight=weights)
         signs.append(np.sign(refitted.coef_[0]) == np.sign(model["classifier"].coef_[0]))
     expected = dict(zip(columns.MEASUREMENTS, np.mean(signs, axis=0), strict=True))

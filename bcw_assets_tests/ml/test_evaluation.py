@@ -177,7 +177,7 @@ def test_floors_that_clean_tables_pass_and_two_percent_of_wrong_labels_do_not(ra
     shuffled = raw.sample(frac=1, random_state=0)
     assert missed(shuffled.head(150).reset_index(drop=True)) == ()
     assert missed(shuffled.head(300).reset_index(drop=True)) == ()
-    labels = raw["diagnosis"].to_numpy(dtype=object, copy=True)
+    labels = np.array(raw["diagnosis"].tolist(), dtype=object)
     rows = np.random.default_rng(0).choice(len(raw), 11, replace=False)
     labels[rows] = np.where(labels[rows] == "M", "B", "M")
     assert missed(raw.assign(diagnosis=labels)) != ()

@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from bcw_assets.ml.logistic import fit_each
+from bcw_assets.ml.logistic import fit_each, shift_each
 
 
 def data(rows: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -26,14 +26,14 @@ def test_each_fit_is_statsmodels() -> None:
         np.testing.assert_allclose(fitted, model.fit(tol=1e-12).params, atol=1e-9)
 
 
-def test_each_fit_with_an_offset_is_statsmodels() -> None:
+def test_each_shift_is_statsmodels_intercept_with_an_offset() -> None:
     design, outcome, weights = data()
-    offset = 1.3 * design[:, 1]
-    found = fit_each(design[:, :1], outcome, weights, np.zeros(1), offset=offset)
-    for fitted, weight in zip(found, weights.T, strict=True):
+    odds = 1.3 * design[:, 1]
+    found = shift_each(odds, outcome, weights)
+    for shift, weight in zip(found, weights.T, strict=True):
         family = statsmodels.families.Binomial()
-        model = statsmodels.GLM(outcome, design[:, :1], family=family, freq_weights=weight, offset=offset)
-        np.testing.assert_allclose(fitted, model.fit(tol=1e-12).params, atol=1e-9)
+        model = statsmodels.GLM(outcome, design[:, :1], family=family, freq_weights=weight, offset=odds)
+        assert shift == pytest.approx(model.fit(tol=1e-12).params[0], abs=1e-9)
 
 
 def test_each_fit_with_a_penalty_is_scikit_learns() -> None:
@@ -66,9 +66,13 @@ def test_one_outcome_only_has_no_optimum(outcome: np.ndarray) -> None:
     assert np.isnan(fit_each(design, outcome, np.ones((4, 1)), np.zeros(2))).all()
 
 
-def test_an_optimum_far_away_behind_flat_ground_is_reached() -> None:
-    offset = np.array([-36.0] * 10 + [-20.0] * 5 + [30.0] * 5)  # nobody is near 0, where Newton begins
+def test_a_shift_far_away_behind_flat_ground_is_reached() -> None:
+    odds = np.array([-36.0] * 10 + [-20.0] * 5 + [30.0] * 5)  # nobody is near 0, where Newton begins
     outcome = np.array([0] * 9 + [1] + [1] * 4 + [0] + [1] * 4 + [0])
-    (shift,) = fit_each(np.ones((20, 1)), outcome, np.ones((20, 1)), np.zeros(1), offset=offset)[0]
-    expected = brentq(lambda a: (outcome - expit(offset + a)).sum(), -100, 100, xtol=1e-12)
-    assert shift == pytest.approx(expected, abs=1e-6)
+    expected = brentq(lambda a: (outcome - expit(odds + a)).sum(), -100, 100, xtol=1e-12)
+    assert shift_each(odds, outcome, np.ones((20, 1))) == pytest.approx([expected], abs=1e-6)
+
+
+@pytest.mark.parametrize("outcome", [np.zeros(4, dtype=int), np.ones(4, dtype=int)])
+def test_no_shift_makes_one_outcome_only(outcome: np.ndarray) -> None:
+    assert np.isnan(shift_each(np.array([1.0, 2.0, 3.0, 4.0]), outcome, np.ones((4, 1)))).all()

@@ -67,7 +67,7 @@ def test_hard_and_suspected_patients_by_hand() -> None:
 @pytest.mark.parametrize(("flipped", "found_at_least"), [(6, 3), (17, 8)])
 def test_flipped_labels_are_suspected(raw: pd.DataFrame, flipped: int, found_at_least: int) -> None:
     rows = np.random.default_rng(0).choice(len(raw), flipped, replace=False)
-    labels = raw["diagnosis"].to_numpy(dtype=object, copy=True)
+    labels = np.array(raw["diagnosis"].tolist(), dtype=object)
     labels[rows] = np.where(labels[rows] == "M", "B", "M")
     wrong = raw.assign(diagnosis=labels)
     predicted = resampling.out_of_fold(wrong, training.build(1.0), Resampling(10, 2, 0))

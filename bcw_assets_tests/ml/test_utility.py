@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcw_assets.ml import bootstrap, performance, table, utility
+from bcw_assets.ml import bootstrap, table, utility
 
 MALIGNANT = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
 PROBABILITY = np.array([0.9, 0.8, 0.2, 0.05, 0.6, 0.3, 0.05, 0.04, 0.03, 0.02])
+DRAWS = bootstrap.draws(np.zeros(10), 100, 4)
 
 
 def test_an_operating_point_by_hand() -> None:
@@ -23,7 +24,7 @@ def test_an_operating_point_by_hand() -> None:
 
 
 def test_the_points_by_hand() -> None:
-    half, tenth = utility.operating_points(MALIGNANT, PROBABILITY[:, None], seed=0)
+    half, tenth = utility.operating_points(MALIGNANT, PROBABILITY[:, None], DRAWS, DRAWS)
     assert (half.threshold, half.cost_ratio, tenth.threshold, tenth.cost_ratio) == (0.5, 1, 0.1, 9)
     counts = (tenth.true_positives, tenth.false_positives, tenth.false_negatives, tenth.true_negatives)
     assert counts == (3.0, 2.0, 1.0, 4.0)
@@ -72,11 +73,10 @@ def test_the_operating_points_lie_on_the_decision_curve_with_its_intervals(made:
         assert point.threshold == 1 / (1 + point.cost_ratio)
 
 
-def test_the_band_of_the_decision_curve_is_that_of_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(performance, "RESAMPLES", 100)
-    curve = utility.decision_curve(MALIGNANT, PROBABILITY[:, None], seed=4)
+def test_the_band_of_the_decision_curve_is_that_of_brute_force() -> None:
+    curve = utility.decision_curve(MALIGNANT, PROBABILITY[:, None], DRAWS)
     gains = []
-    for weights in next(bootstrap.draws(np.zeros(10), 100, 4)).T:
+    for weights in DRAWS[0].astype(float).T:
         called = weights[PROBABILITY >= 0.5], MALIGNANT[PROBABILITY >= 0.5]
         gains.append((called[0] @ called[1] - called[0] @ (1 - called[1])) / 10)
     assert curve.intervals[49] == pytest.approx(np.percentile(gains, [2.5, 97.5]), abs=1e-12)
