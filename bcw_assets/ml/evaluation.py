@@ -2,12 +2,13 @@
 
 import platform
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import scipy
 import sklearn
+from annotated_types import Gt
 from sklearn.pipeline import Pipeline
 
 from bcw_assets.errors import ArtifactError
@@ -28,7 +29,7 @@ from bcw_assets.ml.calibration import Calibration
 from bcw_assets.ml.coefficients import Coefficient
 from bcw_assets.ml.curves import Curve
 from bcw_assets.ml.patients import Patient, Subgroup
-from bcw_assets.ml.performance import Confusion, Interval, Score, Summary
+from bcw_assets.ml.performance import Confusion, Count, Interval, Score, Summary
 from bcw_assets.ml.preparation import Prepared, Split
 from bcw_assets.ml.resampling import CrossValidation, Resampling
 from bcw_assets.ml.utility import DecisionCurve, OperatingPoint
@@ -85,8 +86,8 @@ class Provenance:
     """
 
     fingerprint: str
-    rows: int
-    malignant: int
+    rows: Annotated[int, Gt(0)]
+    malignant: Count
     prevalence: float
     split: Split
     resampling: Resampling

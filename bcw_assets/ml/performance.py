@@ -9,8 +9,10 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Len
 from scipy.stats import norm
 
 THRESHOLD = 0.5  # P(malignant) from which a patient is called malignant
@@ -21,7 +23,8 @@ WORKERS = 2  # NumPy works without Python's lock, and a quarter faster on two co
 ROUNDING = 1e-12  # of a score of some hundred patients, added up in another order
 
 Score = float | None  # None: not defined for these rows, for example precision when nobody is called malignant
-Interval = list[float] | None  # [low, high] with 95 % confidence
+Interval = Annotated[list[float], Len(2, 2)] | None  # [low, high] with 95 % confidence
+Count = Annotated[int, Ge(0)]
 Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
 SCORES = (
@@ -38,10 +41,10 @@ UNDEFINED = {"ppv": "nobody is called malignant", "npv": "nobody is called benig
 class Confusion:
     """Counts of patients by what was said and what is true; malignant is positive."""
 
-    true_positives: int
-    false_positives: int
-    false_negatives: int
-    true_negatives: int
+    true_positives: Count
+    false_positives: Count
+    false_negatives: Count
+    true_negatives: Count
 
     @classmethod
     def count(cls, malignant: np.ndarray, called_malignant: np.ndarray) -> "Confusion":

@@ -98,6 +98,9 @@ def test_a_report_of_another_schema_is_refused(values: dict[type, Any]) -> None:
         (b'"schema_version": 2', b'"schema_version": 2.0'),
         (b'"stratify": false', b'"stratify": 0'),
         (b'"pr_auc": {', b'"average_precision": {'),
+        (b'"false_positives": 1', b'"false_positives": -1'),
+        (b'"rows": 569', b'"rows": 0'),
+        (b'"interval": [', b'"interval": [0.5,'),
     ],
 )
 def test_a_report_with_more_less_or_other_things_in_it_is_refused(
