@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
     finally:
         gc.enable()
     gc.freeze()
-    gc.set_threshold(300_000, 50, 1000)
+    gc.set_threshold(1_000_000, 50, 1000)
     atexit.register(gc.freeze)
     # The C library returns a freed array to the system, and the next one costs page faults again, unless a larger one
     # was freed before: once that has happened, the bootstrap takes half its time.
