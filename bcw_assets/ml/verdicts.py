@@ -90,18 +90,14 @@ def labels_are_plausible(metrics: Evaluation) -> Findings:
     The suspects are listed in any case.
     """
     suspects, rows = metrics.report.label_suspects, metrics.report.provenance.rows
+    listed = ", ".join(f"{one.id} ({one.diagnosis}, {one.probability:.3f})" for one in suspects[:MOST]) or "none"
+    if len(suspects) <= MAX_SUSPECT_SHARE * rows:
+        return Findings((), {"suspects": listed})
     problem = (
         f"{len(suspects)} of {rows} labels ({100 * len(suspects) / rows:.1f} %) have an out-of-fold probability below "
         f"{patients.SUSPICIOUS}; allowed are {100 * MAX_SUSPECT_SHARE:.0f} %. Compare them with their source"
     )
-    return Findings(
-        (problem,) if len(suspects) > MAX_SUSPECT_SHARE * rows else (),
-        {
-            "suspects": ", ".join(f"{one.id} ({one.diagnosis}, {one.probability:.3f})" for one in suspects[:MOST])
-            or "none"
-        },
-        tuple(map(asdict, suspects)) if len(suspects) > MAX_SUSPECT_SHARE * rows else (),
-    )
+    return Findings((problem,), {"suspects": listed}, tuple(map(asdict, suspects)))
 
 
 def _best(summary: Summary, kind: str) -> Score:

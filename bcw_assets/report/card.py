@@ -196,7 +196,7 @@ def _operating_point(one: OperatingPoint) -> str:
     rows = [[_share(at.prevalence, 0), *_percent(at.ppv), *_percent(at.npv)] for at in one.at_prevalences]
     cost = f"{one.cost_ratio} false alarm{'' if one.cost_ratio == 1 else 's'}"
     return f"""**Malignant from {one.threshold:g}**: a missed cancer counts as much as {cost}. As means over the
-  repeats, {one.true_positives:.1f} malignant masses are found and {one.false_negatives:.1f} missed; of the benign ones
+repeats, {one.true_positives:.1f} malignant masses are found and {one.false_negatives:.1f} missed; of the benign ones
 {one.false_positives:.1f} are false alarms and {one.true_negatives:.1f} are called benign. Sensitivity
 {_in_words(one.sensitivity)}, specificity {_in_words(one.specificity)}. Net benefit per patient
 {written(one.net_benefit.estimate, 3)} ({limits(one.net_benefit.interval)}); treating everybody {one.treat_all:.3f},
