@@ -8,14 +8,19 @@ from pydantic import Field
 from sklearn.pipeline import Pipeline
 
 from bcw_assets import source
+from bcw_assets.checks import broken_promises
 from bcw_assets.failures import as_table
 from bcw_assets.ml import columns, evaluation, preparation, resampling, table, training
 from bcw_assets.ml.evaluation import Evaluation
 from bcw_assets.ml.preparation import Prepared, Split
 from bcw_assets.ml.resampling import CrossValidation, Resampling
+from bcw_assets.releases import promotion, use
+from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure, tables
 from bcw_assets.settings import Settings
 from bcw_assets.stages import stage
+from bcw_assets.storage.io_manager import PATH
+from bcw_assets.storage.stores import Store
 
 
 class SplitConfig(dg.Config):
@@ -40,6 +45,14 @@ class ResamplingConfig(dg.Config):
     folds: int = Field(10, ge=2, description="parts of the table; each is predicted by a model of the others")
     repeats: int = Field(10, ge=1, description="times that all of it is done, each with other parts")
     seed: int = Field(0, ge=0, lt=2**31, description="of the first repeat's parts; the next has seed + 1")
+
+
+class ReleaseConfig(dg.Config):
+    """Whether the gate has the last word."""
+
+    override: str = Field(
+        "", max_length=1000, description="the reason why a candidate is released that the gate refuses; the log keeps it"
+    )
 
 
 @stage("download", "data", "csv")
@@ -144,7 +157,41 @@ def metrics(
     )
 
 
-GRAPH = [raw_data, ready_data, model, cross_validation, metrics]
+@stage("upload", None, "json", "onnx")
+def release(
+    context: dg.AssetExecutionContext,
+    releases: dg.ResourceParam[Store],
+    raw_data: pd.DataFrame,
+    ready_data: Prepared,
+    model: Pipeline,
+    cross_validation: CrossValidation,
+    metrics: Evaluation,
+    config: ReleaseConfig,
+) -> dg.MaterializeResult[None]:
+    """The model that others use: a bundle of files that never changes, if the gate finds it fit to be the current one.
+
+    The same table and settings are the same release: then nothing is written.
+    """
+    candidate = Candidate(raw_data, ready_data, model, cross_validation, metrics)
+    outcome = promotion.promote(
+        releases, candidate, broken_promises(candidate.values), context.run_id, config.override.strip() or None
+    )
+    entry = outcome.entry
+    return dg.MaterializeResult(
+        metadata={
+            "release": entry.release,
+            "result": outcome.result,
+            "sequence": entry.sequence,
+            "gate": as_table(entry.gate),
+            "bundle": dg.MetadataValue.path(releases.address(f"releases/{entry.release}")),
+            PATH: dg.MetadataValue.path(releases.address(use.PLACE)),
+            **({"override": entry.reason} if entry.reason else {}),
+        },
+        data_version=dg.DataVersion(entry.manifest),
+    )
+
+
+GRAPH = [raw_data, ready_data, model, cross_validation, metrics, release]
 
 
 def _schema(frame: pd.DataFrame, descriptions: dict[str, tuple[str, str]]) -> dg.TableSchema:

@@ -12,9 +12,9 @@ import dagster as dg
 import bcw_assets
 from bcw_assets import history, settings
 from bcw_assets.assets import GRAPH
-from bcw_assets.checks import CHECKS, every_check, places
+from bcw_assets.checks import CHECKS, addresses, every_check
 from bcw_assets.errors import BcwError
-from bcw_assets.storage.io_manager import ArtifactIOManager, Made, latest
+from bcw_assets.storage.io_manager import Made, latest
 
 PASSED, FAILED, NOT_RUN, NOT_MATERIALISED = "passed", "failed", "not run", "not materialised"
 CRASHED = "crashed"
@@ -82,13 +82,13 @@ def latest_report() -> CheckReport:
     if not settings.dagster_home():
         raise BcwError("DAGSTER_HOME is not set, so there is no history of checks. `make install` sets it")
     with history.opened() as instance:
-        return report(instance, (bcw_assets.defs.resources or {})["io_manager"])
+        resources = bcw_assets.defs.resources or {}
+        return report(instance, addresses(GRAPH, resources["io_manager"], resources["releases"]))
 
 
-def report(instance: dg.DagsterInstance, artifacts: ArtifactIOManager) -> CheckReport:
-    """Return the latest result of every check of what is stored in one place, by a history."""
-    folders, types = places(GRAPH)
-    made = {key: latest(key, artifacts.address(key, folder, types[key]), instance) for key, folder in folders.items()}
+def report(instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str]) -> CheckReport:
+    """Return the latest result of every check of what is stored at these places (`checks.addresses`), by a history."""
+    made = {key: latest(key, place, instance) for key, place in places.items()}
     lines = tuple(_line(instance, spec, made[key]) for key in made for spec in every_check(key))
     return CheckReport(lines, _failure(instance, made))
 

@@ -1,6 +1,6 @@
 """Every promise about every asset, as one table, and the factory that makes Dagster's checks of it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_type_hints
@@ -11,7 +11,9 @@ from bcw_assets.errors import ArtifactError
 from bcw_assets.failures import as_table
 from bcw_assets.ml import preparation, resampling, rules, table, training, verdicts
 from bcw_assets.ml.findings import Findings
+from bcw_assets.releases import use
 from bcw_assets.storage.io_manager import FOLDER, ArtifactIOManager, Loaded, latest
+from bcw_assets.storage.stores import Store
 
 
 @dataclass(frozen=True)
@@ -53,24 +55,48 @@ PROMISES = (
 
 CHECKS = "_checks"  # the ending of the name of the step that checks an asset
 STORED = "stored"
+RELEASE, PUBLISHED = dg.AssetKey("release"), "published"
 FACTS = "facts"
 STORED_SAYS = "What is stored can be read, and still is what the latest materialisation recorded."
 
 
 def build_checks(graph: Sequence[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
     """Return one multi-check per asset of the graph: that it is stored as recorded, and its promises."""
-    folders, types = places(graph)
-    return [_check(key, folders, types) for key in folders]
+    folders, types = _places(graph)
+    return [*(_check(key, folders, types) for key in folders), _check_release()]
 
 
-def places(graph: Sequence[dg.AssetsDefinition]) -> tuple[dict[dg.AssetKey, str], dict[dg.AssetKey, type]]:
-    """Return the folder and the type of the value of every asset."""
-    folders = {key: str(metadata[FOLDER]) for asset in graph for key, metadata in asset.metadata_by_key.items()}
-    return folders, {asset.key: asset.op.output_defs[0].dagster_type.typing_type for asset in graph}
+def addresses(
+    graph: Sequence[dg.AssetsDefinition], artifacts: ArtifactIOManager, releases: Store
+) -> dict[dg.AssetKey, str]:
+    """Return where every asset is, as its materialisations record it: a path or a URI."""
+    folders, types = _places(graph)
+    stored = {key: artifacts.address(key, folder, types[key]) for key, folder in folders.items()}
+    return stored | {RELEASE: releases.address(use.PLACE)}
+
+
+def broken_promises(values: Mapping[str, Any]) -> list[str]:
+    """Return what the blocking promises find in the values of assets, by name: it does not depend on who runs what."""
+    return [
+        f"{promise.asset}, {promise.name}: {problem}"
+        for promise in PROMISES
+        if promise.blocking
+        for problem in promise.predicate(**{name: values[name] for name in _reads(promise)}).problems
+    ]
+
+
+def _places(graph: Sequence[dg.AssetsDefinition]) -> tuple[dict[dg.AssetKey, str], dict[dg.AssetKey, type]]:
+    """Return the folder and the type of the value of every asset that the IO manager stores."""
+    stored = [asset for asset in graph if FOLDER in asset.metadata_by_key[asset.key]]
+    folders = {asset.key: str(asset.metadata_by_key[asset.key][FOLDER]) for asset in stored}
+    return folders, {asset.key: asset.op.output_defs[0].dagster_type.typing_type for asset in stored}
 
 
 def every_check(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Return the specification of every check of an asset."""
+    if asset == RELEASE:
+        says = (use.is_published.__doc__ or "").partition("\n")[0]
+        return [dg.AssetCheckSpec(PUBLISHED, asset=asset, blocking=True, description=says)]
     promises = [promise for promise in PROMISES if promise.asset == asset.to_user_string()]
     stored = dg.AssetCheckSpec(STORED, asset=asset, blocking=True, description=STORED_SAYS)
     return [stored, *map(_spec, promises)]
@@ -105,6 +131,23 @@ def _check(
             if promise.name in selected:
                 findings = _is_kept(promise, read, lambda: _facts(read(asset), asset, context.instance))
                 yield _result(asset, promise.name, findings, blocking=promise.blocking)
+
+    return check
+
+
+def _check_release() -> dg.AssetChecksDefinition:
+    """Return the check of what the IO manager does not store: it reads the release back, as those who use it do."""
+
+    @dg.multi_asset_check(
+        name=RELEASE.to_user_string() + CHECKS,
+        specs=every_check(RELEASE),
+        required_resource_keys={"releases"},
+        can_subset=True,
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        releases: Store = context.resources.releases
+        made = latest(RELEASE, releases.address(use.PLACE), context.instance)
+        yield _result(RELEASE, PUBLISHED, use.is_published(releases, made.facts["release"] if made else None))
 
     return check
 

@@ -1,7 +1,5 @@
 """Wires assets, checks, job, schedule and storage together for Dagster. Only wiring."""
 
-from pathlib import Path
-
 import dagster as dg
 
 from bcw_assets import settings as environment
@@ -10,18 +8,21 @@ from bcw_assets.automation import build_schedule, refresh_job
 from bcw_assets.checks import build_checks
 from bcw_assets.settings import Settings
 from bcw_assets.storage.io_manager import ArtifactIOManager
-from bcw_assets.storage.stores import LocalStore
+from bcw_assets.storage.stores import open_store
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Return all that Dagster runs, for these settings."""
-    store = LocalStore(Path(settings.storage).expanduser())
     return dg.Definitions(
         assets=GRAPH,
         asset_checks=build_checks(GRAPH),
         jobs=[refresh_job],
         schedules=[build_schedule(settings)],
-        resources={"io_manager": ArtifactIOManager(store), "settings": settings},
+        resources={
+            "io_manager": ArtifactIOManager(open_store(settings.storage)),
+            "releases": open_store(settings.releases_place),
+            "settings": settings,
+        },
         # One process: a new one for each step would spend 1.5 s on imports for work of milliseconds.
         executor=dg.in_process_executor,
     )

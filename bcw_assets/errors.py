@@ -53,9 +53,28 @@ class KeyMissing(StorageError):
     retry_may_help = False
 
 
+class KeyRefused(StorageError):
+    """What is stored under this key is not to be read: it is no regular file, is elsewhere, or is too large."""
+
+    retry_may_help = False
+
+
 class ArtifactError(BcwError):
     """A stored artifact is missing, damaged, or does not belong to the others."""
 
     def __init__(self, problem: str, asset: str) -> None:
         """Say what is wrong, which asset mends it, and by which command."""
         super().__init__(f"{problem}. To make it: {COMMAND.format(asset)}")
+
+
+class ReleaseError(BcwError):
+    """A release is unknown, damaged, or may not be used for what was asked."""
+
+
+class ReleaseRefused(ReleaseError):
+    """The gate keeps a candidate from being released; the rows are what it looked at."""
+
+    def __init__(self, problem: str, rows: tuple[dict[str, bool | int | float | str | None], ...]) -> None:
+        """Say what is wrong, and show the gate's table."""
+        super().__init__(problem)
+        self.rows = rows

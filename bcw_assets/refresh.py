@@ -1,6 +1,8 @@
 """Runs the whole graph in this process and tells a person at a terminal about it."""
 
+import os
 import uuid
+from collections.abc import Mapping
 
 import click
 import dagster as dg
@@ -11,6 +13,7 @@ from bcw_assets.checks import CHECKS
 from bcw_assets.errors import BcwError
 from bcw_assets.ml.evaluation import STANDARD_NAMES, Report
 from bcw_assets.ml.performance import limits, written
+from bcw_assets.releases.promotion import UNCHANGED
 
 HEADLINE = {
     "accuracy": "accuracy",
@@ -60,7 +63,10 @@ def _progress(entry: dg.EventLogEntry) -> None:
 
 def _summary(result: dg.ExecuteInProcessResult) -> str:
     report: Report = result.asset_value("metrics").report
-    facts, place = (result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics"))
+    facts, place, released = (
+        result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics", "release")
+    )
+    example = os.path.relpath(f"{released['bundle'].value}/example.csv")
     how, rows = report.provenance.resampling, report.provenance.rows
     judged = f"{how.repeats} × {how.folds}-fold cross-validation of all {rows} rows, 95 % interval"
     lines = [f"{'':<21} {report.confusion.total} test rows   {judged}"]
@@ -75,9 +81,18 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
         f"Fingerprint  {report.provenance.fingerprint}",
         f"Files        {_folder(facts['path'].value)} and {_folder(place['path'].value)}",
         *(f"Warning      {history.described(check)}" for check in history.broken_checks(result.all_events)),
-        "Next         read results/MODEL_CARD.md, or see the run and its checks in the browser: make dev",
+        f"Release      {released['release'].value}, {_result(released)}",
+        f"Next         score a table with it: .venv/bin/bcw predict {example}",
+        "             read results/MODEL_CARD.md, or see the run and its checks in the browser: make dev",
     ]
     return "\n".join(lines)
+
+
+def _result(released: Mapping[str, dg.MetadataValue]) -> str:
+    sequence, where = released["sequence"].value, released["bundle"].value
+    if released["result"].value == UNCHANGED:
+        return f"unchanged: it is the current one since entry {sequence} of the log ({where}/)"
+    return f"is the current one now, by entry {sequence} of the log ({where}/)"
 
 
 def _folder(path: object) -> str:

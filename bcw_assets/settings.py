@@ -26,6 +26,7 @@ class Settings(BaseSettings):
         source: `auto`, `embedded`, an http(s) URL, or the path of a file.
         source_sha256: the checksum that a URL or path must have.
         storage: the folder that holds data/ and results/.
+        releases: the folder that holds releases/; None for the storage.
         schedule_cron: when the refresh runs, as five fields of cron.
         schedule_timezone: the IANA name of the zone of that time.
         autostart: whether the schedule starts switched on.
@@ -36,6 +37,7 @@ class Settings(BaseSettings):
     source: str = AUTO
     source_sha256: str | None = None
     storage: str = "."
+    releases: str | None = None
     schedule_cron: str = "0 6 * * 1"
     schedule_timezone: str = "UTC"
     autostart: bool = False
@@ -62,10 +64,10 @@ class Settings(BaseSettings):
             raise ValueError(f"a SHA-256 is {SHA256_LENGTH} hexadecimal digits, not {value!r}")
         return value and value.lower()
 
-    @field_validator("storage")
+    @field_validator("storage", "releases")
     @classmethod
-    def _storage_is_a_folder(cls, value: str) -> str:
-        if "://" in value:
+    def _place_is_a_folder(cls, value: str | None) -> str | None:
+        if value and "://" in value:
             raise ValueError(f"allowed is the path of a folder, not {value!r}")
         return value
 
@@ -83,6 +85,11 @@ class Settings(BaseSettings):
         if self.source_sha256 and not self.source_is_named:
             raise ValueError("BCW_SOURCE_SHA256 needs a BCW_SOURCE that is a URL or a path; UCI's checksum is built in")
         return self
+
+    @property
+    def releases_place(self) -> str:
+        """Where releases go."""
+        return self.releases or self.storage
 
     @property
     def source_is_named(self) -> bool:

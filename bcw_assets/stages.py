@@ -16,12 +16,12 @@ from bcw_assets.storage.io_manager import FOLDER
 PACKAGE = __name__.partition(".")[0]
 
 
-def stage(name: str, folder: str, *kinds: str) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Make a function an asset: one stage of the refresh, whose value is stored in `folder`."""
+def stage(name: str, folder: str | None, *kinds: str) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Make a function an asset: one stage of the refresh, whose value is stored in `folder`, or by the stage itself."""
 
     def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
         return dg.asset(
-            metadata={FOLDER: folder, **_link(function)},
+            metadata={**({FOLDER: folder} if folder else {}), **_link(function)},
             tags={"stage": name},
             kinds={"python", *kinds},
             owners=["team:bcw"],

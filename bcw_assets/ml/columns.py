@@ -50,6 +50,8 @@ MEASUREMENTS = tuple(f"{family.name}_{statistic}" for statistic in STATISTICS fo
 RAW = (ID, DIAGNOSIS, *MEASUREMENTS)
 """The columns of `raw_data`, in order."""
 
+PROBABILITY = "probability_malignant"  # what a model says, in the files that come out
+
 SIZE = "radius_mean"  # by which patients are divided into small and large nuclei
 
 TARGET = "target"  # scikit-learn's name of the diagnosis

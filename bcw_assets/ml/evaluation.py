@@ -181,7 +181,7 @@ def evaluate(
     Raises:
         ArtifactError: the four do not belong together; the text names the stage to run again.
     """
-    _require_one_history(raw_data, ready_data, model, cross_validation)
+    require_one_history(raw_data, ready_data, model, cross_validation)
     malignant, probabilities = table.malignant(raw_data), cross_validation.probabilities()
     how, everybody = cross_validation.resampling, patients.everybody(raw_data, probabilities)
     within = bootstrap.draws(malignant, RESAMPLES, how.seed)
@@ -255,9 +255,14 @@ def _provenance(ready_data: Prepared, model: Pipeline, resampling: Resampling) -
     )
 
 
-def _require_one_history(
+def require_one_history(
     raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
 ) -> None:
+    """Refuse values that do not belong together.
+
+    Raises:
+        ArtifactError: the text names the stage to run again.
+    """
     fingerprint = table.fingerprint(raw_data)
     if ready_data.fingerprint != fingerprint:
         raise ArtifactError("ready_data was made from another raw_data than the one stored now", "ready_data")

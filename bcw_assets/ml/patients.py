@@ -89,7 +89,7 @@ def everybody(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Patient
 
 def hardest(patients: list[Patient], repeats: int) -> list[Patient]:
     """Return the patients who are misclassified in nearly every repeat, the worst first."""
-    return _worst_first([one for one in patients if one.misclassified >= NEARLY_ALL * repeats])
+    return worst_first([one for one in patients if one.misclassified >= NEARLY_ALL * repeats])
 
 
 def label_suspects(patients: list[Patient]) -> list[Patient]:
@@ -97,7 +97,7 @@ def label_suspects(patients: list[Patient]) -> list[Patient]:
 
     The label may be wrong, or the patient unlike the others.
     """
-    return _worst_first([one for one in patients if of_label(one) < SUSPICIOUS])
+    return worst_first([one for one in patients if of_label(one) < SUSPICIOUS])
 
 
 def of_label(patient: Patient) -> float:
@@ -105,7 +105,8 @@ def of_label(patient: Patient) -> float:
     return patient.probability if patient.diagnosis == columns.MALIGNANT else 1 - patient.probability
 
 
-def _worst_first(patients: list[Patient]) -> list[Patient]:
+def worst_first(patients: list[Patient]) -> list[Patient]:
+    """Return the patients in the order of the probability of their label, the least possible first."""
     return sorted(patients, key=lambda one: (of_label(one), one.id))
 
 

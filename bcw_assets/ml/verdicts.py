@@ -1,9 +1,9 @@
 """Whether the numbers of a report are what they must be: arithmetic, floors, calibration, labels."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from bcw_assets.ml import patients, performance
-from bcw_assets.ml.evaluation import STANDARD_NAMES, Evaluation
+from bcw_assets.ml.evaluation import STANDARD_NAMES, Evaluation, Report
 from bcw_assets.ml.findings import Findings
 from bcw_assets.ml.performance import Interval, Score, Summary
 
@@ -58,15 +58,39 @@ def beats_always_benign(metrics: Evaluation) -> Findings:
     )
 
 
+@dataclass(frozen=True)
+class Floor:
+    """What a cross-validated score must reach, and whether it does.
+
+    Attributes:
+        score: its name.
+        limit: in words.
+        found: the estimate with its interval, in words.
+        is_missed: the whole interval lies beyond the limit.
+    """
+
+    score: str
+    limit: str
+    found: str
+    is_missed: bool
+
+
+def floors(report: Report) -> list[Floor]:
+    """Hold the cross-validated scores against their floors."""
+    found = []
+    for name, (kind, floor) in FLOORS.items():
+        summary = report.cross_validation[name]
+        best = _best(summary, kind)
+        is_missed = best is None or (best < floor if kind == AT_LEAST else best > floor)
+        found.append(Floor(name, f"{kind} {floor}", performance.told(summary, 4), is_missed))
+    return found
+
+
 def reaches_floors(metrics: Evaluation) -> Findings:
     """Find cross-validated scores whose whole interval lies beyond their floor."""
-    problems, evidence = [], {}
-    for name, (kind, floor) in FLOORS.items():
-        summary = metrics.report.cross_validation[name]
-        best = _best(summary, kind)
-        evidence[f"{name}, {kind} {floor}"] = performance.told(summary, 4)
-        if best is None or (best < floor if kind == AT_LEAST else best > floor):
-            problems.append(f"{name} is {performance.told(summary, 4)}, and must be {kind} {floor}")
+    found = floors(metrics.report)
+    problems = [f"{one.score} is {one.found}, and must be {one.limit}" for one in found if one.is_missed]
+    evidence = {f"{one.score}, {one.limit}": one.found for one in found}
     return Findings(tuple(problems), {**evidence, "resolution": RESOLUTION})
 
 

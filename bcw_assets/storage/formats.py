@@ -3,10 +3,8 @@
 A value of several files has a JSON document last, which holds the SHA-256 of the others: a mixed pair is refused.
 """
 
-import hashlib
 import io
 import json
-import math
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -25,8 +23,9 @@ from bcw_assets.ml.evaluation import SCHEMA_VERSION, Evaluation, Report
 from bcw_assets.ml.performance import SCORES
 from bcw_assets.ml.preparation import Prepared, Split
 from bcw_assets.ml.resampling import CrossValidation, Resampling
+from bcw_assets.storage import documents
+from bcw_assets.storage.documents import Document, digest
 
-Document = dict[str, Any]
 HASHES = "sha256"
 
 
@@ -56,7 +55,7 @@ def dump(value: object, key: str) -> dict[str, bytes]:
     for file, content in zip(keys(kind, key), FORMATS[kind].dump(value), strict=True):
         if not isinstance(content, bytes):
             hashes = {_name(file): digest(others) for file, others in files.items()}
-            content = _json(content | ({HASHES: hashes} if hashes else {}))
+            content = documents.write(content | ({HASHES: hashes} if hashes else {}))
         files[file] = content
     return files
 
@@ -85,18 +84,11 @@ def version(files: Mapping[str, bytes]) -> str:
     return digest(list(files.values())[-1])
 
 
-def digest(content: bytes) -> str:
-    """Return the SHA-256 of bytes in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
-
-
 def _document(file: str, files: Mapping[str, bytes]) -> Document:
     try:
-        document = json.loads(files[file], parse_constant=_refuse_constant, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{file} is no JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise FormatError(f"{file} is no JSON object")
+        document = documents.read(files[file])
+    except ValueError as error:
+        raise FormatError(f"{file}: {error}") from error
     hashes = document.pop(HASHES, None)
     expected = {_name(other): digest(content) for other, content in files.items() if other != file}
     if (hashes or {}) != expected:
@@ -104,25 +96,12 @@ def _document(file: str, files: Mapping[str, bytes]) -> Document:
     return document
 
 
-def _json(document: Document) -> bytes:
-    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
-
-
-def _finite(text: str) -> float:
-    if math.isinf(float(text)):
-        raise ValueError(f"{text} is beyond all numbers")
-    return float(text)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
 def _name(file: str) -> str:
     return file.rpartition("/")[2]
 
 
-def _csv(frame: pd.DataFrame) -> bytes:
+def csv_of(frame: pd.DataFrame) -> bytes:
+    """Return a table as CSV, every float by the shortest text that gives it back."""
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
@@ -173,7 +152,7 @@ def _dump_prepared(value: Prepared) -> tuple[bytes, Document]:
         "split": asdict(value.split),
         "scaler": _dump_scaler(value.scaler),
     }
-    return _csv(value.rows), document
+    return csv_of(value.rows), document
 
 
 def _load_prepared(content: bytes, document: Document) -> Prepared:
@@ -181,9 +160,10 @@ def _load_prepared(content: bytes, document: Document) -> Prepared:
     return Prepared(rows, _load_scaler(document["scaler"]), Split(**document["split"]), document["fingerprint"])
 
 
-def _dump_model(model: Pipeline) -> tuple[bytes, Document]:
+def model_document(model: Pipeline) -> Document:
+    """Return what `model.json` holds: all that is needed to compute a probability, as numbers."""
     classifier = model[training.CLASSIFIER]
-    document = {
+    return {
         "settings": training.settings(model),
         "classes": classifier.classes_.tolist(),
         "formula": "P(1 = malignant) = 1 / (1 + exp(-(intercept + Σ coefficient · (x - mean) / scale)))",
@@ -192,7 +172,10 @@ def _dump_model(model: Pipeline) -> tuple[bytes, Document]:
         "intercept": float(classifier.intercept_[0]),
         "steps": int(classifier.n_iter_[0]),
     }
-    return pickle.dumps(model, protocol=5), document
+
+
+def _dump_model(model: Pipeline) -> tuple[bytes, Document]:
+    return pickle.dumps(model, protocol=5), model_document(model)
 
 
 def _load_model(_: bytes, document: Document) -> Pipeline:
@@ -216,7 +199,7 @@ def _dump_cross_validation(value: CrossValidation) -> tuple[bytes, Document]:
         "resampling": asdict(value.resampling),
         "settings": value.settings,
     }
-    return _csv(value.rows), document
+    return csv_of(value.rows), document
 
 
 def _load_cross_validation(content: bytes, document: Document) -> CrossValidation:

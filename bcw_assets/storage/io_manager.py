@@ -7,7 +7,7 @@ import dagster as dg
 
 from bcw_assets.errors import ArtifactError, KeyMissing
 from bcw_assets.failures import explained
-from bcw_assets.storage import formats
+from bcw_assets.storage import documents, formats
 from bcw_assets.storage.formats import FormatError
 from bcw_assets.storage.stores import Store
 
@@ -112,7 +112,7 @@ class ArtifactIOManager(dg.IOManager):
         keys = formats.keys(kind, f"{folder}/{name}")
         try:
             files = {key: self._store.read(key) for key in keys}
-            hashes = [formats.digest(content) for content in files.values()]
+            hashes = [documents.digest(content) for content in files.values()]
             if self._parsed.get(name, ([], None))[0] != hashes:  # the same bytes are the same value
                 self._parsed[name] = (hashes, formats.load(kind, files))
             return Loaded(self._parsed[name][1], self._store.address(keys[-1]), hashes[-1])

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from bcw_assets.errors import KeyMissing, StorageError
+from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
 
 TEMPORARY = ".bcw-tmp"  # the ending of files that are being written; never listed
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}  # what file systems without hard links answer
@@ -40,6 +40,23 @@ class Store(Protocol):
 
     def address(self, key: str) -> str:
         """Return where `key` is, for people: a path or a URI."""
+
+
+def open_store(place: str) -> Store:
+    """Return the store that a setting names: the path of a folder."""
+    return LocalStore(Path(place).expanduser())
+
+
+def read_at_most(store: Store, key: str, limit: int) -> bytes:
+    """Return what is stored under `key`, which other people may have put there: nothing large is read.
+
+    Raises:
+        KeyRefused: it is longer than `limit` bytes.
+        StorageError: it cannot be read.
+    """
+    if (size := store.size(key)) > limit:
+        raise KeyRefused(f"{key} has {size:,} bytes; allowed are {limit:,}")
+    return store.read(key)
 
 
 class LocalStore:
@@ -106,12 +123,22 @@ class LocalStore:
         """
         if not key or "\\" in key or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
             raise StorageError(f"{key!r} is no key; allowed are names joined by /, without . and ..")
-        return self._root / PurePosixPath(key)
+        path = self._root / PurePosixPath(key)
+        with self._explained("look up", key):
+            leads_to = Path(os.path.realpath(path))
+        if not leads_to.is_relative_to(os.path.realpath(self._root)):
+            raise KeyRefused(
+                f"{key} leads out of {self._root.absolute()} by a symbolic link, to {leads_to}; put the file or the "
+                f"folder itself there, or set BCW_STORAGE to where it is"
+            )
+        return path
 
     def _existing(self, key: str) -> Path:
         path = self._path(key)
         if not path.exists():
             raise KeyMissing(f"{key} is not in {self._root.absolute()}")
+        if not path.is_file():  # reading a pipe would wait for ever
+            raise KeyRefused(f"{key} in {self._root.absolute()} is no regular file. Move it away and try again")
         return path
 
     @contextmanager

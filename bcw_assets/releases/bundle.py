@@ -1,0 +1,190 @@
+"""What is in a bundle, and whether it still is what was published."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bcw_assets.errors import KeyMissing, KeyRefused, ReleaseError
+from bcw_assets.releases.proof import example_is_reproduced
+from bcw_assets.storage import documents
+from bcw_assets.storage.documents import Document, digest
+from bcw_assets.storage.stores import Store, read_at_most
+
+FOLDER = "releases/"
+MANIFEST = "manifest.json"
+SUMS = "SHA256SUMS"
+MEMBERS = (
+    *("model.json", "model.onnx", "metrics.json", "cross_validation.csv", "evaluation.png", "MODEL_CARD.md"),
+    *("example.csv", "README.txt", SUMS),
+)
+"""The files of a bundle in the order in which they are stored; the manifest comes after them."""
+
+SCHEMA_VERSION = 1  # of the manifest
+ID = re.compile(r"[0-9a-f]{16}")
+MOST_BYTES = 2**28  # of a file; cross_validation.csv has 250 a patient
+MOST_BYTES_OF_MANIFEST = 2**20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What is stored of a release.
+
+    Attributes:
+        id: of the release.
+        files: name → content, of those that are as the manifest says.
+        manifest: the manifest; empty if it cannot be read.
+        sha256: of the manifest's bytes; None without one.
+        problems: what is wrong, each beginning with the file's key.
+    """
+
+    id: str
+    files: Mapping[str, bytes]
+    manifest: Document
+    sha256: str | None
+    problems: tuple[str, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has a manifest: without one it is no release yet, or not any more."""
+        return self.sha256 is not None
+
+    def require(self) -> "Bundle":
+        """Return the bundle if nothing is wrong with it.
+
+        Raises:
+            ReleaseError: something is; the text names the files.
+        """
+        if self.problems:
+            raise ReleaseError(
+                f"Release {self.id} is not what was published: {'; '.join(self.problems)}. Go back to another release "
+                f"(bcw releases rollback), or put the files back from a copy"
+            )
+        return self
+
+
+def identify(inputs: Mapping[str, Any]) -> str:
+    """Return the id of the release that these inputs make: the same on every machine."""
+    return digest(documents.write(dict(inputs)))[:16]
+
+
+def key(release: str, name: str) -> str:
+    """Return where a file of a release is stored.
+
+    Raises:
+        ReleaseError: the id is none, so that no key made of it can lead elsewhere.
+    """
+    if not ID.fullmatch(release):
+        raise ReleaseError(f"{release!r} is no id of a release; allowed are 16 hexadecimal digits")
+    return f"{FOLDER}{release}/{name}"
+
+
+def sums(files: Mapping[str, bytes]) -> bytes:
+    """Return what `sha256sum -c` reads."""
+    return "".join(f"{digest(content)}  {name}\n" for name, content in files.items() if name != SUMS).encode()
+
+
+def stored_ids(store: Store) -> list[str]:
+    """Return the ids of all bundles in a store, finished or not."""
+    folders = {stored.removeprefix(FOLDER).partition("/")[0] for stored in store.list(FOLDER)}
+    return sorted(one for one in folders if ID.fullmatch(one))
+
+
+def publish(store: Store, release: str, about: Document, files: Mapping[str, bytes]) -> Bundle:
+    """Store a bundle, each file only if it is not there yet, the manifest last; what is there stays.
+
+    Files differ in the last digits from one linear algebra library, or one Python, to the next. Whoever comes second
+    keeps what is stored, and the manifest lists that.
+
+    Args:
+        store: holds the releases.
+        release: its id.
+        about: what the manifest says beside the files.
+        files: name → content, in the order of `MEMBERS`.
+
+    Returns:
+        The bundle as it is stored.
+
+    Raises:
+        ReleaseError: what is stored is damaged, or does not give the probabilities that it promises.
+    """
+    stored = {name: _put(store, key(release, name), content) for name, content in files.items() if name != SUMS}
+    stored[SUMS] = _put(store, key(release, SUMS), sums(stored))
+    listed = {name: {"bytes": len(content), "sha256": digest(content)} for name, content in stored.items()}
+    manifest = {"schema_version": SCHEMA_VERSION, "release": release, **about, "files": listed}
+    _put(store, key(release, MANIFEST), documents.seal(manifest))
+    return read(store, release).require()
+
+
+def _put(store: Store, where: str, content: bytes) -> bytes:
+    """Store bytes if nothing is there, and return what is there now."""
+    return content if store.create(where, content) else read_at_most(store, where, MOST_BYTES)
+
+
+def read(store: Store, release: str, sha256: str | None = None) -> Bundle:
+    """Read a bundle and hold every byte of it against its manifest, and its model against its example.
+
+    Args:
+        store: holds the releases.
+        release: its id.
+        sha256: of the manifest, as the log has it; None if the log does not know the release.
+    """
+    prefix = key(release, "")
+    there = {stored.removeprefix(prefix) for stored in store.list(prefix)}
+    if MANIFEST not in there:
+        return Bundle(release, {}, {}, None, (f"{prefix}{MANIFEST} is missing, so the bundle is unfinished",))
+    try:
+        content = read_at_most(store, prefix + MANIFEST, MOST_BYTES_OF_MANIFEST)
+        manifest = documents.unseal(content)
+        listed = _listed(manifest, release)
+    except (KeyRefused, KeyError, TypeError, AttributeError, ValueError) as error:
+        return Bundle(release, {}, {}, "", (f"{prefix}{MANIFEST} cannot be used ({_said(error)})",))
+    problems = [f"{prefix}{name} does not belong there" for name in sorted(there - {MANIFEST, *MEMBERS})]
+    if sha256 not in (None, digest(content)):
+        problems.append(f"{prefix}{MANIFEST} is not the one that the log names")
+    files = {}
+    for name, (size, expected) in listed.items():
+        found = _member(store, prefix + name, size)
+        if isinstance(found, bytes) and digest(found) == expected:
+            files[name] = found
+        else:
+            problems.append(f"{prefix}{name} {found if isinstance(found, str) else 'is not what the manifest says'}")
+    if not problems:
+        problems += [f"{prefix}{SUMS} does not name the other files"] * (files[SUMS] != sums(files))
+        problems += [f"{prefix}{problem}" for problem in example_is_reproduced(files)]
+    return Bundle(release, files, manifest, digest(content), tuple(problems))
+
+
+def _listed(manifest: Document, release: str) -> dict[str, tuple[int, str]]:
+    """Return what a manifest says of its files: name → (bytes, SHA-256).
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is not a manifest of this release.
+    """
+    if manifest["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"its schema_version is {manifest['schema_version']!r}, this version reads {SCHEMA_VERSION}")
+    if manifest["release"] != release or identify(manifest["inputs"]) != release:
+        raise ValueError("it is that of another release")
+    if tuple(manifest["files"]) != MEMBERS:
+        raise ValueError(f"it names {', '.join(map(repr, manifest['files']))[:200]}, not {', '.join(MEMBERS)}")
+    found = {name: (said["bytes"], said["sha256"]) for name, said in manifest["files"].items()}
+    for name, (size, _) in found.items():
+        if type(size) is not int or not 0 <= size <= MOST_BYTES:
+            raise ValueError(f"it says that {name} has {str(size)[:40]} bytes; allowed are 0 to {MOST_BYTES:,}")
+    return found
+
+
+def _member(store: Store, where: str, size: int) -> bytes | str:
+    """Return the content of a file; what is wrong with it, if it cannot be that of the manifest."""
+    try:
+        if store.size(where) != size:
+            return f"has {store.size(where):,} bytes, not {size:,}"
+        return store.read(where)
+    except KeyMissing:
+        return "is missing"
+    except KeyRefused as error:
+        return f"cannot be used ({error})"
+
+
+def _said(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)

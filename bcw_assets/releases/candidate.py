@@ -1,0 +1,233 @@
+"""What a run would release: which release it is, and the files of its bundle."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sklearn
+from sklearn.pipeline import Pipeline
+
+from bcw_assets.errors import ArtifactError, ReleaseError
+from bcw_assets.ml import columns, evaluation, patients, preparation, table, training
+from bcw_assets.ml.comparison import Predictions
+from bcw_assets.ml.evaluation import Evaluation, Report
+from bcw_assets.ml.patients import Patient
+from bcw_assets.ml.preparation import Prepared
+from bcw_assets.ml.resampling import CrossValidation, repeat_names
+from bcw_assets.releases import bundle, proof
+from bcw_assets.report import card
+from bcw_assets.storage import documents, formats
+
+HEADLINE = ("accuracy", "sensitivity", "specificity", "roc_auc", "log_loss")
+"""The cross-validated scores that a manifest tells of a release."""
+
+EXAMPLES = 10  # rows of the example
+ONNX_TOLERANCE = 1e-12
+ONNX_INPUT, ONNX_PROBABILITIES = "measurements", "probabilities"
+OPSETS = {"": 18, "ai.onnx.ml": 3}  # of 2022; any runtime reads it, and the bytes do not change with skl2onnx's newest
+SHOWN = 16  # digits of a fingerprint that stand for a patient
+
+README = """\
+A model that gives the probability that a breast mass is malignant, from 30 measurements of cell nuclei.
+It is for learning and for building on. It is no medical device: MODEL_CARD.md says what it can and cannot do.
+Nothing here can execute: numbers, text and a picture. `sha256sum -c SHA256SUMS` says whether all of it is whole.
+model.json is all of it: P(malignant) = 1 / (1 + exp(-(intercept + sum of coefficient * (x - mean) / scale))).
+model.onnx is the same for any ONNX runtime: input "measurements", float64, a row a patient, 30 columns in the order of
+"features" in model.json; output "probabilities", of which the second column is that of malignancy.
+example.csv has rows of the table that the model is of, and the probability that each must get, to 1e-9.
+metrics.json has every score with its interval; evaluation.png shows them. cross_validation.csv has what models said of
+patients that they had not seen, by the SHA-256 of diagnosis and measurements; log_odds there is what this model says.
+manifest.json names all files with their SHA-256, and what the release was made from.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """The values of all assets, which belong together.
+
+    Attributes:
+        raw_data: n patients.
+        ready_data: says which of them trained the model.
+        model: the pipeline.
+        cross_validation: the out-of-fold probabilities.
+        metrics: the report, with its figure.
+    """
+
+    raw_data: pd.DataFrame
+    ready_data: Prepared
+    model: Pipeline
+    cross_validation: CrossValidation
+    metrics: Evaluation
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The value of every asset, by its name."""
+        return {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+
+    @property
+    def report(self) -> Report:
+        """The report, with patients by their ids."""
+        return self.metrics.report
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """What decides the release: two runs with the same are one."""
+        return {
+            "fingerprint": self.ready_data.fingerprint,
+            "split": dataclasses.asdict(self.ready_data.split),
+            "settings": training.settings(self.model),
+            "resampling": dataclasses.asdict(self.cross_validation.resampling),
+            "scikit_learn": ".".join(sklearn.__version__.split(".")[:2]),
+        }
+
+    @cached_property
+    def id(self) -> str:
+        """The id of the release."""
+        return bundle.identify(self.inputs)
+
+    def about(self) -> dict[str, Any]:
+        """Return what the manifest says beside its files."""
+        scores = self.report.cross_validation
+        return {"inputs": self.inputs, "headline": {name: dataclasses.asdict(scores[name]) for name in HEADLINE}}
+
+    @cached_property
+    def fingerprints(self) -> list[str]:
+        """The fingerprint of every row."""
+        return table.row_fingerprints(self.raw_data)
+
+    @cached_property
+    def relabelled(self) -> list[str]:
+        """The fingerprint that every row would have under the other diagnosis."""
+        is_malignant = self.raw_data[columns.DIAGNOSIS] == columns.MALIGNANT
+        others = np.where(is_malignant, columns.BENIGN, columns.MALIGNANT)
+        return table.row_fingerprints(self.raw_data.assign(**{columns.DIAGNOSIS: others}))
+
+    def predictions(self) -> Predictions:
+        """Return what the recipe says of patients that it has not seen."""
+        return Predictions(self.fingerprints, table.malignant(self.raw_data), self.cross_validation.probabilities())
+
+    def require_one_history(self) -> None:
+        """Refuse values that do not belong together.
+
+        Raises:
+            ArtifactError: the text names the stage to run again.
+        """
+        evaluation.require_one_history(self.raw_data, self.ready_data, self.model, self.cross_validation)
+        said = self.report.provenance
+        if (said.fingerprint, said.split, said.resampling, said.settings) != (
+            self.ready_data.fingerprint,
+            self.ready_data.split,
+            self.cross_validation.resampling,
+            training.settings(self.model),
+        ):
+            raise ArtifactError("metrics are of another table or model than the one stored now", "metrics")
+
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        """The files of the bundle in their order, SHA256SUMS among them.
+
+        Patients are told by fingerprints: the copy of UCI's table that has no ids makes the same bytes.
+
+        Raises:
+            ReleaseError: model.onnx does not give the model's probabilities.
+        """
+        report = self._without_ids()
+        files = {
+            "model.json": documents.write(formats.model_document(self.model)),
+            "model.onnx": self._onnx(),
+            "metrics.json": documents.write(dataclasses.asdict(report)),
+            "cross_validation.csv": self._out_of_fold(),
+            "evaluation.png": self.metrics.figure,
+            "MODEL_CARD.md": card.write(report).encode(),
+            "example.csv": self._example(),
+            "README.txt": README.encode(),
+        }
+        return files | {bundle.SUMS: bundle.sums(files)}
+
+    def require_is_in(self, files: Mapping[str, bytes]) -> None:
+        """Refuse a bundle, stored under this id by somebody else, whose model says something else.
+
+        Raises:
+            ReleaseError: its probabilities are not this model's to 1e-9.
+        """
+        theirs = proof.probabilities(files["model.json"], self._measurements().to_numpy())
+        off = float(np.abs(theirs - self.model.predict_proba(self._measurements())[:, 1]).max())
+        if not off <= proof.TOLERANCE:
+            raise ReleaseError(
+                f"Under the id {self.id} another model is stored: its probabilities differ by {off:.3g}. A release "
+                f"never changes: if the way of fitting has changed, raise RECIPE in ml/training.py"
+            )
+
+    def _without_ids(self) -> Report:
+        named = dict(zip(self.raw_data[columns.ID], self.fingerprints, strict=True))
+
+        def renamed(ones: list[Patient]) -> list[Patient]:
+            return patients.worst_first([dataclasses.replace(one, id=named[one.id][:SHOWN]) for one in ones])
+
+        return dataclasses.replace(
+            self.report,
+            hardest_rows=renamed(self.report.hardest_rows),
+            label_suspects=renamed(self.report.label_suspects),
+        )
+
+    def _measurements(self) -> pd.DataFrame:
+        return self.raw_data[list(columns.MEASUREMENTS)]
+
+    def _onnx(self) -> bytes:
+        # 0.4 s of imports that only a new release needs.
+        import skl2onnx
+        from onnx.reference import ReferenceEvaluator
+        from skl2onnx.common.data_types import DoubleTensorType
+
+        inputs = [(ONNX_INPUT, DoubleTensorType([None, len(columns.MEASUREMENTS)]))]
+        made = skl2onnx.convert_sklearn(
+            self.model, "bcw_assets", inputs, options={"zipmap": False}, target_opset=OPSETS
+        )
+        measurements = self._measurements()
+        (found,) = ReferenceEvaluator(made).run([ONNX_PROBABILITIES], {ONNX_INPUT: measurements.to_numpy()})
+        off = float(np.abs(found - self.model.predict_proba(measurements)).max())
+        if not off <= ONNX_TOLERANCE:
+            raise ReleaseError(
+                f"model.onnx gives other probabilities than the model, by {off:.3g}; allowed is {ONNX_TOLERANCE:g}. "
+                f"Nothing was released. Install the locked versions again (make install)"
+            )
+        content: bytes = made.SerializeToString(deterministic=True)
+        return content
+
+    def _out_of_fold(self) -> bytes:
+        """Return one row a patient: fingerprint, diagnosis, split, the model's own log odds, and every repeat."""
+        rows = self.cross_validation.rows
+        frame = pd.DataFrame(
+            {
+                "fingerprint": self.fingerprints,
+                columns.DIAGNOSIS: rows[columns.DIAGNOSIS],
+                preparation.SPLIT: self.ready_data.rows[preparation.SPLIT],
+                "log_odds": self.model.decision_function(self._measurements()),
+            }
+        )
+        repeats = rows[repeat_names(self.cross_validation.resampling.repeats)]
+        return formats.csv_of(pd.concat([frame, repeats], axis=1))
+
+    def _example(self) -> bytes:
+        """Return rows from all over the table, as a file that can be scored, with their probabilities."""
+        places = np.unique(np.linspace(0, len(self.raw_data) - 1, EXAMPLES).astype(int))
+        measurements = self._measurements().iloc[places].reset_index(drop=True)
+        measurements.insert(0, columns.ID, [f"example-{number}" for number in range(1, len(places) + 1)])
+        probability = self.model.predict_proba(measurements[list(columns.MEASUREMENTS)])[:, 1]
+        return formats.csv_of(measurements.assign(**{columns.PROBABILITY: probability}))
+
+
+def predictions_of(files: Mapping[str, bytes]) -> Predictions:
+    """Return what the recipe of a bundle says of patients that it had not seen."""
+    rows = [line.split(",") for line in files["cross_validation.csv"].decode().splitlines()]
+    place = {name: number for number, name in enumerate(rows[0])}
+    repeats = [number for name, number in place.items() if name.startswith("repeat_")]
+    return Predictions(
+        [row[place["fingerprint"]] for row in rows[1:]],
+        np.array([row[place[columns.DIAGNOSIS]] == columns.MALIGNANT for row in rows[1:]], dtype=np.int64),
+        np.array([[float(row[number]) for number in repeats] for row in rows[1:]]),
+    )

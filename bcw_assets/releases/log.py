@@ -1,0 +1,209 @@
+"""The log of promotions and rollbacks: its newest entry says which release is current, and it is only ever added to."""
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+from pydantic import StringConstraints, TypeAdapter, ValidationError
+
+from bcw_assets.errors import KeyRefused, ReleaseError
+from bcw_assets.storage import documents
+from bcw_assets.storage.stores import Store, read_at_most
+
+FOLDER = "releases/log/"
+ENTRY = re.compile(r"(\d{6}|[1-9]\d{6,8})\.json")  # NNNNNN.json
+MOST_BYTES = 2**20  # of an entry; one has some thousand
+PROMOTE: Literal["promote"] = "promote"
+ROLLBACK: Literal["rollback"] = "rollback"
+
+Release = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{16}\z")]
+Digest = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
+
+
+class Overtaken(ReleaseError):
+    """Another writer took the next number in the log."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One promotion or rollback.
+
+    Attributes:
+        sequence: its number; the first is 1. Order is by it, never by a clock.
+        action: promote, or rollback.
+        release: the id of the release that is current from here on.
+        manifest: the SHA-256 of its manifest.
+        reason: of a rollback, or of a promotion against the gate; None without one.
+        run: of Dagster, or the command.
+        made: when, in UTC.
+        gate: what the gate looked at: rule, value, limit, verdict.
+        previous: the SHA-256 of the entry before; None for the first.
+        damaged: the files of the log that were found damaged when this was written, and are known since.
+        nonce: tells the writer's own entry from another's.
+    """
+
+    sequence: Annotated[int, Ge(1)]
+    action: Literal["promote", "rollback"]
+    release: Release
+    manifest: Digest
+    reason: str | None
+    run: str
+    made: str
+    gate: list[dict[str, str]]
+    previous: Digest | None
+    damaged: list[str]
+    nonce: str
+
+
+@dataclass(frozen=True)
+class Log:
+    """The log as it was read.
+
+    Attributes:
+        entries: those that can be read, the oldest first.
+        damage: name of a file of the log → what is wrong with it.
+        newest: number of the newest file, damaged or not; 0 in an empty log.
+        digest: the SHA-256 of that file; None in an empty log.
+    """
+
+    entries: tuple[Entry, ...]
+    damage: Mapping[str, str]
+    newest: int
+    digest: str | None
+
+    @property
+    def last(self) -> Entry | None:
+        """The newest entry that can be read: what a candidate is compared with."""
+        return self.entries[-1] if self.entries else None
+
+    @property
+    def unknown_damage(self) -> dict[str, str]:
+        """What is wrong that no promotion has gone past yet: until one does, nothing of the log is relied on."""
+        known = self.last.damaged if self.last and self.last.sequence == self.newest else []
+        return {name: what for name, what in self.damage.items() if name not in known}
+
+    def current(self) -> Entry:
+        """Return the entry of the champion.
+
+        Raises:
+            ReleaseError: there is none, or the log was damaged since its newest entry was written.
+        """
+        for name, what in self.unknown_damage.items():
+            raise ReleaseError(
+                f"{FOLDER}{name} {what}, so which release is current cannot be said. Put the file back from a copy of "
+                f"the releases, or make a new entry: bcw refresh"
+            )
+        if self.last is None:
+            raise ReleaseError("There is no release yet. To make one: bcw refresh")
+        return self.last
+
+    def champions(self) -> list[Entry]:
+        """Return the way to the champion, which is the last: a rollback removes what it goes back from."""
+        way: list[Entry] = []
+        for entry in self.entries:
+            places = [place for place, one in enumerate(way) if one.release == entry.release]
+            way = way[: places[-1]] if places and (entry.action == ROLLBACK or places[-1] == len(way) - 1) else way
+            way.append(entry)
+        return way
+
+    def rolled_back(self) -> dict[str, Entry]:
+        """Return the releases that were rolled back from and are not back since → the entry of the rollback."""
+        found: dict[str, Entry] = {}
+        before: Entry | None = None
+        for entry in self.entries:
+            found.pop(entry.release, None)
+            if entry.action == ROLLBACK and before and before.release != entry.release:
+                found[before.release] = entry
+            before = entry
+        return found
+
+    def of(self, release: str) -> Entry | None:
+        """Return the newest entry for a release; None if it never was current."""
+        return next((one for one in reversed(self.entries) if one.release == release), None)
+
+
+def read(store: Store) -> Log:
+    """Return the whole log of a store."""
+    names = [key.removeprefix(FOLDER) for key in store.list(FOLDER)]
+    numbers = {int(name.removesuffix(".json")): name for name in names if ENTRY.fullmatch(name)}
+    damage = {name: "is no entry of the log" for name in names if name not in numbers.values()}
+    entries, before, newest = [], None, 0
+    for number in sorted(numbers):
+        if number != newest + 1:
+            damage[_name(newest + 1)] = f"is missing, and {_name(number)} is there"
+        newest = number
+        digest = None
+        try:
+            content = read_at_most(store, FOLDER + numbers[number], MOST_BYTES)
+            digest = documents.digest(content)
+            entry = _parse(content)
+            if entry.sequence != number:
+                raise ValueError(f"it has the number {entry.sequence}")
+            entries.append(entry)
+            if entry.previous != before and _name(number - 1) not in damage:
+                damage[_name(number - 1 or 1)] = f"is another than when {_name(number)} was written"
+        except (KeyRefused, ValueError) as error:
+            damage[_name(number)] = f"cannot be read ({error})"
+        before = digest
+    return Log(tuple(entries), damage, newest, before)
+
+
+def append(store: Store, log: Log, **facts: Any) -> Entry:
+    """Write the next entry, unless another writer is first.
+
+    Args:
+        store: holds the releases.
+        log: as it was read last; the entry follows it.
+        facts: action, release, manifest, run, reason and gate of the `Entry`.
+
+    Raises:
+        Overtaken: another writer took the number; the text names it, and what it did.
+    """
+    entry = Entry(
+        sequence=log.newest + 1,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        previous=log.digest,
+        damaged=sorted(log.damage),
+        nonce=secrets.token_hex(16),
+        **facts,
+    )
+    name, content = _name(entry.sequence), documents.seal(asdict(entry))
+    # A lost answer makes a client try again, and the second try is told "exists": the nonce says whose entry it is.
+    if not store.create(FOLDER + name, content) and store.read(FOLDER + name) != content:
+        raise Overtaken(f"{FOLDER}{name} was written by another run at the same time ({_winner(store, name)})")
+    return entry
+
+
+def _winner(store: Store, name: str) -> str:
+    try:
+        entry = _parse(read_at_most(store, FOLDER + name, MOST_BYTES))
+    except (KeyRefused, ValueError) as error:
+        return str(error)
+    return f"{entry.action} of {entry.release} by {entry.run}"
+
+
+def _parse(content: bytes) -> Entry:
+    try:
+        return _entries().validate_json(documents.write(documents.unseal(content)), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _name(number: int) -> str:
+    return f"{number:06}.json"
+
+
+@cache
+def _entries() -> TypeAdapter[Entry]:
+    return TypeAdapter(Entry)
+
+
+def told(damage: Mapping[str, str]) -> Iterator[str]:
+    """Return what is wrong with the log in words, one text a file."""
+    return (f"{FOLDER}{name} {what}" for name, what in damage.items())

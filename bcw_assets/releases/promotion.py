@@ -1,0 +1,157 @@
+"""Makes a release current: by promotion of a candidate that passes the gate, or by going back to an earlier one."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bcw_assets.errors import ReleaseError, ReleaseRefused, StorageError
+from bcw_assets.releases import bundle, gate, log
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.releases.log import PROMOTE, ROLLBACK, Entry, Log, Overtaken
+from bcw_assets.storage import documents
+from bcw_assets.storage.stores import Store
+
+REFUSED = "releases/refused/"
+TRIES = 100  # more writers than that at once, and something else is wrong
+
+PROMOTED: Literal["promoted"] = "promoted"
+UNCHANGED: Literal["unchanged"] = "unchanged"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a candidate.
+
+    Attributes:
+        result: promoted, or unchanged: it is the champion already.
+        entry: of the log, that made it current.
+    """
+
+    result: Literal["promoted", "unchanged"]
+    entry: Entry
+
+
+def promote(
+    store: Store, candidate: Candidate, broken_promises: Sequence[str], run: str, override: str | None
+) -> Outcome:
+    """Publish a candidate that passes the gate, and make it the champion; what is the champion already stays it.
+
+    Args:
+        store: holds the releases.
+        candidate: what the run has made.
+        broken_promises: what the blocking checks find in the candidate's own values.
+        run: the id of the run, for the log.
+        override: the reason why a broken rule is passed over, for the log; None without one.
+
+    Raises:
+        ReleaseRefused: the gate refuses it; nothing is published, and the table is kept in releases/refused/.
+        ReleaseError: what is stored under its id is damaged, or is another model's.
+        StorageError: the store cannot be written, or cannot be trusted with a log.
+    """
+    candidate.require_one_history()
+    for _ in range(TRIES):
+        found = log.read(store)
+        champion = found.last
+        stored = bundle.read(store, champion.release, champion.manifest) if champion else None
+        try:
+            if champion is None or champion.release != candidate.id:
+                verdicts = gate.judge(candidate, broken_promises, stored, found)
+                reason = _require(store, candidate, verdicts, run, override)
+                return Outcome(PROMOTED, _publish(store, candidate, found, verdicts, run, reason))
+            if stored and not stored.problems and not found.unknown_damage:
+                return Outcome(UNCHANGED, champion)
+            # The champion itself, and its bundle or the log is damaged: what is missing is put back, and said again.
+            return Outcome(PROMOTED, _publish(store, candidate, found, champion.gate, run, champion.reason))
+        except Overtaken:
+            continue  # another release may be the champion now: the gate must look again
+    raise StorageError(f"{TRIES} other runs wrote to {log.FOLDER} first, one after another. Run it again")
+
+
+def rollback(store: Store, release: str | None, reason: str, run: str) -> Entry:
+    """Make an earlier release current again.
+
+    Args:
+        store: holds the releases.
+        release: the id to go back to; None for the champion before the current one.
+        reason: for the log.
+        run: who does it.
+
+    Raises:
+        ReleaseError: there is nothing to go back to, it is current already, or it is not what was published.
+        Overtaken: another writer changed the log at the same time; nothing was done.
+    """
+    found = log.read(store)
+    current = found.current()
+    release = release or _previous(found)
+    if release == current.release:
+        raise ReleaseError(f"Release {release} is the current one already (entry {current.sequence})")
+    was = found.of(release)
+    if was is None:
+        raise ReleaseError(f"Release {release} was never current, so the gate has not seen it; nothing was changed")
+    bundle.read(store, release, was.manifest).require()
+    try:
+        return log.append(
+            store, found, action=ROLLBACK, release=release, manifest=was.manifest, run=run, reason=reason, gate=[]
+        )
+    except Overtaken as error:
+        raise Overtaken(f"{error}; nothing was rolled back. Look at bcw releases list, and decide again") from error
+
+
+def _previous(found: Log) -> str:
+    way = found.champions()
+    if len(way) == 1:
+        back = "".join(f"; {one} was rolled back from, name it to return to it" for one in found.rolled_back())
+        raise ReleaseError(f"Release {way[0].release} is the first: there is none before it to go back to{back}")
+    return way[-2].release
+
+
+def _require(
+    store: Store, candidate: Candidate, table: list[dict[str, str]], run: str, override: str | None
+) -> str | None:
+    """Return the reason for which broken rules are passed over; None if none is broken.
+
+    Raises:
+        ReleaseRefused: a rule is broken, and there is no reason, or it is one that no reason overrides.
+    """
+    broken = gate.broken(table)
+    if not broken:
+        return None
+    if override and all(one["rule"] != gate.PROMISES for one in broken):
+        return override
+    where = f"{REFUSED}{candidate.id}.json"
+    refusal = {"release": candidate.id, "run": run, "inputs": candidate.inputs, "gate": table}
+    store.write({where: documents.write(refusal)})
+    reasons = "; ".join(f"{one['rule']}: {one['value']} (allowed: {one['limit']})" for one in broken)
+    raise ReleaseRefused(
+        f"The gate refused {candidate.id}: {reasons}. What is current stays so. Compare rows and labels with their "
+        f"source; if it is right all the same, run release with the config override, the reason as text, which the log "
+        f"keeps. The gate's table is in {store.address(where)}",
+        tuple(dict(row) for row in table),
+    )
+
+
+def _publish(
+    store: Store, candidate: Candidate, found: Log, table: list[dict[str, str]], run: str, reason: str | None
+) -> Entry:
+    if found.newest == 0:
+        _require_a_log_can_be_kept(store)
+    stored = bundle.publish(store, candidate.id, candidate.about(), candidate.files)
+    candidate.require_is_in(stored.files)
+    return log.append(
+        store, found, action=PROMOTE, release=candidate.id, manifest=str(stored.sha256), run=run, reason=reason,
+        gate=table,
+    )  # fmt: skip
+
+
+def _require_a_log_can_be_kept(store: Store) -> None:
+    """Refuse a store that lets two writers create the same key: both would believe that they won."""
+    probe = f"releases/probe-{secrets.token_hex(8)}"
+    store.create(probe, b"first")
+    accepts_both = store.create(probe, b"second")
+    store.delete(probe)
+    if accepts_both:
+        raise StorageError(
+            f"{store.address('releases')} lets a key be created twice, so no log of releases can be kept there. Use "
+            f"storage with conditional writes, like S3, SeaweedFS 4.48 or a folder: set BCW_RELEASES"
+        )

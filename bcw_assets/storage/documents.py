@@ -1,0 +1,65 @@
+"""JSON as this project writes it: an object of finite numbers and texts, and where it stands alone, sealed."""
+
+import hashlib
+import json
+import math
+from typing import Any
+
+Document = dict[str, Any]
+SEAL = "seal"
+"""The name in a sealed document of the SHA-256 of the rest of it."""
+
+
+def write(document: Document) -> bytes:
+    """Return the document as bytes, the same for the same content in the same order."""
+    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+
+
+def read(content: bytes) -> Document:
+    """Return the document that bytes hold.
+
+    Raises:
+        ValueError: they are no JSON object, or a number in it is not finite.
+    """
+    try:
+        document = json.loads(content, parse_constant=_refuse_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 (the type is of the file, not of an argument)
+    return document
+
+
+def seal(document: Document) -> bytes:
+    """Return the document as bytes that say when a byte of them was changed."""
+    return write(document | {SEAL: digest(write(document))})
+
+
+def unseal(content: bytes) -> Document:
+    """Return the document that `seal` made the bytes of.
+
+    The seal proves that nothing was lost or changed by accident; who wants to can make another.
+
+    Raises:
+        ValueError: they are not as `seal` left them.
+    """
+    document = read(content)
+    document.pop(SEAL, None)
+    if seal(document) != content:
+        raise ValueError("it was changed or cut short after it was written: its seal is another")
+    return document
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 of bytes in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _finite(text: str) -> float:
+    if math.isinf(float(text)):
+        raise ValueError(f"{text} is beyond all numbers")
+    return float(text)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
