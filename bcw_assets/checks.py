@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from inspect import signature
+from typing import Any
 
 import dagster as dg
 
@@ -161,7 +162,7 @@ def _spec(promise: Promise) -> dg.AssetCheckSpec:
 
 
 def _reads(promise: Promise) -> list[str]:
-    return [name for name in get_type_hints(promise.predicate) if name != "return"]
+    return list(signature(promise.predicate).parameters)
 
 
 def _is_stored(asset: dg.AssetKey, read: Callable[[dg.AssetKey], Loaded], verify: Callable[[Loaded], None]) -> Findings:

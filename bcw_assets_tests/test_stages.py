@@ -10,7 +10,7 @@ from bcw_assets.assets import ResamplingConfig
 from bcw_assets.ml import preparation, resampling, table
 from bcw_assets.stages import code_version, modules_used
 
-TABLE = {"errors", "ml.columns", "ml.findings", "ml.ranks", "ml.rules", "ml.table"}
+TABLE = {"errors", "ml.columns", "ml.findings", "ml.forms", "ml.ranks", "ml.rules", "ml.table"}
 KNOWLEDGE = TABLE | {"ml.preparation", "ml.training"}
 
 EVALUATION = {

@@ -54,6 +54,7 @@ PROBABILITY = "probability_malignant"  # what a model says, in the files that co
 
 SIZE = "radius_mean"  # by which patients are divided into small and large nuclei
 
+PROBABILITY = "probability_malignant"  # in what `bcw predict` writes; a table that has it is read without it
 TARGET = "target"  # scikit-learn's name of the diagnosis
 LABELS = {MALIGNANT: MALIGNANT, BENIGN: BENIGN}
 TARGET_LABELS = {"0": MALIGNANT, "1": BENIGN}  # 0 is malignant there: the other way round
@@ -67,7 +68,7 @@ ALIASES = {
         f"{family.name}{number}",  # UCI's API
         f"{family.name}_error" if statistic == "se" else f"{statistic}_{family.name}",  # scikit-learn
     )
-} | {ID: ID, DIAGNOSIS: DIAGNOSIS, TARGET: DIAGNOSIS}
+} | {ID: ID, DIAGNOSIS: DIAGNOSIS, TARGET: DIAGNOSIS, PROBABILITY: PROBABILITY}
 """Name of a column in any form, in lower case and with _ for spaces → ours."""
 
 DESCRIPTIONS = {

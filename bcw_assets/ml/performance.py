@@ -13,7 +13,6 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Len
-from scipy.stats import norm
 
 THRESHOLD = 0.5  # P(malignant) from which a patient is called malignant
 CONFIDENCE = 0.95
@@ -193,7 +192,7 @@ def wilson(successes: float, trials: float) -> Interval:
     """
     if trials == 0:
         return None
-    square = float(norm.ppf((1 + CONFIDENCE) / 2)) ** 2
+    square = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2) ** 2
     centre = successes + square / 2
     half = math.sqrt(square * (successes * (1 - successes / trials) + square / 4))
     low, high = ((centre + side) / (trials + square) for side in (-half, half))

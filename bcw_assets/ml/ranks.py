@@ -1,10 +1,14 @@
 """The ROC AUC of single columns, by ranks; without scikit-learn and scipy, which those who score rows do without."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:  # who scores rows does without pandas
+    import pandas as pd
 
 
-def auc_of_each(values: pd.DataFrame, malignant: np.ndarray) -> np.ndarray:
+def auc_of_each(values: "pd.DataFrame", malignant: np.ndarray) -> np.ndarray:
     """Return the ROC AUC of each column of values (n × d) alone, of shape (d,); equal values count half.
 
     Args:

@@ -7,14 +7,17 @@ measured by the same program. Not a rule: concave points at most concavity, whic
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from bcw_assets.errors import TableError
 from bcw_assets.ml import columns
 from bcw_assets.ml.findings import Fact, Findings
 from bcw_assets.ml.ranks import auc_of_each
+
+if TYPE_CHECKING:  # who scores rows does without pandas
+    import pandas as pd
 
 MOST_ROWS = 20  # of offending rows that evidence shows
 ABOVE_ZERO = 5e-324  # the smallest number above 0
@@ -112,7 +115,7 @@ class FileRule:
     """
 
     code: str
-    measure: Callable[[pd.DataFrame], float]
+    measure: "Callable[[pd.DataFrame], float]"
     low: float
     high: float
     meaning: str
@@ -226,26 +229,26 @@ HARD = tuple(rule for rule in ROWS if rule.is_hard)
 ADVICE = tuple(rule for rule in ROWS if not rule.is_hard)
 
 
-def _is_malignant(table: pd.DataFrame) -> np.ndarray:
+def _is_malignant(table: "pd.DataFrame") -> np.ndarray:
     return (table[columns.DIAGNOSIS] == columns.MALIGNANT).to_numpy()
 
 
-def _labels(table: pd.DataFrame) -> float:
+def _labels(table: "pd.DataFrame") -> float:
     return float(set(table[columns.DIAGNOSIS]) == {columns.MALIGNANT, columns.BENIGN})
 
 
-def _auc(table: pd.DataFrame) -> float:
+def _auc(table: "pd.DataFrame") -> float:
     malignant = _is_malignant(table)
     if malignant.all() or not malignant.any():
         return 0.0
     return float(auc_of_each(table[["perimeter_worst"]], malignant)[0])
 
 
-def _fewest_distinct(table: pd.DataFrame) -> float:
+def _fewest_distinct(table: "pd.DataFrame") -> float:
     return float(table[list(columns.MEASUREMENTS)].nunique().min())
 
 
-def _largest_shift(table: pd.DataFrame) -> float:
+def _largest_shift(table: "pd.DataFrame") -> float:
     medians = table[list(columns.MEASUREMENTS)].median()
     return float(max(abs(medians[name] / median - 1) for name, (_, median, _) in KNOWN.items()))
 
@@ -287,7 +290,7 @@ class Breach:
     first: int
     rule: Rule
 
-    def describe(self, table: pd.DataFrame, name: Callable[[int], str]) -> str:
+    def describe(self, table: "pd.DataFrame", name: Callable[[int], str]) -> str:
         """Say it in words; `name` says which row."""
         row = table.iloc[self.first]
         values = {column: float(row[column]) for column in columns.MEASUREMENTS}
@@ -295,7 +298,7 @@ class Breach:
         return f"{name(self.first)}: {self.rule.describe(values)}{others}"
 
 
-def breaches(table: pd.DataFrame, rules: Iterable[Rule]) -> list[Breach]:
+def breaches(table: "pd.DataFrame", rules: Iterable[Rule]) -> list[Breach]:
     """Return the codes that rows of the table break: the one that most rows break first, ties by number."""
     values = {name: table[name].to_numpy(dtype=np.float64) for name in columns.MEASUREMENTS}
     masks: dict[str, np.ndarray] = {}
@@ -311,7 +314,7 @@ def breaches(table: pd.DataFrame, rules: Iterable[Rule]) -> list[Breach]:
     return sorted(found, key=lambda one: (-one.count, int(one.code[1:])))
 
 
-def offending_rows(table: pd.DataFrame, rules: Sequence[Rule]) -> tuple[dict[str, Fact], ...]:
+def offending_rows(table: "pd.DataFrame", rules: Sequence[Rule]) -> tuple[dict[str, Fact], ...]:
     """Return rows that break a rule, those of the code that most rows break first, with id, code and what is wrong."""
     values = {name: table[name].to_numpy(dtype=np.float64) for name in columns.MEASUREMENTS}
     order = [breach.code for breach in breaches(table, rules)]
@@ -326,7 +329,7 @@ def offending_rows(table: pd.DataFrame, rules: Sequence[Rule]) -> tuple[dict[str
     return tuple(rows)
 
 
-def require(table: pd.DataFrame, name: Callable[[int], str]) -> None:
+def require(table: "pd.DataFrame", name: Callable[[int], str]) -> None:
     """Refuse a table that breaks a hard rule.
 
     Args:
@@ -343,17 +346,17 @@ def require(table: pd.DataFrame, name: Callable[[int], str]) -> None:
         raise TableError("\n".join(problems), offending_rows(table, HARD) if found else ())
 
 
-def invariants(raw_data: pd.DataFrame) -> Findings:
+def invariants(raw_data: "pd.DataFrame") -> Findings:
     """Find rows and properties that no true table of these measurements has."""
     return _findings(raw_data, HARD, is_hard=True)
 
 
-def plausibility(raw_data: pd.DataFrame) -> Findings:
+def plausibility(raw_data: "pd.DataFrame") -> Findings:
     """Find what is possible but unlike the 569 known patients."""
     return _findings(raw_data, ADVICE, is_hard=False)
 
 
-def _findings(table: pd.DataFrame, rules: tuple[Rule, ...], *, is_hard: bool) -> Findings:
+def _findings(table: "pd.DataFrame", rules: tuple[Rule, ...], *, is_hard: bool) -> Findings:
     found = breaches(table, rules)
     problems = [breach.describe(table, lambda row: f"id {table[columns.ID].iloc[row]}") for breach in found]
     measured = _measured(table, is_hard=is_hard)
@@ -369,12 +372,12 @@ def _findings(table: pd.DataFrame, rules: tuple[Rule, ...], *, is_hard: bool) ->
     )
 
 
-def file_breaches(table: pd.DataFrame, *, is_hard: bool) -> list[tuple[FileRule, float]]:
+def file_breaches(table: "pd.DataFrame", *, is_hard: bool) -> list[tuple[FileRule, float]]:
     """Return the rules of a whole table that are broken, hard ones or advice, each with what was measured."""
     return [(rule, value) for rule, value in _measured(table, is_hard=is_hard) if not rule.low <= value <= rule.high]
 
 
-def _measured(table: pd.DataFrame, *, is_hard: bool) -> list[tuple[FileRule, float]]:
+def _measured(table: "pd.DataFrame", *, is_hard: bool) -> list[tuple[FileRule, float]]:
     applicable = [rule for rule in FILES if rule.is_hard == is_hard and len(table) >= rule.from_rows]
     return [(rule, rule.measure(table)) for rule in applicable]
 
