@@ -51,7 +51,9 @@ class ReleaseConfig(dg.Config):
     """Whether the gate has the last word."""
 
     override: str = Field(
-        "", max_length=1000, description="the reason why a candidate is released that the gate refuses; the log keeps it"
+        "",
+        max_length=1000,
+        description="the reason why a candidate is released that the gate refuses; the log keeps it",
     )
 
 

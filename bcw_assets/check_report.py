@@ -15,6 +15,7 @@ from bcw_assets.assets import GRAPH
 from bcw_assets.checks import CHECKS, addresses, every_check
 from bcw_assets.errors import BcwError
 from bcw_assets.storage.io_manager import Made, latest
+from bcw_assets.terminal import aligned
 
 PASSED, FAILED, NOT_RUN, NOT_MATERIALISED = "passed", "failed", "not run", "not materialised"
 CRASHED = "crashed"
@@ -65,9 +66,7 @@ class CheckReport:
     def as_text(self) -> str:
         """Return the report as a table for people."""
         head = ("asset", "check", "blocking", "severity", "result", "since", "evidence")
-        rows = [head, *(_cells(line) for line in self.checks)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines = aligned([head, *(_cells(line) for line in self.checks)])
         if self.failure:
             lines += ["", self.failure]
         return "\n".join(lines)

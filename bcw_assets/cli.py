@@ -1,13 +1,20 @@
 """The `bcw` command: options and exit codes. What a command does stands in a module that it imports when it runs."""
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bcw_assets import settings
 from bcw_assets.errors import BcwError
+
+if TYPE_CHECKING:
+    from bcw_assets.storage.stores import Store
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")
 
 
 @click.group()
@@ -42,7 +49,7 @@ def refresh() -> None:
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
+@as_json
 def checks(*, as_json: bool) -> None:
     """Show the latest result of every check of the latest materialisations.
 
@@ -57,3 +64,128 @@ def checks(*, as_json: bool) -> None:
         click.echo(found.as_json() if as_json else found.as_text())
         if not found.is_good:
             sys.exit(1)
+
+
+@main.group()
+def releases() -> None:
+    """Look at releases, verify them, go back to an earlier one, make room.
+
+    They are in the folder that BCW_RELEASES names, or BCW_STORAGE. A release is named by the beginning of its id.
+    """
+
+
+@releases.command("list")
+@as_json
+def list_releases(*, as_json: bool) -> None:
+    """Show every promotion and rollback, the current release last."""
+    with _explained():
+        from bcw_assets import release_report  # so are all below: NumPy is 0.1 s, which `bcw --help` does without
+
+        _tell(release_report.listed(_releases()), release_report.list_text, as_json=as_json)
+
+
+@releases.command()
+@click.argument("release", required=False)
+@as_json
+def show(release: str | None, *, as_json: bool) -> None:
+    """Show what RELEASE was made from, its scores, what the gate said, its files; the current one by default."""
+    with _explained():
+        from bcw_assets import release_report
+
+        store = _releases()
+        _tell(release_report.shown(store, _id(store, release)), release_report.show_text, as_json=as_json)
+
+
+@releases.command()
+@click.argument("release", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every release, and the whole log.")
+@as_json
+def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
+    """Hold every byte of RELEASE against its manifest and the log, and its model against its example.
+
+    By default the current one. The exit code is 1 if something is not as it was published. Checksums find damage and
+    careless hands; who can write all files of a bundle and the log can forge them.
+    """
+    if release and everything:
+        raise click.UsageError("Give RELEASE or --all, not both")
+    with _explained():
+        from bcw_assets import release_report
+
+        store = _releases()
+        report = release_report.verified(store, _id(store, release), everything=everything)
+        _tell(report, release_report.verify_text, as_json=as_json)
+        if not report["good"]:
+            sys.exit(1)
+
+
+@releases.command()
+@click.argument("one")
+@click.argument("other")
+@as_json
+def diff(one: str, other: str, *, as_json: bool) -> None:
+    """Show how the releases ONE and OTHER differ: what they were made from, scores, coefficients, patients."""
+    with _explained():
+        from bcw_assets import release_report
+        from bcw_assets.releases.use import resolve
+
+        store = _releases()
+        report = release_report.compared(store, resolve(store, one), resolve(store, other))
+        _tell(report, release_report.compare_text, as_json=as_json)
+
+
+@releases.command()
+@click.argument("release", required=False)
+@click.option("--reason", required=True, help="Why, for the log.")
+@as_json
+def rollback(release: str | None, *, reason: str, as_json: bool) -> None:
+    """Make RELEASE the current one again; by default the one before the current one.
+
+    What is gone back from stays stored, and a refresh does not release it again without an override.
+    """
+    if not reason.strip():
+        raise click.UsageError("--reason is empty; the log needs to say why")
+    with _explained():
+        from bcw_assets.releases import upkeep
+
+        store = _releases()
+        entry = upkeep.rollback(store, _id(store, release), reason.strip(), "bcw releases rollback")
+        report = {"release": entry.release, "sequence": entry.sequence, "reason": entry.reason}
+        _tell(
+            report,
+            "Release {release} is the current one again, by entry {sequence} of the log".format_map,
+            as_json=as_json,
+        )
+
+
+@releases.command()
+@click.option("--keep", type=click.IntRange(1), required=True, help="How many of the newest stay.")
+@click.option("--yes", is_flag=True, help="Delete; without it, only show what would go.")
+@as_json
+def prune(*, keep: int, yes: bool, as_json: bool) -> None:
+    """Delete all but the newest releases; never the current one, nor the one that a rollback would go to.
+
+    The log stays whole. A bundle that is unfinished, or was never current, is left alone.
+    """
+    with _explained():
+        from bcw_assets.releases import upkeep
+
+        store = _releases()
+        gone = upkeep.prune(store, keep) if yes else upkeep.superfluous(store, keep)
+        verb = "Deleted" if yes else "Would delete (give --yes to do it)"
+        _tell({"deleted": yes, "releases": gone}, lambda _: f"{verb}: {', '.join(gone) or 'nothing'}", as_json=as_json)
+
+
+def _releases() -> "Store":
+    from bcw_assets.storage.stores import open_store
+
+    return open_store(settings.read().releases_place)
+
+
+def _id(store: "Store", prefix: str | None) -> str | None:
+    from bcw_assets.releases.use import resolve
+
+    return None if prefix is None else resolve(store, prefix)
+
+
+def _tell(report: dict[str, Any], text: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:
+    click.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else text(report))

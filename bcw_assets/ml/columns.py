@@ -50,8 +50,6 @@ MEASUREMENTS = tuple(f"{family.name}_{statistic}" for statistic in STATISTICS fo
 RAW = (ID, DIAGNOSIS, *MEASUREMENTS)
 """The columns of `raw_data`, in order."""
 
-PROBABILITY = "probability_malignant"  # what a model says, in the files that come out
-
 SIZE = "radius_mean"  # by which patients are divided into small and large nuclei
 
 PROBABILITY = "probability_malignant"  # in what `bcw predict` writes; a table that has it is read without it

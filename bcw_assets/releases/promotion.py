@@ -1,14 +1,14 @@
-"""Makes a release current: by promotion of a candidate that passes the gate, or by going back to an earlier one."""
+"""Makes a candidate the current release, if the gate lets it pass."""
 
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bcw_assets.errors import ReleaseError, ReleaseRefused, StorageError
+from bcw_assets.errors import ReleaseRefused, StorageError
 from bcw_assets.releases import bundle, gate, log
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.releases.log import PROMOTE, ROLLBACK, Entry, Log, Overtaken
+from bcw_assets.releases.log import PROMOTE, Entry, Log, Overtaken
 from bcw_assets.storage import documents
 from bcw_assets.storage.stores import Store
 
@@ -66,44 +66,6 @@ def promote(
         except Overtaken:
             continue  # another release may be the champion now: the gate must look again
     raise StorageError(f"{TRIES} other runs wrote to {log.FOLDER} first, one after another. Run it again")
-
-
-def rollback(store: Store, release: str | None, reason: str, run: str) -> Entry:
-    """Make an earlier release current again.
-
-    Args:
-        store: holds the releases.
-        release: the id to go back to; None for the champion before the current one.
-        reason: for the log.
-        run: who does it.
-
-    Raises:
-        ReleaseError: there is nothing to go back to, it is current already, or it is not what was published.
-        Overtaken: another writer changed the log at the same time; nothing was done.
-    """
-    found = log.read(store)
-    current = found.current()
-    release = release or _previous(found)
-    if release == current.release:
-        raise ReleaseError(f"Release {release} is the current one already (entry {current.sequence})")
-    was = found.of(release)
-    if was is None:
-        raise ReleaseError(f"Release {release} was never current, so the gate has not seen it; nothing was changed")
-    bundle.read(store, release, was.manifest).require()
-    try:
-        return log.append(
-            store, found, action=ROLLBACK, release=release, manifest=was.manifest, run=run, reason=reason, gate=[]
-        )
-    except Overtaken as error:
-        raise Overtaken(f"{error}; nothing was rolled back. Look at bcw releases list, and decide again") from error
-
-
-def _previous(found: Log) -> str:
-    way = found.champions()
-    if len(way) == 1:
-        back = "".join(f"; {one} was rolled back from, name it to return to it" for one in found.rolled_back())
-        raise ReleaseError(f"Release {way[0].release} is the first: there is none before it to go back to{back}")
-    return way[-2].release
 
 
 def _require(

@@ -1,0 +1,206 @@
+"""What `bcw releases` shows: each report as data, which --json writes, and as text."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from bcw_assets.errors import KeyMissing, KeyRefused
+from bcw_assets.ml.performance import limits, written
+from bcw_assets.releases import bundle, log
+from bcw_assets.releases.bundle import Bundle
+from bcw_assets.releases.log import Entry, Log
+from bcw_assets.storage import documents
+from bcw_assets.storage.stores import Store, read_at_most
+from bcw_assets.terminal import aligned
+
+Report = dict[str, Any]
+CURRENT, ROLLED_BACK, NOT_STORED = "champion", "rolled back", "not stored any more"
+UNFINISHED, NEVER_CURRENT = "unfinished", "never current"
+WHOLE = "whole"
+LARGEST = 5  # changes of coefficients that are shown
+
+
+def listed(store: Store) -> Report:
+    """Return every entry of the log with its release, and the bundles that have none."""
+    found, stored = log.read(store), bundle.stored_ids(store)
+    entries = [_listed(store, entry, found, stored) for entry in found.entries]
+    others = [
+        {"release": one, "state": NEVER_CURRENT if _manifest(store, one) else UNFINISHED}
+        for one in stored
+        if found.of(one) is None
+    ]
+    return {"entries": entries, "without_entry": others, "damage": list(log.told(found.damage))}
+
+
+def list_text(report: Report) -> str:
+    """Return the list for people, the current release last."""
+    head = ("entry", "action", "release", "made", "sensitivity", "ROC AUC", "state", "reason")
+    rows = [
+        (
+            *(str(one["sequence"]), one["action"], one["release"], one["made"]),
+            *(_score(one["headline"], name) for name in ("sensitivity", "roc_auc")),
+            *(", ".join(one["state"]), one["reason"] or ""),
+        )
+        for one in report["entries"]
+    ]
+    lines = aligned([head, *rows]) if rows else ["There is no release yet. To make one: bcw refresh"]
+    lines += [f"Without an entry: {one['release']}, {one['state']}" for one in report["without_entry"]]
+    return "\n".join([*lines, *(f"Damaged: {what}" for what in report["damage"])])
+
+
+def shown(store: Store, release: str | None) -> Report:
+    """Return all that is known of one release: its entries, what it was made from, the gate, its files."""
+    found = log.read(store)
+    release = release or found.current().release
+    stored = bundle.read(store, release, _sha256(found, release))
+    entries = [asdict(entry) for entry in found.entries if entry.release == release]
+    is_current = bool(found.last and found.last.release == release)
+    return {
+        "release": release, "is_current": is_current, "entries": entries, "manifest": stored.manifest,
+        "problems": list(stored.problems),
+    }  # fmt: skip
+
+
+def show_text(report: Report) -> str:
+    """Return one release for people."""
+    manifest = report["manifest"]
+    lines = [f"Release {report['release']}{', the champion' if report['is_current'] else ''}"]
+    lines += [f"Problem  {problem}" for problem in report["problems"]]
+    for entry in report["entries"]:
+        because = f", because: {entry['reason']}" if entry["reason"] else ""
+        lines.append(f"Entry {entry['sequence']}  {entry['action']} at {entry['made']} by {entry['run']}{because}")
+    if manifest:
+        lines += ["", "Made from", *aligned(list(_flat(manifest["inputs"]))), "", "Cross-validated, 95 % interval"]
+        lines += aligned([(name, _score(manifest["headline"], name)) for name in manifest["headline"]])
+    gate: list[dict[str, str]] = next((entry["gate"] for entry in reversed(report["entries"]) if entry["gate"]), [])
+    if gate:
+        lines += ["", "Gate", *aligned([tuple(gate[0]), *(tuple(row.values()) for row in gate)])]
+    if manifest:
+        files = [(name, f"{one['bytes']:,} bytes", one["sha256"]) for name, one in manifest["files"].items()]
+        lines += ["", "Files", *aligned(files)]
+    return "\n".join(lines)
+
+
+def verified(store: Store, release: str | None, *, everything: bool) -> Report:
+    """Return what is wrong with one release, with the current one, or with every one.
+
+    A bundle without a manifest is unfinished: that is no failure, unless it is the one that was asked for.
+    """
+    found = log.read(store)
+    asked = None if everything else release or found.current().release
+    damage = found.damage if everything else found.unknown_damage
+    current = found.last.release if found.last else None
+    ids = [asked] if asked else sorted({*bundle.stored_ids(store), *([current] if current else [])})
+    results = [_verified(store, found, one, must_be_whole=one in (asked, current)) for one in ids]
+    is_good = not damage and not any(one["problems"] for one in results)
+    return {"good": is_good, "releases": results, "damage": list(log.told(damage))}
+
+
+def verify_text(report: Report) -> str:
+    """Return the result for people."""
+    lines = [f"Damaged: {what}" for what in report["damage"]]
+    for one in report["releases"]:
+        lines.append(f"{one['release']}  {one['state']}")
+        lines += [f"  {problem}" for problem in one["problems"]]
+    lines += [] if report["releases"] else ["There is no release yet. To make one: bcw refresh"]
+    return "\n".join([*lines, "" if report["good"] else "Not all is as it was published."]).rstrip()
+
+
+def compared(store: Store, one: str, other: str) -> Report:
+    """Return how two releases differ: what they were made from, scores, coefficients, patients."""
+    found = log.read(store)
+    bundles = [bundle.read(store, release, _sha256(found, release)).require() for release in (one, other)]
+    inputs = [dict(_flat(stored.manifest["inputs"])) for stored in bundles]
+    headlines = [stored.manifest["headline"] for stored in bundles]
+    models = [documents.read(stored.files["model.json"]) for stored in bundles]
+    weights = [dict(zip(model["features"], model["coefficients"], strict=True)) for model in models]
+    patients = [_fingerprints(stored) for stored in bundles]
+    return {
+        "releases": [one, other],
+        "inputs": {
+            name: [value, inputs[1].get(name)] for name, value in inputs[0].items() if inputs[1].get(name) != value
+        },
+        "scores": {name: [headline[name] for headline in headlines] for name in headlines[0]},
+        "coefficients": {name: [weight[name] for weight in weights] for name in weights[0]},
+        "patients": {
+            "in both": len(patients[0] & patients[1]),
+            f"in {one} only": len(patients[0] - patients[1]),
+            f"in {other} only": len(patients[1] - patients[0]),
+        },
+    }
+
+
+def compare_text(report: Report) -> str:
+    """Return the differences for people."""
+    head = ("", *report["releases"])
+    inputs = [(name, *map(str, values)) for name, values in report["inputs"].items()]
+    scores = [(name, *(_score({name: one}, name) for one in values)) for name, values in report["scores"].items()]
+    by_change = sorted(report["coefficients"].items(), key=lambda item: -abs(item[1][1] - item[1][0]))[:LARGEST]
+    weights = [(name, *(f"{value:+.3f}" for value in values)) for name, values in by_change]
+    return "\n".join(
+        [
+            "Made from", *(aligned([head, *inputs]) if inputs else ["the same"]), "",
+            "Cross-validated, 95 % interval", *aligned([head, *scores]), "",
+            "Coefficients that differ most", *aligned([head, *weights]), "",
+            "Patients", *aligned([(name, str(count)) for name, count in report["patients"].items()]),
+        ]
+    )  # fmt: skip
+
+
+def _listed(store: Store, entry: Entry, found: Log, stored: list[str]) -> Report:
+    manifest = _manifest(store, entry.release)
+    back = found.rolled_back().get(entry.release)
+    state = [CURRENT] if entry is found.last else []
+    state += [f"{ROLLED_BACK} in entry {back.sequence}"] if back else []
+    state += [] if entry.release in stored else [NOT_STORED]
+    return {
+        **{name: getattr(entry, name) for name in ("sequence", "action", "release", "made", "run", "reason")},
+        "headline": manifest and manifest["headline"],
+        "state": state,
+    }
+
+
+def _verified(store: Store, found: Log, release: str, *, must_be_whole: bool) -> Report:
+    stored = bundle.read(store, release, _sha256(found, release))
+    problems = stored.problems if stored.is_finished or must_be_whole else ()
+    if not stored.is_finished:
+        state = UNFINISHED
+    else:
+        size = sum(map(len, stored.files.values()))
+        state = "damaged" if problems else f"{WHOLE}: {len(stored.files)} files, {size:,} bytes"
+        state += "" if found.of(release) else f", {NEVER_CURRENT}"
+    return {"release": release, "state": state, "problems": list(problems)}
+
+
+def _sha256(found: Log, release: str) -> str | None:
+    entry = found.of(release)
+    return entry.manifest if entry else None
+
+
+def _manifest(store: Store, release: str) -> Report | None:
+    """Return the manifest for a list, where damage is not the subject; None if it cannot be read."""
+    try:
+        content = read_at_most(store, bundle.key(release, bundle.MANIFEST), bundle.MOST_BYTES_OF_MANIFEST)
+        return documents.unseal(content)
+    except (KeyMissing, KeyRefused, ValueError):
+        return None
+
+
+def _score(headline: Mapping[str, Any] | None, name: str) -> str:
+    if not headline:
+        return ""
+    return f"{written(headline[name]['estimate'], 3)} ({limits(headline[name]['interval'])})"
+
+
+def _flat(inputs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in inputs.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield above + name, str(value)
+
+
+def _fingerprints(stored: Bundle) -> set[str]:
+    lines = stored.files["cross_validation.csv"].decode().splitlines()
+    return {row["fingerprint"] for row in csv.DictReader(lines)}

@@ -1,0 +1,84 @@
+"""Goes back to an earlier release, and makes room; without scikit-learn, so that both are done at once."""
+
+from bcw_assets.errors import ReleaseError
+from bcw_assets.releases import bundle, log
+from bcw_assets.releases.log import ROLLBACK, Entry, Log, Overtaken
+from bcw_assets.storage.stores import Store
+
+
+def rollback(store: Store, release: str | None, reason: str, run: str) -> Entry:
+    """Make an earlier release current again.
+
+    Args:
+        store: holds the releases.
+        release: the id to go back to; None for the champion before the current one.
+        reason: for the log.
+        run: who does it.
+
+    Raises:
+        ReleaseError: there is nothing to go back to, it is current already, or it is not what was published.
+        Overtaken: another writer changed the log at the same time; nothing was done.
+    """
+    found = log.read(store)
+    current = found.current()
+    release = release or _previous(found)
+    if release == current.release:
+        raise ReleaseError(f"Release {release} is the current one already (entry {current.sequence})")
+    was = found.of(release)
+    if was is None:
+        raise ReleaseError(f"Release {release} was never current, so the gate has not seen it; nothing was changed")
+    bundle.read(store, release, was.manifest).require()
+    try:
+        return log.append(
+            store, found, action=ROLLBACK, release=release, manifest=was.manifest, run=run, reason=reason, gate=[]
+        )
+    except Overtaken as error:
+        raise Overtaken(f"{error}; nothing was rolled back. Look at bcw releases list, and decide again") from error
+
+
+def _previous(found: Log) -> str:
+    way = found.champions()
+    if len(way) == 1:
+        back = "".join(f"; {one} was rolled back from, name it to return to it" for one in found.rolled_back())
+        raise ReleaseError(f"Release {way[0].release} is the first: there is none before it to go back to{back}")
+    return way[-2].release
+
+
+def superfluous(store: Store, keep: int) -> list[str]:
+    """Return the stored releases that may go: all but the newest, the current one and the one before it.
+
+    A bundle that the log does not know is left alone: a run may be about to promote it.
+
+    Args:
+        store: holds the releases.
+        keep: how many of the newest stay.
+
+    Raises:
+        ReleaseError: the log is damaged, so which one is current cannot be said.
+    """
+    found = log.read(store)
+    found.current()
+    newest: dict[str, None] = {}
+    for entry in reversed(found.entries):
+        newest.setdefault(entry.release)
+    kept = {*list(newest)[:keep], *(entry.release for entry in found.champions()[-2:])}
+    stored = bundle.stored_ids(store)
+    return [one for one in reversed(newest) if one in stored and one not in kept]
+
+
+def prune(store: Store, keep: int) -> list[str]:
+    """Delete the superfluous releases, each manifest first: half deleted, a bundle is an unfinished one.
+
+    Returns:
+        The ids of those that were deleted.
+    """
+    gone = []
+    for release in superfluous(store, keep):
+        if release not in superfluous(store, keep):
+            continue  # a run has made it current in the meantime
+        prefix = bundle.key(release, "")
+        store.delete(prefix + bundle.MANIFEST)
+        for key in store.list(prefix):
+            store.delete(key)
+        gone.append(release)
+    return gone
