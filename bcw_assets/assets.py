@@ -176,7 +176,7 @@ def release(
     """
     candidate = Candidate(raw_data, ready_data, model, cross_validation, metrics)
     outcome = promotion.promote(
-        releases, candidate, broken_promises(candidate.values), context.run_id, config.override.strip() or None
+        releases, candidate, broken_promises(candidate.values), context.run.run_id, config.override.strip() or None
     )
     entry = outcome.entry
     return dg.MaterializeResult(

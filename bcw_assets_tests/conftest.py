@@ -13,6 +13,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from bcw_assets.assets import GRAPH
+from bcw_assets.checks import addresses
 from bcw_assets.ml import evaluation, preparation, resampling, table, training
 from bcw_assets.ml.evaluation import Evaluation
 from bcw_assets.ml.preparation import Split
@@ -73,11 +75,15 @@ class Graph:
 
     def environment(self, **changes: str) -> dict[str, str]:
         """Return the environment of a process that works on this folder, with a history beside it."""
-        home = self.folder / "home"
+        own = {"BCW_SOURCE": str(self.source), "BCW_STORAGE": str(self.folder), "DAGSTER_HOME": str(self.home("home"))}
+        return dict(os.environ) | own | changes
+
+    def home(self, name: str) -> Path:
+        """Return a folder for a history, with the settings of the project."""
+        home = self.folder / name
         home.mkdir(exist_ok=True)
         shutil.copy(CHECKOUT / ".dagster" / "dagster.yaml", home)
-        own = {"BCW_SOURCE": str(self.source), "BCW_STORAGE": str(self.folder), "DAGSTER_HOME": str(home)}
-        return dict(os.environ) | own | changes
+        return home
 
     def process(self, *command: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run one of the programs of the virtual environment in the folder to its end."""
@@ -119,6 +125,10 @@ class Graph:
     def artifacts(self) -> ArtifactIOManager:
         """Return what reads and writes the folder."""
         return ArtifactIOManager(LocalStore(self.folder))
+
+    def places(self) -> dict[dg.AssetKey, str]:
+        """Return where every asset is."""
+        return addresses(GRAPH, self.artifacts(), LocalStore(self.folder))
 
     def select(
         self, selection: dg.AssetSelection, config: dict[str, object] | None = None, **changes: str

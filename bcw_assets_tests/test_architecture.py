@@ -18,14 +18,16 @@ MODULES = {
 }
 # Whose modules a module may import, beside those of its own row. Arrows point down the table.
 MAY_IMPORT = {
-    "bcw_assets.cli": {"settings", "errors", "refresh", "check_report"},
-    "bcw_assets.refresh": {"", "errors", "checks", "history", "ml"},
-    "bcw_assets.check_report": {"", "assets", "checks", "errors", "history", "settings", "storage"},
+    "bcw_assets.cli": {"settings", "errors", "refresh", "check_report", "release_report", "releases", "storage"},
+    "bcw_assets.refresh": {"", "errors", "checks", "history", "releases", "ml"},
+    "bcw_assets.check_report": {"", "assets", "checks", "errors", "history", "settings", "storage", "terminal"},
+    "bcw_assets.release_report": {"errors", "releases", "storage", "terminal", "ml"},
     "bcw_assets.history": {"errors", "settings"},
     "bcw_assets": {"definitions"},
     "bcw_assets.definitions": {"settings", "assets", "automation", "checks", "storage"},
-    "bcw_assets.assets": {"failures", "source", "settings", "stages", "report", "ml"},
-    "bcw_assets.checks": {"errors", "failures", "storage", "ml"},
+    "bcw_assets.assets": {"checks", "failures", "source", "settings", "stages", "releases", "report", "storage", "ml"},
+    "bcw_assets.checks": {"errors", "failures", "releases", "storage", "ml"},
+    "bcw_assets.releases": {"errors", "report", "storage", "ml"},
     "bcw_assets.automation": {"errors", "settings"},
     "bcw_assets.stages": {"failures", "storage"},
     "bcw_assets.source": {"errors", "settings"},
@@ -34,6 +36,7 @@ MAY_IMPORT = {
     "bcw_assets.failures": {"errors"},
     "bcw_assets.settings": {"errors"},
     "bcw_assets.ml": {"errors"},
+    "bcw_assets.terminal": set(),
     "bcw_assets.errors": set(),
 }
 

@@ -21,7 +21,7 @@ EVERY = [(asset.key.to_user_string(), spec.name) for asset in GRAPH for spec in 
 
 def reported(graph: Graph) -> tuple[bool, dict[str, Any], dict[tuple[str, str], dict[str, Any]]]:
     """Return whether the report is good, its JSON, and its lines by asset and check."""
-    report = check_report.report(graph.instance, graph.artifacts())
+    report = check_report.report(graph.instance, graph.places())
     found = json.loads(report.as_json())
     assert set(found) == {"good", "checks", "failure"}
     for line in found["checks"]:
@@ -43,7 +43,7 @@ def test_the_command_finds_the_history_by_dagster_home_and_its_exit_code_says_wh
     graph.instance = dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"])
     graph.run()
     done = on_the_command_line()
-    assert (done.exit_code, done.stdout) == (0, check_report.report(graph.instance, graph.artifacts()).as_text() + "\n")
+    assert (done.exit_code, done.stdout) == (0, check_report.report(graph.instance, graph.places()).as_text() + "\n")
     assert json.loads(on_the_command_line("--json").stdout)["good"]
 
 
@@ -55,7 +55,7 @@ def test_after_a_green_run_every_check_passed_since_that_run(graph: Graph) -> No
     assert {line["result"] for line in lines.values()} == {"passed"}
     assert all(datetime.fromisoformat(line["since"]).tzinfo for line in lines.values())
     assert "gradient_per_patient" in lines["model", "converged"]["evidence"]
-    text = check_report.report(graph.instance, graph.artifacts()).as_text().splitlines()
+    text = check_report.report(graph.instance, graph.places()).as_text().splitlines()
     assert text[0].split() == ["asset", "check", "blocking", "severity", "result", "since", "evidence"]
     assert text[1].split()[:5] == ["raw_data", "stored", "yes", "ERROR", "passed"]
     assert len(text) == 1 + len(EVERY)
@@ -121,7 +121,7 @@ def test_after_a_refused_source_the_last_materialisation_is_shown_and_the_failur
     assert "raw_data: It is an HTML or XML page, and no CSV file" in found["failure"]
     assert (
         "A later run failed, and changed nothing here: "
-        in check_report.report(graph.instance, graph.artifacts()).as_text()
+        in check_report.report(graph.instance, graph.places()).as_text()
     )
 
 

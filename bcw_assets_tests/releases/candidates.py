@@ -1,0 +1,52 @@
+"""Candidates that cost little: everything that the gate and a bundle look at, without what only the report tells."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bcw_assets.ml import bootstrap, columns, performance, preparation, resampling, table, training
+from bcw_assets.ml.evaluation import RESAMPLES, Evaluation
+from bcw_assets.ml.preparation import Split
+from bcw_assets.ml.resampling import Resampling
+from bcw_assets.releases.candidate import Candidate
+
+
+def candidate_of(
+    made: dict[str, Any], raw: pd.DataFrame, *, C: float = 1.0, seed: int = 42, repeats: int = 2, folds_seed: int = 0
+) -> Candidate:
+    """Return a candidate of a table, whose report has only its scores and its provenance from it."""
+    ready = preparation.prepare(raw, Split(0.2, seed, stratify=False))
+    model = training.train(ready, C)
+    predicted = resampling.out_of_fold(raw, model, Resampling(10, repeats, folds_seed))
+    malignant, probabilities = table.malignant(raw), predicted.probabilities()
+    draws = bootstrap.draws(malignant, RESAMPLES // 10, 0)
+    report = made["metrics"].report
+    provenance = dataclasses.replace(
+        report.provenance,
+        fingerprint=ready.fingerprint,
+        split=ready.split,
+        resampling=predicted.resampling,
+        settings=training.settings(model),
+    )
+    scores = performance.summarise(malignant, probabilities, draws, performance.score, performance.UNDEFINED)
+    report = dataclasses.replace(
+        report, cross_validation=scores, provenance=provenance, hardest_rows=[], label_suspects=[]
+    )
+    return Candidate(raw, ready, model, predicted, Evaluation(report, made["metrics"].figure, "card"))
+
+
+def flipped(raw: pd.DataFrame, count: int, seed: int = 0) -> pd.DataFrame:
+    """Return the table with so many diagnoses turned round."""
+    rows = np.random.default_rng(seed).choice(len(raw), count, replace=False)
+    labels = raw[columns.DIAGNOSIS].tolist()
+    for row in rows:
+        labels[row] = columns.BENIGN if labels[row] == columns.MALIGNANT else columns.MALIGNANT
+    return raw.assign(**{columns.DIAGNOSIS: pd.Series(labels, dtype="str")})
+
+
+def part(raw: pd.DataFrame, count: int, seed: int = 0) -> pd.DataFrame:
+    """Return so many rows of the table, in its order."""
+    rows = np.sort(np.random.default_rng(seed).choice(len(raw), count, replace=False))
+    return raw.iloc[rows].reset_index(drop=True)

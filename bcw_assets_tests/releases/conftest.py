@@ -1,0 +1,31 @@
+"""Two candidates, built once, and a store in which both were released."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bcw_assets.releases import promotion
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.storage.stores import Store
+from bcw_assets_tests.releases.candidates import candidate_of
+
+
+@pytest.fixture(scope="session")
+def candidate(made: dict[str, Any]) -> Candidate:
+    """The real table with the settings of the project."""
+    return Candidate(**made)
+
+
+@pytest.fixture(scope="session")
+def challenger(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
+    """The same with another split."""
+    return candidate_of(made, raw, seed=7)
+
+
+@pytest.fixture
+def released(store: Store, candidate: Candidate, challenger: Candidate) -> Store:
+    """A store with a champion, the challenger, and the one before it, the candidate."""
+    for one in (candidate, challenger):
+        promotion.promote(store, one, [], f"run of {one.id}", None)
+    return store

@@ -1,0 +1,302 @@
+"""A release, killed at every moment, on a full disk, and beside others that do the same."""
+
+import errno
+import multiprocessing
+import os
+import shutil
+import signal
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bcw_assets.errors import BcwError, ReleaseError, StorageError
+from bcw_assets.releases import bundle, log, promotion, upkeep
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.releases.log import Overtaken
+from bcw_assets.releases.use import open_release
+from bcw_assets.storage.stores import LocalStore, Store
+from bcw_assets_tests.conftest import Graph
+
+OPERATIONS = ("read", "write", "create", "list", "exists", "size", "delete")
+
+
+class Interrupted:
+    """A store that does something before or after its n-th operation."""
+
+    def __init__(self, store: Store, number: int, when: str, act: Callable[[], None]) -> None:
+        self.store, self.number, self.when, self.act, self.count = store, number, when, act, 0
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        operation: Callable[..., object] = getattr(self.store, name)
+        if name not in OPERATIONS:
+            return operation
+
+        def call(*arguments: object) -> object:
+            self.count += 1
+            is_due = self.count == self.number
+            if is_due and self.when == "before":
+                self.act()
+            result = operation(*arguments)
+            if is_due and self.when == "after":
+                self.act()
+            return result
+
+        return call
+
+
+def status_of_child(act: Callable[[], object]) -> int:
+    """Do something in a process of its own and return how it ended."""
+    with warnings.catch_warnings():
+        # From Python 3.12 on: NumPy's threads are there, and the child uses none of their locks.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        try:
+            act()
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+def exit_at_once() -> None:
+    os._exit(7)
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def all_is_well(store: Store) -> str | None:
+    """Hold that the log is whole and the champion verifies; return its id."""
+    found = log.read(store)
+    assert dict(found.damage) == {}
+    return open_release(store, None).id if found.newest else None
+
+
+@pytest.mark.parametrize(("when", "act", "status"), [("before", exit_at_once, 7 << 8), ("after", kill, signal.SIGKILL)])
+def test_a_release_killed_at_any_operation_leaves_a_champion_and_the_next_run_finishes(
+    tmp_path: Path, candidate: Candidate, challenger: Candidate, when: str, act: Callable[[], None], status: int
+) -> None:
+    assert candidate.files
+    assert challenger.files
+    for number in range(1, 1000):
+        store = LocalStore(tmp_path / str(number))
+        # Every third time there is a champion already, which has to stay one.
+        before = promotion.promote(store, candidate, [], "first", None).entry.release if number % 3 == 0 else None
+        new = challenger if before else candidate
+        interrupted = Interrupted(store, number, when, act)
+        ended = status_of_child(lambda one=interrupted, new=new: promotion.promote(one, new, [], "killed", None))
+        assert all_is_well(store) in ((before, new.id) if before else (None, new.id))
+        outcome = promotion.promote(store, new, [], "again", None)
+        assert all_is_well(store) == outcome.entry.release == new.id
+        assert log.read(store).newest == (2 if before else 1)
+        if ended == 0:
+            assert number > 20
+            return
+        assert ended == status
+
+
+@pytest.mark.parametrize("what", ["rollback", "prune"])
+def test_a_rollback_or_a_prune_killed_at_any_operation_leaves_a_champion_and_can_be_done_again(
+    released: Store, tmp_path: Path, candidate: Candidate, challenger: Candidate, what: str
+) -> None:
+    def act(store: Store) -> object:
+        return upkeep.rollback(store, None, "why", "me") if what == "rollback" else upkeep.prune(store, 1)
+
+    if what == "prune":
+        upkeep.rollback(released, None, "so that the challenger may go", "me")
+    for number in range(1, 100):
+        store = LocalStore(shutil.copytree(tmp_path / "store", tmp_path / str(number)))
+        interrupted = Interrupted(store, number, "after", kill)
+        ended = status_of_child(lambda one=interrupted: act(one))
+        champion = all_is_well(store)
+        assert champion in ((candidate.id, challenger.id) if what == "rollback" else (candidate.id,))
+        if champion == challenger.id or what == "prune":
+            act(store)
+        assert all_is_well(store) == candidate.id
+        if ended == 0:
+            break
+    assert number > 10
+    assert (bundle.stored_ids(store) == [candidate.id]) == (what == "prune")
+
+
+def test_a_disk_that_is_full_at_any_write_loses_nothing_and_the_next_run_finishes(
+    tmp_path: Path, candidate: Candidate
+) -> None:
+    def full() -> None:
+        raise StorageError(os.strerror(errno.ENOSPC))
+
+    class Full(Interrupted):
+        def __getattr__(self, name: str) -> Callable[..., object]:
+            return super().__getattr__(name) if name in ("write", "create") else getattr(self.store, name)
+
+    for number in range(1, 1000):
+        store = LocalStore(tmp_path / str(number))
+        interrupted = Full(store, number, "before", full)
+        try:
+            promotion.promote(interrupted, candidate, [], "full", None)
+        except StorageError:
+            assert all_is_well(store) is None
+        else:
+            assert number == 2 + len(bundle.MEMBERS) + 1 + 1 + 1  # probe twice, files, manifest, log, and none
+            return
+        assert promotion.promote(store, candidate, [], "again", None).result == "promoted"
+        assert all_is_well(store) == candidate.id
+
+
+WRITERS, ROUNDS = 16, 50
+
+
+def test_of_sixteen_processes_that_write_the_log_at_once_each_gets_a_number_of_its_own(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forks beside NumPy's threads, as above
+        context = multiprocessing.get_context("fork")
+        start, told = context.Barrier(WRITERS), context.SimpleQueue()
+        processes = [context.Process(target=write_rounds, args=(tmp_path, str(one), start, told)) for one in range(WRITERS)]
+        for process in processes:
+            process.start()
+    lost = sum(told.get() for _ in range(WRITERS))
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    for turn in range(ROUNDS):
+        found = log.read(LocalStore(tmp_path / str(turn)))
+        assert dict(found.damage) == {}
+        assert [entry.sequence for entry in found.entries] == list(range(1, WRITERS + 1))
+        assert sorted(entry.run for entry in found.entries) == sorted(map(str, range(WRITERS)))
+    assert lost > ROUNDS  # there were races
+
+
+def write_rounds(folder: Path, name: str, start: "multiprocessing.synchronize.Barrier", told: object) -> None:
+    """Append one entry a round, trying again whenever another was first and said who it was."""
+    lost = 0
+    for turn in range(ROUNDS):
+        store = LocalStore(folder / str(turn))
+        start.wait()
+        while True:
+            found = log.read(store)
+            try:
+                log.append(
+                    store, found, action="promote", release="0" * 16, manifest="0" * 64, run=name, reason=None, gate=[]
+                )
+                break
+            except Overtaken as error:
+                assert f"releases/log/{found.newest + 1:06}.json was written by another run" in str(error)
+                assert "promote of 0000000000000000 by" in str(error)
+                lost += 1
+    told.put(lost)  # type: ignore[attr-defined]
+
+
+def test_of_sixteen_promotions_of_two_candidates_at_once_none_is_lost(
+    store: Store, candidate: Candidate, challenger: Candidate
+) -> None:
+    both = [candidate, challenger] * 8
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = list(pool.map(lambda one: promotion.promote(store, one, [], "one of many", None), both))
+    found = log.read(store)
+    assert dict(found.damage) == {}
+    assert sorted(one.entry.sequence for one in outcomes if one.result == "promoted") == list(
+        range(1, found.newest + 1)
+    )
+    assert [bundle.read(store, one.id).problems for one in both[:2]] == [(), ()]
+
+
+def test_a_writer_that_is_told_exists_of_its_own_entry_has_won(store: Store) -> None:
+    class Deaf(Interrupted):
+        def __getattr__(self, name: str) -> Callable[..., object]:
+            operation = getattr(self.store, name)
+            return (lambda *arguments: operation(*arguments) and False) if name == "create" else operation
+
+    deaf = Deaf(store, 0, "never", exit_at_once)
+    entry = log.append(
+        deaf, log.read(store), action="promote", release="0" * 16, manifest="0" * 64, run="r", reason=None, gate=[]
+    )
+    assert log.read(store).entries == (entry,)
+
+
+def test_a_rollback_that_another_overtakes_does_nothing_and_says_who_was_first(
+    released: Store, candidate: Candidate, challenger: Candidate
+) -> None:
+    def another() -> None:
+        upkeep.rollback(released, candidate.id, "first", "somebody else")
+
+    late = Interrupted(released, 0, "before", another)
+    late.number = operations(released, lambda store: upkeep.rollback(store, candidate.id, "second", "me"))
+    upkeep.rollback(released, challenger.id, "back", "me")
+    with pytest.raises(Overtaken, match=r"000005\.json was written by another run .*by somebody else\).*nothing was"):
+        upkeep.rollback(late, candidate.id, "second", "me")
+    assert log.read(released).newest == 5
+
+
+def operations(store: Store, act: Callable[[Store], object]) -> int:
+    """Return how many operations something takes."""
+    counting = Interrupted(store, 0, "never", exit_at_once)
+    act(counting)
+    return counting.count
+
+
+def test_a_store_that_lets_a_key_be_created_twice_is_refused_before_the_first_promotion(
+    store: Store, candidate: Candidate
+) -> None:
+    class Careless(Interrupted):
+        def __getattr__(self, name: str) -> Callable[..., object]:
+            return self.create_always if name == "create" else getattr(self.store, name)
+
+        def create_always(self, key: str, content: bytes) -> bool:
+            self.store.write({key: content})
+            return True
+
+    with pytest.raises(StorageError, match="lets a key be created twice, so no log of releases can be kept there"):
+        promotion.promote(Careless(store, 0, "never", exit_at_once), candidate, [], "first", None)
+    assert store.list("") == []
+
+
+def test_files_of_another_machine_under_the_same_id_are_kept_and_listed(store: Store, candidate: Candidate) -> None:
+    theirs = candidate.files["metrics.json"].replace(b'"python": "3', b'"python": "4')
+    store.create(bundle.key(candidate.id, "metrics.json"), theirs)
+    promotion.promote(store, candidate, [], "first", None)
+    assert open_release(store, None).files["metrics.json"] == theirs
+
+
+@pytest.mark.parametrize("name", ["model.json", "example.csv", "model.onnx"])
+def test_a_bundle_of_another_model_under_the_same_id_is_not_promoted(
+    store: Store, candidate: Candidate, challenger: Candidate, name: str
+) -> None:
+    theirs: Mapping[str, bytes] = challenger.files
+    store.create(bundle.key(candidate.id, name), theirs[name])
+    with pytest.raises(ReleaseError):
+        promotion.promote(store, candidate, [], "first", None)
+    assert log.read(store).newest == 0
+
+
+def test_what_is_missing_of_the_champion_is_put_back_by_the_next_run(store: Store, candidate: Candidate) -> None:
+    promotion.promote(store, candidate, [], "first", None)
+    store.delete(bundle.key(candidate.id, "MODEL_CARD.md"))
+    assert promotion.promote(store, candidate, [], "second", None).result == "promoted"
+    assert all_is_well(store) == candidate.id
+
+
+def test_what_is_damaged_of_the_champion_is_not_written_over(store: Store, candidate: Candidate) -> None:
+    promotion.promote(store, candidate, [], "first", None)
+    store.write({bundle.key(candidate.id, "MODEL_CARD.md"): b"damaged"})
+    with pytest.raises(BcwError, match=r"MODEL_CARD\.md has 7 bytes"):
+        promotion.promote(store, candidate, [], "second", None)
+    assert store.read(bundle.key(candidate.id, "MODEL_CARD.md")) == b"damaged"
+
+
+def test_two_refreshes_of_the_same_inputs_at_once_leave_one_bundle_and_are_both_green(graph: Graph) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        done = list(
+            pool.map(
+                lambda home: graph.process("bcw", "refresh", DAGSTER_HOME=home),
+                (str(graph.home("one")), str(graph.home("two"))),
+            )
+        )
+    assert [one.returncode for one in done] == [0, 0], [one.stderr for one in done]
+    store = LocalStore(graph.folder)
+    assert len(bundle.stored_ids(store)) == 1
+    assert all_is_well(store)
+    assert log.read(store).newest == 1

@@ -1,0 +1,145 @@
+"""Whom the gate lets pass and whom it keeps out, on the real table."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bcw_assets.errors import ReleaseRefused
+from bcw_assets.ml import columns
+from bcw_assets.releases import bundle, gate, log, promotion, upkeep
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.storage import documents
+from bcw_assets.storage.stores import Store
+from bcw_assets_tests.releases.candidates import candidate_of, flipped, part
+
+KEPT_OUT = [
+    ("5 % of the labels flipped", lambda made, raw: candidate_of(made, flipped(raw, 28)), "log_loss"),
+    ("C=0.0001", lambda made, raw: candidate_of(made, raw, C=0.0001), "sensitivity beside the champion"),
+    ("7 of 569 rows relabelled", lambda made, raw: candidate_of(made, flipped(raw, 7)), "relabelled rows: 7 of 569"),
+]
+LET_PASS = [
+    ("another split", lambda made, raw: candidate_of(made, raw, seed=7)),
+    ("other folds", lambda made, raw: candidate_of(made, raw, folds_seed=100)),
+    ("a larger table", lambda made, raw: candidate_of(made, larger(raw))),
+]
+
+
+def larger(raw: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with 100 more patients, who are a little larger than known ones."""
+    more = part(raw, 100, seed=1)
+    names = [name for name in columns.MEASUREMENTS if name.startswith("texture")]
+    more[names] *= 1.001
+    more[columns.ID] = [f"z{number:03}" for number in range(100)]
+    return pd.concat([raw, more], ignore_index=True)
+
+
+@pytest.mark.parametrize(("what", "make", "because"), KEPT_OUT, ids=[one[0] for one in KEPT_OUT])
+def test_the_gate_keeps_out(
+    store: Store, made: dict[str, Any], raw: pd.DataFrame, candidate: Candidate, what: str, make: Any, because: str
+) -> None:
+    promotion.promote(store, candidate, [], "first", None)
+    before = {key: store.read(key) for key in store.list("")}
+    worse = make(made, raw)
+    with pytest.raises(ReleaseRefused) as refusal:
+        promotion.promote(store, worse, [], "second", None)
+    assert because in str(refusal.value)
+    table = [dict(row) for row in refusal.value.rows]
+    assert {row["verdict"] for row in table} >= {"kept", "broken"}
+    refused = f"releases/refused/{worse.id}.json"
+    assert documents.read(store.read(refused))["gate"] == table
+    assert {key: store.read(key) for key in store.list("") if key != refused} == before
+
+
+@pytest.mark.parametrize(("what", "make"), LET_PASS, ids=[one[0] for one in LET_PASS])
+def test_the_gate_lets_pass(
+    store: Store, made: dict[str, Any], raw: pd.DataFrame, candidate: Candidate, what: str, make: Any
+) -> None:
+    promotion.promote(store, candidate, [], "first", None)
+    outcome = promotion.promote(store, make(made, raw), [], "second", None)
+    assert (outcome.result, outcome.entry.sequence, outcome.entry.reason) == ("promoted", 2, None)
+    assert {row["verdict"] for row in outcome.entry.gate} == {"kept"}
+
+
+@pytest.mark.parametrize("rows", [150, 300, 569])
+def test_clean_tables_pass_as_the_first_release(
+    store: Store, made: dict[str, Any], raw: pd.DataFrame, rows: int
+) -> None:
+    outcome = promotion.promote(store, candidate_of(made, part(raw, rows)), [], "first", None)
+    verdicts = {row["rule"]: row["verdict"] for row in outcome.entry.gate}
+    assert [rule for rule, verdict in verdicts.items() if verdict == "not judged"] == [
+        "log loss beside the champion", "sensitivity beside the champion", "relabelled rows",
+    ]  # fmt: skip
+    assert "broken" not in verdicts.values()
+
+
+def test_few_malignant_patients_in_common_are_said_and_only_floors_count(
+    store: Store, made: dict[str, Any], raw: pd.DataFrame
+) -> None:
+    promotion.promote(store, candidate_of(made, part(raw, 300)), [], "first", None)
+    gate = promotion.promote(store, candidate_of(made, raw), [], "second", None).entry.gate
+    beside = {row["rule"]: row for row in gate}["sensitivity beside the champion"]
+    assert beside["verdict"] == "not judged"
+    assert "malignant patients in common, fewer than 150" in beside["value"]
+
+
+def test_the_same_again_is_unchanged_and_writes_nothing(store: Store, candidate: Candidate) -> None:
+    first = promotion.promote(store, candidate, [], "first", None)
+    before = {key: store.read(key) for key in store.list("")}
+    again = promotion.promote(store, candidate, [], "second", None)
+    assert (again.result, again.entry) == ("unchanged", first.entry)
+    assert {key: store.read(key) for key in store.list("")} == before
+
+
+def test_what_was_rolled_back_from_returns_only_with_a_reason(
+    released: Store, candidate: Candidate, challenger: Candidate
+) -> None:
+    upkeep.rollback(released, None, "alarms at night", "somebody")
+    with pytest.raises(ReleaseRefused, match="rolled back from: in entry 3, because: alarms at night"):
+        promotion.promote(released, challenger, [], "fourth", None)
+    outcome = promotion.promote(released, challenger, [], "fourth", "the alarms had another cause")
+    assert (outcome.entry.sequence, outcome.entry.reason) == (4, "the alarms had another cause")
+    assert log.read(released).rolled_back() == {}
+
+
+def test_an_override_is_kept_only_where_it_was_needed(store: Store, candidate: Candidate) -> None:
+    assert promotion.promote(store, candidate, [], "first", "not needed").entry.reason is None
+
+
+def test_no_reason_overrides_a_broken_promise(store: Store, candidate: Candidate) -> None:
+    with pytest.raises(ReleaseRefused, match="blocking checks: raw_data, invariants: inverted"):
+        promotion.promote(store, candidate, ["raw_data, invariants: inverted"], "first", "I insist")
+    assert log.read(store).newest == 0
+
+
+def test_a_champion_released_against_the_gate_stays_unchanged_by_the_same_inputs(
+    store: Store, made: dict[str, Any], raw: pd.DataFrame
+) -> None:
+    worse = candidate_of(made, raw, C=0.0001)
+    promotion.promote(store, worse, [], "first", "for a comparison")
+    assert promotion.promote(store, worse, [], "second", None).result == "unchanged"
+
+
+def test_a_damaged_champion_is_not_compared_with(released: Store, candidate: Candidate, challenger: Candidate) -> None:
+    released.write({f"releases/{challenger.id}/cross_validation.csv": b"damaged"})
+    table = gate.judge(
+        candidate, [], bundle.read(released, challenger.id), log.read(released)
+    )
+    assert [row["rule"] for row in gate.broken(table)] == [
+        "log loss beside the champion", "sensitivity beside the champion", "relabelled rows",
+    ]  # fmt: skip
+    assert all("cross_validation.csv has 7 bytes" in row["value"] for row in gate.broken(table))
+
+
+def test_a_share_of_exactly_one_percent_relabelled_rows_passes(
+    store: Store, made: dict[str, Any], raw: pd.DataFrame
+) -> None:
+    small = part(raw, 300)
+    promotion.promote(store, candidate_of(made, small), [], "first", None)
+    changed = candidate_of(made, flipped(small, 3))
+    table = gate.judge(changed, [], bundle.read(store, log.read(store).current().release), log.read(store))
+    labels = next(row for row in table if row["rule"] == "relabelled rows")
+    assert (labels["verdict"], labels["value"].partition(":")[0]) == ("kept", "3 of 300")
+    rows = np.flatnonzero(small[columns.DIAGNOSIS] != changed.raw_data[columns.DIAGNOSIS])
+    assert [name in labels["value"] for name in (changed.fingerprints[row][:16] for row in rows)] == [True] * 3
