@@ -18,7 +18,8 @@ from bcw_assets.ml import columns
 NUMBER_CHARACTERS = frozenset("0123456789+-.eE")
 LONGEST_ID = 100
 LONGEST_SHOWN = 60  # characters of a value in a message
-ID_IS = f"a printable text on one line, of at most {LONGEST_ID} characters, that no other row has"
+PRINTABLE = f"a printable text on one line, of at most {LONGEST_ID} characters"
+ID_IS = f"{PRINTABLE}, that no other row has"
 NUMBER_IS = "a finite decimal number with a point, like 17.99"
 EMPTY = "It is empty; allowed is a CSV file with one row a patient"
 DIAGNOSTIC = "the Diagnostic one has 30 measurements of cell nuclei and the diagnoses M and B"
