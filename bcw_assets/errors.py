@@ -78,3 +78,7 @@ class ReleaseRefused(ReleaseError):
         """Say what is wrong, and show the gate's table."""
         super().__init__(problem)
         self.rows = rows
+
+
+class ScoringError(BcwError):
+    """Rows cannot be scored with this release, or the scores cannot be written."""

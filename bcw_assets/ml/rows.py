@@ -400,9 +400,12 @@ def _ids(array: "pa.StringArray") -> list[str] | None:
     """Return the ids of a column; None if one is not allowed."""
     ids: list[str] = array.to_numpy(zero_copy_only=False).tolist()
     text = "".join(ids)
-    if not (text.isascii() and text.isprintable() and " " not in text):
+    if text.isascii() and text.isprintable() and " " not in text:
+        are_ids = min(map(len, ids)) > 0 and max(map(len, ids)) <= forms.LONGEST_ID
+    else:
         ids = [identifier.strip() for identifier in ids]
-    return ids if all(map(forms.is_id, ids)) else None
+        are_ids = all(map(forms.is_id, ids))
+    return ids if are_ids else None
 
 
 def _of_parquet(stream: BinaryIO, whole: BinaryIO) -> Iterator[Rows]:

@@ -1,0 +1,280 @@
+"""Scores rows with the numbers of a released model, and says which rows it does not score, and why.
+
+What belongs here is arithmetic on chunks of rows, without scikit-learn, pandas and Dagster. Files are for `predict`.
+"""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bcw_assets.errors import ScoringError
+from bcw_assets.ml import columns, forms, performance, rules
+from bcw_assets.ml.performance import Confusion
+from bcw_assets.ml.rows import Rows
+from bcw_assets.ml.rules import Rule
+
+COUNT = len(columns.MEASUREMENTS)
+CLASSES = [0, 1]  # 1 is malignant
+EXPLAINED = 3  # contributions that are shown of a row
+WARNING = "warning: "
+UNREADABLE = "unreadable"  # stands for a rule's code where a row cannot be read
+NEAR = 1e-9  # of a row's log odds, relative: other rows that near are rare, and told apart by their fingerprints
+REMEMBERED = 10_000  # rows whose fingerprints are kept; there are 569 to look for
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """The numbers of a model: 30 means, scales and coefficients in the order of `columns.MEASUREMENTS`."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    coefficients: np.ndarray
+    intercept: float
+
+    @classmethod
+    def load(cls, content: bytes) -> "Scorer":
+        """Return the model that the bytes of a `model.json` hold.
+
+        Raises:
+            ScoringError: they are no JSON, or not the numbers of a model of the 30 measurements.
+        """
+        try:
+            document = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise _refused(f"is no JSON ({error})") from error
+        if not isinstance(document, dict):
+            raise _refused("is no JSON object")
+        if document.get("features") != list(columns.MEASUREMENTS):
+            raise _refused("names features that are not the 30 measurements in order")
+        classes = document.get("classes")
+        if classes != CLASSES or any(isinstance(one, bool) for one in classes):
+            raise _refused(f"has the classes {classes!r}; allowed are {CLASSES} (1 = malignant)")
+        mean, scale, coefficients = (_numbers(document, name, COUNT) for name in ("mean", "scale", "coefficients"))
+        if not (scale > 0).all():
+            raise _refused("has a scale that is not above 0")
+        (intercept,) = _numbers({"intercept": [document.get("intercept")]}, "intercept", 1)
+        return cls(mean, scale, coefficients, float(intercept))
+
+    def contributions(self, measurements: np.ndarray) -> np.ndarray:
+        """Return what each measurement adds to the log odds, of shape (30, n); the intercept is beside them."""
+        standardised = (measurements - self.mean[:, None]) / self.scale[:, None]
+        added: np.ndarray = self.coefficients[:, None] * standardised
+        return added
+
+    def log_odds(self, measurements: np.ndarray) -> np.ndarray:
+        """Return the log odds of malignancy of the rows of a 30 × n array, of shape (n,).
+
+        They are added up column by column, so that a row's are the same to the last digit in any company.
+        """
+        found = np.full(measurements.shape[1], self.intercept)
+        for values, mean, scale, coefficient in zip(
+            measurements, self.mean, self.scale, self.coefficients, strict=True
+        ):
+            found += coefficient * ((values - mean) / scale)
+        return found
+
+
+def _refused(problem: str) -> ScoringError:
+    return ScoringError(f"model.json {problem}. Rows cannot be scored with it; use another release")
+
+
+def _numbers(document: dict[str, object], name: str, count: int) -> np.ndarray:
+    values = document.get(name)
+    are_numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+    if not are_numbers or len(values) != count:  # type: ignore[arg-type]  # it is a list by now
+        raise _refused(f"has no {count} numbers as {name}")
+    try:
+        numbers = np.array(values, dtype=np.float64)
+    except OverflowError:
+        numbers = np.array([np.inf])
+    if not np.isfinite(numbers).all():
+        raise _refused(f"has a number among {name} that is not finite")
+    return numbers
+
+
+def probability(log_odds: np.ndarray) -> np.ndarray:
+    """Return P(malignant) of log odds.
+
+    >>> probability(np.array([0.0, 800.0, -800.0])).tolist()
+    [0.5, 1.0, 0.0]
+    """
+    small = np.exp(-np.abs(log_odds))  # never overflows
+    found: np.ndarray = np.where(log_odds >= 0, 1.0, small) / (1.0 + small)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What is said of some rows.
+
+    Attributes:
+        log_odds, probability: n numbers; not a number where a row is not scored.
+        remarks: row → its problems if it is not scored, and warnings, which begin with `warning: `.
+        codes: of rules that rows which are not scored break → how many do.
+    """
+
+    log_odds: np.ndarray
+    probability: np.ndarray
+    remarks: dict[int, list[str]]
+    codes: Counter[str]
+
+    @property
+    def is_scored(self) -> np.ndarray:
+        """Which rows have a probability."""
+        found: np.ndarray = ~np.isnan(self.probability)
+        return found
+
+
+def score(scorer: Scorer, rows: Rows) -> Scored:
+    """Return the probabilities of rows; a row that cannot be read, or that breaks a hard rule, gets none."""
+    values = dict(zip(columns.MEASUREMENTS, rows.measurements, strict=True))
+    readable = np.ones(len(rows), dtype=bool)
+    readable[list(rows.problems)] = False
+    broken, doubted = (_broken(some, values, readable) for some in (rules.HARD, rules.ADVICE))
+    codes = Counter(code for found in broken.values() for code in found)
+    codes.update({UNREADABLE: len(rows.problems)})
+    with np.errstate(all="ignore"):  # a row that breaks a rule may overflow, and gets no probability
+        log_odds = scorer.log_odds(rows.measurements)
+    log_odds[[*broken, *rows.problems]] = np.nan
+    remarks: dict[int, list[str]] = {}
+    for row, texts in rows.problems.items():
+        remarks.setdefault(row, []).extend(texts)
+    for row, found in broken.items():
+        remarks.setdefault(row, []).extend(_described(found.values(), values, row))
+    for row, texts in rows.warnings.items():
+        remarks.setdefault(row, []).extend(WARNING + text for text in texts)
+    for row, found in doubted.items():
+        remarks.setdefault(row, []).extend(WARNING + text for text in _described(found.values(), values, row))
+    return Scored(log_odds, probability(log_odds), remarks, +codes)
+
+
+def _broken(some: Iterable[Rule], values: dict[str, np.ndarray], among: np.ndarray) -> dict[int, dict[str, Rule]]:
+    """Return row → code → the first of the rules of that code that the row breaks."""
+    found: dict[int, dict[str, Rule]] = {}
+    for rule in some:
+        for row in np.flatnonzero(rule.is_broken(values) & among).tolist():
+            found.setdefault(row, {}).setdefault(rule.code, rule)
+    return found
+
+
+def _described(some: Iterable[Rule], values: dict[str, np.ndarray], row: int) -> list[str]:
+    numbers = {name: float(column[row]) for name, column in values.items()}
+    return [rule.describe(numbers) for rule in some]
+
+
+def explained(scorer: Scorer, measurements: np.ndarray) -> list[list[str]]:
+    """Return the largest contributions to the log odds of each row, like `area_worst +2.31`: three lists of n texts."""
+    added = scorer.contributions(measurements)
+    order = np.argsort(-np.abs(added), axis=0, kind="stable")[:EXPLAINED]
+    largest = np.take_along_axis(added, order, axis=0)
+    return [
+        [f"{columns.MEASUREMENTS[place]} {number:+.2f}" for place, number in zip(*pair, strict=True)]
+        for pair in zip(order.tolist(), largest.tolist(), strict=True)
+    ]
+
+
+class Known:
+    """The rows that a model was trained on, as its release lists them."""
+
+    def __init__(self, log_odds: np.ndarray, fingerprints: frozenset[str]) -> None:
+        """Look for rows of these log odds and fingerprints."""
+        self._log_odds = np.sort(log_odds)
+        self._fingerprints = fingerprints
+        self._remembered: dict[bytes, bool] = {}
+
+    @classmethod
+    def load(cls, content: bytes) -> "Known":
+        """Return the training rows that the bytes of a release's `cross_validation.csv` hold.
+
+        Raises:
+            ScoringError: they have no columns fingerprint, split and log_odds.
+        """
+        try:
+            rows = [row for row in csv.DictReader(io.StringIO(content.decode())) if row["split"] == "train"]
+            return cls(
+                np.array([float(row["log_odds"]) for row in rows]), frozenset(row["fingerprint"] for row in rows)
+            )
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise ScoringError(
+                f"cross_validation.csv does not say which rows were in training ({error}). Use another release"
+            ) from error
+
+    def count(self, rows: Rows, log_odds: np.ndarray) -> int:
+        """Return how many of the rows, whose log odds are given, the model was trained on, under either diagnosis.
+
+        A fingerprint takes longer than a probability, so only rows are looked at whose log odds are those of one.
+        """
+        if not len(self._log_odds):
+            return 0
+        after = np.searchsorted(self._log_odds, log_odds).clip(0, len(self._log_odds) - 1)
+        nearest = np.minimum(*(np.abs(self._log_odds[place] - log_odds) for place in (after, np.maximum(after - 1, 0))))
+        candidates = np.flatnonzero(nearest <= NEAR * np.maximum(1, np.abs(log_odds)))
+        numbers = np.ascontiguousarray(rows.measurements[:, candidates].T)
+        return sum(map(self._is_known, numbers))
+
+    def _is_known(self, numbers: np.ndarray) -> bool:
+        key = numbers.tobytes()
+        if key not in self._remembered:
+            if len(self._remembered) >= REMEMBERED:
+                self._remembered.clear()
+            texts = {forms.row_fingerprint(diagnosis, numbers.tolist()) for diagnosis in columns.LABELS}
+            self._remembered[key] = not texts.isdisjoint(self._fingerprints)
+        return self._remembered[key]
+
+
+@dataclass
+class Tally:
+    """What is counted while rows are scored.
+
+    Attributes:
+        rows, scored, malignant, with_warnings: of rows; malignant are those called so.
+        codes: of rules → how many rows that are not scored break them.
+        in_training: scored rows that the model was trained on; looked for where the input has diagnoses.
+        has_diagnoses: whether the input has them.
+    """
+
+    rows: int = 0
+    scored: int = 0
+    malignant: int = 0
+    with_warnings: int = 0
+    in_training: int = 0
+    has_diagnoses: bool = False
+    codes: Counter[str] = field(default_factory=Counter)
+    _cells: np.ndarray = field(default_factory=lambda: np.zeros(4, dtype=np.int64))
+
+    def add(self, rows: Rows, scored: Scored, threshold: float, known: Known) -> None:
+        """Count some rows more."""
+        self.rows += len(rows)
+        self.scored += int(scored.is_scored.sum())
+        called = scored.probability >= threshold
+        self.malignant += int(called.sum())
+        self.with_warnings += sum(any(text.startswith(WARNING) for text in one) for one in scored.remarks.values())
+        self.codes += scored.codes
+        if rows.has_diagnoses:
+            self.has_diagnoses = True
+            judged = scored.is_scored & (rows.diagnoses != "")
+            count = Confusion.count(rows.diagnoses[judged] == columns.MALIGNANT, called[judged])
+            self._cells += (
+                count.true_positives, count.false_positives, count.false_negatives, count.true_negatives,
+            )  # fmt: skip
+            self.in_training += known.count(rows, scored.log_odds)
+
+    @property
+    def not_scored(self) -> int:
+        """Rows without a probability."""
+        return self.rows - self.scored
+
+    @property
+    def confusion(self) -> Confusion:
+        """The scored rows that have a diagnosis, by what was said and what the input says."""
+        return Confusion(*self._cells.tolist())
+
+    def agreement(self) -> str:
+        """Return how often probability and diagnosis agree, for people."""
+        right, total = self.confusion.proportions()["accuracy"]
+        return f"{right / total:.4f} ({performance.limits(performance.wilson(right, total))})" if total else "no rows"
