@@ -1,0 +1,261 @@
+"""Scores a file with a release: what `bcw predict` reads, writes and says. Without Dagster, scikit-learn and pandas.
+
+The only module beside `storage.stores` that writes a file: the one that its user names.
+"""
+
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO, NoReturn
+
+import click
+import numpy as np
+
+from bcw_assets import scoring, settings
+from bcw_assets.errors import ScoringError, TableError
+from bcw_assets.ml import columns, performance, rows
+from bcw_assets.ml.performance import Summary
+from bcw_assets.ml.rows import Rows
+from bcw_assets.releases.use import Release, open_release
+from bcw_assets.scoring import Known, Scored, Scorer, Tally
+from bcw_assets.storage.stores import TEMPORARY, open_store
+
+STANDARD = "-"  # the name of standard input and standard output
+SOME_NOT_SCORED = 3  # exit code
+LARGE = 20_000_000  # bytes of input from which a terminal shows progress
+SHORT = 12  # characters of a release's id
+SPECIAL = '",\r\n'  # what a field of CSV needs quotes for
+HEADER = (columns.ID, columns.PROBABILITY, "malignant", "release", "problems")
+CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.EXPLAINED + 1))
+NO_DEVICE = "This is no medical device: nothing here may decide about a patient."
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for.
+
+    Attributes:
+        source, target: paths, or `-` for the standard streams.
+        release: the first characters of a release's id; None for the champion.
+        threshold: the probability from which a row is called malignant.
+        explain: whether to add the largest contributions.
+    """
+
+    source: str
+    target: str
+    release: str | None
+    threshold: float
+    explain: bool
+
+
+def run(wish: Wish) -> int:
+    """Score the rows of a file and return the exit code: 0, or 3 if some rows were not scored.
+
+    Raises:
+        TableError: the input cannot be used.
+        BcwError: the release cannot be used, or the output not be written.
+    """
+    release = open_release(open_store(settings.read().releases_place), wish.release)
+    scorer, known = Scorer.load(_file(release, "model.json")), Known.load(_file(release, "cross_validation.csv"))
+    opening, tally = _introduced(release), Tally()
+    with _input(wish.source) as source, _output(wish) as target:
+        found = _read(source, wish)
+        first = next(found, None)  # an input that is refused at once leaves nothing on standard output
+        _say(opening)
+        try:
+            target.write(_header(wish))
+            for some in chain([first] if first else [], found):
+                scored = scoring.score(scorer, some)
+                tally.add(some, scored, wish.threshold, known)
+                target.write(_written(some, scored, scorer, release, wish))
+            target.flush()
+        except BrokenPipeError:
+            _forget_standard_output()
+            return 0
+    _say(*_summary(tally, wish.threshold))
+    return SOME_NOT_SCORED if tally.not_scored else 0
+
+
+def _file(release: Release, name: str) -> bytes:
+    if name not in release.files:
+        raise ScoringError(f"The release {release.id[:SHORT]} has no {name}. Use another release")
+    return release.files[name]
+
+
+def _introduced(release: Release) -> str:
+    """Return what to know before the rows: which release, how good it is, and what it is not."""
+    try:
+        scores = json.loads(_file(release, "metrics.json"))["cross_validation"]
+        sensitivity, roc_auc = (performance.told(Summary(**scores[name])) for name in ("sensitivity", "roc_auc"))
+    except (LookupError, TypeError, ValueError) as error:
+        raise ScoringError(
+            f"metrics.json of the release {release.id[:SHORT]} is not what this project writes ({error!r}). Use "
+            f"another release"
+        ) from error
+    champion = "the champion" if release.is_champion else "not the champion"
+    return (
+        f"Release {release.id[:SHORT]}, {champion}, made {release.made}; cross-validated sensitivity {sensitivity}, "
+        f"ROC AUC {roc_auc}, with 95 % intervals\n{NO_DEVICE}"
+    )
+
+
+def _summary(tally: Tally, threshold: float) -> Iterator[str]:
+    """Return what to know after the rows."""
+    yield f"{_counted(tally.scored)} scored, {tally.malignant:,} of them malignant at a threshold of {threshold:g}"
+    if tally.not_scored:
+        ((code, count),) = tally.codes.most_common(1)
+        yield f"{_counted(tally.not_scored)} not scored, most often because of {code} ({_counted(count)})"
+    if tally.with_warnings:
+        yield f"{_counted(tally.with_warnings)} with warnings"
+    if tally.confusion.total:
+        yield (
+            f"Agreement with the diagnoses of the input: {tally.agreement()}, with its 95 % interval, of "
+            f"{_counted(tally.confusion.total)}"
+        )
+    if tally.in_training:
+        yield f"{_counted(tally.in_training)} in the training of this release: that is not an evaluation"
+
+
+def _counted(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        click.echo(line, err=True)
+
+
+@contextmanager
+def _input(source: str) -> Iterator[BinaryIO]:
+    if source == STANDARD:
+        if sys.stdin is None:
+            raise TableError("Standard input is closed; give the path of a file")
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(source, "rb")  # noqa: SIM115 (closed two lines on: errors of reading are said elsewhere)
+    except OSError as error:
+        raise TableError(f"{source} cannot be read: {error.strerror}. Give the path of a file") from error
+    with file:
+        yield file
+
+
+def _read(source: BinaryIO, wish: Wish) -> Iterator[Rows]:
+    """Return the rows of the input, while a terminal shows how far they are."""
+    try:
+        with _progress(source, wish) as reached:
+            for some in rows.chunks(source):
+                yield some
+                reached()
+    except TableError as error:
+        raise TableError(f"{error}. {_called(wish.source)} cannot be scored") from error
+    except OSError as error:
+        raise TableError(f"{_called(wish.source)} cannot be read: {error.strerror or error}") from error
+
+
+def _called(source: str) -> str:
+    return "Standard input" if source == STANDARD else source
+
+
+@contextmanager
+def _progress(source: BinaryIO, wish: Wish) -> Iterator[Callable[[], None]]:
+    """Show a bar on standard error if that is a terminal, the rows go elsewhere, and the input is large."""
+    size = os.fstat(source.fileno()).st_size if source.seekable() else 0
+    rows_are_shown = wish.target == STANDARD and sys.stdout.isatty()
+    if size < LARGE or rows_are_shown or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    with click.progressbar(length=size, file=sys.stderr) as bar:
+        yield lambda: bar.update(max(source.tell() - bar.pos, 0))
+
+
+@contextmanager
+def _output(wish: Wish) -> Iterator[BinaryIO]:
+    """Give what takes the output: standard output, or a file that gets its name when all is written."""
+    if wish.target == STANDARD:
+        if sys.stdout is None:
+            raise ScoringError("Standard output is closed; give a file to -o")
+        yield sys.stdout.buffer
+        return
+    path = Path(wish.target).resolve()  # a link stays a link
+    try:
+        _require_another(path, wish)
+        with _replaced(path) if path.is_file() or not path.exists() else open(path, "wb") as file:  # a device
+            yield file
+    except OSError as error:
+        raise ScoringError(
+            f"{wish.target} cannot be written: {error.strerror or error}. What was there before is unchanged"
+        ) from error
+
+
+def _require_another(path: Path, wish: Wish) -> None:
+    if wish.source != STANDARD and path.exists() and path.samefile(wish.source):
+        raise ScoringError(f"{wish.target} is the input, which is never written to; give another file to -o")
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file, which takes the name at the end; on any error, and on a signal, it is gone."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        # O_EXCL and 0o666: never follows a link, and the umask decides who may read.
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, _: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _forget_standard_output() -> None:
+    """Let the interpreter flush what nobody reads into nothing when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _header(wish: Wish) -> bytes:
+    return (",".join(HEADER + (CONTRIBUTIONS if wish.explain else ())) + "\n").encode()
+
+
+def _written(some: Rows, scored: Scored, scorer: Scorer, release: Release, wish: Wish) -> bytes:
+    """Return the lines of some rows."""
+    ids = list(map(_quoted, some.ids)) if _needs_quotes("".join(some.ids)) else some.ids
+    fields = [list(map(repr, scored.probability.tolist()))]
+    fields.append(np.where(scored.probability >= wish.threshold, "1", "0").tolist())
+    fields += scoring.explained(scorer, some.measurements) if wish.explain else []
+    for row in np.flatnonzero(~scored.is_scored).tolist():
+        for column in fields:
+            column[row] = ""
+    problems = [""] * len(some)
+    for row, remarks in scored.remarks.items():
+        problems[row] = _quoted("; ".join(remarks))
+    numbers, called, *contributions = fields
+    lines = zip(ids, numbers, called, [release.id] * len(some), problems, *contributions, strict=True)
+    return ("\n".join(map(",".join, lines)) + "\n").encode()
+
+
+def _quoted(text: str) -> str:
+    """Return a field of CSV.
+
+    >>> _quoted("a,b")
+    '"a,b"'
+    """
+    return '"' + text.replace('"', '""') + '"' if _needs_quotes(text) else text
+
+
+def _needs_quotes(text: str) -> bool:
+    return any(mark in text for mark in SPECIAL)
