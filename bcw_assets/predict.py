@@ -8,8 +8,9 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -66,8 +67,8 @@ def run(wish: Wish) -> int:
     release = open_release(open_store(settings.read().releases_place), wish.release)
     scorer, known = Scorer.load(_file(release, "model.json")), Known.load(_file(release, "cross_validation.csv"))
     opening, tally = _introduced(release), Tally()
-    with _input(wish.source) as source, _output(wish) as target:
-        found = _read(source, wish)
+    with _input(wish.source) as source, _output(wish) as target, ExitStack() as stack:
+        found = stack.enter_context(closing(_ahead(_read(source, wish), source)))
         first = next(found, None)  # an input that is refused at once leaves nothing on standard output
         _say(opening)
         try:
@@ -161,6 +162,18 @@ def _read(source: BinaryIO, wish: Wish) -> Iterator[Rows]:
         raise TableError(f"{_called(wish.source)} cannot be read: {error.strerror or error}") from error
 
 
+def _ahead(found: Iterator[Rows], source: BinaryIO) -> Generator[Rows]:
+    """Read some rows while those before are scored and written: pyarrow works without Python's lock."""
+    if not source.seekable():  # a thread that waits for a pipe could not be interrupted
+        yield from found
+        return
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, found, None)
+        while (some := coming.result()) is not None:
+            coming = pool.submit(next, found, None)
+            yield some
+
+
 def _called(source: str) -> str:
     return "Standard input" if source == STANDARD else source
 
@@ -168,9 +181,10 @@ def _called(source: str) -> str:
 @contextmanager
 def _progress(source: BinaryIO, wish: Wish) -> Iterator[Callable[[], None]]:
     """Show a bar on standard error if that is a terminal, the rows go elsewhere, and the input is large."""
-    size = os.fstat(source.fileno()).st_size if source.seekable() else 0
     rows_are_shown = wish.target == STANDARD and sys.stdout.isatty()
-    if size < LARGE or rows_are_shown or not sys.stderr.isatty():
+    shows = sys.stderr.isatty() and not rows_are_shown and source.seekable()
+    size = os.fstat(source.fileno()).st_size if shows else 0
+    if size < LARGE:
         yield lambda: None
         return
     with click.progressbar(length=size, file=sys.stderr) as bar:
@@ -234,18 +248,17 @@ def _header(wish: Wish) -> bytes:
 def _written(some: Rows, scored: Scored, scorer: Scorer, release: Release, wish: Wish) -> bytes:
     """Return the lines of some rows."""
     ids = list(map(_quoted, some.ids)) if _needs_quotes("".join(some.ids)) else some.ids
-    fields = [list(map(repr, scored.probability.tolist()))]
-    fields.append(np.where(scored.probability >= wish.threshold, "1", "0").tolist())
-    fields += scoring.explained(scorer, some.measurements) if wish.explain else []
+    called = np.where(scored.probability >= wish.threshold, "1", "0").tolist()
+    said = zip(ids, scored.probability.tolist(), called, strict=True)
+    lines = [f"{identifier},{number!r},{call},{release.id}," for identifier, number, call in said]
     for row in np.flatnonzero(~scored.is_scored).tolist():
-        for column in fields:
-            column[row] = ""
-    problems = [""] * len(some)
+        lines[row] = f"{ids[row]},,,{release.id},"
     for row, remarks in scored.remarks.items():
-        problems[row] = _quoted("; ".join(remarks))
-    numbers, called, *contributions = fields
-    lines = zip(ids, numbers, called, [release.id] * len(some), problems, *contributions, strict=True)
-    return ("\n".join(map(",".join, lines)) + "\n").encode()
+        lines[row] += _quoted("; ".join(remarks))
+    if wish.explain:
+        added = zip(*scoring.explained(scorer, some.measurements, scored.is_scored), strict=True)
+        lines = [",".join((line, *texts)) for line, texts in zip(lines, added, strict=True)]
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _quoted(text: str) -> str:

@@ -167,15 +167,20 @@ def _described(some: Iterable[Rule], values: dict[str, np.ndarray], row: int) ->
     return [rule.describe(numbers) for rule in some]
 
 
-def explained(scorer: Scorer, measurements: np.ndarray) -> list[list[str]]:
-    """Return the largest contributions to the log odds of each row, like `area_worst +2.31`: three lists of n texts."""
-    added = scorer.contributions(measurements)
+def explained(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray) -> list[list[str]]:
+    """Return the largest contributions to the log odds of each row, like `area_worst +2.31`.
+
+    Returns:
+        three lists of n texts, which are empty where a row is not scored.
+    """
+    added = scorer.contributions(measurements[:, is_scored])
     order = np.argsort(-np.abs(added), axis=0, kind="stable")[:EXPLAINED]
-    largest = np.take_along_axis(added, order, axis=0)
-    return [
-        [f"{columns.MEASUREMENTS[place]} {number:+.2f}" for place, number in zip(*pair, strict=True)]
-        for pair in zip(order.tolist(), largest.tolist(), strict=True)
-    ]
+    texts = np.full((EXPLAINED, len(is_scored)), "", dtype=object)
+    for rank, numbers in enumerate(np.take_along_axis(added, order, axis=0).tolist()):
+        names = (columns.MEASUREMENTS[place] for place in order[rank].tolist())
+        texts[rank, is_scored] = [f"{name} {number:+.2f}" for name, number in zip(names, numbers, strict=True)]
+    found: list[list[str]] = texts.tolist()
+    return found
 
 
 class Known:

@@ -100,11 +100,15 @@ def chunks(stream: BinaryIO) -> Iterator[Rows]:
             damaged further on, or a line is too long.
     """
     head = stream.read(len(PARQUET))
-    whole = io.BufferedReader(_Joined(head, stream), LARGE)
+    if stream.seekable():
+        stream.seek(-len(head), io.SEEK_CUR)
+        whole = stream
+    else:
+        whole = io.BufferedReader(_Joined(head, stream), LARGE)
     if head == PARQUET:
-        yield from _of_parquet(stream, whole)
+        yield from _of_parquet(whole)
     elif head.startswith(GZIP):
-        yield from _of_text(gzip.GzipFile(fileobj=whole))
+        yield from _of_text(cast(BinaryIO, gzip.GzipFile(fileobj=whole)))
     else:
         yield from _of_text(whole)
 
@@ -125,7 +129,7 @@ class _Joined(io.RawIOBase):
         return len(some)
 
 
-def _of_text(stream: io.BufferedIOBase) -> Iterator[Rows]:
+def _of_text(stream: BinaryIO) -> Iterator[Rows]:
     reader, count = None, 0
     for block in _blocks(stream):
         if reader is None:
@@ -140,7 +144,7 @@ def _of_text(stream: io.BufferedIOBase) -> Iterator[Rows]:
         raise TableError(forms.EMPTY)
 
 
-def _blocks(stream: io.BufferedIOBase) -> Iterator[Block]:
+def _blocks(stream: BinaryIO) -> Iterator[Block]:
     """Return the lines of a stream, the first block small; every line end is a line feed."""
     rest, line, size = b"", 1, SMALL
     while piece := _read(stream, size):
@@ -158,7 +162,7 @@ def _blocks(stream: io.BufferedIOBase) -> Iterator[Block]:
         yield Block(rest.removesuffix(b"\r"), line)
 
 
-def _read(stream: io.BufferedIOBase, size: int) -> bytes:
+def _read(stream: BinaryIO, size: int) -> bytes:
     try:
         return stream.read(size)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -343,8 +347,7 @@ class _Reader:
             return None
         measurements = np.empty((COUNT, table.num_rows))
         for row, name in enumerate(columns.MEASUREMENTS):
-            measurements[row] = table[name]
-        measurements += 0.0  # -0.0 and 0.0 are one number
+            np.add(table[name].to_numpy(), 0.0, out=measurements[row])  # -0.0 and 0.0 are one number
         ids = _ids(table[columns.ID].combine_chunks()) if columns.ID in self._form.columns else [""] * table.num_rows
         if ids is None or not np.isfinite(measurements).all():
             return None
@@ -360,11 +363,12 @@ class _Reader:
             return None
         extra = [f"extra_{number}" for number in range(more)]  # empty fields at the end of a line
         names = [*self._form.columns, *extra]
-        types = {name: pa.float64() if name in columns.MEASUREMENTS else pa.string() for name in names}
+        types = dict.fromkeys(names, pa.string()) | dict.fromkeys(columns.MEASUREMENTS, pa.float64())
+        types |= {columns.DIAGNOSIS: pa.dictionary(pa.int32(), pa.string())}
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(content),
-                pa_csv.ReadOptions(column_names=names),
+                pa_csv.ReadOptions(column_names=names, block_size=len(content)),  # in one piece: no copies
                 pa_csv.ParseOptions(quote_char=False),
                 pa_csv.ConvertOptions(column_types=types, null_values=[]),
             )
@@ -376,14 +380,13 @@ class _Reader:
     def _diagnosed(self, rows: Rows, table: "pa.Table") -> Rows:
         """Fill in the diagnoses."""
         if self._has_diagnoses:
-            texts = table[columns.DIAGNOSIS].to_numpy().tolist()
-            found = [self._form.labels.get(text) for text in texts]
-            if None in found:
-                texts = [text.strip() for text in texts]
-                found = [self._form.labels.get(text, "") for text in texts]
-                warnings = {row: self.unknown(text) for row, text in enumerate(texts) if not found[row]}
-                rows.warnings = {row: one for row, one in warnings.items() if one}
-            rows.diagnoses[:] = found
+            column = table[columns.DIAGNOSIS].unify_dictionaries().combine_chunks()
+            texts = [text.strip() for text in column.dictionary.to_pylist()]
+            places = column.indices.to_numpy()
+            rows.diagnoses = np.array([self._form.labels.get(text, "") for text in texts], dtype="<U1")[places]
+            for place, text in enumerate(texts):
+                if warnings := self.unknown(text):
+                    rows.warnings |= {row: list(warnings) for row in np.flatnonzero(places == place).tolist()}
         return rows
 
 
@@ -408,7 +411,7 @@ def _ids(array: "pa.StringArray") -> list[str] | None:
     return ids if are_ids else None
 
 
-def _of_parquet(stream: BinaryIO, whole: BinaryIO) -> Iterator[Rows]:
+def _of_parquet(stream: BinaryIO) -> Iterator[Rows]:
     import pyarrow as pa  # 0.2 s, which other tables do without
     import pyarrow.parquet as pa_parquet
 
@@ -416,7 +419,7 @@ def _of_parquet(stream: BinaryIO, whole: BinaryIO) -> Iterator[Rows]:
         if stream.seekable():
             file = stream
         else:
-            shutil.copyfileobj(whole, copy)
+            shutil.copyfileobj(stream, copy)
             file = cast(BinaryIO, copy)
         try:
             table = pa_parquet.ParquetFile(file)

@@ -1,0 +1,102 @@
+"""Times `bcw predict` as a whole process against the bare script, in turn: one row, and a million.
+
+make bench
+.venv/bin/python bench/predict.py --pairs 5
+"""
+
+import argparse
+import os
+import pickle
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from refresh import Run, spread, timed
+
+from bcw_assets.ml import columns, evaluation, preparation, resampling, table, training
+from bcw_assets.ml.evaluation import Evaluation
+from bcw_assets.ml.preparation import Split
+from bcw_assets.ml.resampling import Resampling
+from bcw_assets_tests.bundles import bundle, put
+from bcw_assets_tests.tables import uci_form
+
+HERE = Path(__file__).parent
+BCW = Path(sys.executable).with_name("bcw")
+ROWS = 1_000_000
+
+
+def main() -> None:
+    """Print the ratios pair by pair, the rows a second, and the peak memory of one and of four million rows."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--pairs", type=int, default=3, help="counted pairs, after one that is not counted")
+    pairs = parser.parse_args().pairs
+    real = table.read(uci_form(), "bench")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        release(real, folder)
+        write(real.head(1), folder / "one.csv", 1)
+        seconds = compared(folder, "one.csv", None, 3 * pairs)
+        print(f"one row: predict / bare       {seconds}")
+        for label, some in (("with", real), ("without", real.drop(columns=columns.DIAGNOSIS))):
+            write(some, folder / "many.csv", ROWS)
+            seconds = compared(folder, "many.csv", "out.csv", pairs)
+            print(f"{ROWS:,} rows {label} diagnoses: predict / bare {seconds}")
+        peaks = []
+        for count in (ROWS, 4 * ROWS):
+            write(real, folder / "many.csv", count)
+            peaks.append(f"{predicted(folder, 'many.csv', 'out.csv').mebibytes:.0f} MiB for {count:,} rows")
+        print(f"peak memory    {', '.join(peaks)}")
+
+
+def release(real: pd.DataFrame, folder: Path) -> None:
+    """Write the release that scores, and the pipeline for the bare script."""
+    ready = preparation.prepare(real, Split(0.2, 42, stratify=False))
+    model = training.train(ready, 1.0)
+    predicted = resampling.out_of_fold(real, model, Resampling(10, 1, 0))
+    metrics = Evaluation(evaluation.evaluate(real, ready, model, predicted), b"", "")
+    made = {"raw_data": real, "ready_data": ready, "model": model, "cross_validation": predicted, "metrics": metrics}
+    put(folder, bundle(made))
+    (folder / "model.pkl").write_bytes(pickle.dumps(model))
+
+
+def write(real: pd.DataFrame, path: Path, count: int) -> None:
+    """Write the real rows again and again, each time with a texture a little smaller, so that no two are the same."""
+    lines = real.to_csv(index=False, header=False).splitlines()
+    place = list(real.columns).index("texture_mean")
+    parts = [(fields[1:place], fields[place], fields[place + 1 :]) for fields in (line.split(",") for line in lines)]
+    ready = [(",".join(["", *first, ""]), float(texture), ",".join(["", *rest])) for first, texture, rest in parts]
+    smaller = 1 - np.random.default_rng(0).random(count) / 1000
+    with path.open("w") as file:
+        file.write(",".join(real.columns) + "\n")
+        for row, factor in enumerate(smaller.tolist()):
+            first, texture, rest = ready[row % len(ready)]
+            file.write(f"{row:07}{first}{texture * factor:.6f}{rest}\n")
+
+
+def compared(folder: Path, source: str, target: str | None, pairs: int) -> str:
+    """Return the ratios of seconds, and the rows a second of both."""
+    ours, theirs = [], []
+    for _ in range(pairs + 1):
+        theirs.append(bare(folder, source, target))
+        ours.append(predicted(folder, source, target))
+    ratios = [one.seconds / other.seconds for one, other in zip(ours[1:], theirs[1:], strict=True)]
+    seconds = [min(run.seconds for run in runs[1:]) for runs in (ours, theirs)]
+    return f"{spread(ratios)}   ({pairs} pairs; fastest {seconds[0]:.2f} s and {seconds[1]:.2f} s)"
+
+
+def bare(folder: Path, source: str, target: str | None) -> Run:
+    """Run the bare script."""
+    command = [sys.executable, str(HERE / "bare_predict.py"), "model.pkl", source, *([target] if target else [])]
+    return timed(command, folder, dict(os.environ))
+
+
+def predicted(folder: Path, source: str, target: str | None) -> Run:
+    """Run `bcw predict`."""
+    command = [str(BCW), "predict", source, *(["-o", target] if target else [])]
+    return timed(command, folder, os.environ | {"BCW_STORAGE": str(folder)})
+
+
+if __name__ == "__main__":
+    main()
