@@ -168,7 +168,7 @@ def _described(some: Iterable[Rule], values: dict[str, np.ndarray], row: int) ->
 
 
 def explained(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray) -> list[list[str]]:
-    """Return the largest contributions to the log odds of each row, like `area_worst +2.31`.
+    """Return the largest contributions to the log odds of each row, as its name and number.
 
     Returns:
         three lists of n texts, which are empty where a row is not scored.
@@ -200,11 +200,14 @@ class Known:
             ScoringError: they have no columns fingerprint, split and log_odds.
         """
         try:
-            rows = [row for row in csv.DictReader(io.StringIO(content.decode())) if row["split"] == "train"]
-            return cls(
-                np.array([float(row["log_odds"]) for row in rows]), frozenset(row["fingerprint"] for row in rows)
-            )
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            reader = csv.DictReader(io.StringIO(content.decode()), strict=True)
+            absent = {"fingerprint", "split", "log_odds"}.difference(reader.fieldnames or ())
+            if absent:
+                raise ValueError(f"no column {min(absent)}")
+            rows = [row for row in reader if row["split"] == "train"]
+            log_odds = np.array([float(row["log_odds"]) for row in rows])
+            return cls(log_odds, frozenset(row["fingerprint"] for row in rows))
+        except (TypeError, ValueError, csv.Error) as error:
             raise ScoringError(
                 f"cross_validation.csv does not say which rows were in training ({error}). Use another release"
             ) from error

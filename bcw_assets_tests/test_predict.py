@@ -1,0 +1,370 @@
+"""`bcw predict` as its users meet it: what it writes, what it says, and the exit code."""
+
+import csv
+import gzip
+import io
+import os
+import pty
+import re
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from bcw_assets import predict
+from bcw_assets.cli import main
+from bcw_assets.ml import columns, rules, table
+from bcw_assets_tests.bundles import RELEASE, bundle, put
+from bcw_assets_tests.conftest import BIN, Graph
+from bcw_assets_tests.ml.test_rows import OF_THE_WHOLE, parquet
+from bcw_assets_tests.ml.test_table import FORMS, REFUSED, WITHOUT_DIAGNOSES, scikit_learn
+from bcw_assets_tests.tables import uci_form
+from bcw_assets_tests.test_scoring import broken
+
+Predict = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def files(made: dict[str, Any]) -> dict[str, bytes]:
+    """The files of a release."""
+    return bundle(made)
+
+
+@pytest.fixture
+def place(tmp_path: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a release, and the table in it."""
+    put(tmp_path, files)
+    (tmp_path / "table.csv").write_bytes(uci_form())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def bcw(*arguments: str, given: bytes | None = None) -> Result:
+    """Run `bcw predict` in this process, with the bytes on standard input."""
+    return CliRunner().invoke(main, ["predict", *arguments], input=given)
+
+
+def rows_of(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+
+
+def probabilities(content: bytes) -> list[str]:
+    return [row["probability_malignant"] for row in rows_of(content)]
+
+
+@pytest.fixture(scope="session")
+def expected(raw: pd.DataFrame, made: dict[str, Any]) -> dict[str, float]:
+    """The pipeline's probability of every id."""
+    found = made["model"].predict_proba(raw[list(columns.MEASUREMENTS)])[:, 1]
+    return dict(zip(raw["id"], found.tolist(), strict=True))
+
+
+def test_every_row_gets_its_probability_and_the_streams_say_the_rest(place: Path, expected: dict[str, float]) -> None:
+    done = bcw("table.csv")
+    assert done.exit_code == 0
+    found = rows_of(done.stdout_bytes)
+    assert [row["id"] for row in found] == [line.partition(",")[0] for line in uci_form().decode().splitlines()]
+    for row in found:
+        assert float(row["probability_malignant"]) == pytest.approx(expected[row["id"]], abs=1e-12)
+        assert row["malignant"] == str(int(float(row["probability_malignant"]) >= 0.5))
+        assert (row["release"], row["problems"]) == (RELEASE, "")
+    assert done.stdout_bytes.startswith(b"id,probability_malignant,malignant,release,problems\n")
+    assert b"\r" not in done.stdout_bytes
+    first, *others = done.stderr.splitlines()
+    assert first == (
+        "Release ab12ab12ab12, the champion, made 2026-11-24T00:00:00Z; cross-validated sensitivity 0.964 (0.930 to "
+        "0.982), ROC AUC 0.995 (0.989 to 0.999), with 95 % intervals"
+    )
+    assert others == [
+        "This is no medical device: nothing here may decide about a patient.",
+        "569 rows scored, 209 of them malignant at a threshold of 0.5",
+        "Agreement with the diagnoses of the input: 0.9842 (0.970 to 0.992), with its 95 % interval, of 569 rows",
+        "455 rows in the training of this release: that is not an evaluation",
+    ]
+
+
+INPUTS = FORMS | WITHOUT_DIAGNOSES | {"scikit-learn's": scikit_learn, "Parquet": parquet}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_form_from_a_pipe_gives_the_same_probabilities(
+    place: Path, raw: pd.DataFrame, expected: dict[str, float], name: str
+) -> None:
+    done = bcw("-", given=INPUTS[name](raw))
+    found = probabilities(done.stdout_bytes)
+    assert done.exit_code == 0
+    np.testing.assert_allclose(sorted(map(float, found)), sorted(expected.values()), rtol=1e-12)
+
+
+def test_a_file_is_recognised_by_content_whatever_its_name(place: Path, raw: pd.DataFrame) -> None:
+    plain = probabilities(bcw("table.csv").stdout_bytes)
+    for content in (gzip.compress(uci_form()), parquet(raw.set_index("id").loc[ids()].reset_index())):
+        (place / "data.txt").write_bytes(content)
+        assert probabilities(bcw("data.txt").stdout_bytes) == plain
+
+
+def ids() -> list[str]:
+    return [line.partition(",")[0] for line in uci_form().decode().splitlines()]
+
+
+@pytest.mark.parametrize("name", OF_THE_WHOLE)
+def test_what_is_not_the_table_ends_with_its_reason_and_code_2_and_leaves_nothing(place: Path, name: str) -> None:
+    content, says = REFUSED[name]
+    (place / "patients.csv").write_bytes(content)
+    before = sorted(place.iterdir())
+    done = bcw("patients.csv", "-o", "out.csv")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("Failed: ")
+    assert says in done.stderr
+    assert done.stderr.endswith(". patients.csv cannot be scored\n")
+    assert done.stderr.count("\n") == 1
+    assert sorted(place.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("none.csv", "No such file or directory"),
+        ("releases", "Is a directory"),
+        ("/proc/self/mem", "Input/output error"),
+    ],
+)
+def test_an_input_that_cannot_be_read_ends_with_code_2(place: Path, source: str, says: str) -> None:
+    done = bcw(source)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"Failed: {source} cannot be read: {says}")
+
+
+CODES = [f"R{number}" for number in range(2, 14)]
+FIELDS = ["abc", "", "nan", "inf", "1_5", '"1', "1,5", "\0", "\udce9"]
+
+
+def test_bad_rows_are_scored_around_named_and_counted(place: Path, raw: pd.DataFrame) -> None:
+    first = {rule.code: rule for rule in reversed(rules.HARD)}
+    wrong = [broken(raw, first[code]).assign(id=code) for code in CODES]
+    content = table.write(raw) + b"".join(table.write(one).partition(b"\n")[2] for one in wrong)
+    line = uci_form().partition(b"\n")[0].split(b",", 4)
+    for field in FIELDS:
+        content += b",".join([*line[:2], line[2], field.encode("utf-8", "surrogateescape"), line[4]]) + b"\n"
+    content += uci_form()
+    (place / "many.csv").write_bytes(content)
+    done = bcw("many.csv", "-o", "out.csv")
+    assert done.exit_code == 3
+    found = rows_of((place / "out.csv").read_bytes())
+    by_rule, by_field = found[569 : 569 + len(CODES)], found[569 + len(CODES) : -569]
+    for row, code in zip(by_rule, CODES, strict=True):
+        assert row["id"] == code
+        assert f"({code}: " in row["problems"]
+    for number, row in enumerate(by_field, 571 + len(CODES)):
+        assert row["problems"].startswith((f"Line {number}", f"The row that begins in line {number} is not CSV"))
+    assert {(row["probability_malignant"], row["malignant"]) for row in by_rule + by_field} == {("", "")}
+    assert all(row["probability_malignant"] for row in found[:569] + found[-569:])
+    assert "1,138 rows scored" in done.stderr
+    assert re.search(r"^21 rows not scored, most often because of (unreadable|R\d+) \(\d+ rows\)$", done.stderr, re.M)
+
+
+def test_warnings_do_not_prevent_scores(place: Path) -> None:
+    done = bcw("-", given=uci_form().replace(b",M,", b",malignant,", 2))
+    assert done.exit_code == 0
+    assert rows_of(done.stdout_bytes)[0]["problems"] == "warning: diagnosis is 'malignant'; allowed is M or B"
+    assert "2 rows with warnings" in done.stderr
+    assert "of 567 rows" in done.stderr
+
+
+def test_without_diagnoses_nothing_is_said_of_agreement_or_training(place: Path, raw: pd.DataFrame) -> None:
+    done = bcw("-", given=WITHOUT_DIAGNOSES["ours"](raw))
+    assert done.stderr.splitlines()[2:] == ["569 rows scored, 209 of them malignant at a threshold of 0.5"]
+
+
+def test_a_header_alone_gives_a_header(place: Path) -> None:
+    done = bcw("-", given=",".join(columns.RAW).encode())
+    assert (done.exit_code, done.stdout) == (0, "id,probability_malignant,malignant,release,problems\n")
+
+
+def test_an_id_that_needs_quotes_keeps_its_commas(place: Path) -> None:
+    done = bcw("-", given=b'"a,""1"""' + uci_form()[5:])
+    assert rows_of(done.stdout_bytes)[0]["id"] == 'a,"1"'
+
+
+def test_the_threshold_decides_who_is_called_malignant(place: Path) -> None:
+    counts = {}
+    for threshold in ("0", "0.1", "0.9", "1"):
+        done = bcw("table.csv", "--threshold", threshold)
+        counts[threshold] = sum(row["malignant"] == "1" for row in rows_of(done.stdout_bytes))
+        assert f"{counts[threshold]} of them malignant at a threshold of {threshold}" in done.stderr
+    assert counts["0"] == 569 > counts["0.1"] > counts["0.9"] > counts["1"]
+
+
+@pytest.mark.parametrize("threshold", ["nan", "-0.1", "1.1", "half"])
+def test_a_threshold_that_is_no_probability_is_refused(place: Path, threshold: str) -> None:
+    done = bcw("table.csv", "--threshold", threshold)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "Invalid value for '--threshold'" in done.stderr
+
+
+def test_explain_adds_the_three_largest_contributions(place: Path) -> None:
+    done = bcw("-", "--explain", given=uci_form().replace(b"17.99", b"?", 1))
+    first, second = rows_of(done.stdout_bytes)[:2]
+    names = ["contribution_1", "contribution_2", "contribution_3"]
+    assert [first[name] for name in names] == ["", "", ""]
+    sizes = [abs(float(second[name].split()[1])) for name in names]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(re.fullmatch(r"\w+ [+-]\d+\.\d\d", second[name]) for name in names)
+
+
+def test_an_output_file_is_what_standard_output_would_be(place: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        assert bcw("table.csv", "-o", "out.csv").exit_code == 0
+    finally:
+        os.umask(before)
+    assert (place / "out.csv").read_bytes() == bcw("table.csv", "-o", "-").stdout_bytes
+    assert stat.S_IMODE((place / "out.csv").stat().st_mode) == 0o640
+
+
+def test_a_link_to_the_output_stays_a_link(place: Path) -> None:
+    (place / "link.csv").symlink_to("out.csv")
+    bcw("table.csv", "-o", "link.csv")
+    assert (place / "link.csv").is_symlink()
+    assert (place / "out.csv").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), SystemExit(143)])
+def test_a_failure_in_the_middle_leaves_the_old_file_and_no_other(place: Path, error: BaseException) -> None:
+    (place / "out.csv").write_text("old")
+    before = sorted(place.iterdir())
+    written = mock.Mock(side_effect=[b"first\n", error])
+    with mock.patch.object(predict, "_written", written):
+        done = bcw("table.csv", "-o", "out.csv")
+    assert written.call_count == 2
+    assert done.exit_code in (1, 143)
+    assert (place / "out.csv").read_text() == "old"
+    assert sorted(place.iterdir()) == before
+
+
+def test_an_input_damaged_further_on_leaves_the_old_file(place: Path) -> None:
+    (place / "out.csv").write_text("old")
+    done = bcw("-", "-o", "out.csv", given=gzip.compress(uci_form() * 20)[:-20_000])
+    assert done.exit_code == 2
+    assert "Failed: It is a damaged gzip file" in done.stderr
+    assert (place / "out.csv").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("table.csv", "table.csv is the input, which is never written to; give another file to -o"),
+        ("./releases/../table.csv", "is the input"),
+        ("releases", "releases cannot be written: Is a directory. What was there before is unchanged"),
+        ("none/out.csv", "none/out.csv cannot be written: No such file or directory"),
+        ("/dev/full", "/dev/full cannot be written: No space left on device"),
+    ],
+)
+def test_an_output_that_cannot_be_written_ends_with_code_1(place: Path, target: str, says: str) -> None:
+    done = bcw("table.csv", "-o", target)
+    assert done.exit_code == 1
+    assert says in done.stderr
+    assert (place / "table.csv").read_bytes() == uci_form()
+
+
+def test_a_device_is_written_to_and_not_replaced(place: Path) -> None:
+    assert bcw("table.csv", "-o", os.devnull).exit_code == 0
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("model.json", b"{}", "model.json names features that are not the 30 measurements"),
+        ("metrics.json", b"{}", "metrics.json of the release ab12ab12ab12 is not what this project writes"),
+        ("cross_validation.csv", b"id\n", "cross_validation.csv does not say which rows were in training"),
+        ("model.json", None, "The release ab12ab12ab12 has no model.json"),
+    ],
+)
+def test_a_release_that_cannot_be_used_ends_with_code_1(
+    place: Path, name: str, content: bytes | None, says: str
+) -> None:
+    path = place / "releases" / RELEASE / name
+    path.write_bytes(content) if content is not None else path.unlink()
+    done = bcw("table.csv")
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert says in done.stderr
+
+
+@pytest.fixture
+def scoring_graph(graph: Graph, files: dict[str, bytes]) -> Graph:
+    put(graph.folder, files)
+    return graph
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(scoring_graph: Graph) -> None:
+    (scoring_graph.folder / "many.csv").write_bytes(uci_form() * 20)
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; '{BIN}/bcw' predict many.csv | head -1"],
+        env=scoring_graph.environment(), cwd=scoring_graph.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout == "id,probability_malignant,malignant,release,problems\n"
+    assert done.stderr.count("\n") == 2
+    assert "rror" not in done.stderr
+
+
+def test_a_signal_in_the_middle_leaves_the_old_file_and_no_other(scoring_graph: Graph) -> None:
+    (scoring_graph.folder / "out.csv").write_text("old")
+    for number, code in ((signal.SIGINT, 1), (signal.SIGTERM, 143)):
+        process = subprocess.Popen(
+            [BIN / "bcw", "predict", "-", "-o", "out.csv"], env=scoring_graph.environment(), cwd=scoring_graph.folder,
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin
+        process.stdin.write(uci_form() * 3)
+        process.stdin.flush()
+        while not list(scoring_graph.folder.glob("*.bcw-tmp")) + list(scoring_graph.folder.glob(".*.bcw-tmp")):
+            time.sleep(0.02)
+        time.sleep(0.2)
+        process.send_signal(number)
+        process.communicate(timeout=10)
+        assert process.returncode == code
+        assert (scoring_graph.folder / "out.csv").read_text() == "old"
+        assert list(scoring_graph.folder.glob(".*.bcw-tmp")) == []
+
+
+def test_a_terminal_sees_how_far_a_large_input_is_and_a_pipe_does_not(scoring_graph: Graph) -> None:
+    (scoring_graph.folder / "many.csv").write_bytes(uci_form() * 200)
+    controller, terminal = pty.openpty()
+    command = [str(BIN / "bcw"), "predict", "many.csv", "-o", "out.csv"]
+    process = subprocess.Popen(command, env=scoring_graph.environment(), cwd=scoring_graph.folder, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    try:
+        while some := os.read(controller, 4096):
+            shown += some
+    except OSError:  # the other end is closed
+        pass
+    os.close(controller)
+    assert process.wait() == 0
+    assert b"100%" in shown
+    assert (
+        "%" not in scoring_graph.process("bcw", "predict", "many.csv", "-o", "out.csv").stderr.partition("\n")[2][:80]
+    )
+
+
+def test_one_row_needs_no_pandas_scikit_learn_dagster_or_pyarrow(scoring_graph: Graph) -> None:
+    (scoring_graph.folder / "one.csv").write_bytes(uci_form().splitlines(keepends=True)[0])
+    program = (
+        "import sys; from bcw_assets.cli import main; sys.argv[1:] = ['predict', 'one.csv', '-o', 'out.csv']\n"
+        "try: main()\nexcept SystemExit: print(*sys.modules)"
+    )
+    done = scoring_graph.process("python", "-c", program)
+    assert "bcw_assets.scoring" in done.stdout.split()
+    without = {"pandas", "sklearn", "scipy", "dagster", "pyarrow", "matplotlib", "requests"}
+    assert {name.split(".")[0] for name in done.stdout.split()} & without == set()
