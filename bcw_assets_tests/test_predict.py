@@ -358,13 +358,18 @@ def test_a_terminal_sees_how_far_a_large_input_is_and_a_pipe_does_not(scoring_gr
     )
 
 
-def test_one_row_needs_no_pandas_scikit_learn_dagster_or_pyarrow(scoring_graph: Graph) -> None:
-    (scoring_graph.folder / "one.csv").write_bytes(uci_form().splitlines(keepends=True)[0])
+@pytest.mark.parametrize(("rows", "without"), [(1, {"pyarrow"}), (1138, set())])
+def test_scoring_needs_no_pandas_scikit_learn_or_dagster_and_few_rows_no_pyarrow(
+    scoring_graph: Graph, rows: int, without: set[str]
+) -> None:
+    (scoring_graph.folder / "some.csv").write_bytes(b"".join((uci_form() * 2).splitlines(keepends=True)[:rows]))
     program = (
-        "import sys; from bcw_assets.cli import main; sys.argv[1:] = ['predict', 'one.csv', '-o', 'out.csv']\n"
+        "import sys; from bcw_assets.cli import main; sys.argv[1:] = ['predict', 'some.csv', '-o', 'out.csv']\n"
         "try: main()\nexcept SystemExit: print(*sys.modules)"
     )
     done = scoring_graph.process("python", "-c", program)
     assert "bcw_assets.scoring" in done.stdout.split()
-    without = {"pandas", "sklearn", "scipy", "dagster", "pyarrow", "matplotlib", "requests"}
-    assert {name.split(".")[0] for name in done.stdout.split()} & without == set()
+    without = without | {"pandas", "sklearn", "scipy", "dagster", "matplotlib", "requests"}
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert loaded & without == set()
+    assert ("pyarrow" in loaded) == (rows == 1138)

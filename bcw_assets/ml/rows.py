@@ -347,7 +347,7 @@ class _Reader:
             return None
         measurements = np.empty((COUNT, table.num_rows))
         for row, name in enumerate(columns.MEASUREMENTS):
-            np.add(table[name].to_numpy(), 0.0, out=measurements[row])  # -0.0 and 0.0 are one number
+            np.add(_array(table[name].combine_chunks()), 0.0, out=measurements[row])  # -0.0 and 0.0 are one number
         ids = _ids(table[columns.ID].combine_chunks()) if columns.ID in self._form.columns else [""] * table.num_rows
         if ids is None or not np.isfinite(measurements).all():
             return None
@@ -371,10 +371,11 @@ class _Reader:
                 pa_csv.ReadOptions(column_names=names, block_size=len(content)),  # in one piece: no copies
                 pa_csv.ParseOptions(quote_char=False),
                 pa_csv.ConvertOptions(column_types=types, null_values=[]),
+                pa.system_memory_pool(),  # its own keeps more memory, the longer the input
             )
         except pa.ArrowInvalid:
             return None
-        filled = any(any(table[name].to_numpy()) for name in extra)
+        filled = any(any(table[name].to_pylist()) for name in extra)
         return None if filled else table
 
     def _diagnosed(self, rows: Rows, table: "pa.Table") -> Rows:
@@ -382,7 +383,7 @@ class _Reader:
         if self._has_diagnoses:
             column = table[columns.DIAGNOSIS].unify_dictionaries().combine_chunks()
             texts = [text.strip() for text in column.dictionary.to_pylist()]
-            places = column.indices.to_numpy()
+            places = _array(column.indices)
             rows.diagnoses = np.array([self._form.labels.get(text, "") for text in texts], dtype="<U1")[places]
             for place, text in enumerate(texts):
                 if warnings := self.unknown(text):
@@ -401,7 +402,7 @@ def named(first: int, count: int) -> list[str]:
 
 def _ids(array: "pa.StringArray") -> list[str] | None:
     """Return the ids of a column; None if one is not allowed."""
-    ids: list[str] = array.to_numpy(zero_copy_only=False).tolist()
+    ids: list[str] = array.to_pylist()
     text = "".join(ids)
     if text.isascii() and text.isprintable() and " " not in text:
         are_ids = min(map(len, ids)) > 0 and max(map(len, ids)) <= forms.LONGEST_ID
@@ -479,8 +480,13 @@ def _numbers(column: "pa.Array") -> np.ndarray:
     """Return a column as floats; what is missing is not a number."""
     import pyarrow as pa
 
-    numbers = column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column
-    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+    floats = column.cast(pa.float64(), safe=False)  # a whole number of 17 digits may lose its last
+    return np.array(floats.to_pylist(), dtype=np.float64) if floats.null_count else _array(floats)
+
+
+def _array(column: "pa.Array") -> np.ndarray:
+    """Return a column without missing values as it is in memory; to_numpy would import pandas, which takes 0.4 s."""
+    return np.from_dlpack(column) if len(column) else np.zeros(0)
 
 
 def _texts(column: "pa.Array") -> list[str]:
