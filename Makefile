@@ -51,7 +51,7 @@ test: install  ## run the tests
 	@$(BIN)/pytest
 
 fuzz: install  ## try the reader and the rules on many more tables than make test does (some minutes)
-	@FUZZ_EXAMPLES=10000 $(BIN)/pytest bcw_assets_tests/ml/test_table_properties.py
+	@FUZZ_EXAMPLES=10000 $(BIN)/pytest bcw_assets_tests/ml/test_table_properties.py bcw_assets_tests/ml/test_rows.py
 
 lint: install  ## check style and types
 	@$(BIN)/ruff check

@@ -105,7 +105,7 @@ def predicted(folder: Path, source: str, target: str | None) -> Run:
 
 
 def peak(folder: Path) -> float:
-    """Return the peak memory of scoring many.csv in MiB, seen from a small process: a child begins with its parent's."""
+    """Return the peak memory of scoring many.csv in MiB, from a small process: a child begins with its parent's."""
     command = [sys.executable, "-c", PEAK, str(BCW), "predict", "many.csv", "-o", "out.csv"]
     environment = os.environ | {"BCW_STORAGE": str(folder)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
