@@ -199,10 +199,11 @@ def _output(wish: Wish) -> Iterator[BinaryIO]:
             raise ScoringError("Standard output is closed; give a file to -o")
         yield sys.stdout.buffer
         return
-    path = Path(wish.target).resolve()  # a link stays a link
+    path = Path(wish.target)
     try:
         _require_another(path, wish)
-        with _replaced(path) if path.is_file() or not path.exists() else open(path, "wb") as file:  # a device
+        is_special = path.exists() and not path.is_file()  # a device or a pipe; a folder, which is refused
+        with open(path, "wb") if is_special else _replaced(path.resolve()) as file:  # a link stays a link
             yield file
     except OSError as error:
         raise ScoringError(

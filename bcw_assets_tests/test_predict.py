@@ -318,6 +318,28 @@ def test_a_reader_that_has_enough_ends_it_quietly(scoring_graph: Graph) -> None:
     assert "rror" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("redirected", "code", "says"),
+    [
+        ("table.csv > /dev/full", 1, "Failed: [Errno 28] No space left on device"),
+        ("table.csv >&-", 1, "Failed: Standard output is closed; give a file to -o"),
+        ("- <&-", 2, "Failed: Standard input is closed; give the path of a file"),
+        ("table.csv -o /dev/stdout", 0, "569 rows scored, 209 of them malignant at a threshold of 0.5"),
+    ],
+)
+def test_a_standard_stream_that_is_full_closed_or_named_is_met(
+    scoring_graph: Graph, redirected: str, code: int, says: str
+) -> None:
+    (scoring_graph.folder / "table.csv").write_bytes(uci_form())
+    done = subprocess.run(
+        ["bash", "-c", f"'{BIN}/bcw' predict {redirected}"],
+        env=scoring_graph.environment(), cwd=scoring_graph.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert says in done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+
+
 def test_a_signal_in_the_middle_leaves_the_old_file_and_no_other(scoring_graph: Graph) -> None:
     (scoring_graph.folder / "out.csv").write_text("old")
     for number, code in ((signal.SIGINT, 1), (signal.SIGTERM, 143)):
