@@ -1,6 +1,7 @@
 """The `bcw` command: options and exit codes. What a command does stands in a module that it imports when it runs."""
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcw_assets import settings
-from bcw_assets.errors import BcwError
+from bcw_assets.errors import BcwError, TableError
 
 if TYPE_CHECKING:
     from bcw_assets.storage.stores import Store
@@ -64,6 +65,45 @@ def checks(*, as_json: bool) -> None:
         click.echo(found.as_json() if as_json else found.as_text())
         if not found.is_good:
             sys.exit(1)
+
+
+def _is_number(_: click.Context, __: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # no comparison tells it from what is within a range
+        raise click.BadParameter("nan is no number; allowed are 0 to 1")
+    return value
+
+
+@main.command()
+@click.argument("source", metavar="INPUT")
+@click.option("-o", "target", metavar="OUT", default="-", help="The file for the rows; standard output if left out.")
+@click.option("--release", metavar="ID", help="The first characters of a release's id; the champion if left out.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    callback=_is_number,
+    default=0.5,
+    show_default=True,
+    help="Call a row malignant from this probability.",
+)
+@click.option("--explain", is_flag=True, help="Add the three measurements that move each row most.")
+def predict(source: str, target: str, release: str | None, threshold: float, *, explain: bool) -> None:
+    """Score the rows of a table with a release.
+
+    INPUT is any form of the table, perhaps gzipped, with or without diagnoses, or Parquet; - is standard input. The
+    rows come out in their order, with a probability or with what is wrong with them. OUT is written whole or not at
+    all.
+
+    The exit code is 0; 3 if some rows were not scored; 2 if the input cannot be used; 1 if anything else failed.
+    """
+    with _explained():
+        # NumPy is 0.1 s of imports, which `bcw --help` does without.
+        from bcw_assets.predict import Wish, run
+
+        try:
+            sys.exit(run(Wish(source, target, release, threshold, explain)))
+        except TableError as error:
+            click.echo(f"Failed: {error}", err=True)
+            sys.exit(2)
 
 
 @main.group()

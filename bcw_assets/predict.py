@@ -32,7 +32,6 @@ from bcw_assets.storage.stores import TEMPORARY, open_store
 STANDARD = "-"  # the name of standard input and standard output
 SOME_NOT_SCORED = 3  # exit code
 LARGE = 20_000_000  # bytes of input from which a terminal shows progress
-SHORT = 12  # characters of a release's id
 SPECIAL = '",\r\n'  # what a field of CSV needs quotes for
 HEADER = (columns.ID, columns.PROBABILITY, "malignant", "release", "problems")
 CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.EXPLAINED + 1))
@@ -87,7 +86,7 @@ def run(wish: Wish) -> int:
 
 def _file(release: Release, name: str) -> bytes:
     if name not in release.files:
-        raise ScoringError(f"The release {release.id[:SHORT]} has no {name}. Use another release")
+        raise ScoringError(f"The release {release.id} has no {name}. Use another release")
     return release.files[name]
 
 
@@ -98,12 +97,11 @@ def _introduced(release: Release) -> str:
         sensitivity, roc_auc = (performance.told(Summary(**scores[name])) for name in ("sensitivity", "roc_auc"))
     except (LookupError, TypeError, ValueError) as error:
         raise ScoringError(
-            f"metrics.json of the release {release.id[:SHORT]} is not what this project writes ({error!r}). Use "
-            f"another release"
+            f"metrics.json of the release {release.id} is not what this project writes ({error!r}). Use another release"
         ) from error
     champion = "the champion" if release.is_champion else "not the champion"
     return (
-        f"Release {release.id[:SHORT]}, {champion}, made {release.made}; cross-validated sensitivity {sensitivity}, "
+        f"Release {release.id}, {champion}, made {release.made}; cross-validated sensitivity {sensitivity}, "
         f"ROC AUC {roc_auc}, with 95 % intervals\n{NO_DEVICE}"
     )
 
@@ -119,10 +117,9 @@ def _summary(tally: Tally, threshold: float) -> Iterator[str]:
     if tally.confusion.total:
         yield (
             f"Agreement with the diagnoses of the input: {tally.agreement()}, with its 95 % interval, of "
-            f"{_counted(tally.confusion.total)}"
+            f"{_counted(tally.confusion.total)}; {_counted(tally.in_training)} in the training of this release"
+            f"{': that is not an evaluation' if tally.in_training else ''}"
         )
-    if tally.in_training:
-        yield f"{_counted(tally.in_training)} in the training of this release: that is not an evaluation"
 
 
 def _counted(count: int) -> str:

@@ -185,7 +185,9 @@ class Candidate:
         from skl2onnx.common.data_types import DoubleTensorType
 
         inputs = [(ONNX_INPUT, DoubleTensorType([None, len(columns.MEASUREMENTS)]))]
-        made = skl2onnx.convert_sklearn(self.model, "bcw_assets", inputs, options={"zipmap": False}, target_opset=OPSETS)
+        made = skl2onnx.convert_sklearn(
+            self.model, "bcw_assets", inputs, options={"zipmap": False}, target_opset=OPSETS
+        )
         content: bytes = made.SerializeToString(deterministic=True)
         off = self._off_by_onnx(content)
         if not off <= ONNX_TOLERANCE:

@@ -5,20 +5,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bcw_assets import scoring
+from bcw_assets.errors import ScoringError
 from bcw_assets.ml import columns
-from bcw_assets.storage import documents
+from bcw_assets.scoring import Scorer
 
-TOLERANCE = 1e-9
+TOLERANCE = 1e-9  # another linear algebra library, another Python
 
 
 def probabilities(model: bytes, measurements: np.ndarray) -> np.ndarray:
-    """Return P(malignant) of n × 30 raw measurements by the numbers of `model.json`."""
-    document = documents.read(model)
-    mean, scale, weight = (np.array(document[name], dtype=float) for name in ("mean", "scale", "coefficients"))
-    found: np.ndarray = 1 / (
-        1 + np.exp(-(document["intercept"] + ((measurements - mean) / scale * weight).sum(axis=1)))
-    )
-    return found
+    """Return P(malignant) of n × 30 raw measurements by the numbers of a `model.json`.
+
+    Raises:
+        ScoringError: the bytes are none.
+    """
+    return scoring.probability(Scorer.load(model).log_odds(measurements.T))
 
 
 def example_is_reproduced(files: Mapping[str, bytes]) -> list[str]:
@@ -27,7 +28,9 @@ def example_is_reproduced(files: Mapping[str, bytes]) -> list[str]:
         rows = list(csv.DictReader(files["example.csv"].decode().splitlines()))
         measurements = np.array([[float(row[name]) for name in columns.MEASUREMENTS] for row in rows])
         promised = np.array([float(row[columns.PROBABILITY]) for row in rows])
-        worst = float(np.abs(probabilities(files["model.json"], measurements) - promised).max())
-        return [f"example.csv promises other probabilities than model.json gives, by {worst:.3g}"] * (worst > TOLERANCE)
+        off = float(np.abs(probabilities(files["model.json"], measurements) - promised).max())
+    except ScoringError as error:
+        return [str(error)]
     except (LookupError, TypeError, ValueError) as error:
-        return [f"model.json or example.csv cannot be used ({error})"]
+        return [f"example.csv cannot be used ({error})"]
+    return [] if off <= TOLERANCE else [f"example.csv promises other probabilities than model.json gives, by {off:.3g}"]

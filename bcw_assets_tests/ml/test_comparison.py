@@ -22,7 +22,8 @@ def score_statistic(difference: float, gained: int, lost: int, patients: int) ->
 
 
 @pytest.mark.parametrize(
-    ("gained", "lost", "patients"), [(1, 0, 44), (3, 1, 212), (0, 5, 212), (10, 12, 300), (0, 0, 150), (7, 25, 200), (5, 0, 5)]
+    ("gained", "lost", "patients"),
+    [(1, 0, 44), (3, 1, 212), (0, 5, 212), (10, 12, 300), (0, 0, 150), (7, 25, 200), (5, 0, 5)],
 )
 def test_at_the_bound_the_score_statistic_is_the_normal_quantile(gained: int, lost: int, patients: int) -> None:
     bound = tango(gained, lost, patients)

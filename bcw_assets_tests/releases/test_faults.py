@@ -155,7 +155,9 @@ def test_of_sixteen_processes_that_write_the_log_at_once_each_gets_a_number_of_i
         warnings.simplefilter("ignore", DeprecationWarning)  # forks beside NumPy's threads, as above
         context = multiprocessing.get_context("fork")
         start, told = context.Barrier(WRITERS), context.SimpleQueue()
-        processes = [context.Process(target=write_rounds, args=(tmp_path, str(one), start, told)) for one in range(WRITERS)]
+        processes = [
+            context.Process(target=write_rounds, args=(tmp_path, str(one), start, told)) for one in range(WRITERS)
+        ]
         for process in processes:
             process.start()
     lost = sum(told.get() for _ in range(WRITERS))

@@ -123,9 +123,7 @@ def test_a_champion_released_against_the_gate_stays_unchanged_by_the_same_inputs
 
 def test_a_damaged_champion_is_not_compared_with(released: Store, candidate: Candidate, challenger: Candidate) -> None:
     released.write({f"releases/{challenger.id}/cross_validation.csv": b"damaged"})
-    table = gate.judge(
-        candidate, [], bundle.read(released, challenger.id), log.read(released)
-    )
+    table = gate.judge(candidate, [], bundle.read(released, challenger.id), log.read(released))
     assert [row["rule"] for row in gate.broken(table)] == [
         "log loss beside the champion", "sensitivity beside the champion", "relabelled rows",
     ]  # fmt: skip
