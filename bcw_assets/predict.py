@@ -64,7 +64,7 @@ def run(wish: Wish) -> int:
         BcwError: the release cannot be used, or the output not be written.
     """
     release = open_release(open_store(settings.read().releases_place), wish.release)
-    scorer, known = Scorer.load(_file(release, "model.json")), Known.load(_file(release, "cross_validation.csv"))
+    scorer, known = Scorer.load(release.files["model.json"]), Known.load(release.files["cross_validation.csv"])
     opening, tally = _introduced(release), Tally()
     with _input(wish.source) as source, _output(wish) as target, ExitStack() as stack:
         found = stack.enter_context(closing(_ahead(_read(source, wish), source)))
@@ -84,21 +84,10 @@ def run(wish: Wish) -> int:
     return SOME_NOT_SCORED if tally.not_scored else 0
 
 
-def _file(release: Release, name: str) -> bytes:
-    if name not in release.files:
-        raise ScoringError(f"The release {release.id} has no {name}. Use another release")
-    return release.files[name]
-
-
 def _introduced(release: Release) -> str:
     """Return what to know before the rows: which release, how good it is, and what it is not."""
-    try:
-        scores = json.loads(_file(release, "metrics.json"))["cross_validation"]
-        sensitivity, roc_auc = (performance.told(Summary(**scores[name])) for name in ("sensitivity", "roc_auc"))
-    except (LookupError, TypeError, ValueError) as error:
-        raise ScoringError(
-            f"metrics.json of the release {release.id} is not what this project writes ({error!r}). Use another release"
-        ) from error
+    scores = json.loads(release.files["metrics.json"])["cross_validation"]
+    sensitivity, roc_auc = (performance.told(Summary(**scores[name])) for name in ("sensitivity", "roc_auc"))
     champion = "the champion" if release.is_champion else "not the champion"
     return (
         f"Release {release.id}, {champion}, made {release.made}; cross-validated sensitivity {sensitivity}, "

@@ -19,6 +19,7 @@ from bcw_assets.ml import evaluation, preparation, resampling, table, training
 from bcw_assets.ml.evaluation import Evaluation
 from bcw_assets.ml.preparation import Split
 from bcw_assets.ml.resampling import Resampling
+from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
 from bcw_assets.settings import Settings
 from bcw_assets.storage.io_manager import ArtifactIOManager
@@ -56,6 +57,12 @@ def made(raw: pd.DataFrame) -> dict[str, Any]:
         "cross_validation": predicted,
         "metrics": Evaluation(report, figure.draw(report), card.write(report)),
     }
+
+
+@pytest.fixture(scope="session")
+def candidate(made: dict[str, Any]) -> Candidate:
+    """What a refresh of the real table would release."""
+    return Candidate(**made)
 
 
 @pytest.fixture(params=["disk"])

@@ -23,7 +23,9 @@ from click.testing import CliRunner, Result
 from bcw_assets import predict
 from bcw_assets.cli import main
 from bcw_assets.ml import columns, rules, table
-from bcw_assets_tests.bundles import RELEASE, bundle, put
+from bcw_assets.releases import promotion
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.storage.stores import LocalStore
 from bcw_assets_tests.conftest import BIN, Graph
 from bcw_assets_tests.ml.test_rows import OF_THE_WHOLE, parquet
 from bcw_assets_tests.ml.test_table import FORMS, REFUSED, WITHOUT_DIAGNOSES, scikit_learn
@@ -33,16 +35,10 @@ from bcw_assets_tests.test_scoring import broken
 Predict = Callable[..., Result]
 
 
-@pytest.fixture(scope="session")
-def files(made: dict[str, Any]) -> dict[str, bytes]:
-    """The files of a release."""
-    return bundle(made)
-
-
 @pytest.fixture
-def place(tmp_path: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, candidate: Candidate, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a release, and the table in it."""
-    put(tmp_path, files)
+    promotion.promote(LocalStore(tmp_path), candidate, [], "a run", None)
     (tmp_path / "table.csv").write_bytes(uci_form())
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -68,7 +64,9 @@ def expected(raw: pd.DataFrame, made: dict[str, Any]) -> dict[str, float]:
     return dict(zip(raw["id"], found.tolist(), strict=True))
 
 
-def test_every_row_gets_its_probability_and_the_streams_say_the_rest(place: Path, expected: dict[str, float]) -> None:
+def test_every_row_gets_its_probability_and_the_streams_say_the_rest(
+    place: Path, candidate: Candidate, expected: dict[str, float]
+) -> None:
     done = bcw("table.csv")
     assert done.exit_code == 0
     found = rows_of(done.stdout_bytes)
@@ -76,19 +74,22 @@ def test_every_row_gets_its_probability_and_the_streams_say_the_rest(place: Path
     for row in found:
         assert float(row["probability_malignant"]) == pytest.approx(expected[row["id"]], abs=1e-12)
         assert row["malignant"] == str(int(float(row["probability_malignant"]) >= 0.5))
-        assert (row["release"], row["problems"]) == (RELEASE, "")
+        assert (row["release"], row["problems"]) == (candidate.id, "")
     assert done.stdout_bytes.startswith(b"id,probability_malignant,malignant,release,problems\n")
     assert b"\r" not in done.stdout_bytes
     first, *others = done.stderr.splitlines()
-    assert first == (
-        "Release ab12ab12ab12, the champion, made 2026-11-24T00:00:00Z; cross-validated sensitivity 0.964 (0.930 to "
-        "0.982), ROC AUC 0.995 (0.989 to 0.999), with 95 % intervals"
+    assert re.fullmatch(
+        rf"Release {candidate.id}, the champion, made 20[-0-9T:+]+; cross-validated sensitivity 0\.964 \(0\.930 to "
+        r"0\.982\), ROC AUC 0\.995 \(0\.989 to 0\.999\), with 95 % intervals",
+        first,
     )
     assert others == [
         "This is no medical device: nothing here may decide about a patient.",
         "569 rows scored, 209 of them malignant at a threshold of 0.5",
-        "Agreement with the diagnoses of the input: 0.9842 (0.970 to 0.992), with its 95 % interval, of 569 rows",
-        "455 rows in the training of this release: that is not an evaluation",
+        (
+            "Agreement with the diagnoses of the input: 0.9842 (0.970 to 0.992), with its 95 % interval, of 569 rows; "
+            "455 rows in the training of this release: that is not an evaluation"
+        ),
     ]
 
 
@@ -281,28 +282,22 @@ def test_a_device_is_written_to_and_not_replaced(place: Path) -> None:
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
-        ("model.json", b"{}", "model.json names features that are not the 30 measurements"),
-        ("metrics.json", b"{}", "metrics.json of the release ab12ab12ab12 is not what this project writes"),
-        ("cross_validation.csv", b"id\n", "cross_validation.csv does not say which rows were in training"),
-        ("model.json", None, "The release ab12ab12ab12 has no model.json"),
-    ],
-)
-def test_a_release_that_cannot_be_used_ends_with_code_1(
-    place: Path, name: str, content: bytes | None, says: str
-) -> None:
-    path = place / "releases" / RELEASE / name
-    path.write_bytes(content) if content is not None else path.unlink()
+def test_a_damaged_release_ends_with_code_1_and_its_file(place: Path, candidate: Candidate) -> None:
+    (place / "releases" / candidate.id / "model.json").write_bytes(b"{}")
     done = bcw("table.csv")
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert says in done.stderr
+    assert f"releases/{candidate.id}/model.json has 2 bytes" in done.stderr
+
+
+def test_without_a_release_the_command_that_makes_one_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = bcw("table.csv")
+    assert (done.exit_code, done.stderr) == (1, "Failed: There is no release yet. To make one: bcw refresh\n")
 
 
 @pytest.fixture
-def scoring_graph(graph: Graph, files: dict[str, bytes]) -> Graph:
-    put(graph.folder, files)
+def scoring_graph(graph: Graph, candidate: Candidate) -> Graph:
+    promotion.promote(LocalStore(graph.folder), candidate, [], "a run", None)
     return graph
 
 

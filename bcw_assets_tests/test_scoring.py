@@ -15,14 +15,14 @@ from bcw_assets import scoring
 from bcw_assets.errors import ScoringError
 from bcw_assets.ml import columns, rows, rules, table
 from bcw_assets.ml.rows import Rows
+from bcw_assets.releases.candidate import Candidate
 from bcw_assets.scoring import Known, Scored, Scorer, Tally
-from bcw_assets_tests.bundles import bundle
 
 
 @pytest.fixture(scope="session")
-def files(made: dict[str, Any]) -> dict[str, bytes]:
+def files(candidate: Candidate) -> dict[str, bytes]:
     """The files of a release."""
-    return bundle(made)
+    return candidate.files
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,9 @@ from bcw_assets.ml import columns, evaluation, preparation, resampling, table, t
 from bcw_assets.ml.evaluation import Evaluation
 from bcw_assets.ml.preparation import Split
 from bcw_assets.ml.resampling import Resampling
-from bcw_assets_tests.bundles import bundle, put
+from bcw_assets.releases import promotion
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.storage.stores import LocalStore
 from bcw_assets_tests.tables import uci_form
 
 HERE = Path(__file__).parent
@@ -62,8 +64,7 @@ def release(real: pd.DataFrame, folder: Path) -> None:
     model = training.train(ready, 1.0)
     predicted = resampling.out_of_fold(real, model, Resampling(10, 1, 0))
     metrics = Evaluation(evaluation.evaluate(real, ready, model, predicted), b"", "")
-    made = {"raw_data": real, "ready_data": ready, "model": model, "cross_validation": predicted, "metrics": metrics}
-    put(folder, bundle(made))
+    promotion.promote(LocalStore(folder), Candidate(real, ready, model, predicted, metrics), [], "bench", None)
     (folder / "model.pkl").write_bytes(pickle.dumps(model))
 
 

@@ -14,7 +14,13 @@ from bcw_assets.releases.candidate import Candidate
 
 
 def candidate_of(
-    made: dict[str, Any], raw: pd.DataFrame, *, C: float = 1.0, seed: int = 42, repeats: int = 2, folds_seed: int = 0
+    made: dict[str, Any],
+    raw: pd.DataFrame,
+    *,
+    C: float = 1.0,  # noqa: N803 (scikit-learn's name for the knob)
+    seed: int = 42,
+    repeats: int = 2,
+    folds_seed: int = 0,
 ) -> Candidate:
     """Return a candidate of a table, whose report has only its scores and its provenance from it."""
     ready = preparation.prepare(raw, Split(0.2, seed, stratify=False))

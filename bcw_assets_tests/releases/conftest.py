@@ -1,4 +1,4 @@
-"""Two candidates, built once, and a store in which both were released."""
+"""A second candidate, and a store in which both were released."""
 
 from typing import Any
 
@@ -12,14 +12,8 @@ from bcw_assets_tests.releases.candidates import candidate_of
 
 
 @pytest.fixture(scope="session")
-def candidate(made: dict[str, Any]) -> Candidate:
-    """The real table with the settings of the project."""
-    return Candidate(**made)
-
-
-@pytest.fixture(scope="session")
 def challenger(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
-    """The same with another split."""
+    """The real table with another split."""
     return candidate_of(made, raw, seed=7)
 
 
