@@ -9,6 +9,7 @@ import signal
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -89,8 +90,8 @@ def test_a_release_killed_at_any_operation_leaves_a_champion_and_the_next_run_fi
         # Every third time there is a champion already, which has to stay one.
         before = promotion.promote(store, candidate, [], "first", None).entry.release if number % 3 == 0 else None
         new = challenger if before else candidate
-        interrupted = Interrupted(store, number, when, act)
-        ended = status_of_child(lambda one=interrupted, new=new: promotion.promote(one, new, [], "killed", None))
+        interrupted: Any = Interrupted(store, number, when, act)
+        ended = status_of_child(partial(promotion.promote, interrupted, new, [], "killed", None))
         assert all_is_well(store) in ((before, new.id) if before else (None, new.id))
         outcome = promotion.promote(store, new, [], "again", None)
         assert all_is_well(store) == outcome.entry.release == new.id
@@ -105,15 +106,15 @@ def test_a_release_killed_at_any_operation_leaves_a_champion_and_the_next_run_fi
 def test_a_rollback_or_a_prune_killed_at_any_operation_leaves_a_champion_and_can_be_done_again(
     released: Store, tmp_path: Path, candidate: Candidate, challenger: Candidate, what: str
 ) -> None:
-    def act(store: Store) -> object:
+    def act(store: Any) -> object:
         return upkeep.rollback(store, None, "why", "me") if what == "rollback" else upkeep.prune(store, 1)
 
     if what == "prune":
         upkeep.rollback(released, None, "so that the challenger may go", "me")
     for number in range(1, 100):
         store = LocalStore(shutil.copytree(tmp_path / "store", tmp_path / str(number)))
-        interrupted = Interrupted(store, number, "after", kill)
-        ended = status_of_child(lambda one=interrupted: act(one))
+        interrupted: Any = Interrupted(store, number, "after", kill)
+        ended = status_of_child(partial(act, interrupted))
         champion = all_is_well(store)
         assert champion in ((candidate.id, challenger.id) if what == "rollback" else (candidate.id,))
         if champion == challenger.id or what == "prune":

@@ -1,0 +1,225 @@
+"""Whatever is changed of a bundle or of the log, nobody uses it, and the file is named."""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bcw_assets import release_report
+from bcw_assets.errors import BcwError, ReleaseError
+from bcw_assets.releases import bundle, log, promotion, upkeep
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.releases.use import open_release
+from bcw_assets.storage import documents
+from bcw_assets.storage.stores import LocalStore, Store
+
+BUNDLE = [*bundle.MEMBERS, bundle.MANIFEST]
+
+
+def is_refused(store: Store, because: str, release: str, other: str | None = None) -> None:
+    """Hold that verify, predict and rollback refuse: to use the release, and to go back to the other or away."""
+    report = release_report.verified(store, release, everything=False)
+    assert not report["good"]
+    everything = release_report.verified(store, None, everything=True)
+    assert not everything["good"]
+    for said in (release_report.verify_text(report), release_report.verify_text(everything)):
+        assert re.search(because, said), said
+    before = store.list("")
+    with pytest.raises(BcwError, match=because):
+        open_release(store, release)
+    with pytest.raises(BcwError, match=because):
+        upkeep.rollback(store, other or release, "why", "me")
+    assert store.list("") == before
+
+
+@pytest.mark.parametrize("name", BUNDLE)
+def test_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, name: str) -> None:
+    key = bundle.key(candidate.id, name)
+    content = released.read(key)
+    for place in {0, len(content) // 3, len(content) // 2, len(content) - 1}:
+        changed = bytearray(content)
+        changed[place] ^= 1
+        released.write({key: bytes(changed)})
+        is_refused(released, re.escape(key), candidate.id)
+    released.write({key: content})
+    assert release_report.verified(released, None, everything=True)["good"]
+
+
+@pytest.mark.parametrize("name", bundle.MEMBERS)
+def test_a_missing_file_is_named(released: Store, candidate: Candidate, name: str) -> None:
+    released.delete(bundle.key(candidate.id, name))
+    is_refused(released, re.escape(f"{bundle.key(candidate.id, name)} is missing"), candidate.id)
+
+
+def test_a_bundle_without_a_manifest_is_unfinished_which_is_no_failure_unless_it_is_used(
+    released: Store, candidate: Candidate
+) -> None:
+    released.delete(bundle.key(candidate.id, bundle.MANIFEST))
+    everything = release_report.verified(released, None, everything=True)
+    assert everything["good"]
+    assert f"{candidate.id}  unfinished" in release_report.verify_text(everything)
+    assert not release_report.verified(released, candidate.id, everything=False)["good"]
+    for use in (lambda: open_release(released, candidate.id), lambda: upkeep.rollback(released, None, "why", "me")):
+        with pytest.raises(ReleaseError, match=r"manifest\.json is missing, so the bundle is unfinished"):
+            use()
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "sub/model.json", ".hidden"])
+def test_an_added_file_is_named(released: Store, candidate: Candidate, name: str) -> None:
+    released.create(bundle.key(candidate.id, name), b"added")
+    is_refused(released, re.escape(f"{bundle.key(candidate.id, name)} does not belong there"), candidate.id)
+
+
+def renamed(manifest: dict[str, Any]) -> None:
+    manifest["files"]["../../../etc/passwd"] = manifest["files"].pop("model.json")
+
+
+def enlarged(manifest: dict[str, Any]) -> None:
+    manifest["files"]["model.json"]["bytes"] = 10**15
+
+
+def negative(manifest: dict[str, Any]) -> None:
+    manifest["files"]["model.json"]["bytes"] = -1
+
+
+def of_another_id(manifest: dict[str, Any]) -> None:
+    manifest["release"] = "0" * 16
+
+
+def of_other_inputs(manifest: dict[str, Any]) -> None:
+    manifest["inputs"]["settings"]["C"] = 2.0
+
+
+def of_another_version(manifest: dict[str, Any]) -> None:
+    manifest["schema_version"] = 99
+
+
+def without_files(manifest: dict[str, Any]) -> None:
+    del manifest["files"]
+
+
+@pytest.mark.parametrize(
+    "change", [renamed, enlarged, negative, of_another_id, of_other_inputs, of_another_version, without_files]
+)
+def test_a_forged_manifest_with_a_right_seal_is_refused_before_anything_is_read(
+    released: Store, candidate: Candidate, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None]
+) -> None:
+    key = bundle.key(candidate.id, bundle.MANIFEST)
+    manifest = documents.unseal(released.read(key))
+    change(manifest)
+    released.write({key: documents.seal(manifest)})
+    is_refused(released, re.escape(f"{key} cannot be used"), candidate.id)
+    read: list[str] = []
+    monkeypatch.setattr(LocalStore, "read", lambda self, one: read.append(one) or b"")
+    bundle.read(released, candidate.id)
+    assert [one for one in read if one != key] == []
+
+
+def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
+    released: Store, candidate: Candidate, challenger: Candidate
+) -> None:
+    theirs = (
+        dict(candidate.files)
+        | {"model.json": challenger.files["model.json"]}
+        | {"example.csv": challenger.files["example.csv"]}
+    )
+    theirs[bundle.SUMS] = bundle.sums(theirs)
+    for key in released.list(bundle.key(candidate.id, "")):
+        released.delete(key)
+    assert bundle.publish(released, candidate.id, candidate.about(), theirs).problems == ()
+    is_refused(released, r"manifest\.json is not the one that the log names", candidate.id)
+
+
+# Not the newest entry taken away, or forged with a right seal: checksums prove integrity, and not origin.
+@pytest.mark.parametrize(
+    ("number", "what"), [(1, "cut"), (1, "edited"), (1, "emptied"), (1, "gone"), (2, "cut"), (2, "emptied")]
+)
+def test_a_damaged_entry_of_the_log_stops_all_use_until_the_next_promotion(
+    released: Store, candidate: Candidate, challenger: Candidate, number: int, what: str
+) -> None:
+    key = f"releases/log/{number:06}.json"
+    content = released.read(key)
+    forged = documents.unseal(content) | {"reason": "another", "release": candidate.id}
+    changed = {"cut": content[:100], "edited": documents.seal(forged), "emptied": b""}
+    released.delete(key)
+    if what != "gone":
+        released.create(key, changed[what])
+    is_refused(released, re.escape(key), challenger.id, candidate.id)
+    before = log.read(released).newest
+    promotion.promote(released, challenger, [], "next", None)
+    assert open_release(released, None).id == challenger.id
+    assert log.read(released).newest == before + 1
+    assert log.read(released).entries[-1].damaged == [f"{number:06}.json"]
+    assert released.list(key) == ([] if what == "gone" else [key])  # it is not written over
+    assert key in release_report.verify_text(release_report.verified(released, None, everything=True))
+
+
+@pytest.mark.parametrize("name", ["000009.json", "999999999.json", "1.json", "000003.json.bak", "0000001.json"])
+def test_a_forged_entry_is_refused(released: Store, candidate: Candidate, challenger: Candidate, name: str) -> None:
+    entry = documents.unseal(released.read("releases/log/000002.json")) | {"release": candidate.id}
+    released.create(f"releases/log/{name}", documents.seal(entry))
+    is_refused(released, "releases/log/0*", challenger.id, candidate.id)
+    said = release_report.verify_text(release_report.verified(released, None, everything=True))
+    assert name in said
+    assert "000003.json is missing" in said or "is no entry of the log" in said
+
+
+@pytest.mark.parametrize("release", ["..", "../../etc", "A" * 16, "0" * 15, "0" * 17, "", "log", "28426903/../../"])
+def test_what_is_no_id_never_becomes_a_path(released: Store, release: str) -> None:
+    with pytest.raises(ReleaseError):
+        bundle.key(release, "model.json")
+    with pytest.raises(ReleaseError):
+        open_release(released, release)
+
+
+def test_the_beginning_of_an_id_has_to_be_of_one_release(
+    released: Store, candidate: Candidate, challenger: Candidate
+) -> None:
+    assert open_release(released, candidate.id[:4]).id == candidate.id
+    released.create(bundle.key(candidate.id[:4] + "0" * 12, "x"), b"")
+    with pytest.raises(ReleaseError, match="begins 2 ids"):
+        open_release(released, candidate.id[:4])
+
+
+@pytest.fixture
+def folder(released: Store, tmp_path: Path) -> Path:
+    """The folder of the store: what only a file system can do."""
+    return tmp_path / "store"
+
+
+def test_a_link_out_of_the_storage_is_not_followed(folder: Path, released: Store, candidate: Candidate) -> None:
+    path = folder / bundle.key(candidate.id, "model.json")
+    with tempfile.TemporaryDirectory() as outside:
+        same = path.rename(Path(outside) / "model.json")
+        path.symlink_to(same)
+        is_refused(released, r"model\.json .*leads out of .* by a symbolic link", candidate.id)
+
+
+def test_a_folder_that_is_a_link_out_of_the_storage_is_not_followed(
+    folder: Path, released: Store, challenger: Candidate
+) -> None:
+    path = folder / "releases" / challenger.id
+    with tempfile.TemporaryDirectory() as outside:
+        path.symlink_to(path.rename(Path(outside) / "bundle"))
+        with pytest.raises(BcwError, match=r"releases/.* leads out of .* by a symbolic link"):
+            open_release(released, None)
+
+
+def test_a_pipe_and_a_huge_file_are_not_read(folder: Path, released: Store, candidate: Candidate) -> None:
+    path = folder / bundle.key(candidate.id, "model.json")
+    path.unlink()
+    os.mkfifo(path)
+    assert any("model.json" in problem for problem in bundle.read(released, candidate.id).problems)
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(10**12)
+    is_refused(released, r"model\.json has 1,000,000,000,000 bytes, not", candidate.id)
+    log_entry = folder / "releases/log/000003.json"
+    with log_entry.open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(ReleaseError, match=r"000003\.json cannot be read .*1,000,000,000,000 bytes"):
+        open_release(released, None)
