@@ -341,6 +341,8 @@ def test_a_signal_in_the_middle_leaves_the_old_file_and_no_other(scoring_graph: 
         process = subprocess.Popen(
             [BIN / "bcw", "predict", "-", "-o", "out.csv"], env=scoring_graph.environment(), cwd=scoring_graph.folder,
             stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+            # What starts in the background of a shell ignores SIGINT, and so would the tests' children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         assert process.stdin
         process.stdin.write(uci_form() * 3)
