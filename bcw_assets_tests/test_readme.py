@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -23,17 +25,21 @@ def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
     folder = tmp_path_factory.mktemp("readme")
     graph = Graph(folder, dg.DagsterInstance.ephemeral())
     with dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"]) as graph.instance:
+        assert graph.run(config={"ready_data": {"seed": 7}, "cross_validation": {}}).success  # the release before
         assert graph.refresh().success
         yield graph
 
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if not one.startswith("make ")])
-def test_a_command_of_the_readme_runs(at_home: Graph, command: str) -> None:
+def test_a_command_of_the_readme_runs(at_home: Graph, tmp_path: Path, command: str) -> None:
     program, *arguments = shlex.split(command)
     assert program.startswith(".venv/bin/")
+    folder = CHECKOUT
+    if program.endswith("/bcw"):  # in a folder with all that was made; a copy, so that no command changes it for others
+        folder = shutil.copytree(at_home.folder, tmp_path / "copy", symlinks=True)
     done = subprocess.run(
         [BIN / program.removeprefix(".venv/bin/"), *arguments],
-        env=at_home.environment(), cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        env=at_home.environment(**({"BCW_STORAGE": str(folder)} if folder != CHECKOUT else {})), cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     if command == ".venv/bin/bcw refresh":

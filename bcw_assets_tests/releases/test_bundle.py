@@ -1,0 +1,206 @@
+"""What is in a bundle, and that it is of use to somebody who has nothing else."""
+
+import csv
+import hashlib
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_breast_cancer
+
+from bcw_assets.errors import ArtifactError, ReleaseError
+from bcw_assets.ml import columns, evaluation, preparation, resampling, table, training
+from bcw_assets.ml.evaluation import Evaluation
+from bcw_assets.ml.preparation import Split
+from bcw_assets.ml.resampling import Resampling
+from bcw_assets.releases import bundle, promotion
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.report import card, figure
+from bcw_assets.storage import documents
+from bcw_assets.storage.stores import LocalStore
+from bcw_assets_tests.conftest import CHECKOUT
+from bcw_assets_tests.tables import shuffled, uci_form
+
+
+@pytest.fixture(scope="session")
+def outside(candidate: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with nothing but the bundle."""
+    place = tmp_path_factory.mktemp("published")
+    promotion.promote(LocalStore(place), candidate, [], "a run", None)
+    return (place / "releases" / candidate.id).rename(tmp_path_factory.mktemp("outside") / "bundle")
+
+
+def test_sha256sum_accepts_it(outside: Path) -> None:
+    done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=outside, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{name}: OK" for name in bundle.MEMBERS if name != bundle.SUMS]
+
+
+def test_it_holds_these_files_and_no_other_and_none_can_execute(outside: Path) -> None:
+    assert sorted(path.name for path in outside.iterdir()) == sorted([*bundle.MEMBERS, bundle.MANIFEST])
+    for path in outside.iterdir():
+        assert path.stat().st_mode & 0o111 == 0
+        assert b"sklearn.pipeline" not in path.read_bytes()  # as a pickle would name it
+
+
+def alone(folder: Path, packages: tuple[str, ...], program: str) -> str:
+    """Run a program in `folder` with Python's own library and these packages, and nothing else on the path."""
+    site = folder.parent / "-".join(("site", *packages))
+    site.mkdir(exist_ok=True)
+    installed = Path(np.__file__).parents[1]
+    for name in packages:
+        if not (site / name).exists():
+            (site / name).symlink_to(installed / name)
+    command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({str(site)!r})\n{program}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+NUMPY = ("numpy", "numpy.libs")
+IN_README = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(), flags=re.DOTALL)
+
+
+def expected(folder: Path) -> list[float]:
+    """Return what the example promises."""
+    with (folder / "example.csv").open() as file:
+        found = [float(row["probability_malignant"]) for row in csv.DictReader(file)]
+    assert len(found) == 10
+    return found
+
+
+def test_model_onnx_gives_the_expected_probabilities_with_numpy_and_onnxruntime_alone(outside: Path) -> None:
+    program = "import numpy\nnumpy.set_printoptions(precision=17)\n" + IN_README[1]
+    found = alone(outside, (*NUMPY, "onnxruntime"), program).strip("[]\n").split()
+    np.testing.assert_allclose(list(map(float, found)), expected(outside), rtol=0, atol=1e-12)
+
+
+def test_the_twelve_lines_of_the_readme_give_the_expected_probabilities_with_nothing_at_all(outside: Path) -> None:
+    assert len(IN_README[0].splitlines()) <= 12
+    found = [float(line.split()[-1]) for line in alone(outside, (), IN_README[0]).splitlines()]
+    np.testing.assert_allclose(found, expected(outside), rtol=0, atol=1e-12)
+
+
+def test_readme_txt_has_ten_lines_that_fit_a_terminal(outside: Path) -> None:
+    lines = (outside / "README.txt").read_text().splitlines()
+    assert len(lines) == 10
+    assert max(map(len, lines)) <= 120
+
+
+def test_onnxruntime_gives_scikit_learns_probabilities_on_all_rows(candidate: Candidate) -> None:
+    import onnxruntime
+
+    measurements = candidate.raw_data[list(columns.MEASUREMENTS)]
+    session = onnxruntime.InferenceSession(candidate.files["model.onnx"])
+    found = session.run(["probabilities"], {"measurements": measurements.to_numpy()})[0]
+    np.testing.assert_allclose(found, candidate.model.predict_proba(measurements), rtol=0, atol=1e-12)
+
+
+def test_an_onnx_model_that_says_something_else_is_not_released(
+    candidate: Candidate, challenger: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import skl2onnx
+
+    convert = skl2onnx.convert_sklearn
+    monkeypatch.setattr(
+        skl2onnx, "convert_sklearn", lambda _, *rest, **options: convert(challenger.model, *rest, **options)
+    )
+    with pytest.raises(ReleaseError, match=r"model\.onnx gives other probabilities than the model, by 0\.\d"):
+        assert Candidate(**candidate.values).files
+
+
+def test_two_builds_are_equal_byte_for_byte(candidate: Candidate) -> None:
+    assert Candidate(**candidate.values).files == candidate.files
+
+
+def made_of(raw: pd.DataFrame) -> Candidate:
+    """Return what a refresh with 10 × 2 folds would release."""
+    ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
+    model = training.train(ready, 1.0)
+    predicted = resampling.out_of_fold(raw, model, Resampling(10, 2, 0))
+    report = evaluation.evaluate(raw, ready, model, predicted)
+    return Candidate(raw, ready, model, predicted, Evaluation(report, figure.draw(report), card.write(report)))
+
+
+def test_ucis_file_in_any_order_and_the_copy_without_ids_are_one_release_byte_for_byte() -> None:
+    numbers, target = load_breast_cancer(return_X_y=True)
+    header = ",".join(columns.MEASUREMENTS) + ",target\n"
+    lines = (",".join(map(repr, [*row, int(label)])) for row, label in zip(numbers.tolist(), target, strict=True))
+    embedded = (header + "\n".join(lines)).encode()
+    of_uci, of_copy = (made_of(table.read(one, "x")) for one in (shuffled(uci_form()), embedded))
+    assert of_uci.raw_data[columns.ID].tolist() != of_copy.raw_data[columns.ID].tolist()
+    assert of_uci.id == of_copy.id
+    assert of_uci.files == of_copy.files
+
+
+def test_no_id_of_a_patient_is_in_a_bundle(candidate: Candidate) -> None:
+    ids = {f"{one}".encode() for one in candidate.raw_data[columns.ID] if len(one) > 4}
+    words = {word for content in candidate.files.values() for word in re.findall(rb"[0-9]+", content)}
+    assert ids
+    assert ids & words == set()
+
+
+def test_every_row_is_there_by_its_fingerprint(candidate: Candidate) -> None:
+    frame = pd.read_csv(io.BytesIO(candidate.files["cross_validation.csv"]))
+    assert frame["fingerprint"].tolist() == table.row_fingerprints(candidate.raw_data)
+    assert (frame["split"] == "train").sum() == 455
+    probability = 1 / (1 + np.exp(-frame["log_odds"]))
+    measurements = candidate.raw_data[list(columns.MEASUREMENTS)]
+    np.testing.assert_allclose(probability, candidate.model.predict_proba(measurements)[:, 1], atol=1e-12)
+
+
+def test_the_id_depends_on_all_that_decides_the_release_and_on_nothing_else(candidate: Candidate) -> None:
+    same = candidate.inputs
+    assert bundle.identify(same) == candidate.id
+    assert set(same) == {"fingerprint", "split", "settings", "resampling", "scikit_learn"}
+    assert same["settings"]["recipe"] == training.RECIPE
+    assert re.fullmatch(r"\d+\.\d+", same["scikit_learn"])
+    assert candidate.id == hashlib.sha256(documents.write(same)).hexdigest()[:16]
+
+
+KERNEL = """
+import sys
+from bcw_assets_tests.releases.test_bundle import made_of
+from bcw_assets.ml import table
+from bcw_assets_tests.tables import uci_form
+from bcw_assets.releases import promotion
+from bcw_assets.storage.stores import LocalStore
+from pathlib import Path
+outcome = promotion.promote(LocalStore(Path(sys.argv[1])), made_of(table.read(uci_form(), "x")), [], "run", None)
+print(outcome.result, outcome.entry.release)
+"""
+
+
+def test_two_linear_algebra_kernels_are_one_release(tmp_path: Path) -> None:
+    said = []
+    for kernel in ("Haswell", "Nehalem"):
+        environment = os.environ | {"OPENBLAS_CORETYPE": kernel}
+        command = [sys.executable, "-c", KERNEL, str(tmp_path)]
+        done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True)
+        said.append(done.stdout.split())
+    assert [one[0] for one in said] == ["promoted", "unchanged"]
+    assert said[0][1] == said[1][1]
+
+
+def test_values_that_do_not_belong_together_are_refused(
+    candidate: Candidate, raw: pd.DataFrame, tmp_path: Path
+) -> None:
+    ready = preparation.prepare(raw, Split(0.3, 1, stratify=False))
+    others: dict[str, tuple[dict[str, Any], str]] = {
+        "rows of another split": ({"ready_data": ready}, "model"),
+        "a model of other rows": ({"model": training.train(ready, 1.0)}, "model"),
+        "another cross-validation than the report's": (
+            {"cross_validation": resampling.out_of_fold(raw, candidate.model, Resampling(5, 1, 0))}, "metrics",
+        ),
+        "a report of another split": ({"ready_data": ready, "model": training.train(ready, 1.0)}, "metrics"),
+    }  # fmt: skip
+    for changed, to_run_again in others.values():
+        with pytest.raises(ArtifactError, match=f"--select {to_run_again}$"):
+            promotion.promote(LocalStore(tmp_path), Candidate(**candidate.values | changed), [], "run", None)
+    assert list(tmp_path.iterdir()) == []
