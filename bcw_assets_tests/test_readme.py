@@ -34,12 +34,13 @@ def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
 def test_a_command_of_the_readme_runs(at_home: Graph, tmp_path: Path, command: str) -> None:
     program, *arguments = shlex.split(command)
     assert program.startswith(".venv/bin/")
-    folder = CHECKOUT
+    folder, environment = CHECKOUT, at_home.environment()
     if program.endswith("/bcw"):  # in a folder with all that was made; a copy, so that no command changes it for others
         folder = shutil.copytree(at_home.folder, tmp_path / "copy", symlinks=True)
+        environment = at_home.environment(BCW_STORAGE=str(folder))
     done = subprocess.run(
         [BIN / program.removeprefix(".venv/bin/"), *arguments],
-        env=at_home.environment(**({"BCW_STORAGE": str(folder)} if folder != CHECKOUT else {})), cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     if command == ".venv/bin/bcw refresh":

@@ -139,13 +139,6 @@ def test_ucis_file_in_any_order_and_the_copy_without_ids_are_one_release_byte_fo
     assert of_uci.files == of_copy.files
 
 
-def test_no_id_of_a_patient_is_in_a_bundle(candidate: Candidate) -> None:
-    ids = {f"{one}".encode() for one in candidate.raw_data[columns.ID] if len(one) > 4}
-    words = {word for content in candidate.files.values() for word in re.findall(rb"[0-9]+", content)}
-    assert ids
-    assert ids & words == set()
-
-
 def test_every_row_is_there_by_its_fingerprint(candidate: Candidate) -> None:
     frame = pd.read_csv(io.BytesIO(candidate.files["cross_validation.csv"]))
     assert frame["fingerprint"].tolist() == table.row_fingerprints(candidate.raw_data)
