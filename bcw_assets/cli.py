@@ -192,7 +192,7 @@ def rollback(release: str | None, *, reason: str, as_json: bool) -> None:
         report = {"release": entry.release, "sequence": entry.sequence, "reason": entry.reason}
         _tell(
             report,
-            "Release {release} is the current one again, by entry {sequence} of the log".format_map,
+            "Release {release} is the champion again, by entry {sequence} of the log".format_map,
             as_json=as_json,
         )
 

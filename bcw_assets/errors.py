@@ -7,11 +7,13 @@ class BcwError(Exception):
     """A failure whose text says what is wrong, what is allowed and what to do next.
 
     Attributes:
-        rows: rows that are wrong, all with the same names, as evidence beside the text.
+        rows: evidence beside the text, all with the same names: by default rows that are wrong.
+        rows_are: what they are.
     """
 
     retry_may_help = False
     rows: tuple[dict[str, bool | int | float | str | None], ...] = ()
+    rows_are = "offending rows"
 
 
 class SettingsError(BcwError):
@@ -73,6 +75,8 @@ class ReleaseError(BcwError):
 
 class ReleaseRefused(ReleaseError):
     """The gate keeps a candidate from being released; the rows are what it looked at."""
+
+    rows_are = "gate"
 
     def __init__(self, problem: str, rows: tuple[dict[str, bool | int | float | str | None], ...]) -> None:
         """Say what is wrong, and show the gate's table."""

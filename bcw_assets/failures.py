@@ -21,7 +21,7 @@ def explained() -> Iterator[None]:
             description=str(error),
             metadata={
                 "error": type(error).__name__,
-                **({"offending rows": as_table(error.rows)} if error.rows else {}),
+                **({error.rows_are: as_table(error.rows)} if error.rows else {}),
             },
             allow_retries=error.retry_may_help,
         ) from error

@@ -1,5 +1,6 @@
 """A clean environment, the real table, and a graph in a fresh folder for every test that asks."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from bcw_assets.report import card, figure
 from bcw_assets.settings import Settings
 from bcw_assets.storage.io_manager import ArtifactIOManager
 from bcw_assets.storage.stores import LocalStore, Store
+from bcw_assets_tests.releases.candidates import candidate_of
 from bcw_assets_tests.tables import uci_form
 
 CHECKOUT = Path(__file__).parents[1]
@@ -63,6 +65,12 @@ def made(raw: pd.DataFrame) -> dict[str, Any]:
 def candidate(made: dict[str, Any]) -> Candidate:
     """What a refresh of the real table would release."""
     return Candidate(**made)
+
+
+@pytest.fixture(scope="session")
+def challenger(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
+    """The same with another split."""
+    return candidate_of(made, raw, seed=7)
 
 
 @pytest.fixture(params=["disk"])
@@ -155,6 +163,12 @@ class Graph:
             },
             raise_on_error=False,
         )
+
+    def without_history(self) -> "Graph":
+        """Return the same folder with a history of its own, which knows of nothing that was made."""
+        other = copy.copy(self)
+        other.instance = dg.DagsterInstance.ephemeral()
+        return other
 
     def files(self) -> dict[str, bytes]:
         """Return every stored file, by its key."""

@@ -23,7 +23,7 @@ from bcw_assets.settings import Settings
 from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph
 from bcw_assets_tests.tables import uci_form
 
-NAMES = ["cross_validation", "metrics", "model", "raw_data", "ready_data"]
+NAMES = ["cross_validation", "metrics", "model", "raw_data", "ready_data", "release"]
 
 
 @pytest.mark.parametrize(
@@ -179,6 +179,7 @@ def test_the_ui_shows_the_graph_materialises_it_and_tells_why_a_table_is_refused
         "model": ["ready_data"],
         "cross_validation": ["model", "raw_data"],
         "metrics": ["cross_validation", "model", "raw_data", "ready_data"],
+        "release": ["cross_validation", "metrics", "model", "raw_data", "ready_data"],
     }
     assert {"key": "stage", "value": "train"} in nodes["model"]["tags"]
     assert all(node["hasAssetChecks"] and node["owners"] == [{"team": "bcw"}] for node in nodes.values())

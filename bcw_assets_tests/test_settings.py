@@ -29,7 +29,10 @@ def test_variables_are_read_and_empty_ones_are_not_there(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
-        ({"BCW_SORCE": "auto"}, "BCW_SORCE is no setting; did you mean BCW_SOURCE? Allowed are BCW_AUTOSTART, BCW_SCH"),
+        (
+            {"BCW_SORCE": "auto"},
+            "BCW_SORCE is no setting; did you mean BCW_SOURCE? Allowed are BCW_AUTOSTART, BCW_RELEASES, BCW_SCH",
+        ),
         ({"BCW_SCHEDULE": "x"}, "did you mean BCW_SCHEDULE_CRON?"),
         (
             {"BCW_SOURCE": "ftp://example.org/t"},
