@@ -13,7 +13,7 @@ PRODUCED := data/raw_data.csv data/ready_data.csv data/ready_data.json data/.*.b
 	results/model.json results/model.pkl results/cross_validation.csv results/cross_validation.json \
 	results/metrics.json results/evaluation.png results/MODEL_CARD.md results/.*.bcw-tmp
 
-.PHONY: help install materialize checks dev test fuzz lint lock docs bench coverage clean $(STALE)
+.PHONY: help install materialize checks dev test fuzz lint lock docs bench resolution coverage clean $(STALE)
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -69,6 +69,9 @@ docs: materialize  ## write the documentation that is made from the code
 bench: install  ## time the refresh and bcw predict against bare scripts that do the same, and the rules on a million rows
 	@$(BIN)/python bench/refresh.py
 	@$(BIN)/python bench/predict.py
+
+resolution: install  ## how many wrong labels the gate sees, on copies of UCI's table (some minutes)
+	@$(BIN)/python bench/resolution.py
 
 coverage: install  ## how often the intervals hold the truth, on synthetic tables whose truth is known (some minutes)
 	@$(BIN)/python bench/coverage.py

@@ -14,7 +14,7 @@ from bcw_assets.ml import columns, evaluation, preparation, resampling, table, t
 from bcw_assets.ml.evaluation import Evaluation
 from bcw_assets.ml.preparation import Prepared, Split
 from bcw_assets.ml.resampling import CrossValidation, Resampling
-from bcw_assets.releases import promotion, use
+from bcw_assets.releases import bundle, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure, tables
 from bcw_assets.settings import Settings
@@ -48,7 +48,7 @@ class ResamplingConfig(dg.Config):
 
 
 class ReleaseConfig(dg.Config):
-    """Whether the gate has the last word."""
+    """A reason to release against the gate."""
 
     override: str = Field(
         "",
@@ -170,7 +170,7 @@ def release(
     metrics: Evaluation,
     config: ReleaseConfig,
 ) -> dg.MaterializeResult[None]:
-    """The model that others use: a bundle of files that never changes, if the gate finds it fit to be the current one.
+    """The model that others use: a bundle of files that never changes, made champion if the gate lets it pass.
 
     The same table and settings are the same release: then nothing is written.
     """
@@ -185,8 +185,8 @@ def release(
             "result": outcome.result,
             "sequence": entry.sequence,
             "gate": as_table(entry.gate),
-            "bundle": dg.MetadataValue.path(releases.address(f"releases/{entry.release}")),
-            PATH: dg.MetadataValue.path(releases.address(use.PLACE)),
+            "bundle": dg.MetadataValue.path(releases.address(f"{bundle.FOLDER}{entry.release}")),
+            PATH: dg.MetadataValue.path(releases.address(bundle.PLACE)),
             **({"override": entry.reason} if entry.reason else {}),
         },
         data_version=dg.DataVersion(entry.manifest),

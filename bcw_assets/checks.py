@@ -12,7 +12,7 @@ from bcw_assets.errors import ArtifactError
 from bcw_assets.failures import as_table
 from bcw_assets.ml import preparation, resampling, rules, table, training, verdicts
 from bcw_assets.ml.findings import Findings
-from bcw_assets.releases import use
+from bcw_assets.releases import bundle, use
 from bcw_assets.storage.io_manager import FOLDER, ArtifactIOManager, Loaded, latest
 from bcw_assets.storage.stores import Store
 
@@ -56,6 +56,7 @@ PROMISES = (
 
 CHECKS = "_checks"  # the ending of the name of the step that checks an asset
 STORED = "stored"
+# The one asset that is not stored by the IO manager, so its check reads it back as those who use it do.
 RELEASE, PUBLISHED = dg.AssetKey("release"), "published"
 FACTS = "facts"
 STORED_SAYS = "What is stored can be read, and still is what the latest materialisation recorded."
@@ -73,11 +74,14 @@ def addresses(
     """Return where every asset is, as its materialisations record it: a path or a URI."""
     folders, types = _places(graph)
     stored = {key: artifacts.address(key, folder, types[key]) for key, folder in folders.items()}
-    return stored | {RELEASE: releases.address(use.PLACE)}
+    return stored | {RELEASE: releases.address(bundle.PLACE)}
 
 
 def broken_promises(values: Mapping[str, Any]) -> list[str]:
-    """Return what the blocking promises find in the values of assets, by name: it does not depend on who runs what."""
+    """Return what the blocking promises find in the values of all assets, by name.
+
+    The release asks itself, because a run of it alone executes no check of the assets before it.
+    """
     return [
         f"{promise.asset}, {promise.name}: {problem}"
         for promise in PROMISES
@@ -137,7 +141,7 @@ def _check(
 
 
 def _check_release() -> dg.AssetChecksDefinition:
-    """Return the check of what the IO manager does not store: it reads the release back, as those who use it do."""
+    """Return the check that a release was published."""
 
     @dg.multi_asset_check(
         name=RELEASE.to_user_string() + CHECKS,
@@ -147,7 +151,7 @@ def _check_release() -> dg.AssetChecksDefinition:
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         releases: Store = context.resources.releases
-        made = latest(RELEASE, releases.address(use.PLACE), context.instance)
+        made = latest(RELEASE, releases.address(bundle.PLACE), context.instance)
         yield _result(RELEASE, PUBLISHED, use.is_published(releases, made.facts["release"] if made else None))
 
     return check

@@ -15,7 +15,7 @@ from bcw_assets.errors import BcwError, TableError
 if TYPE_CHECKING:
     from bcw_assets.storage.stores import Store
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")
 
 
 @click.group()
@@ -50,7 +50,7 @@ def refresh() -> None:
 
 
 @main.command()
-@as_json
+@json_option
 def checks(*, as_json: bool) -> None:
     """Show the latest result of every check of the latest materialisations.
 
@@ -67,7 +67,7 @@ def checks(*, as_json: bool) -> None:
             sys.exit(1)
 
 
-def _is_number(_: click.Context, __: click.Parameter, value: float) -> float:
+def _refuse_nan(_: click.Context, __: click.Parameter, value: float) -> float:
     if math.isnan(value):  # no comparison tells it from what is within a range
         raise click.BadParameter("nan is no number; allowed are 0 to 1")
     return value
@@ -80,7 +80,7 @@ def _is_number(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
-    callback=_is_number,
+    callback=_refuse_nan,
     default=0.5,
     show_default=True,
     help="Call a row malignant from this probability.",
@@ -97,10 +97,10 @@ def predict(source: str, target: str, release: str | None, threshold: float, *, 
     """
     with _explained():
         # NumPy is 0.1 s of imports, which `bcw --help` does without.
-        from bcw_assets.predict import Wish, run
+        from bcw_assets.predict import Request, run
 
         try:
-            sys.exit(run(Wish(source, target, release, threshold, explain)))
+            sys.exit(run(Request(source, target, release, threshold, explain)))
         except TableError as error:
             click.echo(f"Failed: {error}", err=True)
             sys.exit(2)
@@ -115,20 +115,20 @@ def releases() -> None:
 
 
 @releases.command("list")
-@as_json
+@json_option
 def list_releases(*, as_json: bool) -> None:
-    """Show every promotion and rollback, the current release last."""
+    """Show every promotion and rollback, the champion last."""
     with _explained():
-        from bcw_assets import release_report  # so are all below: NumPy is 0.1 s, which `bcw --help` does without
+        from bcw_assets import release_report  # imported here, as in all below: NumPy takes 0.1 s
 
         _tell(release_report.listed(_releases()), release_report.list_text, as_json=as_json)
 
 
 @releases.command()
 @click.argument("release", required=False)
-@as_json
+@json_option
 def show(release: str | None, *, as_json: bool) -> None:
-    """Show what RELEASE was made from, its scores, what the gate said, its files; the current one by default."""
+    """Show what RELEASE was made from, its scores, what the gate said, its files; the champion by default."""
     with _explained():
         from bcw_assets import release_report
 
@@ -139,12 +139,12 @@ def show(release: str | None, *, as_json: bool) -> None:
 @releases.command()
 @click.argument("release", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every release, and the whole log.")
-@as_json
+@json_option
 def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
     """Hold every byte of RELEASE against its manifest and the log, and its model against its example.
 
-    By default the current one. The exit code is 1 if something is not as it was published. Checksums find damage and
-    careless hands; who can write all files of a bundle and the log can forge them.
+    By default the champion. The exit code is 1 if something is not as it was published. Checksums find damage
+    and accidental changes; whoever can write all files of a bundle and the log can forge them.
     """
     if release and everything:
         raise click.UsageError("Give RELEASE or --all, not both")
@@ -161,12 +161,12 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
 @releases.command()
 @click.argument("one")
 @click.argument("other")
-@as_json
+@json_option
 def diff(one: str, other: str, *, as_json: bool) -> None:
     """Show how the releases ONE and OTHER differ: what they were made from, scores, coefficients, patients."""
     with _explained():
         from bcw_assets import release_report
-        from bcw_assets.releases.use import resolve
+        from bcw_assets.releases.bundle import resolve
 
         store = _releases()
         report = release_report.compared(store, resolve(store, one), resolve(store, other))
@@ -176,9 +176,9 @@ def diff(one: str, other: str, *, as_json: bool) -> None:
 @releases.command()
 @click.argument("release", required=False)
 @click.option("--reason", required=True, help="Why, for the log.")
-@as_json
+@json_option
 def rollback(release: str | None, *, reason: str, as_json: bool) -> None:
-    """Make RELEASE the current one again; by default the one before the current one.
+    """Make RELEASE the champion again; by default the one before this champion.
 
     What is gone back from stays stored, and a refresh does not release it again without an override.
     """
@@ -200,11 +200,11 @@ def rollback(release: str | None, *, reason: str, as_json: bool) -> None:
 @releases.command()
 @click.option("--keep", type=click.IntRange(1), required=True, help="How many of the newest stay.")
 @click.option("--yes", is_flag=True, help="Delete; without it, only show what would go.")
-@as_json
+@json_option
 def prune(*, keep: int, yes: bool, as_json: bool) -> None:
-    """Delete all but the newest releases; never the current one, nor the one that a rollback would go to.
+    """Delete all but the newest releases; never the champion, nor the one that a rollback would go to.
 
-    The log stays whole. A bundle that is unfinished, or was never current, is left alone.
+    The log stays whole. A bundle that is unfinished, or never was champion, is left alone.
     """
     with _explained():
         from bcw_assets.releases import upkeep
@@ -222,7 +222,7 @@ def _releases() -> "Store":
 
 
 def _id(store: "Store", prefix: str | None) -> str | None:
-    from bcw_assets.releases.use import resolve
+    from bcw_assets.releases.bundle import resolve
 
     return None if prefix is None else resolve(store, prefix)
 

@@ -39,7 +39,7 @@ NO_DEVICE = "This is no medical device: nothing here may decide about a patient.
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What the user asked for.
 
     Attributes:
@@ -56,31 +56,31 @@ class Wish:
     explain: bool
 
 
-def run(wish: Wish) -> int:
+def run(request: Request) -> int:
     """Score the rows of a file and return the exit code: 0, or 3 if some rows were not scored.
 
     Raises:
         TableError: the input cannot be used.
         BcwError: the release cannot be used, or the output not be written.
     """
-    release = open_release(open_store(settings.read().releases_place), wish.release)
+    release = open_release(open_store(settings.read().releases_place), request.release)
     scorer, known = Scorer.load(release.files["model.json"]), Known.load(release.files["cross_validation.csv"])
     opening, tally = _introduced(release), Tally()
-    with _input(wish.source) as source, _output(wish) as target, ExitStack() as stack:
-        found = stack.enter_context(closing(_ahead(_read(source, wish), source)))
+    with _input(request.source) as source, _output(request) as target, ExitStack() as stack:
+        found = stack.enter_context(closing(_ahead(_read(source, request), source)))
         first = next(found, None)  # an input that is refused at once leaves nothing on standard output
         _say(opening)
         try:
-            target.write(_header(wish))
+            target.write(_header(request))
             for some in chain([first] if first else [], found):
                 scored = scoring.score(scorer, some)
-                tally.add(some, scored, wish.threshold, known)
-                target.write(_written(some, scored, scorer, release, wish))
+                tally.add(some, scored, request.threshold, known)
+                target.write(_written(some, scored, scorer, release, request))
             target.flush()
         except BrokenPipeError:
             _forget_standard_output()
             return 0
-    _say(*_summary(tally, wish.threshold))
+    _say(*_summary(tally, request.threshold))
     return SOME_NOT_SCORED if tally.not_scored else 0
 
 
@@ -106,8 +106,8 @@ def _summary(tally: Tally, threshold: float) -> Iterator[str]:
     if tally.confusion.total:
         yield (
             f"Agreement with the diagnoses of the input: {tally.agreement()}, with its 95 % interval, of "
-            f"{_counted(tally.confusion.total)}; {_counted(tally.in_training)} in the training of this release"
-            f"{': that is not an evaluation' if tally.in_training else ''}"
+            f"{_counted(tally.confusion.total)}; this release was trained on {tally.in_training:,} of them"
+            f"{', so that is not an evaluation' if tally.in_training else ''}"
         )
 
 
@@ -135,17 +135,17 @@ def _input(source: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _read(source: BinaryIO, wish: Wish) -> Iterator[Rows]:
+def _read(source: BinaryIO, request: Request) -> Iterator[Rows]:
     """Return the rows of the input, while a terminal shows how far they are."""
     try:
-        with _progress(source, wish) as reached:
+        with _progress(source, request) as reached:
             for some in rows.chunks(source):
                 yield some
                 reached()
     except TableError as error:
-        raise TableError(f"{error}. {_called(wish.source)} cannot be scored") from error
+        raise TableError(f"{error}. {_called(request.source)} cannot be scored") from error
     except OSError as error:
-        raise TableError(f"{_called(wish.source)} cannot be read: {error.strerror or error}") from error
+        raise TableError(f"{_called(request.source)} cannot be read: {error.strerror or error}") from error
 
 
 def _ahead(found: Iterator[Rows], source: BinaryIO) -> Generator[Rows]:
@@ -165,9 +165,9 @@ def _called(source: str) -> str:
 
 
 @contextmanager
-def _progress(source: BinaryIO, wish: Wish) -> Iterator[Callable[[], None]]:
+def _progress(source: BinaryIO, request: Request) -> Iterator[Callable[[], None]]:
     """Show a bar on standard error if that is a terminal, the rows go elsewhere, and the input is large."""
-    rows_are_shown = wish.target == STANDARD and sys.stdout.isatty()
+    rows_are_shown = request.target == STANDARD and sys.stdout.isatty()
     shows = sys.stderr.isatty() and not rows_are_shown and source.seekable()
     size = os.fstat(source.fileno()).st_size if shows else 0
     if size < LARGE:
@@ -178,28 +178,28 @@ def _progress(source: BinaryIO, wish: Wish) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _output(wish: Wish) -> Iterator[BinaryIO]:
+def _output(request: Request) -> Iterator[BinaryIO]:
     """Give what takes the output: standard output, or a file that gets its name when all is written."""
-    if wish.target == STANDARD:
+    if request.target == STANDARD:
         if sys.stdout is None:
             raise ScoringError("Standard output is closed; give a file to -o")
         yield sys.stdout.buffer
         return
-    path = Path(wish.target)
+    path = Path(request.target)
     try:
-        _require_another(path, wish)
+        _require_another(path, request)
         is_special = path.exists() and not path.is_file()  # a device or a pipe; a folder, which is refused
         with open(path, "wb") if is_special else _replaced(path.resolve()) as file:  # a link stays a link
             yield file
     except OSError as error:
         raise ScoringError(
-            f"{wish.target} cannot be written: {error.strerror or error}. What was there before is unchanged"
+            f"{request.target} cannot be written: {error.strerror or error}. What was there before is unchanged"
         ) from error
 
 
-def _require_another(path: Path, wish: Wish) -> None:
-    if wish.source != STANDARD and path.exists() and path.samefile(wish.source):
-        raise ScoringError(f"{wish.target} is the input, which is never written to; give another file to -o")
+def _require_another(path: Path, request: Request) -> None:
+    if request.source != STANDARD and path.exists() and path.samefile(request.source):
+        raise ScoringError(f"{request.target} is the input, which is never written to; give another file to -o")
 
 
 @contextmanager
@@ -228,21 +228,21 @@ def _forget_standard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _header(wish: Wish) -> bytes:
-    return (",".join(HEADER + (CONTRIBUTIONS if wish.explain else ())) + "\n").encode()
+def _header(request: Request) -> bytes:
+    return (",".join(HEADER + (CONTRIBUTIONS if request.explain else ())) + "\n").encode()
 
 
-def _written(some: Rows, scored: Scored, scorer: Scorer, release: Release, wish: Wish) -> bytes:
+def _written(some: Rows, scored: Scored, scorer: Scorer, release: Release, request: Request) -> bytes:
     """Return the lines of some rows."""
     ids = list(map(_quoted, some.ids)) if _needs_quotes("".join(some.ids)) else some.ids
-    called = np.where(scored.probability >= wish.threshold, "1", "0").tolist()
+    called = np.where(scored.probability >= request.threshold, "1", "0").tolist()
     said = zip(ids, scored.probability.tolist(), called, strict=True)
     lines = [f"{identifier},{number!r},{call},{release.id}," for identifier, number, call in said]
     for row in np.flatnonzero(~scored.is_scored).tolist():
         lines[row] = f"{ids[row]},,,{release.id},"
     for row, remarks in scored.remarks.items():
         lines[row] += _quoted("; ".join(remarks))
-    if wish.explain:
+    if request.explain:
         added = zip(*scoring.explained(scorer, some.measurements, scored.is_scored), strict=True)
         lines = [",".join((line, *texts)) for line, texts in zip(lines, added, strict=True)]
     return ("\n".join(lines) + "\n").encode()

@@ -91,8 +91,8 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
 def _result(released: Mapping[str, dg.MetadataValue]) -> str:
     sequence, where = released["sequence"].value, released["bundle"].value
     if released["result"].value == UNCHANGED:
-        return f"unchanged: it is the current one since entry {sequence} of the log ({where}/)"
-    return f"is the current one now, by entry {sequence} of the log ({where}/)"
+        return f"unchanged: the champion since entry {sequence} of the log ({where}/)"
+    return f"the new champion, by entry {sequence} of the log ({where}/)"
 
 
 def _folder(path: object) -> str:

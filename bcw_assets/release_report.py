@@ -15,9 +15,8 @@ from bcw_assets.storage.stores import Store, read_at_most
 from bcw_assets.terminal import aligned
 
 Report = dict[str, Any]
-CURRENT, ROLLED_BACK, NOT_STORED = "champion", "rolled back", "not stored any more"
-UNFINISHED, NEVER_CURRENT = "unfinished", "never current"
-WHOLE = "whole"
+CHAMPION, ROLLED_BACK, NOT_STORED = "champion", "rolled back", "not stored any more"
+UNFINISHED, NEVER_CHAMPION = "unfinished", "never champion"
 LARGEST = 5  # changes of coefficients that are shown
 
 
@@ -26,15 +25,15 @@ def listed(store: Store) -> Report:
     found, stored = log.read(store), bundle.stored_ids(store)
     entries = [_listed(store, entry, found, stored) for entry in found.entries]
     others = [
-        {"release": one, "state": NEVER_CURRENT if _manifest(store, one) else UNFINISHED}
+        {"release": one, "state": NEVER_CHAMPION if _manifest(store, one) else UNFINISHED}
         for one in stored
-        if found.of(one) is None
+        if not found.of(one)
     ]
     return {"entries": entries, "without_entry": others, "damage": list(log.told(found.damage))}
 
 
 def list_text(report: Report) -> str:
-    """Return the list for people, the current release last."""
+    """Return the list for people, the champion last."""
     head = ("entry", "action", "release", "made", "sensitivity", "ROC AUC", "state", "reason")
     rows = [
         (
@@ -53,11 +52,11 @@ def shown(store: Store, release: str | None) -> Report:
     """Return all that is known of one release: its entries, what it was made from, the gate, its files."""
     found = log.read(store)
     release = release or found.current().release
-    stored = bundle.read(store, release, _sha256(found, release))
+    stored = found.bundle(store, release)
     entries = [asdict(entry) for entry in found.entries if entry.release == release]
-    is_current = bool(found.last and found.last.release == release)
+    is_champion = bool(found.last and found.last.release == release)
     return {
-        "release": release, "is_current": is_current, "entries": entries, "manifest": stored.manifest,
+        "release": release, "is_champion": is_champion, "entries": entries, "manifest": stored.manifest,
         "problems": list(stored.problems),
     }  # fmt: skip
 
@@ -65,7 +64,7 @@ def shown(store: Store, release: str | None) -> Report:
 def show_text(report: Report) -> str:
     """Return one release for people."""
     manifest = report["manifest"]
-    lines = [f"Release {report['release']}{', the champion' if report['is_current'] else ''}"]
+    lines = [f"Release {report['release']}{', the champion' if report['is_champion'] else ''}"]
     lines += [f"Problem  {problem}" for problem in report["problems"]]
     for entry in report["entries"]:
         because = f", because: {entry['reason']}" if entry["reason"] else ""
@@ -83,7 +82,7 @@ def show_text(report: Report) -> str:
 
 
 def verified(store: Store, release: str | None, *, everything: bool) -> Report:
-    """Return what is wrong with one release, with the current one, or with every one.
+    """Return what is wrong with one release, with the champion, or with every one.
 
     A bundle without a manifest is unfinished: that is no failure, unless it is the one that was asked for.
     """
@@ -110,23 +109,21 @@ def verify_text(report: Report) -> str:
 def compared(store: Store, one: str, other: str) -> Report:
     """Return how two releases differ: what they were made from, scores, coefficients, patients."""
     found = log.read(store)
-    bundles = [bundle.read(store, release, _sha256(found, release)).require() for release in (one, other)]
+    bundles = [found.bundle(store, release).require() for release in (one, other)]
     inputs = [dict(_flat(stored.manifest["inputs"])) for stored in bundles]
     headlines = [stored.manifest["headline"] for stored in bundles]
     models = [documents.read(stored.files["model.json"]) for stored in bundles]
     weights = [dict(zip(model["features"], model["coefficients"], strict=True)) for model in models]
     patients = [_fingerprints(stored) for stored in bundles]
+    names = inputs[0] | inputs[1]
     return {
         "releases": [one, other],
-        "inputs": {
-            name: [value, inputs[1].get(name)] for name, value in inputs[0].items() if inputs[1].get(name) != value
-        },
+        "inputs": {name: values for name in names if len(set(values := [one.get(name) for one in inputs])) > 1},
         "scores": {name: [headline[name] for headline in headlines] for name in headlines[0]},
         "coefficients": {name: [weight[name] for weight in weights] for name in weights[0]},
         "patients": {
-            "in both": len(patients[0] & patients[1]),
-            f"in {one} only": len(patients[0] - patients[1]),
-            f"in {other} only": len(patients[1] - patients[0]),
+            "in_both": len(patients[0] & patients[1]),
+            "in_one_only": [len(patients[0] - patients[1]), len(patients[1] - patients[0])],
         },
     }
 
@@ -138,12 +135,14 @@ def compare_text(report: Report) -> str:
     scores = [(name, *(_score({name: one}, name) for one in values)) for name, values in report["scores"].items()]
     by_change = sorted(report["coefficients"].items(), key=lambda item: -abs(item[1][1] - item[1][0]))[:LARGEST]
     weights = [(name, *(f"{value:+.3f}" for value in values)) for name, values in by_change]
+    counts = zip(report["releases"], report["patients"]["in_one_only"], strict=True)
+    alone = [f"Patients in {release} only: {count}" for release, count in counts]
     return "\n".join(
         [
             "Made from", *(aligned([head, *inputs]) if inputs else ["the same"]), "",
             "Cross-validated, 95 % interval", *aligned([head, *scores]), "",
             "Coefficients that differ most", *aligned([head, *weights]), "",
-            "Patients", *aligned([(name, str(count)) for name, count in report["patients"].items()]),
+            f"Patients in both: {report['patients']['in_both']}", *alone,
         ]
     )  # fmt: skip
 
@@ -151,7 +150,7 @@ def compare_text(report: Report) -> str:
 def _listed(store: Store, entry: Entry, found: Log, stored: list[str]) -> Report:
     manifest = _manifest(store, entry.release)
     back = found.rolled_back().get(entry.release)
-    state = [CURRENT] if entry is found.last else []
+    state = [CHAMPION] if entry is found.last else []
     state += [f"{ROLLED_BACK} in entry {back.sequence}"] if back else []
     state += [] if entry.release in stored else [NOT_STORED]
     return {
@@ -162,20 +161,15 @@ def _listed(store: Store, entry: Entry, found: Log, stored: list[str]) -> Report
 
 
 def _verified(store: Store, found: Log, release: str, *, must_be_whole: bool) -> Report:
-    stored = bundle.read(store, release, _sha256(found, release))
+    stored = found.bundle(store, release)
     problems = stored.problems if stored.is_finished or must_be_whole else ()
     if not stored.is_finished:
-        state = UNFINISHED
+        state = UNFINISHED if release in bundle.stored_ids(store) else NOT_STORED
     else:
         size = sum(map(len, stored.files.values()))
-        state = "damaged" if problems else f"{WHOLE}: {len(stored.files)} files, {size:,} bytes"
-        state += "" if found.of(release) else f", {NEVER_CURRENT}"
+        state = "damaged" if problems else f"whole: {len(stored.files)} files, {size:,} bytes"
+        state += "" if found.of(release) else f", {NEVER_CHAMPION}"
     return {"release": release, "state": state, "problems": list(problems)}
-
-
-def _sha256(found: Log, release: str) -> str | None:
-    entry = found.of(release)
-    return entry.manifest if entry else None
 
 
 def _manifest(store: Store, release: str) -> Report | None:

@@ -242,8 +242,7 @@ class Tally:
     Attributes:
         rows, scored, malignant, with_warnings: of rows; malignant are those called so.
         codes: of rules → how many rows that are not scored break them.
-        in_training: scored rows that the model was trained on; looked for where the input has diagnoses.
-        has_diagnoses: whether the input has them.
+        in_training: scored rows with a diagnosis that the model was trained on.
     """
 
     rows: int = 0
@@ -251,7 +250,6 @@ class Tally:
     malignant: int = 0
     with_warnings: int = 0
     in_training: int = 0
-    has_diagnoses: bool = False
     codes: Counter[str] = field(default_factory=Counter)
     _cells: np.ndarray = field(default_factory=lambda: np.zeros(4, dtype=np.int64))
 
@@ -264,13 +262,12 @@ class Tally:
         self.with_warnings += sum(any(text.startswith(WARNING) for text in one) for one in scored.remarks.values())
         self.codes += scored.codes
         if rows.has_diagnoses:
-            self.has_diagnoses = True
             judged = scored.is_scored & (rows.diagnoses != "")
             count = Confusion.count(rows.diagnoses[judged] == columns.MALIGNANT, called[judged])
             self._cells += (
                 count.true_positives, count.false_positives, count.false_negatives, count.true_negatives,
             )  # fmt: skip
-            self.in_training += known.count(rows, scored.log_odds)
+            self.in_training += known.count(rows, np.where(judged, scored.log_odds, np.nan))
 
     @property
     def not_scored(self) -> int:
@@ -283,6 +280,6 @@ class Tally:
         return Confusion(*self._cells.tolist())
 
     def agreement(self) -> str:
-        """Return how often probability and diagnosis agree, for people."""
+        """Return how often probability and diagnosis agree, for people; there must be such rows."""
         right, total = self.confusion.proportions()["accuracy"]
-        return f"{right / total:.4f} ({performance.limits(performance.wilson(right, total))})" if total else "no rows"
+        return f"{right / total:.4f} ({performance.limits(performance.wilson(right, total))})"

@@ -70,7 +70,7 @@ def candidate(made: dict[str, Any]) -> Candidate:
 @pytest.fixture(scope="session")
 def challenger(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
     """The same with another split."""
-    return candidate_of(made, raw, seed=7)
+    return candidate_of(made["metrics"], raw, seed=7)
 
 
 @pytest.fixture(params=["disk"])

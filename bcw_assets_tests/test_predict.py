@@ -88,7 +88,7 @@ def test_every_row_gets_its_probability_and_the_streams_say_the_rest(
         "569 rows scored, 209 of them malignant at a threshold of 0.5",
         (
             "Agreement with the diagnoses of the input: 0.9842 (0.970 to 0.992), with its 95 % interval, of 569 rows; "
-            "455 rows in the training of this release: that is not an evaluation"
+            "this release was trained on 455 of them, so that is not an evaluation"
         ),
     ]
 

@@ -35,7 +35,9 @@ def test_a_command_of_the_readme_runs(at_home: Graph, tmp_path: Path, command: s
     program, *arguments = shlex.split(command)
     assert program.startswith(".venv/bin/")
     folder, environment = CHECKOUT, at_home.environment()
-    if program.endswith("/bcw"):  # in a folder with all that was made; a copy, so that no command changes it for others
+    if program.endswith("/bcw"):
+        folder = at_home.folder  # with all that was made
+    if "rollback" in arguments:  # the others need what is rolled back from
         folder = shutil.copytree(at_home.folder, tmp_path / "copy", symlinks=True)
         environment = at_home.environment(BCW_STORAGE=str(folder))
     done = subprocess.run(

@@ -22,7 +22,8 @@ def released(graph: Graph, **config: object) -> dict[str, Any]:
     assert result.success, why(result)
     (made,) = result.asset_materializations_for_node("release")
     told = {name: entry.value for name, entry in made.metadata.items()}
-    return told | {"gate": [record.data for record in made.metadata["gate"].records]}
+    gate: Any = made.metadata["gate"]
+    return told | {"gate": [record.data for record in gate.records]}
 
 
 def test_a_refresh_publishes_a_release_and_tells_of_it(graph: Graph) -> None:
@@ -172,7 +173,7 @@ def test_diff_shows_inputs_scores_coefficients_and_patients(
 ) -> None:
     found = as_json("diff", candidate.id, challenger.id)
     assert found["inputs"]["split.seed"] == ["42", "7"]
-    assert found["patients"]["in both"] == 569
+    assert found["patients"]["in_both"] == 569
     weights = dict(zip(candidate.model[0].feature_names_in_, candidate.model[1].coef_[0], strict=True))
     assert {name: one for name, (one, _) in found["coefficients"].items()} == weights
     assert "split.seed" in bcw("diff", candidate.id, challenger.id).stdout

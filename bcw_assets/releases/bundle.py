@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from bcw_assets.errors import KeyMissing, KeyRefused, ReleaseError
-from bcw_assets.releases.proof import example_is_reproduced
+from bcw_assets.releases.proof import example_problems
 from bcw_assets.storage import documents
 from bcw_assets.storage.documents import Document, digest
 from bcw_assets.storage.stores import Store, read_at_most
 
-FOLDER = "releases/"
+PLACE = "releases"
+"""Under which everything about releases is stored."""
+
+FOLDER = f"{PLACE}/"
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 MEMBERS = (
@@ -19,6 +22,9 @@ MEMBERS = (
     *("example.csv", "README.txt", SUMS),
 )
 """The files of a bundle in the order in which they are stored; the manifest comes after them."""
+
+HEADLINE = ("accuracy", "sensitivity", "specificity", "roc_auc", "log_loss")
+"""The cross-validated scores that a manifest tells of a release."""
 
 SCHEMA_VERSION = 1  # of the manifest
 ID = re.compile(r"[0-9a-f]{16}")
@@ -34,20 +40,17 @@ class Bundle:
         id: of the release.
         files: name → content, of those that are as the manifest says.
         manifest: the manifest; empty if it cannot be read.
-        sha256: of the manifest's bytes; None without one.
+        sha256: of the manifest's bytes; empty without a manifest, or if it is not to be read.
+        is_finished: whether there is a manifest: without one it is no release yet, or not any more.
         problems: what is wrong, each beginning with the file's key.
     """
 
     id: str
     files: Mapping[str, bytes]
     manifest: Document
-    sha256: str | None
+    sha256: str
+    is_finished: bool
     problems: tuple[str, ...]
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether it has a manifest: without one it is no release yet, or not any more."""
-        return self.sha256 is not None
 
     def require(self) -> "Bundle":
         """Return the bundle if nothing is wrong with it.
@@ -90,7 +93,21 @@ def stored_ids(store: Store) -> list[str]:
     return sorted(one for one in folders if ID.fullmatch(one))
 
 
-def publish(store: Store, release: str, about: Document, files: Mapping[str, bytes]) -> Bundle:
+def resolve(store: Store, prefix: str) -> str:
+    """Return the one id of a stored bundle that begins with `prefix`.
+
+    Raises:
+        ReleaseError: there is none, or more than one.
+    """
+    ids = [one for one in stored_ids(store) if prefix and one.startswith(prefix)]
+    if len(ids) == 1:
+        return ids[0]
+    if ids:
+        raise ReleaseError(f"{prefix!r} begins {len(ids)} ids: {', '.join(ids)}. Give more digits of the one you mean")
+    raise ReleaseError(f"No release begins with {prefix!r}. bcw releases list shows all of them")
+
+
+def publish(store: Store, inputs: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
     """Store a bundle, each file only if it is not there yet, the manifest last; what is there stays.
 
     Files differ in the last digits from one linear algebra library, or one Python, to the next. Whoever comes second
@@ -98,9 +115,8 @@ def publish(store: Store, release: str, about: Document, files: Mapping[str, byt
 
     Args:
         store: holds the releases.
-        release: its id.
-        about: what the manifest says beside the files.
-        files: name → content, in the order of `MEMBERS`.
+        inputs: what decides the release, and its id.
+        files: name → content, in the order of `MEMBERS`, without SHA256SUMS, which is made of what is stored.
 
     Returns:
         The bundle as it is stored.
@@ -108,10 +124,17 @@ def publish(store: Store, release: str, about: Document, files: Mapping[str, byt
     Raises:
         ReleaseError: what is stored is damaged, or does not give the probabilities that it promises.
     """
-    stored = {name: _put(store, key(release, name), content) for name, content in files.items() if name != SUMS}
+    release = identify(inputs)
+    stored = {name: _put(store, key(release, name), content) for name, content in files.items()}
     stored[SUMS] = _put(store, key(release, SUMS), sums(stored))
-    listed = {name: {"bytes": len(content), "sha256": digest(content)} for name, content in stored.items()}
-    manifest = {"schema_version": SCHEMA_VERSION, "release": release, **about, "files": listed}
+    scores = documents.read(stored["metrics.json"])["cross_validation"]
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "release": release,
+        "inputs": dict(inputs),
+        "headline": {name: scores[name] for name in HEADLINE},
+        "files": {name: {"bytes": len(content), "sha256": digest(content)} for name, content in stored.items()},
+    }
     _put(store, key(release, MANIFEST), documents.seal(manifest))
     return read(store, release).require()
 
@@ -132,13 +155,16 @@ def read(store: Store, release: str, sha256: str | None = None) -> Bundle:
     prefix = key(release, "")
     there = {stored.removeprefix(prefix) for stored in store.list(prefix)}
     if MANIFEST not in there:
-        return Bundle(release, {}, {}, None, (f"{prefix}{MANIFEST} is missing, so the bundle is unfinished",))
+        what = f"{prefix}{MANIFEST} is missing, so the bundle is {'unfinished' if there else 'not stored any more'}"
+        return Bundle(release, {}, {}, "", is_finished=False, problems=(what,))
+    content = b""
     try:
         content = read_at_most(store, prefix + MANIFEST, MOST_BYTES_OF_MANIFEST)
         manifest = documents.unseal(content)
         listed = _listed(manifest, release)
-    except (KeyRefused, KeyError, TypeError, AttributeError, ValueError) as error:
-        return Bundle(release, {}, {}, "", (f"{prefix}{MANIFEST} cannot be used ({_said(error)})",))
+    except (KeyMissing, KeyRefused, KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"{prefix}{MANIFEST} cannot be used ({_said(error)})"
+        return Bundle(release, {}, {}, digest(content), is_finished=True, problems=(what,))
     problems = [f"{prefix}{name} does not belong there" for name in sorted(there - {MANIFEST, *MEMBERS})]
     if sha256 not in (None, digest(content)):
         problems.append(f"{prefix}{MANIFEST} is not the one that the log names")
@@ -150,9 +176,12 @@ def read(store: Store, release: str, sha256: str | None = None) -> Bundle:
         else:
             problems.append(f"{prefix}{name} {found if isinstance(found, str) else 'is not what the manifest says'}")
     if not problems:
-        problems += [f"{prefix}{SUMS} does not name the other files"] * (files[SUMS] != sums(files))
-        problems += [f"{prefix}{problem}" for problem in example_is_reproduced(files)]
-    return Bundle(release, files, manifest, digest(content), tuple(problems))
+        problems += [f"{prefix}{problem}" for problem in (*_sums_problems(files), *example_problems(files))]
+    return Bundle(release, files, manifest, digest(content), is_finished=True, problems=tuple(problems))
+
+
+def _sums_problems(files: Mapping[str, bytes]) -> list[str]:
+    return [] if files[SUMS] == sums(files) else [f"{SUMS} does not name the other files as they are"]
 
 
 def _listed(manifest: Document, release: str) -> dict[str, tuple[int, str]]:

@@ -22,9 +22,6 @@ from bcw_assets.releases import bundle, proof
 from bcw_assets.report import card
 from bcw_assets.storage import documents, formats
 
-HEADLINE = ("accuracy", "sensitivity", "specificity", "roc_auc", "log_loss")
-"""The cross-validated scores that a manifest tells of a release."""
-
 EXAMPLES = 10  # rows of the example
 ONNX_TOLERANCE = 1e-12
 ONNX_INPUT, ONNX_PROBABILITIES = "measurements", "probabilities"
@@ -89,11 +86,6 @@ class Candidate:
         """The id of the release."""
         return bundle.identify(self.inputs)
 
-    def about(self) -> dict[str, Any]:
-        """Return what the manifest says beside its files."""
-        scores = self.report.cross_validation
-        return {"inputs": self.inputs, "headline": {name: dataclasses.asdict(scores[name]) for name in HEADLINE}}
-
     @cached_property
     def fingerprints(self) -> list[str]:
         """The fingerprint of every row."""
@@ -106,8 +98,9 @@ class Candidate:
         others = np.where(is_malignant, columns.BENIGN, columns.MALIGNANT)
         return table.row_fingerprints(self.raw_data.assign(**{columns.DIAGNOSIS: others}))
 
+    @property
     def predictions(self) -> Predictions:
-        """Return what the recipe says of patients that it has not seen."""
+        """What the recipe says of patients that it has not seen."""
         return Predictions(self.fingerprints, table.malignant(self.raw_data), self.cross_validation.probabilities())
 
     def require_one_history(self) -> None:
@@ -128,7 +121,7 @@ class Candidate:
 
     @cached_property
     def files(self) -> dict[str, bytes]:
-        """The files of the bundle in their order, SHA256SUMS among them.
+        """The files of the bundle but for SHA256SUMS, in the order of `bundle.MEMBERS`.
 
         Patients are told by fingerprints: the copy of UCI's table that has no ids makes the same bytes.
 
@@ -136,7 +129,7 @@ class Candidate:
             ReleaseError: model.onnx does not give the model's probabilities.
         """
         report = self._without_ids()
-        files = {
+        return {
             "model.json": documents.write(formats.model_document(self.model)),
             "model.onnx": self._onnx(),
             "metrics.json": documents.write(dataclasses.asdict(report)),
@@ -146,9 +139,8 @@ class Candidate:
             "example.csv": self._example(),
             "README.txt": README.encode(),
         }
-        return files | {bundle.SUMS: bundle.sums(files)}
 
-    def require_is_in(self, files: Mapping[str, bytes]) -> None:
+    def require_same_model(self, files: Mapping[str, bytes]) -> None:
         """Refuse a bundle, stored under this id by somebody else, whose model says something else.
 
         Raises:

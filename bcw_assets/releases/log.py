@@ -1,4 +1,4 @@
-"""The log of promotions and rollbacks: its newest entry says which release is current, and it is only ever added to."""
+"""The log of promotions and rollbacks: its newest entry says who is champion, and it is only ever added to."""
 
 import re
 import secrets
@@ -12,16 +12,19 @@ from annotated_types import Ge
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from bcw_assets.errors import KeyRefused, ReleaseError
+from bcw_assets.releases import bundle
+from bcw_assets.releases.bundle import Bundle
 from bcw_assets.storage import documents
 from bcw_assets.storage.stores import Store, read_at_most
 
-FOLDER = "releases/log/"
-ENTRY = re.compile(r"(\d{6}|[1-9]\d{6,8})\.json")  # NNNNNN.json
+FOLDER = f"{bundle.FOLDER}log/"
+ENTRY = re.compile(r"\d{6}\.json")
+LAST = 999_999  # the number of the last entry that a log can have
 MOST_BYTES = 2**20  # of an entry; one has some thousand
 PROMOTE: Literal["promote"] = "promote"
 ROLLBACK: Literal["rollback"] = "rollback"
 
-Release = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{16}\z")]
+ReleaseId = Annotated[str, StringConstraints(pattern=rf"\A{bundle.ID.pattern}\z")]
 Digest = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
 
 
@@ -36,11 +39,11 @@ class Entry:
     Attributes:
         sequence: its number; the first is 1. Order is by it, never by a clock.
         action: promote, or rollback.
-        release: the id of the release that is current from here on.
+        release: the id of the release that is the champion from here on.
         manifest: the SHA-256 of its manifest.
         reason: of a rollback, or of a promotion against the gate; None without one.
         run: of Dagster, or the command.
-        made: when, in UTC.
+        made: when the entry was, in UTC.
         gate: what the gate looked at: rule, value, limit, verdict.
         previous: the SHA-256 of the entry before; None for the first.
         damaged: the files of the log that were found damaged when this was written, and are known since.
@@ -49,7 +52,7 @@ class Entry:
 
     sequence: Annotated[int, Ge(1)]
     action: Literal["promote", "rollback"]
-    release: Release
+    release: ReleaseId
     manifest: Digest
     reason: str | None
     run: str
@@ -78,12 +81,12 @@ class Log:
 
     @property
     def last(self) -> Entry | None:
-        """The newest entry that can be read: what a candidate is compared with."""
+        """The newest entry that can be read: of the release that a candidate is compared with."""
         return self.entries[-1] if self.entries else None
 
     @property
     def unknown_damage(self) -> dict[str, str]:
-        """What is wrong that no promotion has gone past yet: until one does, nothing of the log is relied on."""
+        """What no entry since acknowledges: until a promotion does, nobody can say who is champion."""
         known = self.last.damaged if self.last and self.last.sequence == self.newest else []
         return {name: what for name, what in self.damage.items() if name not in known}
 
@@ -93,21 +96,26 @@ class Log:
         Raises:
             ReleaseError: there is none, or the log was damaged since its newest entry was written.
         """
-        for name, what in self.unknown_damage.items():
+        if self.unknown_damage:
             raise ReleaseError(
-                f"{FOLDER}{name} {what}, so which release is current cannot be said. Put the file back from a copy of "
-                f"the releases, or make a new entry: bcw refresh"
+                f"{'; '.join(told(self.unknown_damage))}: nobody can say which release is the champion. Put the file "
+                f"back from a copy, move away what does not belong there, or let a run go past it: bcw refresh"
             )
         if self.last is None:
             raise ReleaseError("There is no release yet. To make one: bcw refresh")
         return self.last
 
     def champions(self) -> list[Entry]:
-        """Return the way to the champion, which is the last: a rollback removes what it goes back from."""
+        """Return the entries that rollbacks walk back through, the oldest first, the champion last.
+
+        A rollback drops what came after the release that it goes back to; promoting the champion again replaces its
+        entry.
+        """
         way: list[Entry] = []
         for entry in self.entries:
             places = [place for place, one in enumerate(way) if one.release == entry.release]
-            way = way[: places[-1]] if places and (entry.action == ROLLBACK or places[-1] == len(way) - 1) else way
+            if places and (entry.action == ROLLBACK or places[-1] == len(way) - 1):
+                del way[places[-1] :]
             way.append(entry)
         return way
 
@@ -122,16 +130,33 @@ class Log:
             before = entry
         return found
 
-    def of(self, release: str) -> Entry | None:
-        """Return the newest entry for a release; None if it never was current."""
-        return next((one for one in reversed(self.entries) if one.release == release), None)
+    def of(self, release: str) -> list[Entry]:
+        """Return the entries for a release, the oldest first; none if it never was champion."""
+        return [one for one in self.entries if one.release == release]
+
+    def bundle(self, store: Store, release: str) -> Bundle:
+        """Return what is stored of a release, held against the manifest that the newest entry for it names."""
+        known = self.of(release)
+        return bundle.read(store, release, known[-1].manifest if known else None)
+
+    def require(self, store: Store, release: str) -> Bundle:
+        """Return the bundle of a release that was champion and is whole.
+
+        Raises:
+            ReleaseError: it never was, or something of it is not what was published.
+        """
+        if not self.of(release):
+            raise ReleaseError(f"Release {release} never was champion, so the gate has not seen it")
+        return self.bundle(store, release).require()
 
 
 def read(store: Store) -> Log:
     """Return the whole log of a store."""
     names = [key.removeprefix(FOLDER) for key in store.list(FOLDER)]
     numbers = {int(name.removesuffix(".json")): name for name in names if ENTRY.fullmatch(name)}
-    damage = {name: "is no entry of the log" for name in names if name not in numbers.values()}
+    damage = {
+        name: "is no entry of the log and does not belong there" for name in names if name not in numbers.values()
+    }
     entries, before, newest = [], None, 0
     for number in sorted(numbers):
         if number != newest + 1:
@@ -144,9 +169,11 @@ def read(store: Store) -> Log:
             entry = _parse(content)
             if entry.sequence != number:
                 raise ValueError(f"it has the number {entry.sequence}")
+            if number == 1 and entry.previous is not None:
+                raise ValueError("it names an entry before it, and there is none")
             entries.append(entry)
-            if entry.previous != before and _name(number - 1) not in damage:
-                damage[_name(number - 1 or 1)] = f"is another than when {_name(number)} was written"
+            if number > 1 and entry.previous != before and _name(number - 1) not in damage:
+                damage[_name(number - 1)] = f"is another than when {_name(number)} was written"
         except (KeyRefused, ValueError) as error:
             damage[_name(number)] = f"cannot be read ({error})"
         before = digest
@@ -163,7 +190,10 @@ def append(store: Store, log: Log, **facts: Any) -> Entry:
 
     Raises:
         Overtaken: another writer took the number; the text names it, and what it did.
+        ReleaseError: there is no number left.
     """
+    if log.newest >= LAST:
+        raise ReleaseError(f"{FOLDER}{_name(LAST)} takes the last number there is. If it was forged, move it away")
     entry = Entry(
         sequence=log.newest + 1,
         made=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""Makes a candidate the current release, if the gate lets it pass."""
+"""Makes a candidate the champion, if the gate lets it pass."""
 
 import secrets
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from bcw_assets.releases.log import PROMOTE, Entry, Log, Overtaken
 from bcw_assets.storage import documents
 from bcw_assets.storage.stores import Store
 
-REFUSED = "releases/refused/"
+REFUSED = f"{bundle.FOLDER}refused/"
 TRIES = 100  # more writers than that at once, and something else is wrong
 
 PROMOTED: Literal["promoted"] = "promoted"
@@ -53,24 +53,24 @@ def promote(
     for _ in range(TRIES):
         found = log.read(store)
         champion = found.last
-        stored = bundle.read(store, champion.release, champion.manifest) if champion else None
+        stored = found.bundle(store, champion.release) if champion else None
         try:
             if champion is None or champion.release != candidate.id:
                 verdicts = gate.judge(candidate, broken_promises, stored, found)
-                reason = _require(store, candidate, verdicts, run, override)
+                reason = _reason_to_pass(verdicts, override)
                 return Outcome(PROMOTED, _publish(store, candidate, found, verdicts, run, reason))
             if stored and not stored.problems and not found.unknown_damage:
                 return Outcome(UNCHANGED, champion)
             # The champion itself, and its bundle or the log is damaged: what is missing is put back, and said again.
             return Outcome(PROMOTED, _publish(store, candidate, found, champion.gate, run, champion.reason))
+        except ReleaseRefused as refusal:
+            raise _keep(store, candidate, refusal, run) from refusal
         except Overtaken:
             continue  # another release may be the champion now: the gate must look again
     raise StorageError(f"{TRIES} other runs wrote to {log.FOLDER} first, one after another. Run it again")
 
 
-def _require(
-    store: Store, candidate: Candidate, table: list[dict[str, str]], run: str, override: str | None
-) -> str | None:
+def _reason_to_pass(table: list[dict[str, str]], override: str | None) -> str | None:
     """Return the reason for which broken rules are passed over; None if none is broken.
 
     Raises:
@@ -79,18 +79,24 @@ def _require(
     broken = gate.broken(table)
     if not broken:
         return None
-    if override and all(one["rule"] != gate.PROMISES for one in broken):
+    may_be_overridden = all(one["rule"] != gate.PROMISES for one in broken)
+    if override and may_be_overridden:
         return override
-    where = f"{REFUSED}{candidate.id}.json"
-    refusal = {"release": candidate.id, "run": run, "inputs": candidate.inputs, "gate": table}
-    store.write({where: documents.write(refusal)})
     reasons = "; ".join(f"{one['rule']}: {one['value']} (allowed: {one['limit']})" for one in broken)
+    remedy = "; if it is right all the same, run release with the config override: the reason, which the log keeps"
     raise ReleaseRefused(
-        f"The gate refused {candidate.id}: {reasons}. What is current stays so. Compare rows and labels with their "
-        f"source; if it is right all the same, run release with the config override, the reason as text, which the log "
-        f"keeps. The gate's table is in {store.address(where)}",
+        f"The gate refused this candidate: {reasons}. The champion stays. Compare rows and labels with their source"
+        f"{remedy if may_be_overridden else ''}",
         tuple(dict(row) for row in table),
     )
+
+
+def _keep(store: Store, candidate: Candidate, refusal: ReleaseRefused, run: str) -> ReleaseRefused:
+    """Store the gate's table, and return the refusal with the place of it."""
+    where = f"{REFUSED}{candidate.id}.json"
+    table = {"release": candidate.id, "run": run, "inputs": candidate.inputs, "gate": list(refusal.rows)}
+    store.write({where: documents.write(table)})
+    return ReleaseRefused(f"{refusal}. The whole table is in {store.address(where)}", refusal.rows)
 
 
 def _publish(
@@ -98,22 +104,22 @@ def _publish(
 ) -> Entry:
     if found.newest == 0:
         _require_a_log_can_be_kept(store)
-    stored = bundle.publish(store, candidate.id, candidate.about(), candidate.files)
-    candidate.require_is_in(stored.files)
+    stored = bundle.publish(store, candidate.inputs, candidate.files)
+    candidate.require_same_model(stored.files)
     return log.append(
-        store, found, action=PROMOTE, release=candidate.id, manifest=str(stored.sha256), run=run, reason=reason,
+        store, found, action=PROMOTE, release=candidate.id, manifest=stored.sha256, run=run, reason=reason,
         gate=table,
     )  # fmt: skip
 
 
 def _require_a_log_can_be_kept(store: Store) -> None:
     """Refuse a store that lets two writers create the same key: both would believe that they won."""
-    probe = f"releases/probe-{secrets.token_hex(8)}"
+    probe = f"{bundle.FOLDER}probe-{secrets.token_hex(8)}"
     store.create(probe, b"first")
     accepts_both = store.create(probe, b"second")
     store.delete(probe)
     if accepts_both:
         raise StorageError(
-            f"{store.address('releases')} lets a key be created twice, so no log of releases can be kept there. Use "
-            f"storage with conditional writes, like S3, SeaweedFS 4.48 or a folder: set BCW_RELEASES"
+            f"{store.address(bundle.PLACE)} lets a key be created twice, so no log of releases can be kept there. Use "
+            f"storage that honours put-if-absent, like a folder on a local disk: set BCW_RELEASES"
         )

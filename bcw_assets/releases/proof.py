@@ -22,7 +22,7 @@ def probabilities(model: bytes, measurements: np.ndarray) -> np.ndarray:
     return scoring.probability(Scorer.load(model).log_odds(measurements.T))
 
 
-def example_is_reproduced(files: Mapping[str, bytes]) -> list[str]:
+def example_problems(files: Mapping[str, bytes]) -> list[str]:
     """Return what is wrong with the model or the example, beginning with the file's name; nothing if all is well."""
     try:
         rows = list(csv.DictReader(files["example.csv"].decode().splitlines()))

@@ -7,30 +7,27 @@ from bcw_assets.storage.stores import Store
 
 
 def rollback(store: Store, release: str | None, reason: str, run: str) -> Entry:
-    """Make an earlier release current again.
+    """Make an earlier release the champion again.
 
     Args:
         store: holds the releases.
-        release: the id to go back to; None for the champion before the current one.
+        release: the id to go back to; None for the champion before this one.
         reason: for the log.
         run: who does it.
 
     Raises:
-        ReleaseError: there is nothing to go back to, it is current already, or it is not what was published.
+        ReleaseError: there is nothing to go back to, it is the champion already, or not what was published.
         Overtaken: another writer changed the log at the same time; nothing was done.
     """
     found = log.read(store)
     current = found.current()
     release = release or _previous(found)
     if release == current.release:
-        raise ReleaseError(f"Release {release} is the current one already (entry {current.sequence})")
-    was = found.of(release)
-    if was is None:
-        raise ReleaseError(f"Release {release} was never current, so the gate has not seen it; nothing was changed")
-    bundle.read(store, release, was.manifest).require()
+        raise ReleaseError(f"Release {release} is the champion already (entry {current.sequence})")
+    manifest = found.require(store, release).sha256
     try:
         return log.append(
-            store, found, action=ROLLBACK, release=release, manifest=was.manifest, run=run, reason=reason, gate=[]
+            store, found, action=ROLLBACK, release=release, manifest=manifest, run=run, reason=reason, gate=[]
         )
     except Overtaken as error:
         raise Overtaken(f"{error}; nothing was rolled back. Look at bcw releases list, and decide again") from error
@@ -45,7 +42,7 @@ def _previous(found: Log) -> str:
 
 
 def superfluous(store: Store, keep: int) -> list[str]:
-    """Return the stored releases that may go: all but the newest, the current one and the one before it.
+    """Return the stored releases that may go: all but the newest, the champion and the one before it.
 
     A bundle that the log does not know is left alone: a run may be about to promote it.
 
@@ -54,7 +51,7 @@ def superfluous(store: Store, keep: int) -> list[str]:
         keep: how many of the newest stay.
 
     Raises:
-        ReleaseError: the log is damaged, so which one is current cannot be said.
+        ReleaseError: the log is damaged, so nobody can say who is champion.
     """
     found = log.read(store)
     found.current()
@@ -75,7 +72,7 @@ def prune(store: Store, keep: int) -> list[str]:
     gone = []
     for release in superfluous(store, keep):
         if release not in superfluous(store, keep):
-            continue  # a run has made it current in the meantime
+            continue  # a run has made it champion in the meantime
         prefix = bundle.key(release, "")
         store.delete(prefix + bundle.MANIFEST)
         for key in store.list(prefix):

@@ -129,7 +129,7 @@ class LocalStore:
         if not leads_to.is_relative_to(os.path.realpath(self._root)):
             raise KeyRefused(
                 f"{key} leads out of {self._root.absolute()} by a symbolic link, to {leads_to}; put the file or the "
-                f"folder itself there, or set BCW_STORAGE to where it is"
+                f"folder itself there, or set BCW_STORAGE (BCW_RELEASES for releases) to where it is"
             )
         return path
 
@@ -149,7 +149,8 @@ class LocalStore:
             remedy = "Make room or mend" if verb in ("write", "create") else "Mend"
             raise StorageError(
                 f"Could not {verb} {key} in {self._root.absolute()}: {error.strerror or error}. What was stored before "
-                f"is unchanged. {remedy} the permissions, or set BCW_STORAGE to another folder, and try again"
+                f"is unchanged. {remedy} the permissions, or set BCW_STORAGE (BCW_RELEASES for releases) to another "
+                f"folder, and try again"
             ) from error
 
 

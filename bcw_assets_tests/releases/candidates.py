@@ -1,7 +1,6 @@
 """Candidates that cost little: everything that the gate and a bundle look at, without what only the report tells."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,21 +13,22 @@ from bcw_assets.releases.candidate import Candidate
 
 
 def candidate_of(
-    made: dict[str, Any],
+    metrics: Evaluation,
     raw: pd.DataFrame,
     *,
     C: float = 1.0,  # noqa: N803 (scikit-learn's name for the knob)
     seed: int = 42,
     repeats: int = 2,
     folds_seed: int = 0,
+    resamples: int = RESAMPLES // 10,
 ) -> Candidate:
-    """Return a candidate of a table, whose report has only its scores and its provenance from it."""
+    """Return a candidate of a table, whose report has its scores and its provenance from it; the rest is `metrics`'."""
     ready = preparation.prepare(raw, Split(0.2, seed, stratify=False))
     model = training.train(ready, C)
     predicted = resampling.out_of_fold(raw, model, Resampling(10, repeats, folds_seed))
     malignant, probabilities = table.malignant(raw), predicted.probabilities()
-    draws = bootstrap.draws(malignant, RESAMPLES // 10, 0)
-    report = made["metrics"].report
+    draws = bootstrap.draws(malignant, resamples, 0)
+    report = metrics.report
     provenance = dataclasses.replace(
         report.provenance,
         fingerprint=ready.fingerprint,
@@ -40,7 +40,7 @@ def candidate_of(
     report = dataclasses.replace(
         report, cross_validation=scores, provenance=provenance, hardest_rows=[], label_suspects=[]
     )
-    return Candidate(raw, ready, model, predicted, Evaluation(report, made["metrics"].figure, "card"))
+    return Candidate(raw, ready, model, predicted, Evaluation(report, metrics.figure, "card"))
 
 
 def flipped(raw: pd.DataFrame, count: int, seed: int = 0) -> pd.DataFrame:

@@ -15,14 +15,18 @@ from bcw_assets.storage.stores import Store
 from bcw_assets_tests.releases.candidates import candidate_of, flipped, part
 
 KEPT_OUT = [
-    ("5 % of the labels flipped", lambda made, raw: candidate_of(made, flipped(raw, 28)), "log_loss"),
-    ("C=0.0001", lambda made, raw: candidate_of(made, raw, C=0.0001), "sensitivity beside the champion"),
-    ("7 of 569 rows relabelled", lambda made, raw: candidate_of(made, flipped(raw, 7)), "relabelled rows: 7 of 569"),
+    ("5 % of the labels flipped", lambda made, raw: candidate_of(made["metrics"], flipped(raw, 28)), "log_loss"),
+    ("C=0.0001", lambda made, raw: candidate_of(made["metrics"], raw, C=0.0001), "sensitivity beside the champion"),
+    (
+        "7 of 569 rows relabelled",
+        lambda made, raw: candidate_of(made["metrics"], flipped(raw, 7)),
+        "relabelled rows: 7 of 569",
+    ),
 ]
 LET_PASS = [
-    ("another split", lambda made, raw: candidate_of(made, raw, seed=7)),
-    ("other folds", lambda made, raw: candidate_of(made, raw, folds_seed=100)),
-    ("a larger table", lambda made, raw: candidate_of(made, larger(raw))),
+    ("another split", lambda made, raw: candidate_of(made["metrics"], raw, seed=7)),
+    ("other folds", lambda made, raw: candidate_of(made["metrics"], raw, folds_seed=100)),
+    ("a larger table", lambda made, raw: candidate_of(made["metrics"], larger(raw))),
 ]
 
 
@@ -66,7 +70,7 @@ def test_the_gate_lets_pass(
 def test_clean_tables_pass_as_the_first_release(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, rows: int
 ) -> None:
-    outcome = promotion.promote(store, candidate_of(made, part(raw, rows)), [], "first", None)
+    outcome = promotion.promote(store, candidate_of(made["metrics"], part(raw, rows)), [], "first", None)
     verdicts = {row["rule"]: row["verdict"] for row in outcome.entry.gate}
     assert [rule for rule, verdict in verdicts.items() if verdict == "not judged"] == [
         "log loss beside the champion", "sensitivity beside the champion", "relabelled rows",
@@ -77,8 +81,8 @@ def test_clean_tables_pass_as_the_first_release(
 def test_few_malignant_patients_in_common_are_said_and_only_floors_count(
     store: Store, made: dict[str, Any], raw: pd.DataFrame
 ) -> None:
-    promotion.promote(store, candidate_of(made, part(raw, 300)), [], "first", None)
-    gate = promotion.promote(store, candidate_of(made, raw), [], "second", None).entry.gate
+    promotion.promote(store, candidate_of(made["metrics"], part(raw, 300)), [], "first", None)
+    gate = promotion.promote(store, candidate_of(made["metrics"], raw), [], "second", None).entry.gate
     beside = {row["rule"]: row for row in gate}["sensitivity beside the champion"]
     assert beside["verdict"] == "not judged"
     assert "malignant patients in common, fewer than 150" in beside["value"]
@@ -116,7 +120,7 @@ def test_no_reason_overrides_a_broken_promise(store: Store, candidate: Candidate
 def test_a_champion_released_against_the_gate_stays_unchanged_by_the_same_inputs(
     store: Store, made: dict[str, Any], raw: pd.DataFrame
 ) -> None:
-    worse = candidate_of(made, raw, C=0.0001)
+    worse = candidate_of(made["metrics"], raw, C=0.0001)
     promotion.promote(store, worse, [], "first", "for a comparison")
     assert promotion.promote(store, worse, [], "second", None).result == "unchanged"
 
@@ -134,8 +138,8 @@ def test_a_share_of_exactly_one_percent_relabelled_rows_passes(
     store: Store, made: dict[str, Any], raw: pd.DataFrame
 ) -> None:
     small = part(raw, 300)
-    promotion.promote(store, candidate_of(made, small), [], "first", None)
-    changed = candidate_of(made, flipped(small, 3))
+    promotion.promote(store, candidate_of(made["metrics"], small), [], "first", None)
+    changed = candidate_of(made["metrics"], flipped(small, 3))
     table = gate.judge(changed, [], bundle.read(store, log.read(store).current().release), log.read(store))
     labels = next(row for row in table if row["rule"] == "relabelled rows")
     assert (labels["verdict"], labels["value"].partition(":")[0]) == ("kept", "3 of 300")

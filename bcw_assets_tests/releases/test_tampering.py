@@ -133,10 +133,9 @@ def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
         | {"model.json": challenger.files["model.json"]}
         | {"example.csv": challenger.files["example.csv"]}
     )
-    theirs[bundle.SUMS] = bundle.sums(theirs)
     for key in released.list(bundle.key(candidate.id, "")):
         released.delete(key)
-    assert bundle.publish(released, candidate.id, candidate.about(), theirs).problems == ()
+    assert bundle.publish(released, candidate.inputs, theirs).problems == ()
     is_refused(released, r"manifest\.json is not the one that the log names", candidate.id)
 
 

@@ -1,0 +1,54 @@
+"""How many wrong labels the gate sees: it judges copies of UCI's table in which some diagnoses were turned round.
+
+make resolution
+.venv/bin/python bench/resolution.py --draws 20
+"""
+
+import argparse
+from collections import Counter
+
+from bcw_assets.ml import evaluation, preparation, resampling, table, training
+from bcw_assets.ml.evaluation import RESAMPLES, Evaluation
+from bcw_assets.ml.preparation import Split
+from bcw_assets.ml.resampling import Resampling
+from bcw_assets.releases import gate
+from bcw_assets.releases.bundle import Bundle
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.releases.log import Log
+from bcw_assets_tests.releases.candidates import candidate_of, flipped
+from bcw_assets_tests.tables import uci_form
+
+PERCENT = (0.5, 1, 2, 3, 4, 5)
+FLOORS = ("accuracy", "sensitivity", "roc_auc", "log_loss")
+BESIDE = ("log loss beside the champion", "sensitivity beside the champion")
+
+
+def main() -> None:
+    """Print how many copies each part of the gate refuses."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--draws", type=int, default=20, help="copies of each share of wrong labels")
+    draws = parser.parse_args().draws
+    real = table.read(uci_form(), "bench")
+    ready = preparation.prepare(real, Split(0.2, 42, stratify=False))
+    model = training.train(ready, 1.0)
+    predicted = resampling.out_of_fold(real, model, Resampling(10, 10, 0))
+    metrics = Evaluation(evaluation.evaluate(real, ready, model, predicted), b"", "")
+    candidate = Candidate(real, ready, model, predicted, metrics)
+    champion = Bundle(candidate.id, candidate.files, {}, "", is_finished=True, problems=())
+    print(f"refused of {draws} copies: by the floors, beside the clean champion, by its labels, by any of them")
+    for percent in PERCENT:
+        count = round(percent / 100 * len(real))
+        refused: Counter[str] = Counter()
+        for seed in range(draws):
+            copy = candidate_of(metrics, flipped(real, count, seed), repeats=10, resamples=RESAMPLES)
+            broken = {row["rule"] for row in gate.broken(gate.judge(copy, [], champion, Log((), {}, 0, None)))}
+            refused["floors"] += bool(broken & set(FLOORS))
+            refused["beside"] += bool(broken & set(BESIDE))
+            refused["labels"] += "relabelled rows" in broken
+            refused["any"] += bool(broken)
+        shares = "  ".join(f"{refused[name]:3}" for name in ("floors", "beside", "labels", "any"))
+        print(f"{percent:4g} % wrong ({count:2} of {len(real)}): {shares}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
