@@ -204,13 +204,15 @@ def rollback(release: str | None, *, reason: str, as_json: bool) -> None:
 def prune(*, keep: int, yes: bool, as_json: bool) -> None:
     """Delete all but the newest releases; never the champion, nor the one that a rollback would go to.
 
-    The log stays whole. A bundle that is unfinished, or never was champion, is left alone.
+    The log says so, and stays whole. A bundle that is unfinished, or never was champion, is left alone.
     """
     with _explained():
-        from bcw_assets.releases import upkeep
+        from bcw_assets.releases import log, upkeep
 
         store = _releases()
-        gone = upkeep.prune(store, keep) if yes else upkeep.superfluous(store, keep)
+        gone = (
+            upkeep.prune(store, keep, "bcw releases prune") if yes else upkeep.superfluous(store, log.read(store), keep)
+        )
         verb = "Deleted" if yes else "Would delete (give --yes to do it)"
         _tell({"deleted": yes, "releases": gone}, lambda _: f"{verb}: {', '.join(gone) or 'nothing'}", as_json=as_json)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
 
@@ -27,7 +28,7 @@ def explained() -> Iterator[None]:
         ) from error
 
 
-def as_table(rows: Sequence[Mapping[str, bool | int | float | str | None]]) -> dg.TableMetadataValue:
+def as_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
     """Return rows that all have the same names as a table for the UI."""
     schema = dg.TableSchema([dg.TableColumn(name) for name in rows[0]] if rows else [])
     return dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows], schema)

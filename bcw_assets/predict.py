@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import stat
 import sys
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -206,17 +207,20 @@ def _require_another(path: Path, request: Request) -> None:
 def _replaced(path: Path) -> Iterator[BinaryIO]:
     """Give a new file, which takes the name at the end; on any error, and on a signal, it is gone."""
     temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
-    before = signal.signal(signal.SIGTERM, _stop)
+    before = {one: signal.signal(one, _stop) for one in (signal.SIGTERM, signal.SIGHUP)}
     try:
         # O_EXCL and 0o666: never follows a link, and the umask decides who may read.
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            if path.exists():  # who may read it stays as it was
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:

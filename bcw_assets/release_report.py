@@ -8,15 +8,16 @@ from typing import Any
 from bcw_assets.errors import KeyMissing, KeyRefused
 from bcw_assets.ml.performance import limits, written
 from bcw_assets.releases import bundle, log
-from bcw_assets.releases.bundle import Bundle
+from bcw_assets.releases.bundle import Bundle, Manifest
 from bcw_assets.releases.log import Entry, Log
 from bcw_assets.storage import documents
-from bcw_assets.storage.stores import Store, read_at_most
+from bcw_assets.storage.stores import Store
 from bcw_assets.terminal import aligned
 
 Report = dict[str, Any]
 CHAMPION, ROLLED_BACK, NOT_STORED = "champion", "rolled back", "not stored any more"
 UNFINISHED, NEVER_CHAMPION = "unfinished", "never champion"
+NONE = "There is no release in {} yet. To make one: bcw refresh"
 LARGEST = 5  # changes of coefficients that are shown
 
 
@@ -29,7 +30,7 @@ def listed(store: Store) -> Report:
         for one in stored
         if not found.of(one)
     ]
-    return {"entries": entries, "without_entry": others, "damage": list(log.told(found.damage))}
+    return {"place": found.place, "entries": entries, "without_entry": others, "damage": list(log.told(found.damage))}
 
 
 def list_text(report: Report) -> str:
@@ -39,11 +40,11 @@ def list_text(report: Report) -> str:
         (
             *(str(one["sequence"]), one["action"], one["release"], one["made"]),
             *(_score(one["headline"], name) for name in ("sensitivity", "roc_auc")),
-            *(", ".join(one["state"]), one["reason"] or ""),
+            *(", ".join(one["state"]), one["reason"] or ", ".join(one["pruned"])),
         )
         for one in report["entries"]
     ]
-    lines = aligned([head, *rows]) if rows else ["There is no release yet. To make one: bcw refresh"]
+    lines = aligned([head, *rows]) if rows else [NONE.format(report["place"])]
     lines += [f"Without an entry: {one['release']}, {one['state']}" for one in report["without_entry"]]
     return "\n".join([*lines, *(f"Damaged: {what}" for what in report["damage"])])
 
@@ -53,11 +54,11 @@ def shown(store: Store, release: str | None) -> Report:
     found = log.read(store)
     release = release or found.current().release
     stored = found.bundle(store, release)
-    entries = [asdict(entry) for entry in found.entries if entry.release == release]
+    entries = [asdict(entry) for entry in found.of(release)]
     is_champion = bool(found.last and found.last.release == release)
     return {
-        "release": release, "is_champion": is_champion, "entries": entries, "manifest": stored.manifest,
-        "problems": list(stored.problems),
+        "release": release, "is_champion": is_champion, "entries": entries,
+        "manifest": stored.manifest and asdict(stored.manifest), "problems": list(stored.problems),
     }  # fmt: skip
 
 
@@ -93,7 +94,7 @@ def verified(store: Store, release: str | None, *, everything: bool) -> Report:
     ids = [asked] if asked else sorted({*bundle.stored_ids(store), *([current] if current else [])})
     results = [_verified(store, found, one, must_be_whole=one in (asked, current)) for one in ids]
     is_good = not damage and not any(one["problems"] for one in results)
-    return {"good": is_good, "releases": results, "damage": list(log.told(damage))}
+    return {"good": is_good, "place": found.place, "releases": results, "damage": list(log.told(damage))}
 
 
 def verify_text(report: Report) -> str:
@@ -102,7 +103,7 @@ def verify_text(report: Report) -> str:
     for one in report["releases"]:
         lines.append(f"{one['release']}  {one['state']}")
         lines += [f"  {problem}" for problem in one["problems"]]
-    lines += [] if report["releases"] else ["There is no release yet. To make one: bcw refresh"]
+    lines += [] if report["releases"] else [NONE.format(report["place"])]
     return "\n".join([*lines, "" if report["good"] else "Not all is as it was published."]).rstrip()
 
 
@@ -110,8 +111,8 @@ def compared(store: Store, one: str, other: str) -> Report:
     """Return how two releases differ: what they were made from, scores, coefficients, patients."""
     found = log.read(store)
     bundles = [found.bundle(store, release).require() for release in (one, other)]
-    inputs = [dict(_flat(stored.manifest["inputs"])) for stored in bundles]
-    headlines = [stored.manifest["headline"] for stored in bundles]
+    manifests = [bundle.manifest_of(store, release)[1] for release in (one, other)]
+    inputs = [dict(_flat(manifest.inputs)) for manifest in manifests]
     models = [documents.read(stored.files["model.json"]) for stored in bundles]
     weights = [dict(zip(model["features"], model["coefficients"], strict=True)) for model in models]
     patients = [_fingerprints(stored) for stored in bundles]
@@ -119,7 +120,7 @@ def compared(store: Store, one: str, other: str) -> Report:
     return {
         "releases": [one, other],
         "inputs": {name: values for name in names if len(set(values := [one.get(name) for one in inputs])) > 1},
-        "scores": {name: [headline[name] for headline in headlines] for name in headlines[0]},
+        "scores": {name: [asdict(manifest.headline[name]) for manifest in manifests] for name in bundle.HEADLINE},
         "coefficients": {name: [weight[name] for weight in weights] for name in weights[0]},
         "patients": {
             "in_both": len(patients[0] & patients[1]),
@@ -153,9 +154,12 @@ def _listed(store: Store, entry: Entry, found: Log, stored: list[str]) -> Report
     state = [CHAMPION] if entry is found.last else []
     state += [f"{ROLLED_BACK} in entry {back.sequence}"] if back else []
     state += [] if entry.release in stored else [NOT_STORED]
+    state += (
+        [UNFINISHED] if entry.release in stored and not store.exists(bundle.key(entry.release, bundle.MANIFEST)) else []
+    )
     return {
-        **{name: getattr(entry, name) for name in ("sequence", "action", "release", "made", "run", "reason")},
-        "headline": manifest and manifest["headline"],
+        **{name: getattr(entry, name) for name in ("sequence", "action", "release", "made", "run", "reason", "pruned")},
+        "headline": manifest and {name: asdict(summary) for name, summary in manifest.headline.items()},
         "state": state,
     }
 
@@ -172,11 +176,10 @@ def _verified(store: Store, found: Log, release: str, *, must_be_whole: bool) ->
     return {"release": release, "state": state, "problems": list(problems)}
 
 
-def _manifest(store: Store, release: str) -> Report | None:
+def _manifest(store: Store, release: str) -> Manifest | None:
     """Return the manifest for a list, where damage is not the subject; None if it cannot be read."""
     try:
-        content = read_at_most(store, bundle.key(release, bundle.MANIFEST), bundle.MOST_BYTES_OF_MANIFEST)
-        return documents.unseal(content)
+        return bundle.manifest_of(store, release)[1]
     except (KeyMissing, KeyRefused, ValueError):
         return None
 

@@ -277,6 +277,12 @@ def test_an_output_that_cannot_be_written_ends_with_code_1(place: Path, target: 
     assert (place / "table.csv").read_bytes() == uci_form()
 
 
+def test_who_may_read_an_output_that_is_written_over_stays_as_it_was(place: Path) -> None:
+    (place / "out.csv").touch(mode=0o600)
+    assert bcw("table.csv", "-o", "out.csv").exit_code == 0
+    assert (place / "out.csv").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_device_is_written_to_and_not_replaced(place: Path) -> None:
     assert bcw("table.csv", "-o", os.devnull).exit_code == 0
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
@@ -292,7 +298,10 @@ def test_a_damaged_release_ends_with_code_1_and_its_file(place: Path, candidate:
 def test_without_a_release_the_command_that_makes_one_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = bcw("table.csv")
-    assert (done.exit_code, done.stderr) == (1, "Failed: There is no release yet. To make one: bcw refresh\n")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        f"Failed: There is no release in {tmp_path}/releases yet. To make one: bcw refresh\n",
+    )
 
 
 @pytest.fixture

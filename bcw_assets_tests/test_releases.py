@@ -137,9 +137,9 @@ def test_list_shows_what_was_rolled_back_what_is_gone_and_what_is_unfinished(
     place.create(bundle.key("0" * 16, "model.json"), b"{}")
     found = as_json("list")
     assert [one["state"] for one in found["entries"]] == [
-        [], ["rolled back in entry 3", "not stored any more"], ["champion"],
+        [], ["rolled back in entry 3", "not stored any more"], [], ["champion"],
     ]  # fmt: skip
-    assert found["entries"][2]["reason"] == "odd"
+    assert (found["entries"][2]["reason"], found["entries"][3]["pruned"]) == ("odd", [challenger.id])
     assert found["without_entry"] == [{"release": "0" * 16, "state": "unfinished"}]
     assert "Without an entry: 0000000000000000, unfinished" in bcw("list").stdout
     assert bcw("verify", "--all").exit_code == 0
@@ -202,9 +202,9 @@ def test_rollback_goes_back_and_says_so_and_not_beyond_the_first(
     [
         (["rollback"], 2, "Missing option '--reason'"),
         (["rollback", "--reason", " "], 2, "--reason is empty"),
-        (["rollback", "f00", "--reason", "x"], 1, "No release begins with 'f00'"),
-        (["rollback", "../../etc", "--reason", "x"], 1, "No release begins with '../../etc'"),
-        (["verify", "f00"], 1, "No release begins with 'f00'. bcw releases list shows all of them"),
+        (["rollback", "f00", "--reason", "x"], 1, "No stored release begins with 'f00'"),
+        (["rollback", "../../etc", "--reason", "x"], 1, "No stored release begins with '../../etc'"),
+        (["verify", "f00"], 1, "No stored release begins with 'f00'. bcw releases list shows all of them"),
         (["verify", "f00", "--all"], 2, "Give RELEASE or --all, not both"),
         (["prune", "--keep", "0"], 2, "0 is not in the range x>=1"),
         (["diff", "f00"], 2, "Missing argument 'OTHER'"),
@@ -229,7 +229,7 @@ def test_prune_shows_what_would_go_and_spares_the_champion_and_the_one_before(
     assert place.list("") == before
     assert as_json("prune", "--keep", "1", "--yes") == {"deleted": True, "releases": [challenger.id]}
     assert bundle.stored_ids(place) == [candidate.id]
-    assert log.read(place).newest == 3
+    assert log.read(place).entries[-1].pruned == [challenger.id]
 
 
 @pytest.mark.parametrize("command", [["list"], ["verify", "--all"]])
@@ -238,7 +238,10 @@ def test_without_a_release_a_report_says_how_to_make_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = bcw(*command)
-    assert (done.exit_code, done.stdout) == (0, "There is no release yet. To make one: bcw refresh\n")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        f"There is no release in {tmp_path}/releases yet. To make one: bcw refresh\n",
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -248,4 +251,7 @@ def test_what_needs_a_release_says_how_to_make_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = bcw(*command)
-    assert (done.exit_code, done.stderr) == (1, "Failed: There is no release yet. To make one: bcw refresh\n")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        f"Failed: There is no release in {tmp_path}/releases yet. To make one: bcw refresh\n",
+    )

@@ -34,14 +34,14 @@ def main() -> None:
     predicted = resampling.out_of_fold(real, model, Resampling(10, 10, 0))
     metrics = Evaluation(evaluation.evaluate(real, ready, model, predicted), b"", "")
     candidate = Candidate(real, ready, model, predicted, metrics)
-    champion = Bundle(candidate.id, candidate.files, {}, "", is_finished=True, problems=())
+    champion = Bundle(candidate.id, candidate.files, None, "", is_finished=True, problems=())
     print(f"refused of {draws} copies: by the floors, beside the clean champion, by its labels, by any of them")
     for percent in PERCENT:
         count = round(percent / 100 * len(real))
         refused: Counter[str] = Counter()
         for seed in range(draws):
             copy = candidate_of(metrics, flipped(real, count, seed), repeats=10, resamples=RESAMPLES)
-            broken = {row["rule"] for row in gate.broken(gate.judge(copy, [], champion, Log((), {}, 0, None)))}
+            broken = {row["rule"] for row in gate.broken(gate.judge(copy, [], champion, Log("", (), {}, 0, None)))}
             refused["floors"] += bool(broken & set(FLOORS))
             refused["beside"] += bool(broken & set(BESIDE))
             refused["labels"] += "relabelled rows" in broken

@@ -1,14 +1,19 @@
 """What is in a bundle, and whether it still is what was published."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from bcw_assets.errors import KeyMissing, KeyRefused, ReleaseError
+from bcw_assets.ml.performance import Summary
 from bcw_assets.releases.proof import example_problems
 from bcw_assets.storage import documents
-from bcw_assets.storage.documents import Document, digest
+from bcw_assets.storage.documents import digest
 from bcw_assets.storage.stores import Store, read_at_most
 
 PLACE = "releases"
@@ -32,6 +37,35 @@ MOST_BYTES = 2**28  # of a file; cross_validation.csv has 250 a patient
 MOST_BYTES_OF_MANIFEST = 2**20
 
 
+Digest = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
+ReleaseId = Annotated[str, StringConstraints(pattern=rf"\A{ID.pattern}\z")]
+
+
+@dataclass(frozen=True)
+class Member:
+    """The length and the SHA-256 of a file."""
+
+    bytes: Annotated[int, Ge(0), Le(MOST_BYTES)]
+    sha256: Digest
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself.
+
+    Attributes:
+        inputs: what the release was made from; its id follows from them.
+        headline: cross-validated score → its summary.
+        files: name → what the file must be.
+    """
+
+    schema_version: Literal[1]
+    release: ReleaseId
+    inputs: dict[str, Any]
+    headline: dict[str, Summary]
+    files: dict[str, Member]
+
+
 @dataclass(frozen=True)
 class Bundle:
     """What is stored of a release.
@@ -39,7 +73,7 @@ class Bundle:
     Attributes:
         id: of the release.
         files: name → content, of those that are as the manifest says.
-        manifest: the manifest; empty if it cannot be read.
+        manifest: what it says of the release; None if it cannot be read.
         sha256: of the manifest's bytes; empty without a manifest, or if it is not to be read.
         is_finished: whether there is a manifest: without one it is no release yet, or not any more.
         problems: what is wrong, each beginning with the file's key.
@@ -47,7 +81,7 @@ class Bundle:
 
     id: str
     files: Mapping[str, bytes]
-    manifest: Document
+    manifest: Manifest | None
     sha256: str
     is_finished: bool
     problems: tuple[str, ...]
@@ -99,34 +133,47 @@ def resolve(store: Store, prefix: str) -> str:
     Raises:
         ReleaseError: there is none, or more than one.
     """
-    ids = [one for one in stored_ids(store) if prefix and one.startswith(prefix)]
+    ids = [one for one in stored_ids(store) if prefix and one.startswith(prefix.lower())]
     if len(ids) == 1:
         return ids[0]
     if ids:
         raise ReleaseError(f"{prefix!r} begins {len(ids)} ids: {', '.join(ids)}. Give more digits of the one you mean")
-    raise ReleaseError(f"No release begins with {prefix!r}. bcw releases list shows all of them")
+    raise ReleaseError(f"No stored release begins with {prefix!r}. bcw releases list shows all of them")
 
 
-def publish(store: Store, inputs: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
+def publish(
+    store: Store, inputs: Mapping[str, Any], files: Mapping[str, bytes], says_the_same: Callable[[str, bytes], bool]
+) -> Bundle:
     """Store a bundle, each file only if it is not there yet, the manifest last; what is there stays.
 
     Files differ in the last digits from one linear algebra library, or one Python, to the next. Whoever comes second
-    keeps what is stored, and the manifest lists that.
+    keeps what is stored, if it says the same, and the manifest lists that.
 
     Args:
         store: holds the releases.
         inputs: what decides the release, and its id.
         files: name → content, in the order of `MEMBERS`, without SHA256SUMS, which is made of what is stored.
+        says_the_same: whether other bytes that are stored under a name say what the file of that name says.
 
     Returns:
         The bundle as it is stored.
 
     Raises:
-        ReleaseError: what is stored is damaged, or does not give the probabilities that it promises.
+        ReleaseError: what is stored is damaged, or says something else.
     """
     release = identify(inputs)
     stored = {name: _put(store, key(release, name), content) for name, content in files.items()}
-    stored[SUMS] = _put(store, key(release, SUMS), sums(stored))
+    for name, content in stored.items():
+        if content != files[name] and not says_the_same(name, content):
+            raise ReleaseError(
+                f"{key(release, name)} was there already and says something else than this run. A release never "
+                f"changes: move the folder away if it was damaged, or raise RECIPE in ml/training.py if the way of "
+                f"fitting has changed, and run it again"
+            )
+    # Whoever else is at work here makes the same of what is stored, so a remnant may be written over.
+    if _put(store, key(release, SUMS), sums(stored)) != sums(stored):
+        store.write({key(release, SUMS): sums(stored)})
+    stored[SUMS] = sums(stored)
     scores = documents.read(stored["metrics.json"])["cross_validation"]
     manifest = {
         "schema_version": SCHEMA_VERSION,
@@ -144,6 +191,34 @@ def _put(store: Store, where: str, content: bytes) -> bytes:
     return content if store.create(where, content) else read_at_most(store, where, MOST_BYTES)
 
 
+def manifest_of(store: Store, release: str) -> tuple[bytes, Manifest]:
+    """Return the manifest of a bundle, as bytes and as what they say.
+
+    Raises:
+        KeyMissing: there is none.
+        KeyRefused, ValueError: it is not to be read, or is not a manifest of this release.
+    """
+    content = read_at_most(store, key(release, MANIFEST), MOST_BYTES_OF_MANIFEST)
+    document = documents.unseal(content)
+    try:
+        manifest = _manifests().validate_json(documents.write(document), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if manifest.release != release or identify(manifest.inputs) != release:
+        raise ValueError("it is that of another release")
+    if tuple(manifest.files) != MEMBERS:
+        raise ValueError(f"it names {', '.join(map(repr, manifest.files))[:200]}, not {', '.join(MEMBERS)}")
+    if tuple(manifest.headline) != HEADLINE or asdict(manifest) != document:
+        raise ValueError(f"there is more or less in it than in a manifest of version {SCHEMA_VERSION}")
+    return content, manifest
+
+
+@cache
+def _manifests() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
 def read(store: Store, release: str, sha256: str | None = None) -> Bundle:
     """Read a bundle and hold every byte of it against its manifest, and its model against its example.
 
@@ -156,22 +231,19 @@ def read(store: Store, release: str, sha256: str | None = None) -> Bundle:
     there = {stored.removeprefix(prefix) for stored in store.list(prefix)}
     if MANIFEST not in there:
         what = f"{prefix}{MANIFEST} is missing, so the bundle is {'unfinished' if there else 'not stored any more'}"
-        return Bundle(release, {}, {}, "", is_finished=False, problems=(what,))
-    content = b""
+        return Bundle(release, {}, None, "", is_finished=False, problems=(what,))
     try:
-        content = read_at_most(store, prefix + MANIFEST, MOST_BYTES_OF_MANIFEST)
-        manifest = documents.unseal(content)
-        listed = _listed(manifest, release)
-    except (KeyMissing, KeyRefused, KeyError, TypeError, AttributeError, ValueError) as error:
-        what = f"{prefix}{MANIFEST} cannot be used ({_said(error)})"
-        return Bundle(release, {}, {}, digest(content), is_finished=True, problems=(what,))
+        content, manifest = manifest_of(store, release)
+    except (KeyMissing, KeyRefused, ValueError) as error:
+        what = f"{prefix}{MANIFEST} cannot be used ({error})"
+        return Bundle(release, {}, None, "", is_finished=True, problems=(what,))
     problems = [f"{prefix}{name} does not belong there" for name in sorted(there - {MANIFEST, *MEMBERS})]
     if sha256 not in (None, digest(content)):
         problems.append(f"{prefix}{MANIFEST} is not the one that the log names")
     files = {}
-    for name, (size, expected) in listed.items():
-        found = _member(store, prefix + name, size)
-        if isinstance(found, bytes) and digest(found) == expected:
+    for name, said in manifest.files.items():
+        found = _member(store, prefix + name, said.bytes)
+        if isinstance(found, bytes) and digest(found) == said.sha256:
             files[name] = found
         else:
             problems.append(f"{prefix}{name} {found if isinstance(found, str) else 'is not what the manifest says'}")
@@ -184,25 +256,6 @@ def _sums_problems(files: Mapping[str, bytes]) -> list[str]:
     return [] if files[SUMS] == sums(files) else [f"{SUMS} does not name the other files as they are"]
 
 
-def _listed(manifest: Document, release: str) -> dict[str, tuple[int, str]]:
-    """Return what a manifest says of its files: name → (bytes, SHA-256).
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError: it is not a manifest of this release.
-    """
-    if manifest["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"its schema_version is {manifest['schema_version']!r}, this version reads {SCHEMA_VERSION}")
-    if manifest["release"] != release or identify(manifest["inputs"]) != release:
-        raise ValueError("it is that of another release")
-    if tuple(manifest["files"]) != MEMBERS:
-        raise ValueError(f"it names {', '.join(map(repr, manifest['files']))[:200]}, not {', '.join(MEMBERS)}")
-    found = {name: (said["bytes"], said["sha256"]) for name, said in manifest["files"].items()}
-    for name, (size, _) in found.items():
-        if type(size) is not int or not 0 <= size <= MOST_BYTES:
-            raise ValueError(f"it says that {name} has {str(size)[:40]} bytes; allowed are 0 to {MOST_BYTES:,}")
-    return found
-
-
 def _member(store: Store, where: str, size: int) -> bytes | str:
     """Return the content of a file; what is wrong with it, if it cannot be that of the manifest."""
     try:
@@ -213,7 +266,3 @@ def _member(store: Store, where: str, size: int) -> bytes | str:
         return "is missing"
     except KeyRefused as error:
         return f"cannot be used ({error})"
-
-
-def _said(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -19,7 +19,7 @@ from bcw_assets.ml.patients import Patient
 from bcw_assets.ml.preparation import Prepared
 from bcw_assets.ml.resampling import CrossValidation, repeat_names
 from bcw_assets.releases import bundle, proof
-from bcw_assets.report import card
+from bcw_assets.report import card, figure
 from bcw_assets.storage import documents, formats
 
 EXAMPLES = 10  # rows of the example
@@ -140,21 +140,16 @@ class Candidate:
             "README.txt": README.encode(),
         }
 
-    def require_same_model(self, files: Mapping[str, bytes]) -> None:
-        """Refuse a bundle, stored under this id by somebody else, whose model says something else.
+    def says_the_same(self, name: str, content: bytes) -> bool:
+        """Say whether bytes that somebody else stored as a file of this release say what this candidate's file says.
 
-        Raises:
-            ReleaseError: its probabilities are not this model's to 1e-9.
+        Another linear algebra library changes the last digits, another Python the versions and perhaps the drawing.
         """
-        theirs = proof.probabilities(files["model.json"], self._measurements().to_numpy())
-        off = float(np.abs(theirs - self.model.predict_proba(self._measurements())[:, 1]).max())
-        if files["model.onnx"] != self.files["model.onnx"]:
-            off = max(off, self._off_by_onnx(files["model.onnx"]))
-        if not off <= proof.TOLERANCE:
-            raise ReleaseError(
-                f"Under the id {self.id} another model is stored: its probabilities differ by {off:.3g}. A release "
-                f"never changes: if the way of fitting has changed, raise RECIPE in ml/training.py"
-            )
+        if name == "model.onnx":
+            return self._off_by_onnx(content) <= proof.TOLERANCE
+        if name == "evaluation.png":
+            return figure.is_alike(content, self.files[name])
+        return proof.is_equal_but_for_rounding(content, self.files[name])
 
     def _without_ids(self) -> Report:
         named = dict(zip(self.raw_data[columns.ID], self.fingerprints, strict=True))

@@ -6,7 +6,7 @@ from bcw_assets.ml import comparison, verdicts
 from bcw_assets.ml.comparison import Comparison
 from bcw_assets.releases.bundle import Bundle
 from bcw_assets.releases.candidate import SHOWN, Candidate, predictions_of
-from bcw_assets.releases.log import Log
+from bcw_assets.releases.log import Log, Ruling
 
 KEPT, BROKEN, NOT_JUDGED = "kept", "broken", "not judged"
 
@@ -25,11 +25,8 @@ LOG_LOSS = ("log loss beside the champion", f"upper 97.5 % bound at most {MOST_E
 SENSITIVITY = ("sensitivity beside the champion", f"lower 97.5 % bound at least {-MOST_LOST_SENSITIVITY:+g}")
 LABELS = ("relabelled rows", f"at most {100 * MOST_RELABELLED:g} % of the known rows")
 
-Row = dict[str, str]
-"""A rule of the gate: rule, value, limit, and the verdict, which is kept, broken or not judged."""
 
-
-def judge(candidate: Candidate, broken_promises: Sequence[str], champion: Bundle | None, log: Log) -> list[Row]:
+def judge(candidate: Candidate, broken_promises: Sequence[str], champion: Bundle | None, log: Log) -> list[Ruling]:
     """Hold a candidate against the floors, the champion and the log.
 
     Args:
@@ -50,21 +47,21 @@ def judge(candidate: Candidate, broken_promises: Sequence[str], champion: Bundle
     ]
 
 
-def broken(table: Sequence[Row]) -> list[Row]:
+def broken(table: Sequence[Ruling]) -> list[Ruling]:
     """Return the rules that keep the candidate out."""
     return [row for row in table if row["verdict"] == BROKEN]
 
 
-def _judged(rule: tuple[str, str], value: str, *, is_kept: bool) -> Row:
+def _judged(rule: tuple[str, str], value: str, *, is_kept: bool) -> Ruling:
     return _row(rule, value, KEPT if is_kept else BROKEN)
 
 
-def _row(rule: tuple[str, str], value: str, verdict: str) -> Row:
+def _row(rule: tuple[str, str], value: str, verdict: str) -> Ruling:
     name, limit = rule
     return {"rule": name, "value": value, "limit": limit, "verdict": verdict}
 
 
-def _beside(candidate: Candidate, champion: Bundle | None) -> Iterator[Row]:
+def _beside(candidate: Candidate, champion: Bundle | None) -> Iterator[Ruling]:
     rules = (LOG_LOSS, SENSITIVITY, LABELS)
     if champion is None:
         yield from (_row(rule, "there is no champion before it", NOT_JUDGED) for rule in rules)
@@ -78,7 +75,7 @@ def _beside(candidate: Candidate, champion: Bundle | None) -> Iterator[Row]:
         yield _labels(candidate, found)
 
 
-def _not_inferior(found: Comparison) -> Iterator[Row]:
+def _not_inferior(found: Comparison) -> Iterator[Ruling]:
     worse, lost = found.log_loss, found.sensitivity
     if worse is None or lost is None or found.malignant < FEWEST_MALIGNANT:
         why = f"{found.malignant} malignant patients in common, fewer than {FEWEST_MALIGNANT}"
@@ -90,14 +87,14 @@ def _not_inferior(found: Comparison) -> Iterator[Row]:
     yield _judged(SENSITIVITY, says, is_kept=lost.bound >= -MOST_LOST_SENSITIVITY)
 
 
-def _labels(candidate: Candidate, found: Comparison) -> Row:
+def _labels(candidate: Candidate, found: Comparison) -> Ruling:
     changed = [candidate.fingerprints[row][:SHOWN] for row in found.relabelled]
     listed = [*changed[:MOST_LISTED], *(["…"] if len(changed) > MOST_LISTED else [])]
     value = ": ".join(filter(None, [f"{len(changed)} of {found.known}", ", ".join(listed)]))
     return _judged(LABELS, value, is_kept=len(changed) <= MOST_RELABELLED * found.known)
 
 
-def _not_rolled_back(candidate: Candidate, log: Log) -> Row:
+def _not_rolled_back(candidate: Candidate, log: Log) -> Ruling:
     back = log.rolled_back().get(candidate.id)
     value = f"in entry {back.sequence}, because: {back.reason}" if back else "no"
     return _judged(("rolled back from", "no"), value, is_kept=back is None)

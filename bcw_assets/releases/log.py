@@ -9,11 +9,12 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
-from pydantic import StringConstraints, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from bcw_assets.errors import KeyRefused, ReleaseError
 from bcw_assets.releases import bundle
-from bcw_assets.releases.bundle import Bundle
+from bcw_assets.releases.bundle import Bundle, Digest, ReleaseId
 from bcw_assets.storage import documents
 from bcw_assets.storage.stores import Store, read_at_most
 
@@ -23,9 +24,17 @@ LAST = 999_999  # the number of the last entry that a log can have
 MOST_BYTES = 2**20  # of an entry; one has some thousand
 PROMOTE: Literal["promote"] = "promote"
 ROLLBACK: Literal["rollback"] = "rollback"
+PRUNE: Literal["prune"] = "prune"
+Action = Literal["promote", "rollback", "prune"]
 
-ReleaseId = Annotated[str, StringConstraints(pattern=rf"\A{bundle.ID.pattern}\z")]
-Digest = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
+
+class Ruling(TypedDict):
+    """What the gate says of one rule; the verdict is kept, broken or not judged."""
+
+    rule: str
+    value: str
+    limit: str
+    verdict: str
 
 
 class Overtaken(ReleaseError):
@@ -34,30 +43,32 @@ class Overtaken(ReleaseError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One promotion or rollback.
+    """One promotion, rollback or prune.
 
     Attributes:
         sequence: its number; the first is 1. Order is by it, never by a clock.
-        action: promote, or rollback.
+        action: promote, rollback, or prune, which leaves the champion and lets nobody go back meanwhile.
         release: the id of the release that is the champion from here on.
         manifest: the SHA-256 of its manifest.
         reason: of a rollback, or of a promotion against the gate; None without one.
         run: of Dagster, or the command.
         made: when the entry was, in UTC.
-        gate: what the gate looked at: rule, value, limit, verdict.
+        gate: what the gate looked at.
+        pruned: the releases that are deleted.
         previous: the SHA-256 of the entry before; None for the first.
         damaged: the files of the log that were found damaged when this was written, and are known since.
         nonce: tells the writer's own entry from another's.
     """
 
     sequence: Annotated[int, Ge(1)]
-    action: Literal["promote", "rollback"]
+    action: Action
     release: ReleaseId
     manifest: Digest
     reason: str | None
     run: str
     made: str
-    gate: list[dict[str, str]]
+    gate: list[Ruling]
+    pruned: list[ReleaseId]
     previous: Digest | None
     damaged: list[str]
     nonce: str
@@ -68,12 +79,14 @@ class Log:
     """The log as it was read.
 
     Attributes:
+        place: where the releases are, for people.
         entries: those that can be read, the oldest first.
         damage: name of a file of the log → what is wrong with it.
         newest: number of the newest file, damaged or not; 0 in an empty log.
         digest: the SHA-256 of that file; None in an empty log.
     """
 
+    place: str
     entries: tuple[Entry, ...]
     damage: Mapping[str, str]
     newest: int
@@ -102,7 +115,7 @@ class Log:
                 f"back from a copy, move away what does not belong there, or let a run go past it: bcw refresh"
             )
         if self.last is None:
-            raise ReleaseError("There is no release yet. To make one: bcw refresh")
+            raise ReleaseError(f"There is no release in {self.place} yet. To make one: bcw refresh")
         return self.last
 
     def champions(self) -> list[Entry]:
@@ -112,7 +125,7 @@ class Log:
         entry.
         """
         way: list[Entry] = []
-        for entry in self.entries:
+        for entry in self._changes:
             places = [place for place, one in enumerate(way) if one.release == entry.release]
             if places and (entry.action == ROLLBACK or places[-1] == len(way) - 1):
                 del way[places[-1] :]
@@ -123,7 +136,7 @@ class Log:
         """Return the releases that were rolled back from and are not back since → the entry of the rollback."""
         found: dict[str, Entry] = {}
         before: Entry | None = None
-        for entry in self.entries:
+        for entry in self._changes:
             found.pop(entry.release, None)
             if entry.action == ROLLBACK and before and before.release != entry.release:
                 found[before.release] = entry
@@ -132,7 +145,20 @@ class Log:
 
     def of(self, release: str) -> list[Entry]:
         """Return the entries for a release, the oldest first; none if it never was champion."""
-        return [one for one in self.entries if one.release == release]
+        return [one for one in self._changes if one.release == release]
+
+    def pruned(self) -> set[str]:
+        """Return the releases that were deleted and not made again since."""
+        found: set[str] = set()
+        for entry in self.entries:
+            found |= set(entry.pruned)
+            found.discard(entry.release)
+        return found
+
+    @property
+    def _changes(self) -> list[Entry]:
+        """The entries that made a release the champion."""
+        return [entry for entry in self.entries if entry.action != PRUNE]
 
     def bundle(self, store: Store, release: str) -> Bundle:
         """Return what is stored of a release, held against the manifest that the newest entry for it names."""
@@ -147,6 +173,10 @@ class Log:
         """
         if not self.of(release):
             raise ReleaseError(f"Release {release} never was champion, so the gate has not seen it")
+        if release in self.pruned():
+            raise ReleaseError(
+                f"Release {release} was deleted by bcw releases prune; a refresh of its inputs makes it again"
+            )
         return self.bundle(store, release).require()
 
 
@@ -177,21 +207,29 @@ def read(store: Store) -> Log:
         except (KeyRefused, ValueError) as error:
             damage[_name(number)] = f"cannot be read ({error})"
         before = digest
-    return Log(tuple(entries), damage, newest, before)
+    return Log(store.address(bundle.PLACE), tuple(entries), damage, newest, before)
 
 
-def append(store: Store, log: Log, **facts: Any) -> Entry:
+def append(
+    store: Store, log: Log, action: Action, champion: tuple[str, str], run: str, reason: str | None = None, **more: Any
+) -> Entry:
     """Write the next entry, unless another writer is first.
 
     Args:
         store: holds the releases.
         log: as it was read last; the entry follows it.
-        facts: action, release, manifest, run, reason and gate of the `Entry`.
+        action: what is done.
+        champion: the id and the SHA-256 of the manifest of the release that is champion from here on.
+        run: of Dagster, or the command.
+        reason: why, on one line.
+        more: gate, or pruned, of the `Entry`.
 
     Raises:
         Overtaken: another writer took the number; the text names it, and what it did.
-        ReleaseError: there is no number left.
+        ReleaseError: there is no number left, or the reason is not printable.
     """
+    if reason and not reason.isprintable():
+        raise ReleaseError(f"The reason is {reason!r}; allowed is printable text on one line")
     if log.newest >= LAST:
         raise ReleaseError(f"{FOLDER}{_name(LAST)} takes the last number there is. If it was forged, move it away")
     entry = Entry(
@@ -200,7 +238,12 @@ def append(store: Store, log: Log, **facts: Any) -> Entry:
         previous=log.digest,
         damaged=sorted(log.damage),
         nonce=secrets.token_hex(16),
-        **facts,
+        action=action,
+        release=champion[0],
+        manifest=champion[1],
+        run=run,
+        reason=reason,
+        **({"gate": [], "pruned": []} | more),
     )
     name, content = _name(entry.sequence), documents.seal(asdict(entry))
     # A lost answer makes a client try again, and the second try is told "exists": the nonce says whose entry it is.
@@ -218,11 +261,15 @@ def _winner(store: Store, name: str) -> str:
 
 
 def _parse(content: bytes) -> Entry:
+    document = documents.unseal(content)
     try:
-        return _entries().validate_json(documents.write(documents.unseal(content)), strict=True)
+        entry = _entries().validate_json(documents.write(document), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if asdict(entry) != document:
+        raise ValueError("there is more in it than in an entry")
+    return entry
 
 
 def _name(number: int) -> str:

@@ -3,12 +3,12 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from bcw_assets.errors import ReleaseRefused, StorageError
 from bcw_assets.releases import bundle, gate, log
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.releases.log import PROMOTE, Entry, Log, Overtaken
+from bcw_assets.releases.log import PROMOTE, Entry, Log, Overtaken, Ruling
 from bcw_assets.storage import documents
 from bcw_assets.storage.stores import Store
 
@@ -55,7 +55,9 @@ def promote(
         champion = found.last
         stored = found.bundle(store, champion.release) if champion else None
         try:
-            if champion is None or champion.release != candidate.id:
+            # Behind an entry that cannot be read may be a rollback from the candidate: then the gate judges again.
+            is_champion = champion and champion.release == candidate.id and champion.sequence == found.newest
+            if not champion or not is_champion:
                 verdicts = gate.judge(candidate, broken_promises, stored, found)
                 reason = _reason_to_pass(verdicts, override)
                 return Outcome(PROMOTED, _publish(store, candidate, found, verdicts, run, reason))
@@ -70,7 +72,7 @@ def promote(
     raise StorageError(f"{TRIES} other runs wrote to {log.FOLDER} first, one after another. Run it again")
 
 
-def _reason_to_pass(table: list[dict[str, str]], override: str | None) -> str | None:
+def _reason_to_pass(table: list[Ruling], override: str | None) -> str | None:
     """Return the reason for which broken rules are passed over; None if none is broken.
 
     Raises:
@@ -87,7 +89,7 @@ def _reason_to_pass(table: list[dict[str, str]], override: str | None) -> str | 
     raise ReleaseRefused(
         f"The gate refused this candidate: {reasons}. The champion stays. Compare rows and labels with their source"
         f"{remedy if may_be_overridden else ''}",
-        tuple(dict(row) for row in table),
+        tuple(dict[str, Any](row) for row in table),
     )
 
 
@@ -100,16 +102,12 @@ def _keep(store: Store, candidate: Candidate, refusal: ReleaseRefused, run: str)
 
 
 def _publish(
-    store: Store, candidate: Candidate, found: Log, table: list[dict[str, str]], run: str, reason: str | None
+    store: Store, candidate: Candidate, found: Log, table: list[Ruling], run: str, reason: str | None
 ) -> Entry:
     if found.newest == 0:
         _require_a_log_can_be_kept(store)
-    stored = bundle.publish(store, candidate.inputs, candidate.files)
-    candidate.require_same_model(stored.files)
-    return log.append(
-        store, found, action=PROMOTE, release=candidate.id, manifest=stored.sha256, run=run, reason=reason,
-        gate=table,
-    )  # fmt: skip
+    stored = bundle.publish(store, candidate.inputs, candidate.files, candidate.says_the_same)
+    return log.append(store, found, PROMOTE, (candidate.id, stored.sha256), run, reason, gate=table)
 
 
 def _require_a_log_can_be_kept(store: Store) -> None:

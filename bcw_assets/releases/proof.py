@@ -1,6 +1,7 @@
-"""Whether a bundle's model gives the probabilities that its example promises."""
+"""Whether a bundle's model gives what its example promises, and whether two files say the same."""
 
 import csv
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +12,9 @@ from bcw_assets.ml import columns
 from bcw_assets.scoring import Scorer
 
 TOLERANCE = 1e-9  # another linear algebra library, another Python
+ROUNDING = 1e-6  # of a score: the same, and its digits in a text
+VERSION = re.compile(rb"\d+\.\d+\.\d+[\w.+]*")
+NUMBER = re.compile(rb"(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 
 
 def probabilities(model: bytes, measurements: np.ndarray) -> np.ndarray:
@@ -34,3 +38,18 @@ def example_problems(files: Mapping[str, bytes]) -> list[str]:
     except (LookupError, TypeError, ValueError) as error:
         return [f"example.csv cannot be used ({error})"]
     return [] if off <= TOLERANCE else [f"example.csv promises other probabilities than model.json gives, by {off:.3g}"]
+
+
+def is_equal_but_for_rounding(content: bytes, other: bytes) -> bool:
+    """Say whether two texts are the same but for the last digits of numbers, versions like 3.11.7, and line breaks.
+
+    >>> is_equal_but_for_rounding(b"p: 0.30000000000000004, numpy 2.4.6", b"p: 0.3, numpy 2.5.0")
+    True
+    >>> is_equal_but_for_rounding(b"p: 0.31", b"p: 0.3")
+    False
+    """
+    ours, theirs = (NUMBER.split(VERSION.sub(b"version", b" ".join(one.split()))) for one in (content, other))
+    if ours[::2] != theirs[::2]:
+        return False
+    one, other_one = np.array([ours[1::2], theirs[1::2]]).astype(np.float64)
+    return bool(np.allclose(one, other_one, rtol=ROUNDING, atol=TOLERANCE))

@@ -25,6 +25,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlelocation": "left", "axes.titley": 1.01,  # a place of its own: to look for one takes 0.1 s
 }  # fmt: skip
 QUARTERS = [0, 0.25, 0.5, 0.75, 1]
+ALIKE = 0.01  # mean difference of a pixel, whose values are 0 to 1
 CORNER = 0.2  # side of the corner in which a good curve has its bend
 
 
@@ -39,6 +40,17 @@ def draw(report: Report) -> bytes:
         picture = io.BytesIO()
         compose(report).savefig(picture, format="png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 3})
     return picture.getvalue()
+
+
+def is_alike(content: bytes, other: bytes) -> bool:
+    """Say whether two PNG pictures differ no more than by the drawing of letters and lines."""
+    from matplotlib.image import imread  # as above
+
+    try:
+        pixels, others = (imread(io.BytesIO(one), format="png") for one in (content, other))
+    except (OSError, SyntaxError, ValueError):  # what Pillow says of bytes that are no picture
+        return False
+    return pixels.shape == others.shape and float(np.abs(pixels - others).mean()) <= ALIKE
 
 
 def compose(report: Report) -> "Figure":

@@ -87,11 +87,18 @@ class LocalStore:
             return staged.link(path)
 
     def list(self, prefix: str) -> list[str]:
-        """Return the files below the folder whose key begins with `prefix`."""
+        """Return what is below the folder, but for folders, and has a key that begins with `prefix`."""
         above, slash, _ = prefix.rpartition("/")
         folder = self._path(above) if slash else self._root
         with self._explained("list", prefix):
-            found = (path.relative_to(self._root).as_posix() for path in folder.rglob("*") if path.is_file())
+            if folder.exists() and not folder.is_dir():
+                raise KeyRefused(f"{above} in {self._root.absolute()} is no folder. Move it away and try again")
+            # Pipes and links to nowhere too, so that whoever expects a file there hears of them.
+            found = (
+                path.relative_to(self._root).as_posix()
+                for path in folder.rglob("*")
+                if path.is_symlink() or not path.is_dir()
+            )
             return sorted(key for key in found if key.startswith(prefix) and not key.endswith(TEMPORARY))
 
     def exists(self, key: str) -> bool:

@@ -135,7 +135,7 @@ def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
     )
     for key in released.list(bundle.key(candidate.id, "")):
         released.delete(key)
-    assert bundle.publish(released, candidate.inputs, theirs).problems == ()
+    assert bundle.publish(released, candidate.inputs, theirs, candidate.says_the_same).problems == ()
     is_refused(released, r"manifest\.json is not the one that the log names", candidate.id)
 
 
@@ -167,10 +167,11 @@ def test_a_damaged_entry_of_the_log_stops_all_use_until_the_next_promotion(
 def test_a_forged_entry_is_refused(released: Store, candidate: Candidate, challenger: Candidate, name: str) -> None:
     entry = documents.unseal(released.read("releases/log/000002.json")) | {"release": candidate.id}
     released.create(f"releases/log/{name}", documents.seal(entry))
-    is_refused(released, "releases/log/0*", challenger.id, candidate.id)
+    is_refused(released, "000003.json is missing|is no entry of the log", challenger.id, candidate.id)
     said = release_report.verify_text(release_report.verified(released, None, everything=True))
     assert name in said
-    assert "000003.json is missing" in said or "is no entry of the log" in said
+    promotion.promote(released, challenger, [], "next", None)
+    assert open_release(released, None).id == challenger.id
 
 
 @pytest.mark.parametrize("release", ["..", "../../etc", "A" * 16, "0" * 15, "0" * 17, "", "log", "28426903/../../"])
@@ -228,3 +229,34 @@ def test_a_pipe_and_a_huge_file_are_not_read(folder: Path, released: Store, cand
         file.truncate(10**12)
     with pytest.raises(ReleaseError, match=r"000003\.json cannot be read .*1,000,000,000,000 bytes"):
         open_release(released, None)
+
+
+def test_a_pipe_in_the_log_or_in_a_bundle_is_seen(folder: Path, released: Store, candidate: Candidate) -> None:
+    os.mkfifo(folder / bundle.key(candidate.id, "pipe"))
+    is_refused(released, "pipe does not belong there", candidate.id)
+    os.mkfifo(folder / "releases/log/000003.json")
+    with pytest.raises(ReleaseError, match=r"000003\.json cannot be read .*no regular file"):
+        open_release(released, None)
+
+
+def test_a_file_in_the_place_of_the_log_is_no_empty_log(folder: Path, released: Store) -> None:
+    (folder / "releases/log").rename(folder / "elsewhere")
+    (folder / "releases/log").write_bytes(b"")
+    with pytest.raises(BcwError, match=r"releases/log in .* is no folder"):
+        open_release(released, None)
+
+
+HEADLINES: list[Any] = [None, {"sensitivity": 1}, "text", {name: {"estimate": "x"} for name in bundle.HEADLINE}]
+
+
+@pytest.mark.parametrize("headline", HEADLINES)
+def test_a_forged_headline_is_a_problem_and_no_traceback(
+    released: Store, candidate: Candidate, challenger: Candidate, headline: object
+) -> None:
+    key = bundle.key(candidate.id, bundle.MANIFEST)
+    released.write({key: documents.seal(documents.unseal(released.read(key)) | {"headline": headline})})
+    is_refused(released, re.escape(f"{key} cannot be used"), candidate.id)
+    assert "headline" in release_report.show_text(release_report.shown(released, candidate.id))
+    assert candidate.id in release_report.list_text(release_report.listed(released))
+    with pytest.raises(BcwError, match=re.escape(key)):
+        release_report.compared(released, candidate.id, challenger.id)
