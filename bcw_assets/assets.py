@@ -175,9 +175,8 @@ def release(
     The same table and settings are the same release: then nothing is written.
     """
     candidate = Candidate(raw_data, ready_data, model, cross_validation, metrics)
-    outcome = promotion.promote(
-        releases, candidate, broken_promises(candidate.values), context.run.run_id, config.override.strip() or None
-    )
+    broken = broken_promises(candidate.values)
+    outcome = promotion.promote(releases, candidate, broken, context.run.run_id, config.override)
     entry = outcome.entry
     return dg.MaterializeResult(
         metadata={

@@ -6,17 +6,20 @@ The only module beside `storage.stores` that writes a file: the one that its use
 import json
 import os
 import secrets
+import shutil
 import signal
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from itertools import chain
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, cast
 
 import click
 import numpy as np
@@ -126,14 +129,27 @@ def _input(source: str) -> Iterator[BinaryIO]:
     if source == STANDARD:
         if sys.stdin is None:
             raise TableError("Standard input is closed; give the path of a file")
-        yield sys.stdin.buffer
+        with _seekable_if_parquet(sys.stdin.buffer) as stream:
+            yield stream
         return
     try:
         file = open(source, "rb")  # noqa: SIM115 (closed two lines on: errors of reading are said elsewhere)
     except OSError as error:
         raise TableError(f"{source} cannot be read: {error.strerror}. Give the path of a file") from error
-    with file:
-        yield file
+    with file, _seekable_if_parquet(file) as stream:
+        yield stream
+
+
+@contextmanager
+def _seekable_if_parquet(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """Copy Parquet that comes through a pipe to a temporary file: its table of contents is at its end."""
+    if stream.seekable() or not cast(BufferedReader, stream).peek(len(rows.PARQUET)).startswith(rows.PARQUET):
+        yield stream
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(stream, copy)
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
 
 
 def _read(source: BinaryIO, request: Request) -> Iterator[Rows]:

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from bcw_assets import documents
 from bcw_assets.errors import KeyMissing, KeyRefused
 from bcw_assets.ml.performance import limits, written
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.bundle import Bundle, Manifest
 from bcw_assets.releases.log import Entry, Log
-from bcw_assets.storage import documents
 from bcw_assets.storage.stores import Store
 from bcw_assets.terminal import aligned
 
@@ -151,7 +151,7 @@ def compare_text(report: Report) -> str:
 def _listed(store: Store, entry: Entry, found: Log, stored: list[str]) -> Report:
     manifest = _manifest(store, entry.release)
     back = found.rolled_back().get(entry.release)
-    state = [CHAMPION] if entry is found.last else []
+    state = [CHAMPION] if entry is found.champions()[-1] else []
     state += [f"{ROLLED_BACK} in entry {back.sequence}"] if back else []
     state += [] if entry.release in stored else [NOT_STORED]
     state += (

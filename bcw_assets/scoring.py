@@ -5,13 +5,13 @@ What belongs here is arithmetic on chunks of rows, without scikit-learn, pandas 
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from bcw_assets import documents
 from bcw_assets.errors import ScoringError
 from bcw_assets.ml import columns, forms, performance, rules
 from bcw_assets.ml.performance import Confusion
@@ -44,11 +44,9 @@ class Scorer:
             ScoringError: they are no JSON, or not the numbers of a model of the 30 measurements.
         """
         try:
-            document = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise _refused(f"is no JSON ({error})") from error
-        if not isinstance(document, dict):
-            raise _refused("is no JSON object")
+            document = documents.read(content)
+        except ValueError as error:
+            raise _refused(f"cannot be used: {error}") from error
         if document.get("features") != list(columns.MEASUREMENTS):
             raise _refused("names features that are not the 30 measurements in order")
         classes = document.get("classes")

@@ -38,7 +38,7 @@ Predict = Callable[..., Result]
 @pytest.fixture
 def place(tmp_path: Path, candidate: Candidate, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a release, and the table in it."""
-    promotion.promote(LocalStore(tmp_path), candidate, [], "a run", None)
+    promotion.promote(LocalStore(tmp_path), candidate, [], "a run")
     (tmp_path / "table.csv").write_bytes(uci_form())
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -306,8 +306,16 @@ def test_without_a_release_the_command_that_makes_one_is_said(tmp_path: Path, mo
 
 @pytest.fixture
 def scoring_graph(graph: Graph, candidate: Candidate) -> Graph:
-    promotion.promote(LocalStore(graph.folder), candidate, [], "a run", None)
+    promotion.promote(LocalStore(graph.folder), candidate, [], "a run")
     return graph
+
+
+def test_parquet_comes_through_a_pipe_too(scoring_graph: Graph, raw: pd.DataFrame) -> None:
+    done = subprocess.run(
+        [BIN / "bcw", "predict", "-"], input=parquet(raw), env=scoring_graph.environment(), cwd=scoring_graph.folder,
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert [row["id"] for row in rows_of(done.stdout)] == raw["id"].tolist()
 
 
 def test_a_reader_that_has_enough_ends_it_quietly(scoring_graph: Graph) -> None:

@@ -103,7 +103,7 @@ def place(tmp_path: Path, candidate: Candidate, challenger: Candidate, monkeypat
     """A working folder in which the candidate and then the challenger were released."""
     store = LocalStore(tmp_path)
     for one in (candidate, challenger):
-        promotion.promote(store, one, [], "a run", None)
+        promotion.promote(store, one, [], "a run")
     monkeypatch.chdir(tmp_path)
     return store
 
@@ -137,7 +137,7 @@ def test_list_shows_what_was_rolled_back_what_is_gone_and_what_is_unfinished(
     place.create(bundle.key("0" * 16, "model.json"), b"{}")
     found = as_json("list")
     assert [one["state"] for one in found["entries"]] == [
-        [], ["rolled back in entry 3", "not stored any more"], [], ["champion"],
+        [], ["rolled back in entry 3", "not stored any more"], ["champion"], [],
     ]  # fmt: skip
     assert (found["entries"][2]["reason"], found["entries"][3]["pruned"]) == ("odd", [challenger.id])
     assert found["without_entry"] == [{"release": "0" * 16, "state": "unfinished"}]

@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
     "a scale of 0": (lambda one: changed(one, scale=[0.0, *one["scale"][1:]]), "has a scale that is not above 0"),
     "nan": (
         lambda one: changed(one, coefficients=[float("nan"), *one["coefficients"][1:]]),
-        "has a number among coefficients that is not finite",
+        "NaN is no number",
     ),
     "too large": (lambda one: changed(one, mean=[10**400] * 30), "has a number among mean that is not finite"),
     "no intercept": (lambda one: changed(one, intercept=None), "has no 1 numbers as intercept"),

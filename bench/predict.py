@@ -64,7 +64,7 @@ def release(real: pd.DataFrame, folder: Path) -> None:
     model = training.train(ready, 1.0)
     predicted = resampling.out_of_fold(real, model, Resampling(10, 1, 0))
     metrics = Evaluation(evaluation.evaluate(real, ready, model, predicted), b"", "")
-    promotion.promote(LocalStore(folder), Candidate(real, ready, model, predicted, metrics), [], "bench", None)
+    promotion.promote(LocalStore(folder), Candidate(real, ready, model, predicted, metrics), [], "bench")
     (folder / "model.pkl").write_bytes(pickle.dumps(model))
 
 

@@ -7,8 +7,6 @@ import csv
 import gzip
 import io
 import re
-import shutil
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +91,7 @@ def chunks(stream: BinaryIO) -> Iterator[Rows]:
     stand twice are not looked for: that would need memory for all of them.
 
     Args:
-        stream: bytes; Parquet that comes through a pipe is copied to a temporary file.
+        stream: bytes; Parquet has its table of contents at its end, so a stream of it must be seekable.
 
     Raises:
         TableError: it is no form of this table, or damaged as a whole; also after some rows, where gzip or Parquet is
@@ -416,21 +414,15 @@ def _of_parquet(stream: BinaryIO) -> Iterator[Rows]:
     import pyarrow as pa  # 0.2 s, which other tables do without
     import pyarrow.parquet as pa_parquet
 
-    with tempfile.TemporaryFile() as copy:
-        if stream.seekable():
-            file = stream
-        else:
-            shutil.copyfileobj(stream, copy)
-            file = cast(BinaryIO, copy)
-        try:
-            table = pa_parquet.ParquetFile(file)
-            form = _columns(table.schema_arrow)
-            count = 0
-            for batch in table.iter_batches(BATCH):
-                yield _of_batch(form, batch.rename_columns(form.columns), count + 1)
-                count += batch.num_rows
-        except (pa.ArrowException, OSError) as error:
-            raise TableError(f"It is a damaged Parquet file ({str(error).partition(chr(10))[0]})") from error
+    try:
+        table = pa_parquet.ParquetFile(stream)
+        form = _columns(table.schema_arrow)
+        count = 0
+        for batch in table.iter_batches(BATCH):
+            yield _of_batch(form, batch.rename_columns(form.columns), count + 1)
+            count += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"It is a damaged Parquet file ({str(error).partition(chr(10))[0]})") from error
 
 
 def _columns(schema: "pa.Schema") -> Form:

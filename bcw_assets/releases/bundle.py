@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
+from bcw_assets import documents
+from bcw_assets.documents import digest
 from bcw_assets.errors import KeyMissing, KeyRefused, ReleaseError
 from bcw_assets.ml.performance import Summary
 from bcw_assets.releases.proof import example_problems
-from bcw_assets.storage import documents
-from bcw_assets.storage.documents import digest
 from bcw_assets.storage.stores import Store, read_at_most
 
 PLACE = "releases"

@@ -11,6 +11,7 @@ import pandas as pd
 import sklearn
 from sklearn.pipeline import Pipeline
 
+from bcw_assets import documents
 from bcw_assets.errors import ArtifactError, ReleaseError
 from bcw_assets.ml import columns, evaluation, patients, preparation, table, training
 from bcw_assets.ml.comparison import Predictions
@@ -20,7 +21,7 @@ from bcw_assets.ml.preparation import Prepared
 from bcw_assets.ml.resampling import CrossValidation, repeat_names
 from bcw_assets.releases import bundle, proof
 from bcw_assets.report import card, figure
-from bcw_assets.storage import documents, formats
+from bcw_assets.storage import formats
 
 EXAMPLES = 10  # rows of the example
 ONNX_TOLERANCE = 1e-12

@@ -12,10 +12,10 @@ from annotated_types import Ge
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
+from bcw_assets import documents
 from bcw_assets.errors import KeyRefused, ReleaseError
 from bcw_assets.releases import bundle
 from bcw_assets.releases.bundle import Bundle, Digest, ReleaseId
-from bcw_assets.storage import documents
 from bcw_assets.storage.stores import Store, read_at_most
 
 FOLDER = f"{bundle.FOLDER}log/"

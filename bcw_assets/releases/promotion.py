@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bcw_assets import documents
 from bcw_assets.errors import ReleaseRefused, StorageError
 from bcw_assets.releases import bundle, gate, log
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import PROMOTE, Entry, Log, Overtaken, Ruling
-from bcw_assets.storage import documents
 from bcw_assets.storage.stores import Store
 
 REFUSED = f"{bundle.FOLDER}refused/"
@@ -25,7 +25,7 @@ class Outcome:
 
     Attributes:
         result: promoted, or unchanged: it is the champion already.
-        entry: of the log, that made it current.
+        entry: of the log, that made it champion.
     """
 
     result: Literal["promoted", "unchanged"]
@@ -33,7 +33,7 @@ class Outcome:
 
 
 def promote(
-    store: Store, candidate: Candidate, broken_promises: Sequence[str], run: str, override: str | None
+    store: Store, candidate: Candidate, broken_promises: Sequence[str], run: str, override: str = ""
 ) -> Outcome:
     """Publish a candidate that passes the gate, and make it the champion; what is the champion already stays it.
 
@@ -42,7 +42,7 @@ def promote(
         candidate: what the run has made.
         broken_promises: what the blocking checks find in the candidate's own values.
         run: the id of the run, for the log.
-        override: the reason why a broken rule is passed over, for the log; None without one.
+        override: the reason why a broken rule is passed over, for the log; empty without one.
 
     Raises:
         ReleaseRefused: the gate refuses it; nothing is published, and the table is kept in releases/refused/.
@@ -59,12 +59,13 @@ def promote(
             is_champion = champion and champion.release == candidate.id and champion.sequence == found.newest
             if not champion or not is_champion:
                 verdicts = gate.judge(candidate, broken_promises, stored, found)
-                reason = _reason_to_pass(verdicts, override)
+                reason = _reason_to_pass(verdicts, " ".join(override.split()))
                 return Outcome(PROMOTED, _publish(store, candidate, found, verdicts, run, reason))
+            made = found.champions()[-1]
             if stored and not stored.problems and not found.unknown_damage:
-                return Outcome(UNCHANGED, champion)
+                return Outcome(UNCHANGED, made)
             # The champion itself, and its bundle or the log is damaged: what is missing is put back, and said again.
-            return Outcome(PROMOTED, _publish(store, candidate, found, champion.gate, run, champion.reason))
+            return Outcome(PROMOTED, _publish(store, candidate, found, made.gate, run, made.reason))
         except ReleaseRefused as refusal:
             raise _keep(store, candidate, refusal, run) from refusal
         except Overtaken:
@@ -72,7 +73,7 @@ def promote(
     raise StorageError(f"{TRIES} other runs wrote to {log.FOLDER} first, one after another. Run it again")
 
 
-def _reason_to_pass(table: list[Ruling], override: str | None) -> str | None:
+def _reason_to_pass(table: list[Ruling], override: str) -> str | None:
     """Return the reason for which broken rules are passed over; None if none is broken.
 
     Raises:

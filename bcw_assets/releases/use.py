@@ -59,7 +59,7 @@ def is_published(store: Store, release: str | None) -> Findings:
         {
             "release": stored.id,
             "entry": entries[-1].sequence,
-            "is champion": entries[-1] is found.last,
+            "is champion": found.last is not None and found.last.release == stored.id,
             "files": len(stored.files),
             "bytes": sum(map(len, stored.files.values())),
         },

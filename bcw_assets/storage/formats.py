@@ -17,14 +17,14 @@ from pydantic import TypeAdapter
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from bcw_assets import documents
+from bcw_assets.documents import Document, digest
 from bcw_assets.errors import BcwError
 from bcw_assets.ml import columns, preparation, resampling, table, training
 from bcw_assets.ml.evaluation import SCHEMA_VERSION, Evaluation, Report
 from bcw_assets.ml.performance import SCORES
 from bcw_assets.ml.preparation import Prepared, Split
 from bcw_assets.ml.resampling import CrossValidation, Resampling
-from bcw_assets.storage import documents
-from bcw_assets.storage.documents import Document, digest
 
 HASHES = "sha256"
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import dagster as dg
 
+from bcw_assets import documents
 from bcw_assets.errors import ArtifactError, KeyMissing
 from bcw_assets.failures import explained
-from bcw_assets.storage import documents, formats
+from bcw_assets.storage import formats
 from bcw_assets.storage.formats import FormatError
 from bcw_assets.storage.stores import Store
 

@@ -11,5 +11,5 @@ from bcw_assets.storage.stores import Store
 def released(store: Store, candidate: Candidate, challenger: Candidate) -> Store:
     """A store with a champion, the challenger, and the one before it, the candidate."""
     for one in (candidate, challenger):
-        promotion.promote(store, one, [], f"run of {one.id}", None)
+        promotion.promote(store, one, [], f"run of {one.id}")
     return store

@@ -33,7 +33,7 @@ from bcw_assets_tests.tables import shuffled, uci_form
 def outside(candidate: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with nothing but the bundle."""
     place = tmp_path_factory.mktemp("published")
-    promotion.promote(LocalStore(place), candidate, [], "a run", None)
+    promotion.promote(LocalStore(place), candidate, [], "a run")
     return (place / "releases" / candidate.id).rename(tmp_path_factory.mktemp("outside") / "bundle")
 
 
@@ -178,7 +178,7 @@ from bcw_assets_tests.tables import uci_form
 from bcw_assets.releases import promotion
 from bcw_assets.storage.stores import LocalStore
 from pathlib import Path
-outcome = promotion.promote(LocalStore(Path(sys.argv[1])), made_of(table.read(uci_form(), "x")), [], "run", None)
+outcome = promotion.promote(LocalStore(Path(sys.argv[1])), made_of(table.read(uci_form(), "x")), [], "run")
 print(outcome.result, outcome.entry.release)
 """
 
@@ -216,5 +216,5 @@ def test_values_that_do_not_belong_together_are_refused(
         "a report of another split": {"ready_data": ready, "model": training.train(ready, 1.0)},
     }
     with pytest.raises(ArtifactError, match=f"--select {to_run_again}$"):
-        promotion.promote(LocalStore(tmp_path), Candidate(**candidate.values | changed[what]), [], "run", None)
+        promotion.promote(LocalStore(tmp_path), Candidate(**candidate.values | changed[what]), [], "run")
     assert list(tmp_path.iterdir()) == []

@@ -89,13 +89,13 @@ def test_a_release_killed_at_any_operation_leaves_a_champion_and_the_next_run_fi
     monkeypatch.setattr(os, "fsync", lambda _: None)  # what a process wrote is there after its end without it
     assert challenger.files  # built once, and not in every child
     (tmp_path / "store").mkdir()
-    before = promotion.promote(store, candidate, [], "first", None).entry.release if has_champion else None
+    before = promotion.promote(store, candidate, [], "first").entry.release if has_champion else None
     for number in range(1, 1000):
         store = LocalStore(shutil.copytree(tmp_path / "store", tmp_path / str(number)))
         interrupted: Any = Interrupted(store, number, when, act)
-        ended = status_of_child(partial(promotion.promote, interrupted, challenger, [], "killed", None))
+        ended = status_of_child(partial(promotion.promote, interrupted, challenger, [], "killed"))
         assert all_is_well(store) in (before, challenger.id)
-        promotion.promote(store, challenger, [], "again", None)
+        promotion.promote(store, challenger, [], "again")
         assert all_is_well(store) == challenger.id
         assert log.read(store).newest == 1 + has_champion
         if ended == 0:
@@ -142,13 +142,13 @@ def test_a_disk_that_is_full_at_any_write_loses_nothing_and_the_next_run_finishe
         store = LocalStore(tmp_path / str(number))
         interrupted = Full(store, number, "before", full)
         try:
-            promotion.promote(interrupted, candidate, [], "full", None)
+            promotion.promote(interrupted, candidate, [], "full")
         except StorageError:
             assert all_is_well(store) is None
         else:
             assert number == 2 + len(bundle.MEMBERS) + 1 + 1 + 1  # probe twice, files, manifest, log, and none
             return
-        assert promotion.promote(store, candidate, [], "again", None).result == "promoted"
+        assert promotion.promote(store, candidate, [], "again").result == "promoted"
         assert all_is_well(store) == candidate.id
 
 
@@ -204,7 +204,7 @@ def test_of_sixteen_promotions_of_two_candidates_at_once_none_is_lost(
 ) -> None:
     both = [candidate, challenger] * 8
     with ThreadPoolExecutor(16) as pool:
-        outcomes = list(pool.map(lambda one: promotion.promote(store, one, [], "one of many", None), both))
+        outcomes = list(pool.map(lambda one: promotion.promote(store, one, [], "one of many"), both))
     found = log.read(store)
     assert dict(found.damage) == {}
     assert sorted(one.entry.sequence for one in outcomes if one.result == "promoted") == list(
@@ -257,7 +257,7 @@ def test_a_store_that_lets_a_key_be_created_twice_is_refused_before_the_first_pr
             return True
 
     with pytest.raises(StorageError, match="lets a key be created twice, so no log of releases can be kept there"):
-        promotion.promote(cast(Store, Careless(store, 0, "never", exit_at_once)), candidate, [], "first", None)
+        promotion.promote(cast(Store, Careless(store, 0, "never", exit_at_once)), candidate, [], "first")
     assert store.list("") == []
 
 
@@ -276,7 +276,7 @@ def test_files_of_another_machine_under_the_same_id_are_kept_and_listed(store: S
     for name, content in theirs.items():
         assert content != candidate.files[name]
         store.create(bundle.key(candidate.id, name), content)
-    promotion.promote(store, candidate, [], "first", None)
+    promotion.promote(store, candidate, [], "first")
     stored = open_release(store, None).files
     assert {name: stored[name] for name in theirs} == theirs
 
@@ -289,26 +289,26 @@ def test_a_remnant_that_says_something_else_is_not_released(
     for content in (b"garbage", changed.get(name, challenger.files[name])):
         store.write({bundle.key(candidate.id, name): content})
         with pytest.raises(ReleaseError, match=re.escape(name)):
-            promotion.promote(store, candidate, [], "first", None)
+            promotion.promote(store, candidate, [], "first")
         assert log.read(store).newest == 0
 
 
 def test_a_remnant_of_the_checksums_is_made_anew(store: Store, candidate: Candidate) -> None:
     store.create(bundle.key(candidate.id, bundle.SUMS), b"garbage")
-    promotion.promote(store, candidate, [], "first", None)
+    promotion.promote(store, candidate, [], "first")
     assert all_is_well(store) == candidate.id
 
 
 def test_a_champion_whose_manifest_is_gone_is_not_certified_anew_with_other_numbers(
     store: Store, candidate: Candidate
 ) -> None:
-    promotion.promote(store, candidate, [], "first", None)
+    promotion.promote(store, candidate, [], "first")
     for name in (bundle.MANIFEST, bundle.SUMS):
         store.delete(bundle.key(candidate.id, name))
     better = candidate.files["metrics.json"].replace(b"0.9641509433962263", b"0.9999999999999999")
     store.write({bundle.key(candidate.id, "metrics.json"): better})
     with pytest.raises(ReleaseError, match=r"metrics\.json was there already and says something else"):
-        promotion.promote(store, candidate, [], "second", None)
+        promotion.promote(store, candidate, [], "second")
 
 
 def test_behind_a_damaged_newest_entry_the_gate_judges_again(
@@ -316,7 +316,7 @@ def test_behind_a_damaged_newest_entry_the_gate_judges_again(
 ) -> None:
     upkeep.rollback(released, None, "harmful", "me")
     released.write({"releases/log/000003.json": b"cut"})
-    outcome = promotion.promote(released, challenger, [], "next", None)
+    outcome = promotion.promote(released, challenger, [], "next")
     assert (outcome.result, outcome.entry.sequence) == ("promoted", 4)
     assert "log loss beside the champion" in [row["rule"] for row in outcome.entry.gate if row["verdict"] == "kept"]
 
@@ -353,17 +353,17 @@ def operations_until_create(store: Store) -> int:
 
 
 def test_what_is_missing_of_the_champion_is_put_back_by_the_next_run(store: Store, candidate: Candidate) -> None:
-    promotion.promote(store, candidate, [], "first", None)
+    promotion.promote(store, candidate, [], "first")
     store.delete(bundle.key(candidate.id, "MODEL_CARD.md"))
-    assert promotion.promote(store, candidate, [], "second", None).result == "promoted"
+    assert promotion.promote(store, candidate, [], "second").result == "promoted"
     assert all_is_well(store) == candidate.id
 
 
 def test_what_is_damaged_of_the_champion_is_not_written_over(store: Store, candidate: Candidate) -> None:
-    promotion.promote(store, candidate, [], "first", None)
+    promotion.promote(store, candidate, [], "first")
     store.write({bundle.key(candidate.id, "MODEL_CARD.md"): b"damaged"})
     with pytest.raises(BcwError, match=r"MODEL_CARD\.md was there already and says something else"):
-        promotion.promote(store, candidate, [], "second", None)
+        promotion.promote(store, candidate, [], "second")
     assert store.read(bundle.key(candidate.id, "MODEL_CARD.md")) == b"damaged"
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bcw_assets import documents
 from bcw_assets.errors import ReleaseRefused
 from bcw_assets.ml import columns
 from bcw_assets.releases import bundle, gate, log, promotion, upkeep
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.storage import documents
 from bcw_assets.storage.stores import Store
 from bcw_assets_tests.releases.candidates import candidate_of, flipped, part
 
@@ -43,11 +43,11 @@ def larger(raw: pd.DataFrame) -> pd.DataFrame:
 def test_the_gate_keeps_out(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, candidate: Candidate, what: str, make: Any, because: str
 ) -> None:
-    promotion.promote(store, candidate, [], "first", None)
+    promotion.promote(store, candidate, [], "first")
     before = {key: store.read(key) for key in store.list("")}
     worse = make(made, raw)
     with pytest.raises(ReleaseRefused) as refusal:
-        promotion.promote(store, worse, [], "second", None)
+        promotion.promote(store, worse, [], "second")
     assert because in str(refusal.value)
     table = [dict(row) for row in refusal.value.rows]
     assert {row["verdict"] for row in table} >= {"kept", "broken"}
@@ -60,8 +60,8 @@ def test_the_gate_keeps_out(
 def test_the_gate_lets_pass(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, candidate: Candidate, what: str, make: Any
 ) -> None:
-    promotion.promote(store, candidate, [], "first", None)
-    outcome = promotion.promote(store, make(made, raw), [], "second", None)
+    promotion.promote(store, candidate, [], "first")
+    outcome = promotion.promote(store, make(made, raw), [], "second")
     assert (outcome.result, outcome.entry.sequence, outcome.entry.reason) == ("promoted", 2, None)
     assert {row["verdict"] for row in outcome.entry.gate} == {"kept"}
 
@@ -70,7 +70,7 @@ def test_the_gate_lets_pass(
 def test_clean_tables_pass_as_the_first_release(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, rows: int
 ) -> None:
-    outcome = promotion.promote(store, candidate_of(made["metrics"], part(raw, rows)), [], "first", None)
+    outcome = promotion.promote(store, candidate_of(made["metrics"], part(raw, rows)), [], "first")
     verdicts = {row["rule"]: row["verdict"] for row in outcome.entry.gate}
     assert [rule for rule, verdict in verdicts.items() if verdict == "not judged"] == [
         "log loss beside the champion", "sensitivity beside the champion", "relabelled rows",
@@ -81,17 +81,17 @@ def test_clean_tables_pass_as_the_first_release(
 def test_few_malignant_patients_in_common_are_said_and_only_floors_count(
     store: Store, made: dict[str, Any], raw: pd.DataFrame
 ) -> None:
-    promotion.promote(store, candidate_of(made["metrics"], part(raw, 300)), [], "first", None)
-    gate = promotion.promote(store, candidate_of(made["metrics"], raw), [], "second", None).entry.gate
+    promotion.promote(store, candidate_of(made["metrics"], part(raw, 300)), [], "first")
+    gate = promotion.promote(store, candidate_of(made["metrics"], raw), [], "second").entry.gate
     beside = {row["rule"]: row for row in gate}["sensitivity beside the champion"]
     assert beside["verdict"] == "not judged"
     assert "malignant patients in common, fewer than 150" in beside["value"]
 
 
 def test_the_same_again_is_unchanged_and_writes_nothing(store: Store, candidate: Candidate) -> None:
-    first = promotion.promote(store, candidate, [], "first", None)
+    first = promotion.promote(store, candidate, [], "first")
     before = {key: store.read(key) for key in store.list("")}
-    again = promotion.promote(store, candidate, [], "second", None)
+    again = promotion.promote(store, candidate, [], "second")
     assert (again.result, again.entry) == ("unchanged", first.entry)
     assert {key: store.read(key) for key in store.list("")} == before
 
@@ -101,7 +101,7 @@ def test_what_was_rolled_back_from_returns_only_with_a_reason(
 ) -> None:
     upkeep.rollback(released, None, "alarms at night", "somebody")
     with pytest.raises(ReleaseRefused, match="rolled back from: in entry 3, because: alarms at night"):
-        promotion.promote(released, challenger, [], "fourth", None)
+        promotion.promote(released, challenger, [], "fourth")
     outcome = promotion.promote(released, challenger, [], "fourth", "the alarms had another cause")
     assert (outcome.entry.sequence, outcome.entry.reason) == (4, "the alarms had another cause")
     assert log.read(released).rolled_back() == {}
@@ -122,7 +122,7 @@ def test_a_champion_released_against_the_gate_stays_unchanged_by_the_same_inputs
 ) -> None:
     worse = candidate_of(made["metrics"], raw, C=0.0001)
     promotion.promote(store, worse, [], "first", "for a comparison")
-    assert promotion.promote(store, worse, [], "second", None).result == "unchanged"
+    assert promotion.promote(store, worse, [], "second").result == "unchanged"
 
 
 def test_a_damaged_champion_is_not_compared_with(released: Store, candidate: Candidate, challenger: Candidate) -> None:
@@ -138,7 +138,7 @@ def test_a_share_of_exactly_one_percent_relabelled_rows_passes(
     store: Store, made: dict[str, Any], raw: pd.DataFrame
 ) -> None:
     small = part(raw, 300)
-    promotion.promote(store, candidate_of(made["metrics"], small), [], "first", None)
+    promotion.promote(store, candidate_of(made["metrics"], small), [], "first")
     changed = candidate_of(made["metrics"], flipped(small, 3))
     table = gate.judge(changed, [], bundle.read(store, log.read(store).current().release), log.read(store))
     labels = next(row for row in table if row["rule"] == "relabelled rows")

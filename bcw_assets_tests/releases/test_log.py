@@ -4,9 +4,9 @@ from typing import Literal
 
 import pytest
 
+from bcw_assets import documents
 from bcw_assets.errors import ReleaseError
 from bcw_assets.releases import log
-from bcw_assets.storage import documents
 from bcw_assets.storage.stores import Store
 
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from bcw_assets import release_report
+from bcw_assets import documents, release_report
 from bcw_assets.errors import BcwError, ReleaseError
 from bcw_assets.releases import bundle, log, promotion, upkeep
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.use import open_release
-from bcw_assets.storage import documents
 from bcw_assets.storage.stores import LocalStore, Store
 
 BUNDLE = [*bundle.MEMBERS, bundle.MANIFEST]
@@ -155,7 +154,7 @@ def test_a_damaged_entry_of_the_log_stops_all_use_until_the_next_promotion(
         released.create(key, changed[what])
     is_refused(released, re.escape(key), challenger.id, candidate.id)
     before = log.read(released).newest
-    promotion.promote(released, challenger, [], "next", None)
+    promotion.promote(released, challenger, [], "next")
     assert open_release(released, None).id == challenger.id
     assert log.read(released).newest == before + 1
     assert log.read(released).entries[-1].damaged == [f"{number:06}.json"]
@@ -170,7 +169,7 @@ def test_a_forged_entry_is_refused(released: Store, candidate: Candidate, challe
     is_refused(released, "000003.json is missing|is no entry of the log", challenger.id, candidate.id)
     said = release_report.verify_text(release_report.verified(released, None, everything=True))
     assert name in said
-    promotion.promote(released, challenger, [], "next", None)
+    promotion.promote(released, challenger, [], "next")
     assert open_release(released, None).id == challenger.id
 
 
