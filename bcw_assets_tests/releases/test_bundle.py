@@ -185,7 +185,7 @@ print(outcome.result, outcome.entry.release)
 
 def test_two_linear_algebra_kernels_are_one_release(tmp_path: Path) -> None:
     said = []
-    for kernel in ("Haswell", "Nehalem"):
+    for kernel in ("Sandybridge", "Nehalem"):  # NumPy 2.5.5 crashes with Haswell forced
         environment = os.environ | {"OPENBLAS_CORETYPE": kernel}
         command = [sys.executable, "-c", KERNEL, str(tmp_path)]
         done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True)
