@@ -183,10 +183,10 @@ def release(
             "release": entry.release,
             "result": outcome.result,
             "sequence": entry.sequence,
-            "gate": as_table(entry.gate),
             "bundle": dg.MetadataValue.path(releases.address(f"{bundle.FOLDER}{entry.release}")),
             PATH: dg.MetadataValue.path(releases.address(bundle.PLACE)),
             **({"override": entry.reason} if entry.reason else {}),
+            "gate": as_table(entry.gate),
         },
         data_version=dg.DataVersion(entry.manifest),
     )

@@ -119,6 +119,9 @@ class Candidate:
             training.settings(self.model),
         ):
             raise ArtifactError("metrics are of another table or model than the one stored now", "metrics")
+        named = {one.id for one in (*self.report.hardest_rows, *self.report.label_suspects)}
+        if strangers := named.difference(self.raw_data[columns.ID]):
+            raise ArtifactError(f"metrics name the patient {min(strangers)}, and raw_data has other ids", "metrics")
 
     @cached_property
     def files(self) -> dict[str, bytes]:

@@ -201,6 +201,7 @@ def test_two_linear_algebra_kernels_are_one_release(tmp_path: Path) -> None:
         ("a model of other rows", "model"),
         ("another cross-validation than the report's", "metrics"),
         ("a report of another split", "metrics"),
+        ("a table with other ids", "metrics"),
     ],
 )
 def test_values_that_do_not_belong_together_are_refused(
@@ -214,6 +215,7 @@ def test_values_that_do_not_belong_together_are_refused(
             "cross_validation": resampling.out_of_fold(raw, candidate.model, Resampling(5, 1, 0))
         },
         "a report of another split": {"ready_data": ready, "model": training.train(ready, 1.0)},
+        "a table with other ids": {"raw_data": raw.assign(id=[f"x{number:03}" for number in range(len(raw))])},
     }
     with pytest.raises(ArtifactError, match=f"--select {to_run_again}$"):
         promotion.promote(LocalStore(tmp_path), Candidate(**candidate.values | changed[what]), [], "run")
