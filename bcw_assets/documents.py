@@ -3,9 +3,14 @@
 import hashlib
 import json
 import math
-from typing import Any
+from dataclasses import asdict
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
 
 Document = dict[str, Any]
+T = TypeVar("T")
 SEAL = "seal"
 """The name in a sealed document of the SHA-256 of the rest of it."""
 
@@ -50,9 +55,31 @@ def unseal(content: bytes) -> Document:
     return document
 
 
+def typed(kind: type[T], document: Document) -> T:
+    """Return a document as the dataclass that it was made of.
+
+    Raises:
+        ValueError: a value is missing, of another type or out of its bounds, or there is one too many.
+    """
+    any_kind: Any = kind
+    try:
+        value: Any = _adapter(any_kind).validate_json(write(document), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if asdict(value) != document:
+        raise ValueError("there is more in it than belongs there")
+    return cast(T, value)
+
+
 def digest(content: bytes) -> str:
     """Return the SHA-256 of bytes in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _finite(text: str) -> float:

@@ -5,11 +5,9 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
-from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from bcw_assets import documents
@@ -261,24 +259,11 @@ def _winner(store: Store, name: str) -> str:
 
 
 def _parse(content: bytes) -> Entry:
-    document = documents.unseal(content)
-    try:
-        entry = _entries().validate_json(documents.write(document), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    if asdict(entry) != document:
-        raise ValueError("there is more in it than in an entry")
-    return entry
+    return documents.typed(Entry, documents.unseal(content))
 
 
 def _name(number: int) -> str:
     return f"{number:06}.json"
-
-
-@cache
-def _entries() -> TypeAdapter[Entry]:
-    return TypeAdapter(Entry)
 
 
 def told(damage: Mapping[str, str]) -> Iterator[str]:

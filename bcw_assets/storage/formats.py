@@ -4,16 +4,13 @@ A value of several files has a JSON document last, which holds the SHA-256 of th
 """
 
 import io
-import json
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import TypeAdapter
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -219,17 +216,10 @@ def _dump_evaluation(value: Evaluation) -> tuple[bytes, bytes, Document]:
 def _load_evaluation(figure: bytes, card: bytes, document: Document) -> Evaluation:
     if document["schema_version"] != SCHEMA_VERSION:
         raise ValueError(f"its schema_version is {document['schema_version']!r}, this version reads {SCHEMA_VERSION}")
-    report = _reports().validate_json(json.dumps(document), strict=True)
-    if asdict(report) != document:
-        raise ValueError("there is more in it than in a report")
+    report = documents.typed(Report, document)
     if tuple(report.cross_validation) != SCORES:
         raise ValueError(f"its cross-validated scores are {', '.join(report.cross_validation)}")
     return Evaluation(report, figure, card.decode())
-
-
-@cache
-def _reports() -> TypeAdapter[Report]:
-    return TypeAdapter(Report)
 
 
 FORMATS = {
