@@ -111,7 +111,7 @@ def compared(store: Store, one: str, other: str) -> Report:
     """Return how two releases differ: what they were made from, scores, coefficients, patients."""
     found = log.read(store)
     bundles = [found.bundle(store, release).require() for release in (one, other)]
-    manifests = [bundle.manifest_of(store, release)[1] for release in (one, other)]
+    manifests = [manifest for stored in bundles if (manifest := stored.manifest)]  # what is whole has one
     inputs = [dict(_flat(manifest.inputs)) for manifest in manifests]
     models = [documents.read(stored.files["model.json"]) for stored in bundles]
     weights = [dict(zip(model["features"], model["coefficients"], strict=True)) for model in models]

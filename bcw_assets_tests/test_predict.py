@@ -4,13 +4,11 @@ import csv
 import gzip
 import io
 import os
-import pty
 import re
 import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,9 +28,8 @@ from bcw_assets_tests.conftest import BIN, Graph
 from bcw_assets_tests.ml.test_rows import OF_THE_WHOLE, parquet
 from bcw_assets_tests.ml.test_table import FORMS, REFUSED, WITHOUT_DIAGNOSES, scikit_learn
 from bcw_assets_tests.tables import uci_form
+from bcw_assets_tests.test_cli import on_a_terminal
 from bcw_assets_tests.test_scoring import broken
-
-Predict = Callable[..., Result]
 
 
 @pytest.fixture
@@ -376,22 +373,11 @@ def test_a_signal_in_the_middle_leaves_the_old_file_and_no_other(scoring_graph: 
 
 def test_a_terminal_sees_how_far_a_large_input_is_and_a_pipe_does_not(scoring_graph: Graph) -> None:
     (scoring_graph.folder / "many.csv").write_bytes(uci_form() * 200)
-    controller, terminal = pty.openpty()
-    command = [str(BIN / "bcw"), "predict", "many.csv", "-o", "out.csv"]
-    process = subprocess.Popen(command, env=scoring_graph.environment(), cwd=scoring_graph.folder, stderr=terminal)
-    os.close(terminal)
-    shown = b""
-    try:
-        while some := os.read(controller, 4096):
-            shown += some
-    except OSError:  # the other end is closed
-        pass
-    os.close(controller)
-    assert process.wait() == 0
-    assert b"100%" in shown
-    assert (
-        "%" not in scoring_graph.process("bcw", "predict", "many.csv", "-o", "out.csv").stderr.partition("\n")[2][:80]
-    )
+    command = ("bcw", "predict", "many.csv", "-o", "out.csv")
+    code, shown = on_a_terminal(scoring_graph, *command)
+    assert code == 0
+    assert "100%" in shown
+    assert "100%" not in scoring_graph.process(*command).stderr
 
 
 @pytest.mark.parametrize(("rows", "without"), [(1, {"pyarrow"}), (1138, set())])

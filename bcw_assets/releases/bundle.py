@@ -248,8 +248,8 @@ def _sums_problems(files: Mapping[str, bytes]) -> list[str]:
 def _member(store: Store, where: str, size: int) -> bytes | str:
     """Return the content of a file; what is wrong with it, if it cannot be that of the manifest."""
     try:
-        if store.size(where) != size:
-            return f"has {store.size(where):,} bytes, not {size:,}"
+        if (found := store.size(where)) != size:
+            return f"has {found:,} bytes, not {size:,}"
         return store.read(where)
     except KeyMissing:
         return "is missing"

@@ -153,7 +153,9 @@ class Candidate:
             return self._off_by_onnx(content) <= proof.TOLERANCE
         if name == "evaluation.png":
             return figure.is_alike(content, self.files[name])
-        return proof.is_equal_but_for_rounding(content, self.files[name])
+        if not proof.is_equal_but_for_rounding(content, self.files[name]):
+            return False
+        return name != "model.json" or self._off_by_numbers(content) <= proof.TOLERANCE
 
     def _without_ids(self) -> Report:
         named = dict(zip(self.raw_data[columns.ID], self.fingerprints, strict=True))
@@ -201,6 +203,12 @@ class Candidate:
         except Exception as error:  # what a library says of bytes that are no model is its own affair
             raise ReleaseError(f"model.onnx of {self.id} cannot be used ({error})") from error
         return float(np.abs(found - self.model.predict_proba(measurements)).max())
+
+    def _off_by_numbers(self, content: bytes) -> float:
+        """Return the largest difference of the probabilities of a `model.json` from the model's, over all rows."""
+        measurements = self._measurements()
+        found = proof.probabilities(content, measurements.to_numpy())
+        return float(np.abs(found - self.model.predict_proba(measurements)[:, 1]).max())
 
     def _out_of_fold(self) -> bytes:
         """Return one row a patient: fingerprint, diagnosis, split, the model's own log odds, and every repeat."""

@@ -17,7 +17,7 @@ from bcw_assets.releases.bundle import Bundle, Digest, ReleaseId
 from bcw_assets.storage.stores import Store, read_at_most
 
 FOLDER = f"{bundle.FOLDER}log/"
-ENTRY = re.compile(r"\d{6}\.json")
+ENTRY = re.compile(r"(?!000000)[0-9]{6}\.json")
 LAST = 999_999  # the number of the last entry that a log can have
 MOST_BYTES = 2**20  # of an entry; one has some thousand
 PROMOTE: Literal["promote"] = "promote"
@@ -181,18 +181,15 @@ class Log:
 def read(store: Store) -> Log:
     """Return the whole log of a store."""
     names = [key.removeprefix(FOLDER) for key in store.list(FOLDER)]
-    numbers = {int(name.removesuffix(".json")): name for name in names if ENTRY.fullmatch(name)}
-    damage = {
-        name: "is no entry of the log and does not belong there" for name in names if name not in numbers.values()
-    }
+    damage = {name: "is no entry of the log and does not belong there" for name in names if not ENTRY.fullmatch(name)}
     entries, before, newest = [], None, 0
-    for number in sorted(numbers):
+    for number in sorted(int(name.removesuffix(".json")) for name in names if name not in damage):
         if number != newest + 1:
             damage[_name(newest + 1)] = f"is missing, and {_name(number)} is there"
         newest = number
         digest = None
         try:
-            content = read_at_most(store, FOLDER + numbers[number], MOST_BYTES)
+            content = read_at_most(store, FOLDER + _name(number), MOST_BYTES)
             digest = documents.digest(content)
             entry = _parse(content)
             if entry.sequence != number:
@@ -250,6 +247,11 @@ def append(
     return entry
 
 
+def told(damage: Mapping[str, str]) -> Iterator[str]:
+    """Return what is wrong with the log in words, one text a file."""
+    return (f"{FOLDER}{name} {what}" for name, what in damage.items())
+
+
 def _winner(store: Store, name: str) -> str:
     try:
         entry = _parse(read_at_most(store, FOLDER + name, MOST_BYTES))
@@ -264,8 +266,3 @@ def _parse(content: bytes) -> Entry:
 
 def _name(number: int) -> str:
     return f"{number:06}.json"
-
-
-def told(damage: Mapping[str, str]) -> Iterator[str]:
-    """Return what is wrong with the log in words, one text a file."""
-    return (f"{FOLDER}{name} {what}" for name, what in damage.items())

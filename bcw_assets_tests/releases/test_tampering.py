@@ -162,7 +162,9 @@ def test_a_damaged_entry_of_the_log_stops_all_use_until_the_next_promotion(
     assert key in release_report.verify_text(release_report.verified(released, None, everything=True))
 
 
-@pytest.mark.parametrize("name", ["000009.json", "999999999.json", "1.json", "000003.json.bak", "0000001.json"])
+@pytest.mark.parametrize(
+    "name", ["000009.json", "999999999.json", "1.json", "000003.json.bak", "0000001.json", "000000.json", "٠٠٠٠٠٣.json"]
+)
 def test_a_forged_entry_is_refused(released: Store, candidate: Candidate, challenger: Candidate, name: str) -> None:
     entry = documents.unseal(released.read("releases/log/000002.json")) | {"release": candidate.id}
     released.create(f"releases/log/{name}", documents.seal(entry))
