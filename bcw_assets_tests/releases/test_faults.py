@@ -267,7 +267,7 @@ def of_another_machine(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {
         "metrics.json": metrics.replace(b"0.9641509433962263", b"0.9641509433962264"),
         "MODEL_CARD.md": re.sub(rb"pandas\s3\.\d+\.\d+,\s", b"pandas 4.10.11,\n", files["MODEL_CARD.md"]),
-        "model.json": re.sub(rb"(\d\.\d{10})\d+", rb"\g<1>", files["model.json"]),
+        "model.json": re.sub(rb"(\d\.\d{13})\d+", rb"\g<1>", files["model.json"]),
     }
 
 
