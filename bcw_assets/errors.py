@@ -49,6 +49,12 @@ class StorageError(BcwError):
     retry_may_help = True
 
 
+class StorageRefused(StorageError):
+    """The storage will say the same the next time: the settings or the permissions are wrong."""
+
+    retry_may_help = False
+
+
 class KeyMissing(StorageError):
     """Nothing is stored under this key."""
 

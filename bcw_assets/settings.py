@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bcw_assets.errors import SettingsError
+from bcw_assets.places import bucket
 
 PREFIX = "BCW_"
 AUTO = "auto"
@@ -25,8 +26,8 @@ class Settings(BaseSettings):
     Attributes:
         source: `auto`, `embedded`, an http(s) URL, or the path of a file.
         source_sha256: the checksum that a URL or path must have.
-        storage: the folder that holds data/ and results/.
-        releases: the folder that holds releases/; None for the storage.
+        storage: the folder or `s3://bucket/prefix` that holds data/ and results/.
+        releases: the folder or `s3://bucket/prefix` that holds releases/; None for the storage.
         schedule_cron: when the refresh runs, as five fields of cron.
         schedule_timezone: the IANA name of the zone of that time.
         autostart: whether the schedule starts switched on.
@@ -66,9 +67,9 @@ class Settings(BaseSettings):
 
     @field_validator("storage", "releases")
     @classmethod
-    def _place_is_a_folder(cls, value: str | None) -> str | None:
-        if value and "://" in value:
-            raise ValueError(f"allowed is the path of a folder, not {value!r}")
+    def _place_is_one(cls, value: str | None) -> str | None:
+        if value:
+            bucket(value)
         return value
 
     @field_validator("schedule_timezone")

@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import queue
-import threading
 import time
 import zipfile
 import zlib
@@ -18,6 +16,7 @@ import requests
 from urllib3.exceptions import HTTPError, InvalidHeader, NameResolutionError, ReadTimeoutError, SSLError
 from urllib3.util.retry import RequestHistory, Retry
 
+from bcw_assets.deadline import within
 from bcw_assets.errors import SourceRefused, SourceUnavailable
 from bcw_assets.settings import EMBEDDED, Settings
 
@@ -167,7 +166,7 @@ def _download(
         began = time.monotonic()
         end = min(deadline, began + patience)
         try:
-            content = _within(end, partial(_get, address.url, end, limit))
+            content = _get_until(end, address.url, limit)
         except _Failed as failure:
             now = time.monotonic()
             tries.append(Try(address.shown, now - began, str(failure)))
@@ -186,27 +185,11 @@ def _download(
     raise _Exhausted(tuple(tries), time.monotonic() - start)
 
 
-def _within(end: float, call: Callable[[], bytes]) -> bytes:
-    """Return what `call` returns, or fail at `end`.
-
-    A thread, since no time-out of a socket covers a look-up of the host or headers that drip.
-    """
-    answer: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            answer.put(call())
-        except BaseException as error:  # noqa: BLE001 (handed over, and raised by the caller)
-            answer.put(error)
-
-    threading.Thread(target=run, daemon=True, name="download").start()
+def _get_until(end: float, url: str, limit: int | None) -> bytes:
     try:
-        result = answer.get(timeout=max(0.0, end - time.monotonic()))
-    except queue.Empty:
+        return within(end - time.monotonic(), partial(_get, url, end, limit))
+    except TimeoutError:
         raise _Failed(SLOW) from None
-    if isinstance(result, BaseException):
-        raise result
-    return result
 
 
 def _get(url: str, end: float, limit: int | None) -> bytes:

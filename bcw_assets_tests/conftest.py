@@ -2,10 +2,11 @@
 
 import copy
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,8 +25,10 @@ from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
 from bcw_assets.settings import Settings
 from bcw_assets.storage.io_manager import ArtifactIOManager
-from bcw_assets.storage.stores import LocalStore, Store
+from bcw_assets.storage.stores import Store, open_store
+from bcw_assets_tests import seaweed as seaweed_server
 from bcw_assets_tests.releases.candidates import candidate_of
+from bcw_assets_tests.seaweed import Seaweed
 from bcw_assets_tests.tables import uci_form
 
 CHECKOUT = Path(__file__).parents[1]
@@ -73,24 +76,71 @@ def challenger(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
     return candidate_of(made["metrics"], raw, seed=7)
 
 
-@pytest.fixture(params=["disk"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """A fresh place of every kind of store: a test that asks for it runs on each."""
-    return {"disk": lambda: LocalStore(tmp_path / "store")}[request.param]()
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """An S3 server, started when the first test asks for it."""
+    if not seaweed_server.WEED.exists():
+        assert "CI" not in os.environ, "CI needs SeaweedFS, and its program is not in the virtual environment"
+        pytest.skip("SeaweedFS, the S3 server of the tests, has no program for this platform")
+    with seaweed_server.running(tmp_path_factory.mktemp("seaweed") / "data") as server:
+        yield server
+
+
+Place = Callable[[str], str]
+
+
+def on_disk(request: pytest.FixtureRequest) -> Place:
+    folder: Path = request.getfixturevalue("tmp_path")
+    return lambda name: str(folder / name)
+
+
+def on_s3(request: pytest.FixtureRequest) -> Place:
+    server: Seaweed = request.getfixturevalue("seaweed")
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    fresh = secrets.token_hex(8)
+    return lambda name: f"s3://{seaweed_server.BUCKET}/{fresh}/{name}"
+
+
+STORES = {"disk": on_disk, "s3": on_s3}
+"""Every kind of store: a new one is a line here, and all tests that ask for a place run on it too."""
+
+
+@pytest.fixture(params=STORES)
+def place(request: pytest.FixtureRequest) -> Place:
+    """Places for this test alone, by their names, on every kind of store."""
+    return STORES[request.param](request)
+
+
+@pytest.fixture
+def store(place: Place) -> Store:
+    """A store with nothing in it, of every kind."""
+    return open_store(place("store"))
+
+
+def copied(store: Store, place: str) -> Store:
+    """Return the store of another place, with all that is in this one."""
+    other = open_store(place)
+    for key in store.list(""):
+        other.write({key: store.read(key)})
+    return other
 
 
 class Graph:
-    """The graph with a folder and a history of its own."""
+    """The graph with a folder, a place for what it makes, and a history of its own."""
 
-    def __init__(self, folder: Path, instance: dg.DagsterInstance) -> None:
+    def __init__(self, folder: Path, place: str, instance: dg.DagsterInstance) -> None:
         self.folder = folder
+        self.place = place
+        self.store = open_store(place)
         self.instance = instance
         self.source = folder / "wdbc.data"
         self.source.write_bytes(uci_form())
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """Return the environment of a process that works on this folder, with a history beside it."""
-        own = {"BCW_SOURCE": str(self.source), "BCW_STORAGE": str(self.folder), "DAGSTER_HOME": str(self.home("home"))}
+        """Return the environment of a process that works on this place, with a history in the folder."""
+        own = {"BCW_SOURCE": str(self.source), "BCW_STORAGE": self.place, "DAGSTER_HOME": str(self.home("home"))}
         return dict(os.environ) | own | changes
 
     def home(self, name: str) -> Path:
@@ -113,7 +163,7 @@ class Graph:
         )
 
     def settings(self, **changes: str) -> Settings:
-        return Settings.model_validate({"source": str(self.source), "storage": str(self.folder)} | changes)
+        return Settings.model_validate({"source": str(self.source), "storage": self.place} | changes)
 
     def run(self, *assets: str, config: dict[str, object] | None = None, **changes: str) -> dg.ExecuteInProcessResult:
         """Materialise the named assets, or all, with their checks; the run may fail.
@@ -138,12 +188,12 @@ class Graph:
         return self.select(dg.AssetSelection.checks_for_assets(dg.AssetKey(asset)))
 
     def artifacts(self) -> ArtifactIOManager:
-        """Return what reads and writes the folder."""
-        return ArtifactIOManager(LocalStore(self.folder))
+        """Return what reads and writes the artifacts."""
+        return ArtifactIOManager(self.store)
 
     def places(self) -> dict[dg.AssetKey, str]:
         """Return where every asset is."""
-        return addresses(GRAPH, self.artifacts(), LocalStore(self.folder))
+        return addresses(GRAPH, self.artifacts(), self.store)
 
     def select(
         self, selection: dg.AssetSelection, config: dict[str, object] | None = None, **changes: str
@@ -165,21 +215,26 @@ class Graph:
         )
 
     def without_history(self) -> "Graph":
-        """Return the same folder with a history of its own, which knows of nothing that was made."""
+        """Return the same place with a history of its own, which knows of nothing that was made."""
         other = copy.copy(self)
         other.instance = dg.DagsterInstance.ephemeral()
         return other
 
     def files(self) -> dict[str, bytes]:
-        """Return every stored file, by its key."""
-        found = (path for folder in ("data", "results") for path in (self.folder / folder).rglob("*") if path.is_file())
-        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
+        """Return the files of every artifact, by their keys."""
+        return {key: self.store.read(key) for folder in ("data/", "results/") for key in self.store.list(folder)}
+
+    def damage(self, key: str, what: bytes, by: bytes) -> None:
+        """Replace something in a stored file."""
+        content = self.store.read(key)
+        assert what in content
+        self.store.write({key: content.replace(what, by)})
 
 
 @pytest.fixture
-def graph(tmp_path: Path) -> Iterator[Graph]:
+def graph(tmp_path: Path, place: Place) -> Iterator[Graph]:
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Graph(tmp_path, instance)
+        yield Graph(tmp_path, place("store"), instance)
 
 
 def why(result: dg.ExecuteInProcessResult) -> str:

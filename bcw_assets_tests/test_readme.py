@@ -23,7 +23,7 @@ TARGETS = set(re.findall(r"^([a-z]+):", (CHECKOUT / "Makefile").read_text(), fla
 def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
     """A folder in which everything was made, with a history on disk."""
     folder = tmp_path_factory.mktemp("readme")
-    graph = Graph(folder, dg.DagsterInstance.ephemeral())
+    graph = Graph(folder, str(folder), dg.DagsterInstance.ephemeral())
     with dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"]) as graph.instance:
         assert graph.select(dg.AssetSelection.all(), {"ready_data": {"seed": 7}}).success  # the release before
         assert graph.refresh().success

@@ -43,7 +43,20 @@ def test_variables_are_read_and_empty_ones_are_not_there(monkeypatch: pytest.Mon
         ({"BCW_SOURCE": "https://me:hunter2@example.org/t"}, "BCW_SOURCE: credentials must not stand in the URL"),
         ({"BCW_SOURCE": "t.csv", "BCW_SOURCE_SHA256": "123"}, "BCW_SOURCE_SHA256: a SHA-256 is 64 hexadecimal digits"),
         ({"BCW_SOURCE_SHA256": "0" * 64}, "BCW_SOURCE_SHA256 needs a BCW_SOURCE that is a URL or a path"),
-        ({"BCW_STORAGE": "s3://bucket"}, "BCW_STORAGE: allowed is the path of a folder, not 's3://bucket'"),
+        (
+            {"BCW_STORAGE": "gs://b"},
+            "BCW_STORAGE: allowed is the path of a folder, or s3://bucket/prefix, not 'gs://b'",
+        ),
+        (
+            {"BCW_RELEASES": "s3:/some/place"},
+            "BCW_RELEASES: allowed is the path of a folder, or s3://bucket/prefix, not",
+        ),
+        ({"BCW_STORAGE": "s3://My_Bucket/x"}, "BCW_STORAGE: 'My_Bucket' in 's3://My_Bucket/x' is no name of a bucket"),
+        ({"BCW_STORAGE": "s3://"}, "BCW_STORAGE: '' in 's3://' is no name of a bucket; allowed are 3 to 63 lower-case"),
+        (
+            {"BCW_STORAGE": "s3://bucket/a/../b"},
+            "BCW_STORAGE: 'a/../b' in 's3://bucket/a/../b' is no prefix; allowed are",
+        ),
         ({"BCW_SCHEDULE_TIMEZONE": "Mars/Base"}, "BCW_SCHEDULE_TIMEZONE: allowed is an IANA name like Europe/Berlin"),
         ({"BCW_SCHEDULE_TIMEZONE": "../etc"}, "BCW_SCHEDULE_TIMEZONE: allowed is an IANA name"),
         (

@@ -1,4 +1,4 @@
-"""Bytes under keys. Nothing else in the package writes a file."""
+"""Bytes under keys. Nothing else in the package writes a file, and nothing but `storage.s3` talks to S3."""
 
 import errno
 import os
@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
+from bcw_assets.errors import KeyMissing, KeyRefused, StorageError, StorageRefused
+from bcw_assets.places import bucket, is_key
 
 TEMPORARY = ".bcw-tmp"  # the ending of files that are being written; never listed
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}  # what file systems without hard links answer
@@ -43,8 +44,38 @@ class Store(Protocol):
 
 
 def open_store(place: str) -> Store:
-    """Return the store that a setting names: the path of a folder."""
-    return LocalStore(Path(place).expanduser())
+    """Return the store of a place: the path of a folder, or `s3://bucket/prefix`.
+
+    Raises:
+        StorageRefused: it is no place.
+    """
+    try:
+        on_s3 = bucket(place)
+    except ValueError as error:
+        raise StorageRefused(str(error)) from error
+    if on_s3 is None:
+        return LocalStore(Path(place).expanduser())
+    from bcw_assets.storage.s3 import S3Store  # boto3 takes 0.2 s, and is not needed on disk
+
+    return S3Store(on_s3)
+
+
+def require_key(key: str) -> None:
+    """Refuse what cannot be a key, or would lead out of the store.
+
+    >>> require_key("../etc/passwd")
+    Traceback (most recent call last):
+    bcw_assets.errors.StorageError: '../etc/passwd' is no key; allowed are names joined by /, without . and ..
+    """
+    if not is_key(key):
+        raise StorageError(f"{key!r} is no key; allowed are names joined by /, without . and ..")
+
+
+def require_prefix(prefix: str) -> None:
+    """Refuse what no key can begin with."""
+    above, slash, _ = prefix.rpartition("/")
+    if slash:
+        require_key(above)
 
 
 def read_at_most(store: Store, key: str, limit: int) -> bytes:
@@ -88,8 +119,9 @@ class LocalStore:
 
     def list(self, prefix: str) -> list[str]:
         """Return what is below the folder, but for folders, and has a key that begins with `prefix`."""
-        above, slash, _ = prefix.rpartition("/")
-        folder = self._path(above) if slash else self._root
+        require_prefix(prefix)
+        above = prefix.rpartition("/")[0]
+        folder = self._path(above) if above else self._root
         with self._explained("list", prefix):
             if folder.exists() and not folder.is_dir():
                 raise KeyRefused(f"{above} in {self._root.absolute()} is no folder. Move it away and try again")
@@ -122,14 +154,8 @@ class LocalStore:
         return f"{self._root.resolve()}/{key}"
 
     def _path(self, key: str) -> Path:
-        """Return the file of a key, which cannot leave the folder.
-
-        >>> LocalStore(Path("."))._path("../etc/passwd")
-        Traceback (most recent call last):
-        bcw_assets.errors.StorageError: '../etc/passwd' is no key; allowed are names joined by /, without . and ..
-        """
-        if not key or "\\" in key or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
-            raise StorageError(f"{key!r} is no key; allowed are names joined by /, without . and ..")
+        """Return the file of a key, which cannot leave the folder."""
+        require_key(key)
         path = self._root / PurePosixPath(key)
         with self._explained("look up", key):
             leads_to = Path(os.path.realpath(path))

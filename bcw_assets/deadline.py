@@ -1,0 +1,34 @@
+"""A limit on the time that something may take."""
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def within(seconds: float, call: Callable[[], Result]) -> Result:
+    """Return what `call` returns; what it does after the limit is lost.
+
+    A thread, since no time-out of a socket covers a look-up of the host, or headers and bodies that drip.
+
+    Raises:
+        TimeoutError: it takes longer.
+    """
+    answer: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answer.put(call())
+        except BaseException as error:  # noqa: BLE001 (handed over, and raised by the caller)
+            answer.put(error)
+
+    threading.Thread(target=run, daemon=True, name="limited in time").start()
+    try:
+        result = answer.get(timeout=max(0.0, seconds))
+    except queue.Empty:
+        raise TimeoutError(f"no whole answer within {seconds:g} s") from None
+    if isinstance(result, BaseException):
+        raise result
+    return result

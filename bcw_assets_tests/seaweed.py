@@ -1,0 +1,106 @@
+"""A real S3 server on loopback: SeaweedFS, a process of the tests."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+WEED = Path(sys.executable).with_name("weed")
+BUCKET = "bcw"
+KEY, SECRET = "all-may", "the secret of all-may"
+READER, READERS_SECRET = "reads-only", "the secret of reads-only"
+IDENTITIES = {
+    "identities": [
+        {"name": "all", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]},
+        {
+            "name": "reader",
+            "credentials": [{"accessKey": READER, "secretKey": READERS_SECRET}],
+            "actions": [f"Read:{BUCKET}", f"List:{BUCKET}"],
+        },
+    ]
+}
+PORTS = (
+    *("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc"),
+    *("s3.port", "s3.port.grpc", "admin.port", "admin.port.grpc"),
+)
+SWITCHED_OFF = ("webdav", "admin.ui", "s3.autoCreateBucket", "master.telemetry")
+STARTING = 60  # seconds
+
+
+@dataclass
+class Seaweed:
+    """A server that can be killed and started again with what it has stored."""
+
+    folder: Path
+    ports: dict[str, int]
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client needs: the standard variables."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.ports['s3.port']}",
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+        }
+
+    def start(self) -> None:
+        """Return when the bucket is there."""
+        identities = self.folder / "identities.json"
+        identities.write_text(json.dumps(IDENTITIES))
+        options = [f"-{name}={port}" for name, port in self.ports.items()]
+        options += [f"-{name}=false" for name in SWITCHED_OFF]
+        options += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.folder}", f"-bucket={BUCKET}"]
+        options += [f"-s3.config={identities}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([WEED, "mini", *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + STARTING
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if self._answers():
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"SeaweedFS did not start: {(self.folder / 'log').read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        """End the server as a crash does."""
+        assert self.process
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def _answers(self) -> bool:
+        client = boto3.client(
+            "s3", endpoint_url=self.environment["AWS_ENDPOINT_URL"], aws_access_key_id=KEY, aws_secret_access_key=SECRET
+        )
+        try:
+            client.head_bucket(Bucket=BUCKET)
+        except (BotoCoreError, ClientError):
+            return False
+        return True
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Seaweed]:
+    """Run a server that stores in `folder`, on ports that are free."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in PORTS]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        ports = {name: one.getsockname()[1] for name, one in zip(PORTS, sockets, strict=True)}
+    folder.mkdir()
+    server = Seaweed(folder, ports)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder)
