@@ -89,9 +89,9 @@ def _refuse_nan(_: click.Context, __: click.Parameter, value: float) -> float:
 def predict(source: str, target: str, release: str | None, threshold: float, *, explain: bool) -> None:
     """Score the rows of a table with a release.
 
-    INPUT is any form of the table, perhaps gzipped, with or without diagnoses, or Parquet; - is standard input. The
-    rows come out in their order, with a probability or with what is wrong with them. OUT is written whole or not at
-    all.
+    INPUT is any form of the table, perhaps gzipped, with or without diagnoses, or Parquet: a path, s3://bucket/key, or
+    - for standard input. The rows come out in their order, with a probability or with what is wrong with them. OUT is
+    written whole or not at all.
 
     The exit code is 0; 3 if some rows were not scored; 2 if the input cannot be used; 1 if anything else failed.
     """
@@ -110,7 +110,7 @@ def predict(source: str, target: str, release: str | None, threshold: float, *, 
 def releases() -> None:
     """Look at releases, verify them, go back to an earlier one, make room.
 
-    They are in the folder that BCW_RELEASES names, or BCW_STORAGE. A release is named by the beginning of its id.
+    They are where BCW_RELEASES says, or BCW_STORAGE. A release is named by the beginning of its id.
     """
 
 

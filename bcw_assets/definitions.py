@@ -13,14 +13,16 @@ from bcw_assets.storage.stores import open_store
 
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Return all that Dagster runs, for these settings."""
+    storage = open_store(settings.storage)
+    in_one_place = settings.releases_place == settings.storage  # then on S3 they share a client
     return dg.Definitions(
         assets=GRAPH,
         asset_checks=build_checks(GRAPH),
         jobs=[refresh_job],
         schedules=[build_schedule(settings)],
         resources={
-            "io_manager": ArtifactIOManager(open_store(settings.storage)),
-            "releases": open_store(settings.releases_place),
+            "io_manager": ArtifactIOManager(storage),
+            "releases": storage if in_one_place else open_store(settings.releases_place),
             "settings": settings,
         },
         # One process: a new one for each step would spend 1.5 s on imports for work of milliseconds.

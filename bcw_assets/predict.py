@@ -25,10 +25,11 @@ import click
 import numpy as np
 
 from bcw_assets import scoring, settings
-from bcw_assets.errors import ScoringError, TableError
+from bcw_assets.errors import ScoringError, StorageError, TableError
 from bcw_assets.ml import columns, performance, rows
 from bcw_assets.ml.performance import Summary
 from bcw_assets.ml.rows import Rows
+from bcw_assets.places import S3, Bucket, bucket
 from bcw_assets.releases.use import Release, open_release
 from bcw_assets.scoring import Known, Scored, Scorer, Tally
 from bcw_assets.storage.stores import TEMPORARY, open_store
@@ -47,7 +48,8 @@ class Request:
     """What the user asked for.
 
     Attributes:
-        source, target: paths, or `-` for the standard streams.
+        source: a path, an `s3://` URI, or `-` for standard input.
+        target: a path, or `-` for standard output.
         release: the first characters of a release's id; None for the champion.
         threshold: the probability from which a row is called malignant.
         explain: whether to add the largest contributions.
@@ -132,12 +134,33 @@ def _input(source: str) -> Iterator[BinaryIO]:
         with _seekable_if_parquet(sys.stdin.buffer) as stream:
             yield stream
         return
+    if source.startswith(S3):
+        with _fetched(source) as copy:
+            yield copy
+        return
     try:
         file = open(source, "rb")  # noqa: SIM115 (closed two lines on: errors of reading are said elsewhere)
     except OSError as error:
         raise TableError(f"{source} cannot be read: {error.strerror}. Give the path of a file") from error
     with file, _seekable_if_parquet(file) as stream:
         yield stream
+
+
+@contextmanager
+def _fetched(uri: str) -> Iterator[BinaryIO]:
+    """Give a temporary copy of an object on S3: rows are needed as they come, and an answer may break off."""
+    from bcw_assets.storage.s3 import S3Store  # boto3 takes 0.2 s
+
+    with tempfile.TemporaryFile() as copy:
+        try:
+            where = bucket(uri)
+            if where is None or not where.prefix:
+                raise ValueError("it names no object; allowed is s3://bucket/key")
+            S3Store(Bucket(where.name, "")).download(where.prefix, cast(BinaryIO, copy))
+        except (StorageError, ValueError) as error:
+            raise TableError(f"{uri} cannot be read: {error}") from error
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
 
 
 @contextmanager
@@ -202,6 +225,8 @@ def _output(request: Request) -> Iterator[BinaryIO]:
             raise ScoringError("Standard output is closed; give a file to -o")
         yield sys.stdout.buffer
         return
+    if request.target.startswith(S3):
+        raise ScoringError(f"{request.target} is on S3; allowed for -o is the path of a file")
     path = Path(request.target)
     try:
         _require_another(path, request)
@@ -215,7 +240,8 @@ def _output(request: Request) -> Iterator[BinaryIO]:
 
 
 def _require_another(path: Path, request: Request) -> None:
-    if request.source != STANDARD and path.exists() and path.samefile(request.source):
+    is_path = request.source != STANDARD and not request.source.startswith(S3)
+    if is_path and path.exists() and path.samefile(request.source):
         raise ScoringError(f"{request.target} is the input, which is never written to; give another file to -o")
 
 

@@ -1,6 +1,7 @@
 """Runs the whole graph in this process and tells a person at a terminal about it."""
 
 import os
+import shlex
 import uuid
 from collections.abc import Mapping
 
@@ -13,6 +14,7 @@ from bcw_assets.checks import CHECKS
 from bcw_assets.errors import BcwError
 from bcw_assets.ml.evaluation import STANDARD_NAMES, Report
 from bcw_assets.ml.performance import limits, written
+from bcw_assets.places import S3
 from bcw_assets.releases.promotion import UNCHANGED
 
 HEADLINE = {
@@ -66,7 +68,8 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
     facts, place, released = (
         result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics", "release")
     )
-    example = os.path.relpath(f"{released['bundle'].value}/example.csv")
+    example = _near(f"{released['bundle'].value}/example.csv")
+    card = _near(f"{_folder(place['path'].value)}MODEL_CARD.md")
     how, rows = report.provenance.resampling, report.provenance.rows
     judged = f"{how.repeats} × {how.folds}-fold cross-validation of all {rows} rows, 95 % interval"
     lines = [f"{'':<21} {report.confusion.total} test rows   {judged}"]
@@ -82,8 +85,8 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
         f"Files        {_folder(facts['path'].value)} and {_folder(place['path'].value)}",
         *(f"Warning      {history.described(check)}" for check in history.broken_checks(result.all_events)),
         f"Release      {released['release'].value}, {_result(released)}",
-        f"Next         score a table with it: .venv/bin/bcw predict {example}",
-        "             read results/MODEL_CARD.md, or see the run and its checks in the browser: make dev",
+        f"Next         score a table with it: .venv/bin/bcw predict {shlex.quote(example)}",
+        f"             read {card}, or see the run and its checks in the browser: make dev",
     ]
     return "\n".join(lines)
 
@@ -93,6 +96,11 @@ def _result(released: Mapping[str, dg.MetadataValue]) -> str:
     if released["result"].value == UNCHANGED:
         return f"unchanged: the champion since entry {sequence} of the log ({where}/)"
     return f"the new champion, by entry {sequence} of the log ({where}/)"
+
+
+def _near(address: str) -> str:
+    """Return an address as one would type it here."""
+    return address if address.startswith(S3) else os.path.relpath(address)
 
 
 def _folder(path: object) -> str:

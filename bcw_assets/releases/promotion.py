@@ -120,5 +120,6 @@ def _require_a_log_can_be_kept(store: Store) -> None:
     if accepts_both:
         raise StorageError(
             f"{store.address(bundle.PLACE)} lets a key be created twice, so no log of releases can be kept there. Use "
-            f"storage that honours put-if-absent, like a folder on a local disk: set BCW_RELEASES"
+            f"storage that honours put-if-absent (on S3: conditional writes), like a folder on a local disk: set "
+            f"BCW_RELEASES"
         )
