@@ -1,13 +1,16 @@
 """A real HTTP server on loopback that answers each request as the next step of a script says."""
 
+import http.client
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 Step = Callable[[BaseHTTPRequestHandler], None]
 
@@ -29,6 +32,8 @@ def serve(*script: Step) -> Iterator[Loopback]:
         def do_GET(self) -> None:
             loopback.requests.append(self.path)
             script[min(len(loopback.requests), len(script)) - 1](self)
+
+        do_PUT = do_DELETE = do_GET  # noqa: N815 (what the base class calls)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -124,3 +129,104 @@ def flood(handler: BaseHTTPRequestHandler) -> None:
     handler.end_headers()
     for _ in range(2**10):
         handler.wfile.write(bytes(2**20))
+
+
+def s3_error(code: int, name: str, **fields: str) -> Step:
+    """Answer what S3 answers when it refuses."""
+    told = {"Code": name, "Message": f"{name}, as documented"} | fields
+    document = "".join(f"<{key}>{value}</{key}>" for key, value in told.items())
+
+    def step(handler: BaseHTTPRequestHandler) -> None:
+        _received(handler)
+        _answer(handler, code, {}, f'<?xml version="1.0" encoding="UTF-8"?><Error>{document}</Error>'.encode())
+
+    return step
+
+
+def s3_object(content: bytes) -> Step:
+    """Answer an object, whichever was asked for."""
+
+    def step(handler: BaseHTTPRequestHandler) -> None:
+        _received(handler)
+        _answer(handler, 200, {"ETag": '"0123456789abcdef0123456789abcdef"'}, content)
+
+    return step
+
+
+def passed_to(url: str) -> Step:
+    """Answer what the server at `url` answers."""
+    return lambda handler: _answer(handler, *_asked(url, handler))
+
+
+def reply_lost(url: str) -> Step:
+    """Let the server at `url` do what is asked, and reset the connection instead of saying so."""
+
+    def step(handler: BaseHTTPRequestHandler) -> None:
+        _asked(url, handler)
+        refuse(handler)
+
+    return step
+
+
+def cut_off(url: str) -> Step:
+    """Hang up after half of the body that the server at `url` answers."""
+    return partial(_half, url, lambda _: None)
+
+
+def reset_within(url: str) -> Step:
+    """Reset the connection after half of the body that the server at `url` answers."""
+    return partial(_half, url, refuse)
+
+
+def stalled(url: str) -> Step:
+    """Say nothing more for a minute after half of the body that the server at `url` answers."""
+    return partial(_half, url, hang)
+
+
+def trickled(url: str) -> Step:
+    """Send what the server at `url` answers a byte a tenth of a second."""
+
+    def step(handler: BaseHTTPRequestHandler) -> None:
+        status, headers, content = _asked(url, handler)
+        _answer(handler, status, headers, b"", length=len(content))
+        for one in content:
+            handler.wfile.write(bytes([one]))
+            time.sleep(0.1)
+
+    return step
+
+
+def _half(url: str, end: Step, handler: BaseHTTPRequestHandler) -> None:
+    status, headers, content = _asked(url, handler)
+    _answer(handler, status, headers, content[: len(content) // 2], length=len(content))
+    handler.wfile.flush()
+    end(handler)
+
+
+def _received(handler: BaseHTTPRequestHandler) -> bytes:
+    """Return the body of a request, whose sender may wait to be asked for it."""
+    if handler.headers.get("Expect") == "100-continue":
+        handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+
+
+def _asked(url: str, handler: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
+    """Return what the server at `url` answers to the request: status, headers, body."""
+    content = _received(handler)
+    headers = {name: value for name, value in handler.headers.items() if name != "Expect"}
+    with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
+        connection.request(handler.command, handler.path, content, headers)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+
+
+def _answer(
+    handler: BaseHTTPRequestHandler, code: int, headers: dict[str, str], content: bytes, length: int | None = None
+) -> None:
+    handler.send_response_only(code)
+    for name, value in headers.items():
+        if name.lower() not in ("content-length", "connection", "transfer-encoding"):
+            handler.send_header(name, value)
+    handler.send_header("Content-Length", str(len(content) if length is None else length))
+    handler.end_headers()
+    handler.wfile.write(content)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -55,7 +56,7 @@ class Seaweed:
         }
 
     def start(self) -> None:
-        """Return when the bucket is there."""
+        """Return when something can be stored and read."""
         identities = self.folder / "identities.json"
         identities.write_text(json.dumps(IDENTITIES))
         options = [f"-{name}={port}" for name, port in self.ports.items()]
@@ -64,9 +65,12 @@ class Seaweed:
         options += [f"-s3.config={identities}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([WEED, "mini", *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        client = boto3.client(
+            "s3", endpoint_url=self.environment["AWS_ENDPOINT_URL"], aws_access_key_id=KEY, aws_secret_access_key=SECRET
+        )
         deadline = time.monotonic() + STARTING
         while time.monotonic() < deadline and self.process.poll() is None:
-            if self._answers():
+            if self._stores(client):
                 return
             time.sleep(0.05)
         raise AssertionError(f"SeaweedFS did not start: {(self.folder / 'log').read_text()[-2000:]}")
@@ -77,12 +81,10 @@ class Seaweed:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def _answers(self) -> bool:
-        client = boto3.client(
-            "s3", endpoint_url=self.environment["AWS_ENDPOINT_URL"], aws_access_key_id=KEY, aws_secret_access_key=SECRET
-        )
+    def _stores(self, client: Any) -> bool:
         try:
-            client.head_bucket(Bucket=BUCKET)
+            client.put_object(Bucket=BUCKET, Key="probe", Body=b"probe")
+            client.get_object(Bucket=BUCKET, Key="probe")["Body"].read()
         except (BotoCoreError, ClientError):
             return False
         return True

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from functools import cached_property, partial
 from io import BytesIO
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 import boto3
 from botocore.config import Config
@@ -33,16 +33,26 @@ from bcw_assets.storage.stores import TEMPORARY, require_key, require_prefix
 Result = TypeVar("Result")
 
 CONNECTING, ANSWERING = 5, 15  # seconds of silence after which one attempt is given up
-ATTEMPTS = 4  # of every request, with growing pauses between them
+ATTEMPTS = 5  # of every request, with growing pauses between them
 PATIENCE = 60  # seconds for a request with all its attempts, and for each piece of a body, however it drips
+PAUSE = 0.1  # seconds, doubled each time, before what boto3 does not try again by itself
 PIECE = 2**20  # bytes
 
+NO_CONTENT = 204  # status
 MISSING = {"NoSuchKey", "404"}
 EXISTS = {"PreconditionFailed", "412"}
 MAY_PASS = {"ConditionalRequestConflict", "OperationAborted", "BadDigest", "IncompleteBody"}
 """Codes of answers after which trying again is the remedy, and boto3 does not: two writers met, bytes were lost."""
 BROKEN_OFF = (FlexibleChecksumError, IncompleteReadError, ResponseParserError, ResponseStreamingError)
 FAILURES = (BotoCoreError, ClientError, ResponseParserError, TimeoutError)
+
+PROOF: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "get_object": lambda answer: "ETag" in answer,
+    "put_object": lambda answer: "ETag" in answer,
+    "list_objects_v2": lambda answer: "Name" in answer,
+    "delete_object": lambda answer: answer["ResponseMetadata"]["HTTPStatusCode"] == NO_CONTENT,
+}
+"""What S3 answers, and the page of a proxy that asks for a password does not."""
 
 NEW_SESSION = (
     "the session has expired. Get new credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"
@@ -132,10 +142,7 @@ class S3Store:
         """Return the keys of the objects, page by page."""
         require_prefix(prefix)
         with self._explained("list", prefix):
-            asked = self._root + prefix
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._place.name, Prefix=asked)
-            found = _again(lambda: within(PATIENCE, lambda: [one for page in pages for one in self._own(page, asked)]))
-            keys = [one["Key"].removeprefix(self._root) for one in found]
+            keys = [found["Key"].removeprefix(self._root) for found in self._listed(self._root + prefix)]
             # Consoles make an object with a slash at its end to show an empty folder.
             return sorted(key for key in keys if not key.endswith((TEMPORARY, "/")))
 
@@ -174,25 +181,34 @@ class S3Store:
         )
         try:
             return boto3.session.Session().client("s3", config=config)
+        except BotoCoreError:  # some are ValueErrors, too
+            raise
         except ValueError as error:  # what boto3 raises for an endpoint that is no URL
             raise StorageRefused(f"{error}. AWS_ENDPOINT_URL must be a URL like http://127.0.0.1:8333") from None
 
     def _look_up(self, key: str) -> dict[str, Any] | None:
         """Return what a listing says of an object. An answer to HEAD has no body, so it could not say what is wrong."""
         require_key(key)
-        asked = self._root + key
         with self._explained("look up", key):
-            answer = self._ask("list_objects_v2", Prefix=asked, MaxKeys=1)
-            return next((found for found in self._own(answer, asked) if found["Key"] == asked), None)
+            found = next(self._listed(self._root + key, MaxKeys=1), None)  # the shortest key is listed first
+            return found if found and found["Key"] == self._root + key else None
 
-    def _own(self, page: Mapping[str, Any], asked: str) -> Iterator[dict[str, Any]]:
-        """Return the objects of a page of a listing, which is for those that begin with `asked`."""
-        for found in page.get("Contents", ()):
-            if not found["Key"].startswith(asked):
-                raise StorageError(
-                    f"{self._endpoint} listed {found['Key']!r} in {self._place}, which was not asked for"
-                )
-            yield found
+    def _listed(self, asked: str, **options: Any) -> Iterator[dict[str, Any]]:
+        """Return what begins with `asked`, page by page."""
+        while True:
+            page = self._ask("list_objects_v2", Prefix=asked, **options)
+            found = page.get("Contents", [])
+            # SeaweedFS 4.48 decodes what it echoes twice.
+            answered = unquote_plus(page.get("Prefix", "")) == unquote_plus(asked)
+            if not answered or not all(one["Key"].startswith(asked) for one in found):
+                raise StorageError(f"{self._endpoint} listed something else than {asked!r}. Correct AWS_ENDPOINT_URL")
+            yield from found
+            following = page.get("NextContinuationToken")
+            if following is None:
+                return
+            if following == options.get("ContinuationToken"):
+                raise StorageError(f"{self._endpoint} lists the same page of {asked!r} for ever")
+            options = {"ContinuationToken": following}
 
     def _content(self, key: str) -> bytes | None:
         content = BytesIO()
@@ -242,7 +258,10 @@ class S3Store:
 
     def _limited(self, operation: str, **arguments: Any) -> dict[str, Any]:
         call = partial(getattr(self._client, operation), Bucket=self._place.name, **arguments)
-        return within(PATIENCE * (1 + len(arguments.get("Body", b"")) / PIECE), call)
+        answer: dict[str, Any] = within(PATIENCE * (1 + len(arguments.get("Body", b"")) / PIECE), call)
+        if not PROOF[operation](answer):
+            raise ResponseParserError(f"{operation} was not answered by S3")
+        return answer
 
     def _missing(self, key: str) -> KeyMissing:
         return KeyMissing(f"{key} is not in {self._place}")
@@ -282,7 +301,7 @@ class S3Store:
             return f"{self._endpoint} broke off its answers, or they are none of S3. Correct AWS_ENDPOINT_URL", True
         if isinstance(error, NoConnection | HTTPClientError):
             return f"{self._endpoint} cannot be reached, or does not answer. Start it, or set AWS_ENDPOINT_URL", True
-        words = " ".join(str(error).split())[:300]  # of the settings and files that boto3 reads
+        words = " ".join(str(error).split())[:300].rstrip(".")  # of the settings and files that boto3 reads
         return f"{words}. Correct the AWS_ variables or the files that they name", False
 
     @property
@@ -302,7 +321,7 @@ def _again(act: Callable[[], Result]) -> Result:
         except ClientError as error:
             if _code(error) not in MAY_PASS:
                 raise
-        time.sleep(0.1 * 2**attempt)
+        time.sleep(PAUSE * 2**attempt)
     return act()
 
 

@@ -1,0 +1,457 @@
+"""What only S3 can do to a store: refuse, misbehave, die; and what a person is told then."""
+
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+from itertools import product
+from pathlib import Path
+from typing import Any, cast
+
+import botocore.auth
+import botocore.retries.quota
+import botocore.retries.standard
+import dagster as dg
+import pytest
+
+from bcw_assets.errors import BcwError, StorageError, StorageRefused
+from bcw_assets.releases import bundle, log, promotion
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.releases.use import open_release
+from bcw_assets.storage import s3
+from bcw_assets.storage.stores import Store, open_store
+from bcw_assets_tests import loopback
+from bcw_assets_tests import seaweed as seaweed_server
+from bcw_assets_tests.conftest import BIN, Graph, Place, on_s3
+from bcw_assets_tests.loopback import Loopback, Step, serve
+from bcw_assets_tests.seaweed import Seaweed
+
+OLD = {"results/model.pkl": b"old pickle", "results/model.json": b"old numbers"}
+NEW = {"results/model.pkl": b"new pickle", "results/model.json": b"new numbers"}
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Place:
+    """Places on S3."""
+    return on_s3(request)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for nothing long: neither for answers nor between attempts."""
+    monkeypatch.setattr(s3, "ATTEMPTS", 3)
+    monkeypatch.setattr(s3, "ANSWERING", 0.2)
+    monkeypatch.setattr(s3, "PATIENCE", 10)
+    monkeypatch.setattr(s3, "PAUSE", 0)
+    monkeypatch.setattr(botocore.retries.quota.RetryQuota, "acquire", lambda *_: True)  # who fails often fails faster
+    monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", lambda *_: 0.0)
+
+
+@pytest.mark.parametrize("ending", ["", "/", "//", "/with/a/prefix", "/with/a/prefix/"])
+def test_a_place_may_have_a_prefix_or_none_and_slashes_or_none(place: Place, ending: str) -> None:
+    bucket = f"s3://{seaweed_server.BUCKET}"
+    unique = place("x").removeprefix(bucket)
+    if "prefix" in ending:
+        ending = unique + ending
+    store, key = open_store(bucket + ending), f"{unique.strip('/')}/key"
+    store.write({key: b"content"})
+    assert store.read(key) == b"content"
+    assert store.list(f"{unique.strip('/')}/") == [key]
+    assert store.address(key) == f"{bucket}{ending.rstrip('/')}/{key}"
+    assert open_store(f"{bucket}{ending.rstrip('/')}/{unique.strip('/')}").list("") == ["key"]
+
+
+@pytest.mark.parametrize(
+    "key", ["a b", "a+b", "a%2Fb", "ü/é", "a#b", "a?b=c&d", "a'b\"c", "a<b>&amp;", "日本", "~", "a:b"]
+)
+def test_a_key_that_needs_escaping_is_kept_as_it_is(place: Place, key: str) -> None:
+    store = open_store(place(f"in {key}"))
+    store.write({key: b"content", "other": b""})
+    assert store.create(f"{key}.created", b"more")
+    assert (store.read(key), store.size(key), store.exists(key)) == (b"content", 7, True)
+    assert store.list(key[0]) == [key, f"{key}.created"]
+    store.delete(key)
+    assert store.list("") == sorted([f"{key}.created", "other"])
+
+
+def test_a_listing_of_more_than_a_page_is_whole(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(place("many"))
+    keys = [f"log/{number:06}.json" for number in range(1, 25)]
+    for key in keys:
+        store.create(key, b"")
+    pages = []
+    client = store._client  # type: ignore[attr-defined]
+    client.meta.events.register("before-parameter-build.s3.ListObjectsV2", lambda params, **_: pages.append(params))
+    client.meta.events.register(
+        "before-parameter-build.s3.ListObjectsV2", lambda params, **_: params.setdefault("MaxKeys", 10)
+    )
+    assert store.list("log/") == keys
+    assert len(pages) == 3
+
+
+def test_what_a_console_leaves_of_an_empty_folder_is_not_listed(place: Place) -> None:
+    store: Any = open_store(place("folders"))
+    store._client.put_object(Bucket=seaweed_server.BUCKET, Key=f"{store._root}log/", Body=b"")
+    store.create("log/000001.json", b"")
+    assert store.list("log/") == ["log/000001.json"]
+
+
+def refused(act: Callable[[], object]) -> str:
+    """Return what is said of something that will fail again: one line, and no secret."""
+    with pytest.raises(StorageRefused) as error:
+        act()
+    return told(error.value)
+
+
+def told(error: StorageError) -> str:
+    """Return the text of an error: one line that names no secret, and no cause that could."""
+    text = str(error)
+    assert "\n" not in text
+    assert "secret of" not in text
+    assert "Signature" not in text
+    assert error.__suppress_context__
+    return text
+
+
+def test_a_missing_bucket_is_named(place: Place) -> None:
+    for act in EVERYTHING.values():
+        text = refused(partial(act, open_store("s3://no-such-bucket/prefix")))
+        assert "in s3://no-such-bucket/prefix: there is no such bucket. Create it, or set BCW_STORAGE" in text
+
+
+def test_a_wrong_key_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    assert "the access key is not known there. Set AWS_ACCESS_KEY_ID" in refused(
+        lambda: open_store(place("x")).list("")
+    )
+
+
+def test_a_wrong_secret_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret of nobody")
+    text = refused(lambda: open_store(place("x")).list(""))
+    assert "the secret is not that of the access key. Set AWS_SECRET_ACCESS_KEY" in text
+
+
+@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_missing_credentials_are_said(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    monkeypatch.delenv(variable)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # which would be asked on a machine of Amazon's
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text = refused(lambda: open_store(place("x")).list(""))
+    assert "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" in text
+
+
+def test_who_may_only_read_is_told_when_writing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_store(place("x")).write(OLD)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed_server.READER)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed_server.READERS_SECRET)
+    store = open_store(place("x"))
+    for act in (
+        lambda: store.write(NEW),
+        lambda: store.create("other", b""),
+        lambda: store.delete("results/model.pkl"),
+    ):
+        assert "these credentials may not do that. Let their policy allow s3:GetObject, s3:Put" in refused(act)
+    assert {key: store.read(key) for key in store.list("")} == OLD
+
+
+def test_a_clock_that_is_wrong_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = botocore.auth.get_current_datetime
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: now().replace(year=2020))
+    text = refused(lambda: open_store(place("x")).list(""))
+    assert "the clocks of this machine and of the server differ too much. Set this machine's clock" in text
+
+
+def test_a_server_that_is_not_there_is_named_without_what_its_address_hides(
+    place: Place, monkeypatch: pytest.MonkeyPatch, hasty: None
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:the-secret-of-me@127.0.0.1:1")
+    with pytest.raises(StorageError) as error:
+        open_store(place("x")).list("")
+    assert error.value.retry_may_help
+    text = told(error.value)
+    assert ": http://127.0.0.1:1 cannot be reached, or does not answer. Start it, or set AWS_ENDPOINT_URL" in text
+    assert "the-secret-of-me" not in text
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("AWS_ENDPOINT_URL", "nonsense", "Invalid endpoint: nonsense. AWS_ENDPOINT_URL must be a URL like http"),
+        ("AWS_DEFAULT_REGION", "eu central", "Provided region_name 'eu central' doesn't match a supported format. Cor"),
+        (
+            "AWS_PROFILE",
+            "nobody",
+            "The config profile (nobody) could not be found. Correct the AWS_ variables or the f",
+        ),
+        ("AWS_REQUEST_CHECKSUM_CALCULATION", "never", "but got never. Correct the AWS_ variables"),
+    ],
+)
+def test_a_setting_of_boto3_that_is_none_is_named(
+    place: Place, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert says in refused(lambda: open_store(place("x")).list(""))
+
+
+@pytest.mark.parametrize(
+    "name", ["s3://Upper", "s3://a", "s3://under_score/x", "s3://a..b/x", "s3:///x", "gs://bucket"]
+)
+def test_a_name_of_a_bucket_that_is_none_is_refused_before_anybody_is_asked(name: str) -> None:
+    with pytest.raises(
+        StorageRefused, match=r"is no name of a bucket; allowed are|allowed is the path of a folder, or"
+    ):
+        open_store(name)
+
+
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        (
+            loopback.s3_error(400, "ExpiredToken"),
+            "the session has expired. Get new credentials: AWS_ACCESS_KEY_ID, AWS",
+        ),
+        (loopback.s3_error(400, "InvalidToken"), "the session has expired. Get new credentials"),
+        (loopback.s3_error(403, "RequestTimeTooSkewed"), "differ too much. Set this machine's clock, and try again"),
+        (loopback.s3_error(403, "AccessDenied"), "these credentials may not do that. Let their policy allow s3:Get"),
+        (loopback.status(403), "these credentials may not do that"),
+        (loopback.s3_error(400, "InvalidBucketName"), "that is no name of a bucket. Set BCW_STORAGE"),
+        (loopback.s3_error(501, "NotImplemented"), "the server lacks checksums or conditional writes. For the first, "),
+        (
+            loopback.s3_error(400, "AuthorizationHeaderMalformed", Region="eu-west-1"),
+            "the bucket is in another region, eu-west-1. Set AWS_DEFAULT_REGION, and try again",
+        ),
+        (loopback.s3_error(301, "PermanentRedirect"), "the bucket is in another region. Set AWS_DEFAULT_REGION"),
+    ],
+)
+def test_what_s3_documents_is_told_in_words(
+    place: Place, monkeypatch: pytest.MonkeyPatch, hasty: None, step: Step, says: str
+) -> None:
+    with serve(step) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        store = open_store(place("x"))
+        for name, act in EVERYTHING.items():
+            assert says in refused(partial(act, store)), name
+
+
+EVERYTHING: dict[str, Callable[[Store], object]] = {
+    "read": lambda store: store.read("results/model.pkl"),
+    "write": lambda store: store.write(NEW),
+    "create": lambda store: store.create("log/000001.json", b"entry"),
+    "list": lambda store: store.list("results/"),
+    "exists": lambda store: store.exists("results/model.pkl"),
+    "size": lambda store: store.size("results/model.pkl"),
+    "delete": lambda store: store.delete("results/model.pkl"),
+}
+
+
+def failures(url: str) -> dict[str, Step]:
+    """Return what can go wrong with one request to the server at `url`."""
+    return {
+        "refuse": loopback.refuse,
+        "reset mid-body": loopback.reset_within(url),
+        "truncated": loopback.cut_off(url),
+        "reply lost": loopback.reply_lost(url),
+        "500": loopback.s3_error(500, "InternalError"),
+        "503": loopback.s3_error(503, "SlowDown"),
+        "409": loopback.s3_error(409, "ConditionalRequestConflict"),
+        "hang": loopback.hang,
+        "stall": loopback.stalled(url),
+        "drip": loopback.trickled(url),
+        "headers that drip": loopback.drip_headers,
+        "nonsense": loopback.body(b"<html>Log in first</html>"),
+    }
+
+
+FOUND_OUT_LATE = {"drip", "headers that drip"}  # no attempt is given up before patience is at its end
+
+
+class Misbehaving:
+    """A server before the real one, and stores that ask it."""
+
+    def __init__(self, server: Loopback, url: str) -> None:
+        self.server, self.well = server, loopback.passed_to(url)
+        self.step: Step = self.well
+        self._client: Any = None
+
+    def store(self, place: str) -> Store:
+        """Return the store of a place, with one client for all: making one takes 0.2 s."""
+        store: Any = open_store(place)
+        store._client = self._client = self._client or store._client
+        return cast(Store, store)
+
+
+@pytest.fixture
+def url(seaweed: Seaweed) -> str:
+    """Where the real server is."""
+    return seaweed.environment["AWS_ENDPOINT_URL"]
+
+
+@pytest.fixture
+def direct(place: Place) -> Misbehaving:
+    """Stores that ask the real server."""
+    found = Misbehaving(Loopback(""), "")
+    found.store(place("x"))
+    return found
+
+
+@pytest.fixture
+def misbehaving(
+    direct: Misbehaving, url: str, hasty: None, monkeypatch: pytest.MonkeyPatch, place: Place
+) -> Iterator[Misbehaving]:
+    with serve(lambda handler: found.step(handler)) as server:
+        found = Misbehaving(server, url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        found.store(place("x"))
+        yield found
+
+
+def state(store: Store) -> dict[str, bytes]:
+    return {key: store.read(key) for key in store.list("")}
+
+
+def in_turn(*steps: Step) -> Step:
+    """Answer the n-th request by the n-th step, and every further one by the last."""
+    script = list(steps)
+    return lambda handler: (script.pop(0) if script[1:] else script[0])(handler)
+
+
+@pytest.mark.parametrize("what", failures(""))
+def test_a_fault_that_passes_is_survived_and_one_that_stays_is_told_and_changes_nothing(
+    place: Place, direct: Misbehaving, misbehaving: Misbehaving, url: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    fault, well, requests = failures(url)[what], misbehaving.well, misbehaving.server.requests
+    for name, act in EVERYTHING.items():
+        done = direct.store(place(f"done/{name}"))
+        done.write(OLD)
+        expected, after = act(done), state(done)
+        for number, passes in product(range(1, 5), (True, False)):
+            here = place(f"{name}/{number}/{passes}")
+            stored = direct.store(here)
+            stored.write(OLD)
+            misbehaving.step = in_turn(*[well] * (number - 1), fault, *[well] * passes)
+            requests.clear()
+            try:
+                with monkeypatch.context() as patch:
+                    patch.setattr(s3, "PATIENCE", 0.5 if what in FOUND_OUT_LATE else s3.PATIENCE)
+                    result = act(misbehaving.store(here))
+            except StorageError as error:
+                text = told(error)
+                assert not passes or what in FOUND_OUT_LATE, text
+                assert state(stored) in (OLD, after) or "may be mixed now, which loading refuses" in text
+            else:
+                may_differ = (what, name) == ("reply lost", "create")  # our own entry, as the log finds out
+                assert result == expected or may_differ
+                assert state(stored) == after
+            assert len(requests) <= 40
+            if number > len(requests):
+                break
+
+
+class At:
+    """Does something else with the n-th request of a kind, and passes all others on."""
+
+    def __init__(self, number: int, method: str, step: Step, well: Step) -> None:
+        self.number, self.method, self.step, self.well, self.count = number, method, step, well, 0
+
+    def __call__(self, handler: BaseHTTPRequestHandler) -> None:
+        self.count += handler.command == self.method
+        is_due = handler.command == self.method and self.count == self.number
+        (self.step if is_due else self.well)(handler)
+
+
+def test_whichever_reply_of_a_promotion_is_lost_the_writer_recognises_its_own(
+    place: Place, direct: Misbehaving, misbehaving: Misbehaving, url: str, candidate: Candidate
+) -> None:
+    for number in range(1, 100):
+        misbehaving.step = step = At(number, "PUT", loopback.reply_lost(url), misbehaving.well)
+        outcome = promotion.promote(misbehaving.store(place(f"{number}")), candidate, [], "run")
+        assert outcome.result == "promoted"
+        stored = direct.store(place(f"{number}"))
+        assert log.read(stored).entries == (outcome.entry,)
+        assert open_release(stored, None).id == candidate.id
+        if step.count < number:
+            break
+    assert number > 10
+
+
+def test_what_is_answered_for_another_key_is_never_taken_for_a_release(
+    place: Place, direct: Misbehaving, misbehaving: Misbehaving, candidate: Candidate, challenger: Candidate
+) -> None:
+    stored = direct.store(place("x"))
+    for one in (candidate, challenger):
+        promotion.promote(stored, one, [], "run")
+    files = dict(open_release(stored, None).files)
+    refusals = []
+    for number in range(1, 100):
+        for key in ("releases/log/000001.json", bundle.key(candidate.id, "manifest.json")):
+            misbehaving.step = step = At(number, "GET", loopback.s3_object(stored.read(key)), misbehaving.well)
+            try:
+                assert dict(open_release(misbehaving.store(place("x")), None).files) == files
+            except BcwError as error:
+                refusals.append(str(error))
+        if step.count < number:
+            break
+    assert number > 10
+    assert len(refusals) > 10
+    assert all("releases/" in one for one in refusals)
+
+
+def test_a_server_that_dies_and_comes_back_during_a_promotion_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, candidate: Candidate
+) -> None:
+    with seaweed_server.running(tmp_path / "own") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        store: Any = open_store(f"s3://{seaweed_server.BUCKET}/x")
+        create, coming_back = store.create, threading.Thread(target=server.start)
+
+        def dying(key: str, content: bytes) -> bool:
+            if key.endswith("metrics.json") and not coming_back.ident:
+                server.kill()
+                coming_back.start()
+            return bool(create(key, content))
+
+        monkeypatch.setattr(store, "create", dying)
+        try:
+            assert promotion.promote(store, candidate, [], "run").result == "promoted"
+        except StorageError as error:  # it took longer to come back than one waits
+            told(error)
+        coming_back.join()
+        promotion.promote(open_store(f"s3://{seaweed_server.BUCKET}/x"), candidate, [], "again")
+        assert open_release(store, None).id == candidate.id
+        assert log.read(store).newest == 1
+
+
+def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with seaweed_server.running(tmp_path / "own") as server, dg.DagsterInstance.ephemeral() as instance:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        graph = Graph(tmp_path, f"s3://{seaweed_server.BUCKET}/x", instance)
+        before = graph.process("bcw", "refresh")
+        assert before.returncode == 0, before.stderr
+        files = graph.files()
+        process = subprocess.Popen(
+            [BIN / "bcw", "refresh"], env=graph.environment(), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(3)  # it is at work, or about to be
+        server.kill()
+        assert process.wait() == 1
+        assert process.stderr
+        said = process.stderr.read()
+        assert re.search(
+            r"^Failed: .*s3://bcw/x.* cannot be reached, or does not answer\. Start it, or set AWS_END", said
+        )
+        assert "Traceback" not in said
+        server.start()
+        assert graph.files() == files
+        after = graph.process("bcw", "refresh")
+        assert after.returncode == 0, after.stderr
+        assert "unchanged: the champion since entry 1" in after.stdout
