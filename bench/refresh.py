@@ -1,4 +1,4 @@
-"""Times the refresh as a whole process against the bare script, in turn, from a server on loopback.
+"""Times the refresh as a whole process on disk, on S3 and against the bare script, in turn, from servers on loopback.
 
 make bench
 .venv/bin/python bench/refresh.py --pairs 20
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bcw_assets.ml import rules, table
+from bcw_assets_tests import seaweed
 from bcw_assets_tests.loopback import body, serve
 from bcw_assets_tests.tables import uci_form
 
@@ -53,19 +54,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pairs", type=int, default=7, help="counted pairs, after one that is not counted")
     pairs = parser.parse_args().pairs
-    with tempfile.TemporaryDirectory() as name, serve(body(uci_form())) as server:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        serve(body(uci_form())) as server,
+        seaweed.running(Path(name) / "seaweed") as bucket,
+    ):
         folder = Path(name)
         home = folder / "home"
         home.mkdir()
         (home / "dagster.yaml").write_bytes((HERE.parent / ".dagster" / "dagster.yaml").read_bytes())
         (folder / "table.csv").write_bytes(uci_form())
         environment = os.environ | {"DAGSTER_HOME": str(home), "BCW_SOURCE": server.url, "BCW_STORAGE": str(folder)}
+        on_s3 = environment | bucket.environment | {"BCW_STORAGE": f"s3://{seaweed.BUCKET}/bench"}
         dagster = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "*"]
         bare = [sys.executable, str(HERE / "bare.py"), server.url, str(folder / "bare")]
-        refreshes, bares, imports, work = [], [], [], []
+        refreshes, remote, bares, imports, work = [], [], [], [], []
         for _ in range(pairs + 1):
             bares.append(timed(bare, folder, environment))
             refreshes.append(timed(dagster, folder, environment))
+            remote.append(timed(dagster, folder, on_s3))
             imports.append(timed([sys.executable, "-c", IMPORTS], folder, environment).seconds)
             worked = subprocess.run(
                 [sys.executable, str(HERE / "work.py"), "table.csv"],
@@ -82,6 +89,9 @@ def main() -> None:
     print(f"bare, s        {spread([run.seconds for run in bares[1:]])}")
     ratios = [ours.seconds / theirs.seconds for ours, theirs in zip(refreshes[1:], bares[1:], strict=True)]
     print(f"refresh / bare {spread(ratios)}   ({pairs} pairs)")
+    print(f"on S3, s       {spread([run.seconds for run in remote[1:]])}")
+    ratios = [there.seconds / here.seconds for there, here in zip(remote[1:], refreshes[1:], strict=True)]
+    print(f"on S3 / disk   {spread(ratios)}   ({pairs} pairs)")
     print(f"peak memory    refresh {refreshes[-1].mebibytes:.0f} MiB, bare {bares[-1].mebibytes:.0f} MiB")
     print(
         f"the refresh    {imported / total:.0%} imports, {worked_ / total:.0%} the stages' own work, "

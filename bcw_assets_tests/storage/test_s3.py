@@ -42,7 +42,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for nothing long: neither for answers nor between attempts."""
-    monkeypatch.setattr(s3, "ATTEMPTS", 3)
+    monkeypatch.setattr(s3, "ATTEMPTS", 2)
     monkeypatch.setattr(s3, "ANSWERING", 0.2)
     monkeypatch.setattr(s3, "PATIENCE", 10)
     monkeypatch.setattr(s3, "PAUSE", 0)
@@ -438,14 +438,13 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
         before = graph.process("bcw", "refresh")
         assert before.returncode == 0, before.stderr
         files = graph.files()
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [BIN / "bcw", "refresh"], env=graph.environment(), cwd=tmp_path, stderr=subprocess.PIPE, text=True
-        )
-        time.sleep(3)  # it is at work, or about to be
-        server.kill()
-        assert process.wait() == 1
-        assert process.stderr
-        said = process.stderr.read()
+        ) as process:
+            time.sleep(3)  # it is at work, or about to be
+            server.kill()
+            said = process.communicate()[1]
+        assert process.returncode == 1
         assert re.search(
             r"^Failed: .*s3://bcw/x.* cannot be reached, or does not answer\. Start it, or set AWS_END", said
         )
