@@ -66,7 +66,7 @@ docs: materialize  ## write the documentation that is made from the code
 	@cp results/evaluation.png docs/evaluation.png
 	@$(BIN)/python -c 'from bcw_assets.ml import rules; print(rules.document(), end="")' > docs/rules.md
 
-bench: install  ## time the refresh and bcw predict against bare scripts that do the same, and the rules on a million rows
+bench: install  ## time the refresh, on S3 too, and bcw predict against bare scripts that do the same, and the rules on a million rows
 	@$(BIN)/python bench/refresh.py
 	@$(BIN)/python bench/predict.py
 

@@ -12,7 +12,9 @@ import pytest
 
 from bcw_assets.assets import ResamplingConfig, SplitConfig, TrainingConfig
 from bcw_assets.ml.performance import wilson
+from bcw_assets.storage.stores import open_store
 from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph
+from bcw_assets_tests.seaweed import BUCKET, Seaweed
 
 README = (CHECKOUT / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines()]
@@ -30,7 +32,7 @@ def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
         yield graph
 
 
-@pytest.mark.parametrize("command", [one for one in COMMANDS if not one.startswith("make ")])
+@pytest.mark.parametrize("command", [one for one in COMMANDS if not one.startswith("make ") and "s3://" not in one])
 def test_a_command_of_the_readme_runs(at_home: Graph, tmp_path: Path, command: str) -> None:
     program, *arguments = shlex.split(command)
     assert program.startswith(".venv/bin/")
@@ -47,6 +49,41 @@ def test_a_command_of_the_readme_runs(at_home: Graph, tmp_path: Path, command: s
     assert done.returncode == 0, done.stderr
     if command == ".venv/bin/bcw refresh":
         assert re.findall(r"```text\n(.*?)```", README, flags=re.DOTALL)[0] in done.stdout
+
+
+def here(text: str) -> str:
+    """Return what the README says of a bucket, of the one that there is."""
+    return text.replace("my-bucket", BUCKET)
+
+
+def test_what_the_readme_says_of_s3_works(at_home: Graph, seaweed: Seaweed) -> None:
+    commands = [here(one) for one in COMMANDS if "s3://" in one]
+    assert len(commands) == 3
+    there = re.findall(r"^BCW_STORAGE=(s3:\S+)$", README, flags=re.MULTILINE)
+    assert len(there) == 1
+    on_s3 = seaweed.environment | {"BCW_STORAGE": here(there[0])}
+    up, predict, back = (shlex.split(one.removeprefix(".venv/bin/")) for one in commands)
+    for command in (up, predict, ["bcw", "refresh"], ["bcw", "checks"], back):
+        done = at_home.process(*command, **on_s3)
+        assert done.returncode == 0, done.stderr
+    assert len((at_home.folder / "scores.csv").read_text().splitlines()) == 1 + 569
+
+
+def test_the_logs_of_steps_go_to_the_bucket_as_the_readme_says(
+    at_home: Graph, seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (said,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    home = at_home.home("logs-on-s3")
+    with (home / "dagster.yaml").open("a") as file:
+        file.write(here(said))
+    done = at_home.process(
+        *("dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "raw_data"),
+        **seaweed.environment, DAGSTER_HOME=str(home),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name, value in seaweed.environment.items():
+        monkeypatch.setenv(name, value)
+    assert open_store(f"s3://{BUCKET}/breast-cancer").list("logs/")
 
 
 def test_every_target_of_make_in_the_readme_is_one() -> None:
