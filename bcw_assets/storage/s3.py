@@ -38,7 +38,7 @@ PATIENCE = 60  # seconds for a request with all its attempts, and for each piece
 PAUSE = 0.1  # seconds, doubled each time, before what boto3 does not try again by itself
 PIECE = 2**20  # bytes
 
-NO_CONTENT = 204  # status
+NO_CONTENT, SERVER_ERROR = 204, 500  # statuses, the second and all above
 MISSING = {"NoSuchKey", "404"}
 EXISTS = {"PreconditionFailed", "412"}
 MAY_PASS = {"ConditionalRequestConflict", "OperationAborted", "BadDigest", "IncompleteBody"}
@@ -118,11 +118,9 @@ class S3Store:
             begun = []
             try:
                 for key, content in files.items():
-                    begun.append(key)
+                    begun.append(key)  # an answer that is lost, or says 500, may hide that it was stored
                     self._put(key, content)
             except FAILURES as error:
-                if isinstance(error, ClientError):  # the server said no, so this one is as it was
-                    begun.pop()
                 self._put_back({key: before[key] for key in begun}, error)
                 raise
 
@@ -242,6 +240,8 @@ class S3Store:
     def _put_back(self, files: Mapping[str, bytes | None], error: Exception) -> None:
         try:
             for key, content in files.items():
+                if self._content(key) == content:
+                    continue
                 if content is None:
                     self._ask("delete_object", Key=self._root + key)
                 else:
@@ -286,8 +286,9 @@ class S3Store:
             if code in REFUSALS:
                 region = said.get("Region")
                 return REFUSALS[code].format(f", {region}" if region else ""), False
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "no status")
-            return f"the server answered {status} {code} ({ATTEMPTS} attempts). Look at its log", True
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            may_pass = status >= SERVER_ERROR or code in MAY_PASS
+            return f"{self._endpoint} answered {status} {code}. Look at its log", may_pass
         return self._reason_without_answer(error)
 
     def _reason_without_answer(self, error: Exception) -> tuple[str, bool]:
@@ -296,7 +297,7 @@ class S3Store:
         if isinstance(error, SSLError):
             return f"{self._endpoint} has no valid certificate. Set AWS_CA_BUNDLE, or correct AWS_ENDPOINT_URL", False
         if isinstance(error, TimeoutError):
-            return f"{self._endpoint} gave no whole answer within {PATIENCE} s. See whether it is overloaded", True
+            return f"{self._endpoint} gave {error}. See whether it is overloaded", True
         if isinstance(error, BROKEN_OFF):
             return f"{self._endpoint} broke off its answers, or they are none of S3. Correct AWS_ENDPOINT_URL", True
         if isinstance(error, NoConnection | HTTPClientError):

@@ -1,5 +1,7 @@
 """What only S3 can do to a store: refuse, misbehave, die; and what a person is told then."""
 
+import gzip
+import io
 import re
 import subprocess
 import threading
@@ -15,6 +17,7 @@ import botocore.auth
 import botocore.retries.quota
 import botocore.retries.standard
 import dagster as dg
+import pandas as pd
 import pytest
 
 from bcw_assets.errors import BcwError, StorageError, StorageRefused
@@ -28,6 +31,7 @@ from bcw_assets_tests import seaweed as seaweed_server
 from bcw_assets_tests.conftest import BIN, Graph, Place, on_s3
 from bcw_assets_tests.loopback import Loopback, Step, serve
 from bcw_assets_tests.seaweed import Seaweed
+from bcw_assets_tests.tables import uci_form
 
 OLD = {"results/model.pkl": b"old pickle", "results/model.json": b"old numbers"}
 NEW = {"results/model.pkl": b"new pickle", "results/model.json": b"new numbers"}
@@ -454,3 +458,59 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
         after = graph.process("bcw", "refresh")
         assert after.returncode == 0, after.stderr
         assert "unchanged: the champion since entry 1" in after.stdout
+
+
+@pytest.fixture
+def published(tmp_path: Path, place: Place, candidate: Candidate) -> Iterator[Graph]:
+    """A graph whose place on S3 has a release."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph = Graph(tmp_path, place("store"), instance)
+        promotion.promote(graph.store, candidate, [], "run")
+        yield graph
+
+
+def test_rows_are_scored_from_an_object_as_from_a_file(published: Graph, place: Place, raw: pd.DataFrame) -> None:
+    packed = io.BytesIO()
+    raw.to_parquet(packed)
+    forms = {"a table+.csv": uci_form(), "table.csv.gz": gzip.compress(uci_form()), "table.parquet": packed.getvalue()}
+    open_store(place("in puts")).write(forms)
+    for name, content in forms.items():
+        (published.folder / "table").write_bytes(content)
+        from_s3 = published.process("bcw", "predict", f"{place('in puts')}/{name}", "-o", "scores.csv")
+        assert from_s3.returncode == 0, from_s3.stderr
+        from_disk = published.process("bcw", "predict", "table")
+        assert (published.folder / "scores.csv").read_text() == from_disk.stdout
+        assert len(from_disk.stdout.splitlines()) == 1 + len(raw)
+
+
+def test_what_predict_cannot_read_from_s3_or_write_there_is_said(published: Graph, place: Place) -> None:
+    for source, arguments, code, says in (
+        (place("x/no.csv"), (), 2, f"{place('x/no.csv')} cannot be read: "),
+        (
+            "s3://no-such-bucket/table.csv",
+            (),
+            2,
+            "s3://no-such-bucket/table.csv cannot be read: Could not read table.csv",
+        ),
+        (f"s3://{seaweed_server.BUCKET}/", (), 2, "cannot be read: it names no object; allowed is s3://bucket/key"),
+        ("s3://No/table.csv", (), 2, "cannot be read: 'No' in 's3://No/table.csv' is no name of a bucket"),
+        (
+            "wdbc.data",
+            ("-o", place("out.csv")),
+            1,
+            f"{place('out.csv')} is on S3; allowed for -o is the path of a file",
+        ),
+        (f"{published.place}/releases", ("-o", "wdbc.data"), 2, "cannot be read"),
+    ):
+        done = published.process("bcw", "predict", source, *arguments)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert re.fullmatch(rf"(Release .*\n.*\n)?Failed: .*{re.escape(says)}.*\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("command", ["refresh", "releases list", "releases verify", "predict wdbc.data"])
+def test_a_command_tells_a_refusal_in_one_line(published: Graph, command: str) -> None:
+    done = published.process("bcw", *command.split(), AWS_SECRET_ACCESS_KEY="the secret of nobody")
+    says = r"Failed: .*Could not .* in s3://\S+: the secret is not that of the access key\. Set AWS_SECRET_ACCESS_KEY, .*\n"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(says, done.stderr), done.stderr
+    assert "secret of" not in done.stderr
