@@ -64,7 +64,7 @@ STORED_SAYS = "What is stored can be read, and still is what the latest material
 
 def build_checks(graph: Sequence[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
     """Return one multi-check per asset of the graph: that it is stored as recorded, and its promises."""
-    folders, types = _places(graph)
+    folders, types = folders_and_types(graph)
     return [*(_check(key, folders, types) for key in folders), _check_release()]
 
 
@@ -72,7 +72,7 @@ def addresses(
     graph: Sequence[dg.AssetsDefinition], artifacts: ArtifactIOManager, releases: Store
 ) -> dict[dg.AssetKey, str]:
     """Return where every asset is, as its materialisations record it: a path or a URI."""
-    folders, types = _places(graph)
+    folders, types = folders_and_types(graph)
     stored = {key: artifacts.address(key, folder, types[key]) for key, folder in folders.items()}
     return stored | {RELEASE: releases.address(bundle.PLACE)}
 
@@ -90,7 +90,7 @@ def broken_promises(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _places(graph: Sequence[dg.AssetsDefinition]) -> tuple[dict[dg.AssetKey, str], dict[dg.AssetKey, type]]:
+def folders_and_types(graph: Sequence[dg.AssetsDefinition]) -> tuple[dict[dg.AssetKey, str], dict[dg.AssetKey, type]]:
     """Return the folder and the type of the value of every asset that the IO manager stores."""
     stored = [asset for asset in graph if FOLDER in asset.metadata_by_key[asset.key]]
     folders = {asset.key: str(asset.metadata_by_key[asset.key][FOLDER]) for asset in stored}

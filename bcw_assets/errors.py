@@ -90,5 +90,9 @@ class ReleaseRefused(ReleaseError):
         self.rows = rows
 
 
+class CopyRefused(BcwError):
+    """One place cannot be copied to another: nothing is there, or they hold different histories."""
+
+
 class ScoringError(BcwError):
     """Rows cannot be scored with this release, or the scores cannot be written."""

@@ -41,7 +41,7 @@ def main() -> None:
         refused: Counter[str] = Counter()
         for seed in range(draws):
             copy = candidate_of(metrics, flipped(real, count, seed), repeats=10, resamples=RESAMPLES)
-            broken = {row["rule"] for row in gate.broken(gate.judge(copy, [], champion, Log("", (), {}, 0, None)))}
+            broken = {row["rule"] for row in gate.broken(gate.judge(copy, [], champion, Log("", (), {}, {}, 0, None)))}
             refused["floors"] += bool(broken & set(FLOORS))
             refused["beside"] += bool(broken & set(BESIDE))
             refused["labels"] += "relabelled rows" in broken

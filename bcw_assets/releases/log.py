@@ -79,6 +79,7 @@ class Log:
     Attributes:
         place: where the releases are, for people.
         entries: those that can be read, the oldest first.
+        files: key → content of the numbered files, in order, without those that the store does not give.
         damage: name of a file of the log → what is wrong with it.
         newest: number of the newest file, damaged or not; 0 in an empty log.
         digest: the SHA-256 of that file; None in an empty log.
@@ -86,6 +87,7 @@ class Log:
 
     place: str
     entries: tuple[Entry, ...]
+    files: Mapping[str, bytes]
     damage: Mapping[str, str]
     newest: int
     digest: str | None
@@ -182,7 +184,7 @@ def read(store: Store) -> Log:
     """Return the whole log of a store."""
     names = [key.removeprefix(FOLDER) for key in store.list(FOLDER)]
     damage = {name: "is no entry of the log and does not belong there" for name in names if not ENTRY.fullmatch(name)}
-    entries, before, newest = [], None, 0
+    entries, files, before, newest = [], {}, None, 0
     for number in sorted(int(name.removesuffix(".json")) for name in names if name not in damage):
         if number != newest + 1:
             damage[_name(newest + 1)] = f"is missing, and {_name(number)} is there"
@@ -190,6 +192,7 @@ def read(store: Store) -> Log:
         digest = None
         try:
             content = read_at_most(store, FOLDER + _name(number), MOST_BYTES)
+            files[FOLDER + _name(number)] = content
             digest = documents.digest(content)
             entry = _parse(content)
             if entry.sequence != number:
@@ -202,7 +205,7 @@ def read(store: Store) -> Log:
         except (KeyRefused, ValueError) as error:
             damage[_name(number)] = f"cannot be read ({error})"
         before = digest
-    return Log(store.address(bundle.PLACE), tuple(entries), damage, newest, before)
+    return Log(store.address(bundle.PLACE), tuple(entries), files, damage, newest, before)
 
 
 def append(

@@ -106,12 +106,12 @@ def _publish(
     store: Store, candidate: Candidate, found: Log, table: list[Ruling], run: str, reason: str | None
 ) -> Entry:
     if found.newest == 0:
-        _require_a_log_can_be_kept(store)
+        require_a_log_can_be_kept(store)
     stored = bundle.publish(store, candidate.inputs, candidate.files, candidate.says_the_same)
     return log.append(store, found, PROMOTE, (candidate.id, stored.sha256), run, reason, gate=table)
 
 
-def _require_a_log_can_be_kept(store: Store) -> None:
+def require_a_log_can_be_kept(store: Store) -> None:
     """Refuse a store that lets two writers create the same key: both would believe that they won."""
     probe = f"{bundle.FOLDER}probe-{secrets.token_hex(8)}"
     store.create(probe, b"first")

@@ -1,5 +1,6 @@
 """Stores each asset's value and loads it again: format by the value's type, place by the asset's metadata."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +32,13 @@ class Loaded:
         value: of the asset.
         address: of the file that speaks for all, a path or a URI.
         version: the SHA-256 of that file.
+        files: key → content of all.
     """
 
     value: Any
     address: str
     version: str
+    files: Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class ArtifactIOManager(dg.IOManager):
             hashes = [documents.digest(content) for content in files.values()]
             if self._parsed.get(name, ([], None))[0] != hashes:  # the same bytes are the same value
                 self._parsed[name] = (hashes, formats.load(kind, files))
-            return Loaded(self._parsed[name][1], self._store.address(keys[-1]), hashes[-1])
+            return Loaded(self._parsed[name][1], self._store.address(keys[-1]), hashes[-1], files)
         except KeyMissing as error:
             raise ArtifactError(f"{name} has not been materialised, or is not whole: {error}", name) from error
         except FormatError as error:

@@ -1,0 +1,201 @@
+"""Copies what this project keeps from one place to another, so that the same history goes on there."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bcw_assets.assets import GRAPH
+from bcw_assets.checks import addresses, folders_and_types
+from bcw_assets.errors import CopyRefused, KeyMissing, ReleaseError
+from bcw_assets.releases import bundle, log, promotion
+from bcw_assets.releases.log import Log
+from bcw_assets.storage import formats
+from bcw_assets.storage.io_manager import ArtifactIOManager
+from bcw_assets.storage.stores import Store, open_store
+
+Files = Mapping[str, bytes]  # key → content
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What is in both places now.
+
+    Attributes:
+        artifacts: how many.
+        releases: how many.
+        entries: of the log.
+        files: how many all these are, with the tables of refused candidates.
+        sizes: the lengths of the files that were copied; the others were there already.
+    """
+
+    artifacts: int
+    releases: int
+    entries: int
+    files: int
+    sizes: list[int]
+
+
+def run(source: str, target: str) -> str:
+    """Copy one place to another, both as BCW_STORAGE takes them, and return what to tell of it."""
+    done = copy(open_store(source), open_store(target))
+    setting = "BCW_STORAGE" if done.artifacts else "BCW_RELEASES"
+    return (
+        f"Copied {len(done.sizes)} files ({sum(done.sizes):,} bytes); {done.files - len(done.sizes)} were there "
+        f"already. Artifacts: {done.artifacts}, releases: {done.releases}, entries of the log: {done.entries}. All "
+        f"were read back and are the same\nNext: set {setting}={shlex.quote(target)}"
+    )
+
+
+def copy(source: Store, target: Store) -> Copied:
+    """Copy every artifact, every release that the log names and that was not pruned, and the log.
+
+    Bundles come before the log, and its oldest entry first: whenever the copy is stopped, the target has a log that
+    the source had once. Done again, it does the rest.
+
+    Args:
+        source: is only read.
+        target: may hold an earlier state of the source, or a part of it.
+
+    Raises:
+        CopyRefused: there is nothing to copy, or the target holds something else: then nothing was written. Or what
+            was written is not there any more.
+        ReleaseError, ArtifactError: something in the source is not whole, or the target has other bytes of a release.
+    """
+    if source.address(bundle.PLACE) == target.address(bundle.PLACE):
+        raise CopyRefused(f"FROM and TO are one place: both have {source.address(bundle.PLACE)}. Give another for TO")
+    found, there = log.read(source), log.read(target)
+    _require_known(found.unknown_damage, found, ", or let a run go past it: bcw refresh")
+    artifacts, tables = _artifacts(source), _tables(source)
+    if not (artifacts or tables or found.files):
+        places = ", ".join(addresses(GRAPH, ArtifactIOManager(source), source).values())
+        raise CopyRefused(f"There is nothing to copy in FROM. Looked for {places}")
+    _require_one_history(found, there)
+    pruned = found.pruned()
+    releases = [one for one in dict.fromkeys(entry.release for entry in found.entries) if one not in pruned]
+    others = [*artifacts, *tables]
+    files = sum(len(_release(source, found, one)) for one in releases) + len(found.files) + sum(map(len, others))
+    changed = [one for one in others if _differs(target, one, may_replace=bool(there.files))]
+    if found.files and not there.files:
+        promotion.require_a_log_can_be_kept(target)
+
+    sizes = [size for one in releases for size in _create(target, _release(source, found, one))]
+    sizes += _create(target, found.files)
+    for one in changed:
+        target.write(one)
+        sizes += map(len, one.values())
+    _require_the_same(target, found, releases, others)
+    return Copied(len(artifacts), len(releases), len(found.files), files, sizes)
+
+
+def _artifacts(store: Store) -> list[Files]:
+    """Return the files of every artifact that is stored, each read as its asset is."""
+    artifacts = ArtifactIOManager(store)
+    folders, types = folders_and_types(GRAPH)
+    return [
+        artifacts.read(asset, folder, types[asset]).files
+        for asset, folder in folders.items()
+        if any(map(store.exists, formats.keys(types[asset], f"{folder}/{asset.to_user_string()}")))
+    ]
+
+
+def _tables(store: Store) -> list[Files]:
+    """Return the table of every candidate that the gate refused."""
+    return [{key: store.read(key)} for key in store.list(promotion.REFUSED) if key.endswith(".json")]
+
+
+def _release(store: Store, found: Log, release: str) -> Files:
+    """Return the files of a release that is what the log says, the manifest last.
+
+    Raises:
+        ReleaseError: something of it is not.
+    """
+    stored = found.bundle(store, release)
+    if stored.problems:
+        raise ReleaseError(
+            f"Release {release} in {store.address(bundle.PLACE)} is not what was published: "
+            f"{'; '.join(stored.problems)}. Put the files back from a copy, or delete the release if it is superfluous "
+            f"(bcw releases prune), and copy again"
+        )
+    manifest = bundle.key(release, bundle.MANIFEST)
+    return {bundle.key(release, name): content for name, content in stored.files.items()} | {
+        manifest: store.read(manifest)
+    }
+
+
+def _require_one_history(found: Log, there: Log) -> None:
+    """Refuse a target whose log is not the beginning of the source's, byte for byte."""
+    known = found.last.damaged if found.last else []
+    _require_known({name: what for name, what in there.unknown_damage.items() if name not in known}, there)
+    for ours, theirs in zip(found.files.items(), there.files.items(), strict=False):
+        if ours != theirs:
+            raise CopyRefused(
+                f"{there.place} holds another history than {found.place}: {min(ours[0], theirs[0])} is the first entry "
+                f"of the log that differs. Give another place for TO, or move that one away"
+            )
+    if len(there.files) > len(found.files):
+        raise CopyRefused(
+            f"{there.place} is ahead of {found.place}: its log has {len(there.files)} entries, and only the first "
+            f"{len(found.files)} are in FROM. Copy the other way: bcw storage copy TO FROM"
+        )
+
+
+def _require_known(damage: Mapping[str, str], of: Log, or_else: str = "") -> None:
+    if damage:
+        raise ReleaseError(
+            f"{'; '.join(log.told(damage))}. It is in {of.place}, and nothing was copied. Put the file back from a "
+            f"copy, move away what does not belong there{or_else}"
+        )
+
+
+def _differs(target: Store, files: Files, *, may_replace: bool) -> bool:
+    """Say whether files that belong together are to be written, because something of them is missing or another.
+
+    Raises:
+        CopyRefused: it is another, and not to be replaced.
+    """
+    there = {key: _content(target, key) for key in files}
+    others = [key for key, content in there.items() if content not in (None, files[key])]
+    if others and not may_replace:
+        raise CopyRefused(
+            f"TO holds another {others[0]} than FROM, and no log that says it is an earlier one: "
+            f"{target.address(others[0])}. Move it away, or give another place for TO"
+        )
+    return there != files
+
+
+def _create(target: Store, files: Files) -> list[int]:
+    """Store what never changes, in order, and return the lengths of what was not there yet."""
+    sizes = []
+    for key, content in files.items():
+        if target.create(key, content):
+            sizes.append(len(content))
+        elif target.read(key) != content:
+            raise ReleaseError(
+                f"{target.address(key)} is there with other bytes than in FROM. Releases and their log never change: "
+                f"if another process is writing there, wait for its end; if this is what was left of one, move it "
+                f"away. Then copy again"
+            )
+    return sizes
+
+
+def _require_the_same(target: Store, found: Log, releases: list[str], others: list[Files]) -> None:
+    """Read everything back."""
+    for release in releases:
+        _release(target, found, release)
+    expected: dict[str, bytes | None] = {**found.files}
+    stored: dict[str, bytes | None] = {**log.read(target).files}
+    for files in others:
+        expected |= files
+        stored |= {key: _content(target, key) for key in files}
+    if wrong := sorted(key for key in expected | stored if expected.get(key) != stored.get(key)):
+        raise CopyRefused(
+            f"{target.address(wrong[0])} is not what was copied: another process wrote there at the same time. Wait "
+            f"for its end and copy again"
+        )
+
+
+def _content(store: Store, key: str) -> bytes | None:
+    try:
+        return store.read(key)
+    except KeyMissing:
+        return None
