@@ -50,7 +50,7 @@ def copy(source: Store, target: Store) -> Copied:
     """Copy every artifact, every release that the log names and that was not pruned, and the log.
 
     Bundles come before the log, and its oldest entry first: whenever the copy is stopped, the target has a log that
-    the source had once. Done again, it does the rest.
+    the source had once, and its champion, unless that was pruned since. Done again, it does the rest.
 
     Args:
         source: is only read.
