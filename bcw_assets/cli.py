@@ -231,8 +231,8 @@ def storage() -> None:
 def copy(source: str, target: str) -> None:
     """Copy the artifacts, the releases and their log in FROM to TO, and read all of it back.
 
-    What is damaged in FROM is not copied, and nothing is if the log in TO is not the beginning of that in FROM. Of TO,
-    only older artifacts are replaced. Releases that the log does not know stay behind. Stopped at any moment, the same
+    Nothing is copied if something in FROM is damaged, or if the log in TO is not the beginning of that in FROM. Of TO,
+    only older artifacts are replaced. Releases that the log does not know stay behind. If it was stopped, the same
     command does the rest.
     """
     with _explained():

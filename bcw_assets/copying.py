@@ -143,7 +143,7 @@ def _require_known(damage: Mapping[str, str], of: Log, or_else: str = "") -> Non
     if damage:
         raise ReleaseError(
             f"{'; '.join(log.told(damage))}. It is in {of.place}, and nothing was copied. Put the file back from a "
-            f"copy, move away what does not belong there{or_else}"
+            f"copy, or move away what does not belong there{or_else}"
         )
 
 
