@@ -113,6 +113,10 @@ def place(request: pytest.FixtureRequest) -> Place:
     return STORES[request.param](request)
 
 
+on_disk_only = pytest.mark.parametrize("place", ["disk"], indirect=True)
+"""For a test of what only a disk does, or of what does not depend on the store."""
+
+
 @pytest.fixture
 def store(place: Place) -> Store:
     """A store with nothing in it, of every kind."""
@@ -213,6 +217,12 @@ class Graph:
             },
             raise_on_error=False,
         )
+
+    def at(self, place: str) -> "Graph":
+        """Return the graph at another place, with the same history."""
+        other = copy.copy(self)
+        other.place, other.store = place, open_store(place)
+        return other
 
     def without_history(self) -> "Graph":
         """Return the same place with a history of its own, which knows of nothing that was made."""

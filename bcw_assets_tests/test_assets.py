@@ -1,6 +1,7 @@
 """The graph on the real table: what it leaves, from which forms, stage by stage, and what it refuses."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -8,11 +9,20 @@ import pytest
 
 from bcw_assets.ml import resampling, table
 from bcw_assets.ml.evaluation import PUBLISHED
-from bcw_assets_tests.conftest import Graph, why
+from bcw_assets.storage.stores import Store
+from bcw_assets_tests.conftest import Graph, on_disk_only, why
 from bcw_assets_tests.ml.test_table import REFUSED
 from bcw_assets_tests.tables import shuffled, uci_form
 
 NAMES = ["raw_data", "ready_data", "model", "cross_validation", "metrics"]
+STORED_IN = {
+    "raw_data": "data/raw_data.csv",
+    "ready_data": "data/ready_data.json",
+    "model": "results/model.json",
+    "cross_validation": "results/cross_validation.json",
+    "metrics": "results/metrics.json",
+    "release": "releases",
+}
 FINGERPRINT = "ae5f3663df59b8d56b571fb9ff28b36cfba023a6075f2d98c2d5a9e76a6499b2"
 
 
@@ -47,6 +57,7 @@ def test_a_refresh_leaves_these_files_and_no_other(graph: Graph) -> None:
     ]
 
 
+@on_disk_only
 def test_the_cross_validated_numbers_are_those_of_the_design(graph: Graph) -> None:
     graph.refresh()
     means = {name: summary["estimate"] for name, summary in metrics(graph)["cross_validation"].items()}
@@ -61,6 +72,46 @@ def test_two_runs_leave_the_same_bytes(graph: Graph) -> None:
     assert graph.files() == first
 
 
+on_s3_only = pytest.mark.parametrize("place", ["s3"], indirect=True)
+
+
+@on_s3_only
+def test_a_run_on_s3_leaves_byte_for_byte_what_a_run_on_disk_leaves_and_tells_the_uris(
+    graph: Graph, tmp_path: Path
+) -> None:
+    result = graph.refresh()
+    assert result.success
+    told = {name: result.asset_materializations_for_node(name)[0].metadata["path"].value for name in STORED_IN}
+    assert told == {name: f"{graph.place}/{key}" for name, key in STORED_IN.items()}
+    on_disk = graph.at(str(tmp_path / "on disk"))
+    assert on_disk.refresh().success
+    files = contents(graph.store)
+    assert files == contents(on_disk.store)
+    assert {key.partition("/")[0] for key in files} == {"data", "results", "releases"}
+
+
+def contents(store: Store) -> dict[str, Any]:
+    """Return all that is in a store; of an entry of the log, what does not tell one run from another."""
+    files: dict[str, Any] = {key: store.read(key) for key in store.list("")}
+    of_the_log = [key for key in files if key.startswith("releases/log/")]
+    entries = {key: json.loads(files[key]) | dict.fromkeys(("run", "made", "nonce")) for key in of_the_log}
+    return files | entries
+
+
+@on_s3_only
+def test_releases_alone_can_be_on_s3(graph: Graph, tmp_path: Path) -> None:
+    folder = tmp_path / "on disk"
+    result = graph.at(str(folder)).run(releases=graph.place)
+    assert result.success
+    told = result.asset_materializations_for_node("release")[0].metadata
+    assert told["path"].value == f"{graph.place}/releases"
+    assert told["bundle"].value == f"{graph.place}/releases/{told['release'].value}"
+    assert f"releases/{told['release'].value}/manifest.json" in graph.store.list("")
+    assert {key.partition("/")[0] for key in graph.store.list("")} == {"releases"}
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "results"]
+
+
+@on_disk_only
 def test_every_form_and_order_of_the_table_gives_the_same_fingerprint_split_and_numbers(graph: Graph) -> None:
     graph.run()
     of_uci = graph.files()
@@ -118,8 +169,9 @@ def test_each_asset_runs_alone_on_what_an_earlier_process_stored(graph: Graph, n
 )
 def test_a_missing_upstream_is_named_with_the_command_that_makes_it(graph: Graph, name: str, missing: str) -> None:
     graph.run()
-    for path in graph.folder.glob(f"*/{missing}.*"):
-        path.unlink()
+    for key in graph.files():
+        if key.partition("/")[2].startswith(f"{missing}."):
+            graph.store.delete(key)
     result = graph.run(name)
     assert not result.success
     assert f"{missing} has not been materialised" in why(result)
@@ -191,6 +243,7 @@ def test_a_knob_that_this_table_cannot_bear_is_explained_and_changes_nothing(
     assert graph.files() == before
 
 
+@on_disk_only
 @pytest.mark.parametrize(
     ("name", "config"),
     [
@@ -208,6 +261,7 @@ def test_a_knob_out_of_its_range_fails_the_run(graph: Graph, name: str, config: 
     assert not graph.run(name, config={name: config}).success
 
 
+@on_disk_only
 def test_a_table_of_300_rows_is_welcome(graph: Graph) -> None:
     graph.source.write_bytes(b"".join(shuffled(uci_form()).splitlines(keepends=True)[:300]))
     assert graph.run().success
@@ -226,6 +280,7 @@ def test_a_table_that_cannot_be_read_fails_the_run_by_line_and_changes_nothing(g
     assert graph.files() == before
 
 
+@on_disk_only
 def test_after_every_refusal_all_artifacts_are_byte_for_byte_what_they_were(graph: Graph) -> None:
     graph.run()
     before = graph.files()
@@ -237,6 +292,7 @@ def test_after_every_refusal_all_artifacts_are_byte_for_byte_what_they_were(grap
         assert graph.files() == before, name
 
 
+@on_disk_only
 def test_a_model_of_the_same_table_in_other_units_is_refused(graph: Graph) -> None:
     graph.run()
     lines = [line.split(",") for line in uci_form().decode().splitlines()]
@@ -280,6 +336,7 @@ def test_the_ui_gets_rows_columns_source_fingerprint_and_plotted_numbers(graph: 
     assert "| recall | 0.9535 | 0.9535 |" in str(of["metrics"]["beside the published numbers"].value)
 
 
+@on_disk_only
 def test_the_table_without_ids_is_numbered_in_the_files_order(graph: Graph) -> None:
     graph.run("raw_data", source="embedded")
     ids = table.read(graph.files()["data/raw_data.csv"], "raw_data.csv")["id"]

@@ -9,12 +9,13 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
 
-from bcw_assets import check_report, checks
+import bcw_assets
+from bcw_assets import check_report, checks, settings
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import Promise, every_check
 from bcw_assets.cli import main
 from bcw_assets.ml.findings import Findings
-from bcw_assets_tests.conftest import Graph
+from bcw_assets_tests.conftest import Graph, Place, on_disk_only
 
 EVERY = [(asset.key.to_user_string(), spec.name) for asset in GRAPH for spec in every_check(asset.key)]
 
@@ -37,7 +38,11 @@ def on_the_command_line(*options: str) -> Result:
 def test_the_command_finds_the_history_by_dagster_home_and_its_exit_code_says_whether_all_is_well(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", graph.environment()["DAGSTER_HOME"])
+    from bcw_assets.definitions import build_definitions  # reads the environment, which is clean by now
+
+    for name in ("DAGSTER_HOME", "BCW_STORAGE"):
+        monkeypatch.setenv(name, graph.environment()[name])
+    monkeypatch.setattr(bcw_assets, "defs", build_definitions(settings.read()))  # as a process of its own has them
     monkeypatch.chdir(graph.folder)
     assert on_the_command_line().exit_code == 1
     graph.instance = dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"])
@@ -61,6 +66,7 @@ def test_after_a_green_run_every_check_passed_since_that_run(graph: Graph) -> No
     assert len(text) == 1 + len(EVERY)
 
 
+@on_disk_only
 def test_a_second_green_run_leaves_since_when_it_was(graph: Graph) -> None:
     graph.prepare()
     before = reported(graph)[2]["raw_data", "stored"]["since"]
@@ -90,6 +96,7 @@ def always_broken(raw_data: object) -> Findings:
     return Findings.of(("it is Monday", True))
 
 
+@on_disk_only
 @pytest.mark.parametrize("blocking", [False, True])
 def test_a_broken_promise_fails_the_report_only_if_it_blocks(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, blocking: bool
@@ -106,6 +113,7 @@ def test_a_broken_promise_fails_the_report_only_if_it_blocks(
     assert line["severity"] == ("ERROR" if blocking else "WARN")
 
 
+@on_disk_only
 def test_a_check_that_was_not_run_on_the_latest_materialisation_is_said(graph: Graph) -> None:
     graph.prepare()
     graph.select(dg.AssetSelection.assets("model").without_checks())
@@ -114,6 +122,7 @@ def test_a_check_that_was_not_run_on_the_latest_materialisation_is_said(graph: G
     assert {key[0] for key, line in lines.items() if line["result"] == "not run"} == {"model"}
 
 
+@on_disk_only
 def test_after_a_refused_source_the_last_materialisation_is_shown_and_the_failure_said(graph: Graph) -> None:
     graph.prepare()
     graph.source.write_bytes(b"<html>moved</html>")
@@ -127,6 +136,7 @@ def test_after_a_refused_source_the_last_materialisation_is_shown_and_the_failur
     )
 
 
+@on_disk_only
 def test_a_failure_is_said_until_what_failed_is_made_again(graph: Graph) -> None:
     graph.prepare()
     good_source = graph.source.read_bytes()
@@ -139,6 +149,7 @@ def test_a_failure_is_said_until_what_failed_is_made_again(graph: Graph) -> None
     assert reported(graph)[1]["failure"] is None
 
 
+@on_disk_only
 def test_a_check_that_crashes_is_no_success(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     graph.prepare()
 
@@ -153,10 +164,10 @@ def test_a_check_that_crashes_is_no_success(graph: Graph, monkeypatch: pytest.Mo
     assert lines["raw_data", "invariants"]["result"] == "crashed"
 
 
-def test_another_storage_has_results_of_its_own(graph: Graph, tmp_path: Path) -> None:
+def test_another_storage_has_results_of_its_own(graph: Graph, place: Place) -> None:
     graph.prepare()
-    graph.folder = tmp_path / "elsewhere"
-    assert {line["result"] for line in reported(graph)[2].values()} == {"not materialised"}
+    elsewhere = graph.at(place("elsewhere"))
+    assert {line["result"] for line in reported(elsewhere)[2].values()} == {"not materialised"}
 
 
 def test_without_a_history_there_is_nothing_to_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -22,7 +21,7 @@ from bcw_assets.ml.findings import Findings
 from bcw_assets.ml.patients import Patient
 from bcw_assets.ml.performance import Summary
 from bcw_assets.ml.preparation import Prepared, Split
-from bcw_assets_tests.conftest import Graph, broken, why
+from bcw_assets_tests.conftest import Graph, Place, broken, on_disk_only, why
 from bcw_assets_tests.tables import uci_form
 
 SPLIT = Split(0.2, 42, stratify=False)
@@ -346,6 +345,7 @@ def test_advice_stops_nothing(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> 
     assert "results/metrics.json" in graph.files()
 
 
+@on_disk_only
 def test_a_check_that_is_broken_itself_crashes(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     def crashes(raw_data: pd.DataFrame) -> Findings:
         raise ZeroDivisionError("of the check")
@@ -364,6 +364,12 @@ def one_digit_more(content: bytes) -> bytes:
 def another_number(content: bytes) -> bytes:
     """Return the same JSON with one number changed."""
     return re.sub(rb"(\d)(,?\n)", lambda found: (b"1" if found[1] != b"1" else b"2") + found[2], content, count=1)
+
+
+def change_by_hand(graph: Graph, file: str, change: Callable[[bytes], bytes]) -> None:
+    before = graph.store.read(file)
+    graph.store.write({file: change(before)})
+    assert graph.store.read(file) != before
 
 
 @pytest.mark.parametrize(
@@ -386,16 +392,15 @@ def test_a_stored_artifact_changed_by_hand_is_found_by_its_check_and_refused_on_
     graph: Graph, file: str, change: Callable[[bytes], bytes]
 ) -> None:
     graph.prepare()
-    path, asset = graph.folder / file, file.partition("/")[2].partition(".")[0]
-    before = path.read_bytes()
-    path.write_bytes(change(before))
-    assert path.read_bytes() != before
+    asset = file.partition("/")[2].partition(".")[0]
+    change_by_hand(graph, file, change)
     says = broken(graph.check(asset))[asset, checks.STORED]
     assert f"To make it: dagster asset materialize -m bcw_assets --select {asset}" in says
     if asset != "metrics":  # nothing loads metrics yet
         assert f"--select {asset}" in why(graph.run("metrics"))
 
 
+@on_disk_only
 def test_a_fallback_warns_and_a_named_table_of_ones_own_does_not(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "UCI_ADDRESSES", ("http://no-such-host.invalid/wdbc.data",))
     result = graph.run("raw_data", source="auto")
@@ -406,6 +411,7 @@ def test_a_fallback_warns_and_a_named_table_of_ones_own_does_not(graph: Graph, m
     assert broken(graph.run("raw_data")) == {}
 
 
+@on_disk_only
 def test_the_failure_of_a_table_shows_its_rows_in_the_ui(graph: Graph) -> None:
     graph.source.write_bytes(uci_form().replace(b",1001,0.1184,", b",501,0.1184,", 1))
     result = graph.run()
@@ -418,8 +424,7 @@ def test_the_failure_of_a_table_shows_its_rows_in_the_ui(graph: Graph) -> None:
 
 def test_a_failed_check_of_an_edited_table_shows_its_rows(graph: Graph) -> None:
     graph.prepare()
-    path = graph.folder / "data" / "raw_data.csv"
-    path.write_bytes(path.read_bytes().replace(b",1001,0.1184,", b",501,0.1184,", 1))
+    graph.damage("data/raw_data.csv", b",1001,0.1184,", b",501,0.1184,")
     evaluations = {one.check_name: one for one in graph.check("raw_data").get_asset_check_evaluations()}
     assert "is not what its latest materialisation recorded" in str(evaluations["stored"].description)
     assert evaluations["schema"].passed
@@ -430,8 +435,7 @@ def test_a_failed_check_of_an_edited_table_shows_its_rows(graph: Graph) -> None:
 
 def test_without_a_history_a_well_formed_artifact_loads(graph: Graph) -> None:
     graph.prepare()
-    path = graph.folder / "data" / "raw_data.csv"
-    path.write_bytes(one_digit_more(path.read_bytes()))
+    change_by_hand(graph, "data/raw_data.csv", one_digit_more)
     with dg.DagsterInstance.ephemeral() as another:
         graph.instance = another
         assert graph.run("ready_data").success
@@ -453,31 +457,25 @@ def test_without_a_history_the_promise_that_an_edit_breaks_finds_it(
     graph: Graph, file: str, old: bytes, new: bytes, check: tuple[str, str]
 ) -> None:
     graph.prepare()
-    path = graph.folder / file
-    assert old in path.read_bytes()
-    path.write_bytes(path.read_bytes().replace(old, new))
+    graph.damage(file, old, new)
     with dg.DagsterInstance.ephemeral() as another:
         graph.instance = another
         assert check in broken(graph.check(check[0]))
 
 
-def test_going_back_to_another_folder_finds_its_artifacts_and_their_record(graph: Graph, tmp_path: Path) -> None:
+def test_going_back_to_another_place_finds_its_artifacts_and_their_record(graph: Graph, place: Place) -> None:
     graph.prepare()
-    first, graph.folder = graph.folder, tmp_path / "another"
-    graph.run(config={"model": {"C": 0.5}})
-    graph.folder = first
+    graph.at(place("another")).run(config={"model": {"C": 0.5}})
     assert graph.run("metrics").success
-    path = graph.folder / "data" / "raw_data.csv"
-    path.write_bytes(one_digit_more(path.read_bytes()))
+    change_by_hand(graph, "data/raw_data.csv", one_digit_more)
     assert "is not what its latest materialisation recorded" in why(graph.run("metrics"))
 
 
 def test_numbers_in_a_document_are_of_the_right_shape(graph: Graph) -> None:
     graph.prepare()
-    path = graph.folder / "results" / "model.json"
-    document = json.loads(path.read_bytes())
+    document = json.loads(graph.store.read("results/model.json"))
     document["coefficients"].pop()
-    path.write_text(json.dumps(document))
+    graph.store.write({"results/model.json": json.dumps(document).encode()})
     with dg.DagsterInstance.ephemeral() as another:
         graph.instance = another
         assert "coefficients has shape (29,), not (30,)" in why(graph.run("cross_validation"))

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bcw_assets_tests.conftest import BIN, Graph
+from bcw_assets_tests.conftest import BIN, Graph, on_disk_only
 from bcw_assets_tests.loopback import hang, serve
 
 
@@ -38,12 +38,14 @@ def test_in_a_pipe_a_refresh_says_only_the_summary_and_leaves_what_any_run_leave
     assert re.search(r"recall \(sensitivity\) +0\.9535 +0\.9642, 0\.930 to 0\.982", done.stdout)
     assert f"Source       {graph.source}\n" in done.stdout
     assert "Fingerprint  ae5f3663df59" in done.stdout
-    assert f"{graph.folder}/data/ and {graph.folder}/results/" in done.stdout
+    assert f"Files        {graph.store.address('data')}/ and {graph.store.address('results')}/\n" in done.stdout
+    assert f" of the log ({graph.store.address('releases')}/" in done.stdout
     by_bcw = graph.files()
     graph.refresh()
     assert graph.files() == by_bcw
 
 
+@on_disk_only
 def test_on_a_terminal_a_refresh_shows_each_stage_while_it_works(graph: Graph) -> None:
     code, shown = on_a_terminal(graph, "bcw", "refresh")
     assert code == 0
@@ -53,6 +55,7 @@ def test_on_a_terminal_a_refresh_shows_each_stage_while_it_works(graph: Graph) -
     assert "Warning" not in shown
 
 
+@on_disk_only
 def test_a_fallback_is_said(graph: Graph) -> None:
     # A proxy that refuses stands for a network without UCI.
     done = graph.process("bcw", "refresh", BCW_SOURCE="auto", HTTPS_PROXY="http://127.0.0.1:9")
@@ -60,6 +63,7 @@ def test_a_fallback_is_said(graph: Graph) -> None:
     assert "Source       scikit-learn's embedded copy (UCI could not be reached)" in done.stdout
 
 
+@on_disk_only
 def test_a_failure_ends_with_its_message_and_nothing_else(graph: Graph) -> None:
     graph.source.write_bytes(b"<html>moved</html>")
     done = graph.process("bcw", "refresh")
@@ -68,6 +72,7 @@ def test_a_failure_ends_with_its_message_and_nothing_else(graph: Graph) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@on_disk_only
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
@@ -84,6 +89,7 @@ def test_a_setting_that_is_not_allowed_is_said_without_a_traceback(
     assert "Traceback" not in done.stderr
 
 
+@on_disk_only
 def test_an_env_file_that_is_no_text_is_said(graph: Graph) -> None:
     (graph.folder / ".env").write_bytes(b"\xff\xfe")
     done = graph.process("bcw", "refresh")
@@ -91,6 +97,7 @@ def test_an_env_file_that_is_no_text_is_said(graph: Graph) -> None:
     assert done.stderr.startswith("Failed: .env cannot be read")
 
 
+@on_disk_only
 def test_a_history_that_cannot_be_kept_is_said_and_harms_nothing(graph: Graph) -> None:
     graph.process("bcw", "refresh")
     before = graph.files()
@@ -103,6 +110,7 @@ def test_a_history_that_cannot_be_kept_is_said_and_harms_nothing(graph: Graph) -
     assert graph.files() == before
 
 
+@on_disk_only
 def test_a_full_standard_output_is_said(graph: Graph) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
@@ -112,6 +120,7 @@ def test_a_full_standard_output_is_said(graph: Graph) -> None:
     assert done.stderr == b"Failed: [Errno 28] No space left on device\n"
 
 
+@on_disk_only
 def test_the_env_file_is_read_and_without_a_home_a_refresh_says_that_it_is_in_no_history(graph: Graph) -> None:
     (graph.folder / ".env").write_text("BCW_SOURCE=embedded\nDAGSTER_HOME=\n")
     done = graph.process("bcw", "refresh")
@@ -119,6 +128,7 @@ def test_the_env_file_is_read_and_without_a_home_a_refresh_says_that_it_is_in_no
     assert done.stderr == "DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.\n"
 
 
+@on_disk_only
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_a_refresh_and_the_history_says_so(graph: Graph, number: int) -> None:
     import dagster as dg
@@ -138,6 +148,7 @@ def test_a_signal_stops_a_refresh_and_the_history_says_so(graph: Graph, number: 
         assert instance.get_runs()[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
+@on_disk_only
 def test_help_needs_no_dagster(graph: Graph) -> None:
     program = (
         "import sys; from bcw_assets.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"

@@ -20,12 +20,13 @@ from bcw_assets.automation import build_schedule
 from bcw_assets.checks import PROMISES
 from bcw_assets.errors import SettingsError
 from bcw_assets.settings import Settings
-from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph
+from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph, on_disk_only
 from bcw_assets_tests.tables import uci_form
 
 NAMES = ["cross_validation", "metrics", "model", "raw_data", "ready_data", "release"]
 
 
+@on_disk_only
 @pytest.mark.parametrize(
     ("command", "says"),
     [
@@ -42,13 +43,14 @@ def test_a_command_of_dagster_loads_the_code_location(graph: Graph, command: lis
 
 
 def in_the_checkout(graph: Graph, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a program where pyproject.toml and workspace.yaml are, on the folder and the history of the test."""
+    """Run a program where pyproject.toml and workspace.yaml are, on the place and the history of the test."""
     return subprocess.run(
         [BIN / command[0], *command[1:]],
         env=graph.environment(), cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
+@on_disk_only
 def test_dg_lists_the_same_assets_checks_job_and_schedule(graph: Graph) -> None:
     listed = json.loads(in_the_checkout(graph, "dg", "list", "defs", "--json").stdout)
     assert sorted(asset["asset_key"] for asset in listed["assets"]) == NAMES
@@ -205,8 +207,7 @@ def test_the_ui_shows_the_graph_materialises_it_and_tells_why_a_table_is_refused
     rows = next(entry["table"]["records"] for entry in failure["metadataEntries"] if entry["label"] == "offending rows")
     assert json.loads(rows[0])["rule"] == "R6"
 
-    path = graph.folder / "data" / "raw_data.csv"
-    path.write_bytes(path.read_bytes().replace(b",1001,0.1184,", b",501,0.1184,", 1))
+    graph.damage("data/raw_data.csv", b",1001,0.1184,", b",501,0.1184,")
     keys = [{"assetKey": {"path": ["raw_data"]}, "name": name} for name in ("stored", "invariants")]
     checks_alone = {"pipelineName": "__ASSET_JOB", "assetSelection": [], "assetCheckSelection": keys}
     assert finished(ui, place | checks_alone)[1] == "FAILURE"

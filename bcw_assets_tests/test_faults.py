@@ -1,15 +1,17 @@
-"""What is left when the disk or a signal stops a run: the old artifacts whole, or a command that mends them."""
+"""What is left when a full disk or a signal stops a run: the old artifacts whole, or a command that mends them."""
 
 import errno
 import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bcw_assets_tests.conftest import Graph, why
+from bcw_assets.storage.s3 import S3Store
+from bcw_assets_tests.conftest import Graph, on_disk_only, why
 from bcw_assets_tests.tables import shuffled, uci_form
 
 NAMES = ["raw_data", "ready_data", "model", "cross_validation", "metrics"]
@@ -20,6 +22,7 @@ def another_table(graph: Graph) -> None:
     graph.source.write_bytes(b"".join(shuffled(uci_form()).splitlines(keepends=True)[:400]))
 
 
+@on_disk_only
 @pytest.mark.parametrize("number", range(len(NAMES)), ids=NAMES)
 def test_a_full_disk_stops_the_run_at_any_stage_and_leaves_what_that_stage_had_stored(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, number: int
@@ -45,6 +48,7 @@ def test_a_full_disk_stops_the_run_at_any_stage_and_leaves_what_that_stage_had_s
     }
 
 
+@on_disk_only
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk; CI is root")
 def test_a_disk_of_three_mebibytes_that_is_full_fails_bcw_refresh_with_the_message(
     graph: Graph, tmp_path: Path
@@ -68,16 +72,19 @@ def test_a_disk_of_three_mebibytes_that_is_full_fails_bcw_refresh_with_the_messa
 
 def killed_after_storing(graph: Graph, file: str) -> int:
     """Run everything in a process that dies by SIGKILL when `file` is in place; return how the process ended."""
-    replace = os.replace
 
-    def dies(temporary: Path, path: Path) -> None:
-        replace(temporary, path)
-        if path.name == file:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def dying(puts_in_place: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object, **conditions: object) -> None:
+            puts_in_place(*arguments, **conditions)
+            if any(str(one).endswith(f"/{file}") for one in arguments):  # a path or a key
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return call
 
     child = os.fork()  # everything is imported already: a new program would take three seconds more
     if not child:
-        os.replace = dies  # type: ignore[assignment]
+        os.replace = dying(os.replace)
+        S3Store._put = dying(S3Store._put)  # type: ignore[method-assign]
         graph.run()
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

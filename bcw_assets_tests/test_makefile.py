@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bcw_assets_tests.conftest import CHECKOUT, Graph
+from bcw_assets_tests.conftest import CHECKOUT, Graph, on_disk_only
 
 PRODUCED = [
     "data/raw_data.csv", "data/ready_data.csv", "data/ready_data.json", "data/.raw_data.csv.0123abcd.bcw-tmp",
@@ -61,6 +61,7 @@ def test_clean_removes_what_runs_produced_and_nothing_else(checkout: Path) -> No
     assert [name for name in kept if not (checkout / name).exists()] == []
 
 
+@on_disk_only
 def test_clean_knows_every_file_that_a_run_stores(graph: Graph, checkout: Path) -> None:
     graph.run()
     assert {*PRODUCED, "results/metrics.json"} >= set(graph.files())
