@@ -23,7 +23,7 @@ REPORT = {f"ml.{name}" for name in EVALUATION} | {"report.tables"}
 @pytest.mark.parametrize(
     ("name", "uses"),
     [
-        ("raw_data", TABLE | {"failures", "settings", "source"}),
+        ("raw_data", TABLE | {"deadline", "failures", "places", "settings", "source"}),
         ("ready_data", KNOWLEDGE - {"ml.training"}),
         ("model", KNOWLEDGE),
         ("cross_validation", KNOWLEDGE | {"ml.resampling"}),
