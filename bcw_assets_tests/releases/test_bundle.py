@@ -24,8 +24,8 @@ from bcw_assets.ml.resampling import Resampling
 from bcw_assets.releases import bundle, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
-from bcw_assets.storage.stores import LocalStore
-from bcw_assets_tests.conftest import CHECKOUT
+from bcw_assets.storage.stores import LocalStore, Store
+from bcw_assets_tests.conftest import CHECKOUT, Place
 from bcw_assets_tests.tables import shuffled, uci_form
 
 
@@ -176,18 +176,17 @@ from bcw_assets_tests.releases.test_bundle import made_of
 from bcw_assets.ml import table
 from bcw_assets_tests.tables import uci_form
 from bcw_assets.releases import promotion
-from bcw_assets.storage.stores import LocalStore
-from pathlib import Path
-outcome = promotion.promote(LocalStore(Path(sys.argv[1])), made_of(table.read(uci_form(), "x")), [], "run")
+from bcw_assets.storage.stores import open_store
+outcome = promotion.promote(open_store(sys.argv[1]), made_of(table.read(uci_form(), "x")), [], "run")
 print(outcome.result, outcome.entry.release)
 """
 
 
-def test_two_linear_algebra_kernels_are_one_release(tmp_path: Path) -> None:
+def test_two_linear_algebra_kernels_are_one_release(place: Place) -> None:
     said = []
     for kernel in ("Sandybridge", "Nehalem"):  # NumPy 2.5.5 crashes with Haswell forced
         environment = os.environ | {"OPENBLAS_CORETYPE": kernel}
-        command = [sys.executable, "-c", KERNEL, str(tmp_path)]
+        command = [sys.executable, "-c", KERNEL, place("store")]
         done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True)
         said.append(done.stdout.split())
     assert [one[0] for one in said] == ["promoted", "unchanged"]
@@ -205,7 +204,7 @@ def test_two_linear_algebra_kernels_are_one_release(tmp_path: Path) -> None:
     ],
 )
 def test_values_that_do_not_belong_together_are_refused(
-    candidate: Candidate, raw: pd.DataFrame, tmp_path: Path, what: str, to_run_again: str
+    store: Store, candidate: Candidate, raw: pd.DataFrame, tmp_path: Path, what: str, to_run_again: str
 ) -> None:
     ready = preparation.prepare(raw, Split(0.3, 1, stratify=False))
     changed: dict[str, dict[str, Any]] = {
@@ -218,5 +217,5 @@ def test_values_that_do_not_belong_together_are_refused(
         "a table with other ids": {"raw_data": raw.assign(id=[f"x{number:03}" for number in range(len(raw))])},
     }
     with pytest.raises(ArtifactError, match=f"--select {to_run_again}$"):
-        promotion.promote(LocalStore(tmp_path), Candidate(**candidate.values | changed[what]), [], "run")
-    assert list(tmp_path.iterdir()) == []
+        promotion.promote(store, Candidate(**candidate.values | changed[what]), [], "run")
+    assert (store.list(""), list(tmp_path.iterdir())) == ([], [])

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -14,7 +15,8 @@ from bcw_assets.errors import BcwError, ReleaseError
 from bcw_assets.releases import bundle, log, promotion, upkeep
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.use import open_release
-from bcw_assets.storage.stores import LocalStore, Store
+from bcw_assets.storage.stores import Store
+from bcw_assets_tests.conftest import on_disk_only
 
 BUNDLE = [*bundle.MEMBERS, bundle.MANIFEST]
 
@@ -105,23 +107,16 @@ def without_files(manifest: dict[str, Any]) -> None:
     "change", [renamed, enlarged, negative, of_another_id, of_other_inputs, of_another_version, without_files]
 )
 def test_a_forged_manifest_with_a_right_seal_is_refused_before_anything_is_read(
-    released: Store, candidate: Candidate, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None]
+    released: Store, candidate: Candidate, change: Callable[[dict[str, Any]], None]
 ) -> None:
     key = bundle.key(candidate.id, bundle.MANIFEST)
     manifest = documents.unseal(released.read(key))
     change(manifest)
     released.write({key: documents.seal(manifest)})
     is_refused(released, re.escape(f"{key} cannot be used"), candidate.id)
-    read: set[str] = set()
-    read_whole = LocalStore.read
-
-    def noted(self: LocalStore, one: str) -> bytes:
-        read.add(one)
-        return read_whole(self, one)
-
-    monkeypatch.setattr(LocalStore, "read", noted)
-    assert bundle.read(released, candidate.id).problems
-    assert read == {key}
+    with mock.patch.object(released, "read", wraps=released.read) as read:
+        assert bundle.read(released, candidate.id).problems
+    assert {one.args for one in read.call_args_list} == {(key,)}
 
 
 def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
@@ -192,12 +187,22 @@ def test_the_beginning_of_an_id_has_to_be_of_one_release(
         open_release(released, candidate.id[:4])
 
 
+def test_what_is_too_large_is_not_read(released: Store, candidate: Candidate) -> None:
+    members = [bundle.key(candidate.id, name) for name in ("model.json", bundle.MANIFEST)]
+    for key in (*members, "releases/log/000003.json"):
+        released.write({key: bytes(2**20 + 1)})
+        with mock.patch.object(released, "read", wraps=released.read) as read:
+            is_refused(released, rf"{re.escape(key)} .*1,048,577 bytes", candidate.id)
+        assert mock.call(key) not in read.call_args_list
+
+
 @pytest.fixture
 def folder(released: Store, tmp_path: Path) -> Path:
     """The folder of the store: what only a file system can do."""
     return tmp_path / "store"
 
 
+@on_disk_only
 def test_a_link_out_of_the_storage_is_not_followed(folder: Path, released: Store, candidate: Candidate) -> None:
     path = folder / bundle.key(candidate.id, "model.json")
     with tempfile.TemporaryDirectory() as outside:
@@ -206,6 +211,7 @@ def test_a_link_out_of_the_storage_is_not_followed(folder: Path, released: Store
         is_refused(released, r"model\.json .*leads out of .* by a symbolic link", candidate.id)
 
 
+@on_disk_only
 def test_a_folder_that_is_a_link_out_of_the_storage_is_not_followed(
     folder: Path, released: Store, challenger: Candidate
 ) -> None:
@@ -216,6 +222,7 @@ def test_a_folder_that_is_a_link_out_of_the_storage_is_not_followed(
             open_release(released, None)
 
 
+@on_disk_only
 def test_a_pipe_and_a_huge_file_are_not_read(folder: Path, released: Store, candidate: Candidate) -> None:
     path = folder / bundle.key(candidate.id, "model.json")
     path.unlink()
@@ -232,6 +239,7 @@ def test_a_pipe_and_a_huge_file_are_not_read(folder: Path, released: Store, cand
         open_release(released, None)
 
 
+@on_disk_only
 def test_a_pipe_in_the_log_or_in_a_bundle_is_seen(folder: Path, released: Store, candidate: Candidate) -> None:
     os.mkfifo(folder / bundle.key(candidate.id, "pipe"))
     is_refused(released, "pipe does not belong there", candidate.id)
@@ -240,6 +248,7 @@ def test_a_pipe_in_the_log_or_in_a_bundle_is_seen(folder: Path, released: Store,
         open_release(released, None)
 
 
+@on_disk_only
 def test_a_file_in_the_place_of_the_log_is_no_empty_log(folder: Path, released: Store) -> None:
     (folder / "releases/log").rename(folder / "elsewhere")
     (folder / "releases/log").write_bytes(b"")
