@@ -23,8 +23,8 @@ from bcw_assets.cli import main
 from bcw_assets.ml import columns, rules, table
 from bcw_assets.releases import promotion
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.storage.stores import LocalStore
-from bcw_assets_tests.conftest import BIN, Graph
+from bcw_assets.storage.stores import LocalStore, Store
+from bcw_assets_tests.conftest import BIN, Graph, Place, on_disk_only
 from bcw_assets_tests.ml.test_rows import OF_THE_WHOLE, parquet
 from bcw_assets_tests.ml.test_table import FORMS, REFUSED, WITHOUT_DIAGNOSES, scikit_learn
 from bcw_assets_tests.tables import uci_form
@@ -33,12 +33,20 @@ from bcw_assets_tests.test_scoring import broken
 
 
 @pytest.fixture
-def place(tmp_path: Path, candidate: Candidate, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, candidate: Candidate, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a release, and the table in it."""
     promotion.promote(LocalStore(tmp_path), candidate, [], "a run")
     (tmp_path / "table.csv").write_bytes(uci_form())
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def released(store: Store, place: Place, candidate: Candidate, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store with a release, which the environment names, and a working folder with the table."""
+    promotion.promote(store, candidate, [], "a run")
+    monkeypatch.setenv("BCW_STORAGE", place("store"))
+    return store
 
 
 def bcw(*arguments: str, given: bytes | None = None) -> Result:
@@ -62,7 +70,7 @@ def expected(raw: pd.DataFrame, made: dict[str, Any]) -> dict[str, float]:
 
 
 def test_every_row_gets_its_probability_and_the_streams_say_the_rest(
-    place: Path, candidate: Candidate, expected: dict[str, float]
+    released: Store, candidate: Candidate, expected: dict[str, float]
 ) -> None:
     done = bcw("table.csv")
     assert done.exit_code == 0
@@ -95,7 +103,7 @@ INPUTS = FORMS | WITHOUT_DIAGNOSES | {"scikit-learn's": scikit_learn, "Parquet":
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_every_form_from_a_pipe_gives_the_same_probabilities(
-    place: Path, raw: pd.DataFrame, expected: dict[str, float], name: str
+    folder: Path, raw: pd.DataFrame, expected: dict[str, float], name: str
 ) -> None:
     done = bcw("-", given=INPUTS[name](raw))
     found = probabilities(done.stdout_bytes)
@@ -103,10 +111,10 @@ def test_every_form_from_a_pipe_gives_the_same_probabilities(
     np.testing.assert_allclose(sorted(map(float, found)), sorted(expected.values()), rtol=1e-12)
 
 
-def test_a_file_is_recognised_by_content_whatever_its_name(place: Path, raw: pd.DataFrame) -> None:
+def test_a_file_is_recognised_by_content_whatever_its_name(folder: Path, raw: pd.DataFrame) -> None:
     plain = probabilities(bcw("table.csv").stdout_bytes)
     for content in (gzip.compress(uci_form()), parquet(raw.set_index("id").loc[ids()].reset_index())):
-        (place / "data.txt").write_bytes(content)
+        (folder / "data.txt").write_bytes(content)
         assert probabilities(bcw("data.txt").stdout_bytes) == plain
 
 
@@ -115,17 +123,17 @@ def ids() -> list[str]:
 
 
 @pytest.mark.parametrize("name", OF_THE_WHOLE)
-def test_what_is_not_the_table_ends_with_its_reason_and_code_2_and_leaves_nothing(place: Path, name: str) -> None:
+def test_what_is_not_the_table_ends_with_its_reason_and_code_2_and_leaves_nothing(folder: Path, name: str) -> None:
     content, says = REFUSED[name]
-    (place / "patients.csv").write_bytes(content)
-    before = sorted(place.iterdir())
+    (folder / "patients.csv").write_bytes(content)
+    before = sorted(folder.iterdir())
     done = bcw("patients.csv", "-o", "out.csv")
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith("Failed: ")
     assert says in done.stderr
     assert done.stderr.endswith(". patients.csv cannot be scored\n")
     assert done.stderr.count("\n") == 1
-    assert sorted(place.iterdir()) == before
+    assert sorted(folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(
@@ -136,7 +144,7 @@ def test_what_is_not_the_table_ends_with_its_reason_and_code_2_and_leaves_nothin
         ("/proc/self/mem", "Input/output error"),
     ],
 )
-def test_an_input_that_cannot_be_read_ends_with_code_2(place: Path, source: str, says: str) -> None:
+def test_an_input_that_cannot_be_read_ends_with_code_2(folder: Path, source: str, says: str) -> None:
     done = bcw(source)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith(f"Failed: {source} cannot be read: {says}")
@@ -146,7 +154,7 @@ CODES = [f"R{number}" for number in range(2, 14)]
 FIELDS = ["abc", "", "nan", "inf", "1_5", '"1', "1,5", "\0", "\udce9"]
 
 
-def test_bad_rows_are_scored_around_named_and_counted(place: Path, raw: pd.DataFrame) -> None:
+def test_bad_rows_are_scored_around_named_and_counted(folder: Path, raw: pd.DataFrame) -> None:
     first = {rule.code: rule for rule in reversed(rules.HARD)}
     wrong = [broken(raw, first[code]).assign(id=code) for code in CODES]
     content = table.write(raw) + b"".join(table.write(one).partition(b"\n")[2] for one in wrong)
@@ -154,10 +162,10 @@ def test_bad_rows_are_scored_around_named_and_counted(place: Path, raw: pd.DataF
     for field in FIELDS:
         content += b",".join([*line[:2], line[2], field.encode("utf-8", "surrogateescape"), line[4]]) + b"\n"
     content += uci_form()
-    (place / "many.csv").write_bytes(content)
+    (folder / "many.csv").write_bytes(content)
     done = bcw("many.csv", "-o", "out.csv")
     assert done.exit_code == 3
-    found = rows_of((place / "out.csv").read_bytes())
+    found = rows_of((folder / "out.csv").read_bytes())
     by_rule, by_field = found[569 : 569 + len(CODES)], found[569 + len(CODES) : -569]
     for row, code in zip(by_rule, CODES, strict=True):
         assert row["id"] == code
@@ -170,7 +178,7 @@ def test_bad_rows_are_scored_around_named_and_counted(place: Path, raw: pd.DataF
     assert re.search(r"^21 rows not scored, most often because of (unreadable|R\d+) \(\d+ rows\)$", done.stderr, re.M)
 
 
-def test_warnings_do_not_prevent_scores(place: Path) -> None:
+def test_warnings_do_not_prevent_scores(folder: Path) -> None:
     done = bcw("-", given=uci_form().replace(b",M,", b",malignant,", 2))
     assert done.exit_code == 0
     assert rows_of(done.stdout_bytes)[0]["problems"] == "warning: diagnosis is 'malignant'; allowed is M or B"
@@ -178,22 +186,22 @@ def test_warnings_do_not_prevent_scores(place: Path) -> None:
     assert "of 567 rows" in done.stderr
 
 
-def test_without_diagnoses_nothing_is_said_of_agreement_or_training(place: Path, raw: pd.DataFrame) -> None:
+def test_without_diagnoses_nothing_is_said_of_agreement_or_training(folder: Path, raw: pd.DataFrame) -> None:
     done = bcw("-", given=WITHOUT_DIAGNOSES["ours"](raw))
     assert done.stderr.splitlines()[2:] == ["569 rows scored, 209 of them malignant at a threshold of 0.5"]
 
 
-def test_a_header_alone_gives_a_header(place: Path) -> None:
+def test_a_header_alone_gives_a_header(folder: Path) -> None:
     done = bcw("-", given=",".join(columns.RAW).encode())
     assert (done.exit_code, done.stdout) == (0, "id,probability_malignant,malignant,release,problems\n")
 
 
-def test_an_id_that_needs_quotes_keeps_its_commas(place: Path) -> None:
+def test_an_id_that_needs_quotes_keeps_its_commas(folder: Path) -> None:
     done = bcw("-", given=b'"a,""1"""' + uci_form()[5:])
     assert rows_of(done.stdout_bytes)[0]["id"] == 'a,"1"'
 
 
-def test_the_threshold_decides_who_is_called_malignant(place: Path) -> None:
+def test_the_threshold_decides_who_is_called_malignant(folder: Path) -> None:
     counts = {}
     for threshold in ("0", "0.1", "0.9", "1"):
         done = bcw("table.csv", "--threshold", threshold)
@@ -203,13 +211,13 @@ def test_the_threshold_decides_who_is_called_malignant(place: Path) -> None:
 
 
 @pytest.mark.parametrize("threshold", ["nan", "-0.1", "1.1", "half"])
-def test_a_threshold_that_is_no_probability_is_refused(place: Path, threshold: str) -> None:
+def test_a_threshold_that_is_no_probability_is_refused(folder: Path, threshold: str) -> None:
     done = bcw("table.csv", "--threshold", threshold)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "Invalid value for '--threshold'" in done.stderr
 
 
-def test_explain_adds_the_three_largest_contributions(place: Path) -> None:
+def test_explain_adds_the_three_largest_contributions(folder: Path) -> None:
     done = bcw("-", "--explain", given=uci_form().replace(b"17.99", b"?", 1))
     first, second = rows_of(done.stdout_bytes)[:2]
     names = ["contribution_1", "contribution_2", "contribution_3"]
@@ -219,42 +227,42 @@ def test_explain_adds_the_three_largest_contributions(place: Path) -> None:
     assert all(re.fullmatch(r"\w+ [+-]\d+\.\d\d", second[name]) for name in names)
 
 
-def test_an_output_file_is_what_standard_output_would_be(place: Path) -> None:
+def test_an_output_file_is_what_standard_output_would_be(folder: Path) -> None:
     before = os.umask(0o027)
     try:
         assert bcw("table.csv", "-o", "out.csv").exit_code == 0
     finally:
         os.umask(before)
-    assert (place / "out.csv").read_bytes() == bcw("table.csv", "-o", "-").stdout_bytes
-    assert stat.S_IMODE((place / "out.csv").stat().st_mode) == 0o640
+    assert (folder / "out.csv").read_bytes() == bcw("table.csv", "-o", "-").stdout_bytes
+    assert stat.S_IMODE((folder / "out.csv").stat().st_mode) == 0o640
 
 
-def test_a_link_to_the_output_stays_a_link(place: Path) -> None:
-    (place / "link.csv").symlink_to("out.csv")
+def test_a_link_to_the_output_stays_a_link(folder: Path) -> None:
+    (folder / "link.csv").symlink_to("out.csv")
     bcw("table.csv", "-o", "link.csv")
-    assert (place / "link.csv").is_symlink()
-    assert (place / "out.csv").stat().st_size > 10_000
+    assert (folder / "link.csv").is_symlink()
+    assert (folder / "out.csv").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), SystemExit(143)])
-def test_a_failure_in_the_middle_leaves_the_old_file_and_no_other(place: Path, error: BaseException) -> None:
-    (place / "out.csv").write_text("old")
-    before = sorted(place.iterdir())
+def test_a_failure_in_the_middle_leaves_the_old_file_and_no_other(folder: Path, error: BaseException) -> None:
+    (folder / "out.csv").write_text("old")
+    before = sorted(folder.iterdir())
     written = mock.Mock(side_effect=[b"first\n", error])
     with mock.patch.object(predict, "_written", written):
         done = bcw("table.csv", "-o", "out.csv")
     assert written.call_count == 2
     assert done.exit_code in (1, 143)
-    assert (place / "out.csv").read_text() == "old"
-    assert sorted(place.iterdir()) == before
+    assert (folder / "out.csv").read_text() == "old"
+    assert sorted(folder.iterdir()) == before
 
 
-def test_an_input_damaged_further_on_leaves_the_old_file(place: Path) -> None:
-    (place / "out.csv").write_text("old")
+def test_an_input_damaged_further_on_leaves_the_old_file(folder: Path) -> None:
+    (folder / "out.csv").write_text("old")
     done = bcw("-", "-o", "out.csv", given=gzip.compress(uci_form() * 20)[:-20_000])
     assert done.exit_code == 2
     assert "Failed: It is a damaged gzip file" in done.stderr
-    assert (place / "out.csv").read_text() == "old"
+    assert (folder / "out.csv").read_text() == "old"
 
 
 @pytest.mark.parametrize(
@@ -267,46 +275,50 @@ def test_an_input_damaged_further_on_leaves_the_old_file(place: Path) -> None:
         ("/dev/full", "/dev/full cannot be written: No space left on device"),
     ],
 )
-def test_an_output_that_cannot_be_written_ends_with_code_1(place: Path, target: str, says: str) -> None:
+def test_an_output_that_cannot_be_written_ends_with_code_1(folder: Path, target: str, says: str) -> None:
     done = bcw("table.csv", "-o", target)
     assert done.exit_code == 1
     assert says in done.stderr
-    assert (place / "table.csv").read_bytes() == uci_form()
+    assert (folder / "table.csv").read_bytes() == uci_form()
 
 
-def test_who_may_read_an_output_that_is_written_over_stays_as_it_was(place: Path) -> None:
-    (place / "out.csv").touch(mode=0o600)
+def test_who_may_read_an_output_that_is_written_over_stays_as_it_was(folder: Path) -> None:
+    (folder / "out.csv").touch(mode=0o600)
     assert bcw("table.csv", "-o", "out.csv").exit_code == 0
-    assert (place / "out.csv").stat().st_mode & 0o777 == 0o600
+    assert (folder / "out.csv").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_device_is_written_to_and_not_replaced(place: Path) -> None:
+def test_a_device_is_written_to_and_not_replaced(folder: Path) -> None:
     assert bcw("table.csv", "-o", os.devnull).exit_code == 0
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
 
 
-def test_a_damaged_release_ends_with_code_1_and_its_file(place: Path, candidate: Candidate) -> None:
-    (place / "releases" / candidate.id / "model.json").write_bytes(b"{}")
+def test_a_damaged_release_ends_with_code_1_and_its_file(released: Store, candidate: Candidate) -> None:
+    released.write({f"releases/{candidate.id}/model.json": b"{}"})
     done = bcw("table.csv")
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert f"releases/{candidate.id}/model.json has 2 bytes" in done.stderr
 
 
-def test_without_a_release_the_command_that_makes_one_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_release_the_command_that_makes_one_is_said(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BCW_STORAGE", place("store"))
     done = bcw("table.csv")
     assert (done.exit_code, done.stderr) == (
         1,
-        f"Failed: There is no release in {tmp_path}/releases yet. To make one: bcw refresh\n",
+        f"Failed: There is no release in {place('store')}/releases yet. To make one: bcw refresh\n",
     )
 
 
 @pytest.fixture
 def scoring_graph(graph: Graph, candidate: Candidate) -> Graph:
-    promotion.promote(LocalStore(graph.folder), candidate, [], "a run")
+    promotion.promote(graph.store, candidate, [], "a run")
     return graph
 
 
+@on_disk_only
 def test_parquet_comes_through_a_pipe_too(scoring_graph: Graph, raw: pd.DataFrame) -> None:
     done = subprocess.run(
         [BIN / "bcw", "predict", "-"], input=parquet(raw), env=scoring_graph.environment(), cwd=scoring_graph.folder,
@@ -315,6 +327,7 @@ def test_parquet_comes_through_a_pipe_too(scoring_graph: Graph, raw: pd.DataFram
     assert [row["id"] for row in rows_of(done.stdout)] == raw["id"].tolist()
 
 
+@on_disk_only
 def test_a_reader_that_has_enough_ends_it_quietly(scoring_graph: Graph) -> None:
     (scoring_graph.folder / "many.csv").write_bytes(uci_form() * 20)
     done = subprocess.run(
@@ -327,6 +340,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(scoring_graph: Graph) -> None:
     assert "rror" not in done.stderr
 
 
+@on_disk_only
 @pytest.mark.parametrize(
     ("redirected", "code", "says"),
     [
@@ -349,6 +363,7 @@ def test_a_standard_stream_that_is_full_closed_or_named_is_met(
     assert "Traceback" not in done.stderr
 
 
+@on_disk_only
 def test_a_signal_in_the_middle_leaves_the_old_file_and_no_other(scoring_graph: Graph) -> None:
     (scoring_graph.folder / "out.csv").write_text("old")
     for number, code in ((signal.SIGINT, 1), (signal.SIGTERM, 143)):
@@ -371,6 +386,7 @@ def test_a_signal_in_the_middle_leaves_the_old_file_and_no_other(scoring_graph: 
         assert list(scoring_graph.folder.glob(".*.bcw-tmp")) == []
 
 
+@on_disk_only
 def test_a_terminal_sees_how_far_a_large_input_is_and_a_pipe_does_not(scoring_graph: Graph) -> None:
     (scoring_graph.folder / "many.csv").write_bytes(uci_form() * 200)
     command = ("bcw", "predict", "many.csv", "-o", "out.csv")

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from bcw_assets.cli import main
 from bcw_assets.releases import bundle, log, promotion
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.storage.stores import LocalStore
-from bcw_assets_tests.conftest import Graph, broken, why
+from bcw_assets.storage.stores import Store, open_store
+from bcw_assets_tests.conftest import Graph, Place, broken, why
 
 SEED_7: dict[str, object] = {"ready_data": {"seed": 7}}
 
@@ -28,19 +28,18 @@ def released(graph: Graph, **config: object) -> dict[str, Any]:
 
 def test_a_refresh_publishes_a_release_and_tells_of_it(graph: Graph) -> None:
     told = released(graph)
-    found = log.read(LocalStore(graph.folder))
+    found = log.read(graph.store)
     assert (told["release"], told["result"], told["sequence"]) == (found.current().release, "promoted", 1)
-    assert Path(str(told["bundle"])) == graph.folder / "releases" / told["release"]
+    assert told["bundle"] == f"{graph.place}/releases/{told['release']}"
     assert [row["rule"] for row in told["gate"]][:2] == ["blocking checks", "accuracy"]
 
 
 def test_a_refresh_of_the_same_is_green_unchanged_and_writes_nothing(graph: Graph) -> None:
     first = released(graph)
-    store = LocalStore(graph.folder)
-    before = {key: store.read(key) for key in store.list("releases/")}
+    before = {key: graph.store.read(key) for key in graph.store.list("releases/")}
     again = released(graph)
     assert (again["release"], again["result"]) == (first["release"], "unchanged")
-    assert {key: store.read(key) for key in store.list("releases/")} == before
+    assert {key: graph.store.read(key) for key in graph.store.list("releases/")} == before
 
 
 def test_the_source_that_stands_in_makes_the_same_release(graph: Graph) -> None:
@@ -59,33 +58,32 @@ def test_a_candidate_that_is_refused_fails_the_run_with_the_table_and_a_reason_l
     (failure,) = result.get_step_failure_events()
     table = failure.step_failure_data.user_failure_data.metadata["gate"].records
     assert {record.data["verdict"] for record in table} == {"kept", "broken"}
-    assert log.read(LocalStore(graph.folder)).current().release == first["release"]
+    assert log.read(graph.store).current().release == first["release"]
     told = released(graph, model={"C": 0.0001}, release={"override": " for the seminar "})
     assert (told["override"], told["sequence"]) == ("for the seminar", 2)
 
 
 def test_what_a_blocking_check_would_find_is_refused_although_nobody_ran_the_check(graph: Graph) -> None:
     graph.prepare()
-    path = graph.folder / "data" / "raw_data.csv"
-    swapped = path.read_bytes().replace(b",M,", b",?,").replace(b",B,", b",M,").replace(b",?,", b",B,")
-    path.write_bytes(swapped)
+    for what, by in ((b",M,", b",?,"), (b",B,", b",M,"), (b",?,", b",B,")):
+        graph.damage("data/raw_data.csv", what, by)
     for name in ("ready_data", "model", "cross_validation", "metrics"):
         assert graph.without_history().run(name).success
     result = graph.without_history().run("release", config={"release": {"override": "I insist"}})
     assert "blocking checks: raw_data, invariants: the diagnoses look inverted" in why(result)
 
 
-def test_releases_go_where_the_setting_says_and_results_stay(graph: Graph, tmp_path: Path) -> None:
-    assert graph.run(releases=str(tmp_path / "published")).success
-    assert bundle.stored_ids(LocalStore(tmp_path / "published"))
-    assert not (graph.folder / "releases").exists()
+def test_releases_go_where_the_setting_says_and_results_stay(graph: Graph, place: Place) -> None:
+    assert graph.run(releases=place("published")).success
+    assert bundle.stored_ids(open_store(place("published")))
+    assert {key.partition("/")[0] for key in graph.store.list("")} == {"data", "results"}
 
 
 def test_the_check_of_the_release_finds_what_was_changed_since(graph: Graph) -> None:
     told = released(graph)
     assert graph.check("release").success
-    card = graph.folder / "releases" / told["release"] / "MODEL_CARD.md"
-    card.write_bytes(card.read_bytes() + b"Cures everything.")
+    card = bundle.key(told["release"], "MODEL_CARD.md")
+    graph.store.write({card: graph.store.read(card) + b"Cures everything."})
     result = graph.check("release")
     assert not result.success
     assert f"releases/{told['release']}/MODEL_CARD.md has " in broken(result)["release", "published"]
@@ -94,18 +92,24 @@ def test_the_check_of_the_release_finds_what_was_changed_since(graph: Graph) -> 
 
 def test_the_check_of_the_release_needs_an_entry_of_the_log(graph: Graph) -> None:
     released(graph)
-    (graph.folder / "releases" / "log" / "000001.json").unlink()
+    graph.store.delete("releases/log/000001.json")
     assert "no entry of the log is for" in broken(graph.check("release"))["release", "published"]
 
 
 @pytest.fixture
-def place(tmp_path: Path, candidate: Candidate, challenger: Candidate, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
-    """A working folder in which the candidate and then the challenger were released."""
-    store = LocalStore(tmp_path)
-    for one in (candidate, challenger):
-        promotion.promote(store, one, [], "a run")
+def named(store: Store, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store with nothing in it, which the environment names."""
+    monkeypatch.setenv("BCW_STORAGE", place("store"))
     monkeypatch.chdir(tmp_path)
     return store
+
+
+@pytest.fixture
+def published(named: Store, candidate: Candidate, challenger: Candidate) -> Store:
+    """The same, after the candidate and then the challenger were released."""
+    for one in (candidate, challenger):
+        promotion.promote(named, one, [], "a run")
+    return named
 
 
 def bcw(*arguments: str) -> Result:
@@ -118,7 +122,7 @@ def as_json(*arguments: str) -> dict[str, Any]:
 
 
 def test_list_shows_each_promotion_with_its_headline_and_who_is_champion(
-    place: LocalStore, candidate: Candidate, challenger: Candidate
+    published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     head, first, second = bcw("list").stdout.splitlines()
     assert head.split() == ["entry", "action", "release", "made", "sensitivity", "ROC", "AUC", "state", "reason"]
@@ -130,11 +134,11 @@ def test_list_shows_each_promotion_with_its_headline_and_who_is_champion(
 
 
 def test_list_shows_what_was_rolled_back_what_is_gone_and_what_is_unfinished(
-    place: LocalStore, candidate: Candidate, challenger: Candidate
+    published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     assert bcw("rollback", "--reason", "odd").exit_code == 0
     assert bcw("prune", "--keep", "1", "--yes").stdout == f"Deleted: {challenger.id}\n"
-    place.create(bundle.key("0" * 16, "model.json"), b"{}")
+    published.create(bundle.key("0" * 16, "model.json"), b"{}")
     found = as_json("list")
     assert [one["state"] for one in found["entries"]] == [
         [], ["rolled back in entry 3", "not stored any more"], ["champion"], [],
@@ -146,7 +150,7 @@ def test_list_shows_what_was_rolled_back_what_is_gone_and_what_is_unfinished(
 
 
 def test_show_tells_what_a_release_was_made_from_and_what_the_gate_said(
-    place: LocalStore, challenger: Candidate
+    published: Store, challenger: Candidate
 ) -> None:
     text = bcw("show").stdout
     assert text.startswith(f"Release {challenger.id}, the champion\nEntry 2  promote at ")
@@ -155,11 +159,11 @@ def test_show_tells_what_a_release_was_made_from_and_what_the_gate_said(
     assert as_json("show", challenger.id[:5])["manifest"]["inputs"] == challenger.inputs
 
 
-def test_verify_says_whole_or_names_the_file_and_fails(place: LocalStore, candidate: Candidate) -> None:
+def test_verify_says_whole_or_names_the_file_and_fails(published: Store, candidate: Candidate) -> None:
     done = bcw("verify", "--all")
     assert (done.exit_code, done.stdout.count("whole: 9 files")) == (0, 2)
     key = bundle.key(candidate.id, "model.onnx")
-    place.write({key: b"other"})
+    published.write({key: b"other"})
     assert bcw("verify").exit_code == 0  # of the champion
     for asked in (["--all"], [candidate.id[:6]]):
         done = bcw("verify", *asked)
@@ -169,7 +173,7 @@ def test_verify_says_whole_or_names_the_file_and_fails(place: LocalStore, candid
 
 
 def test_diff_shows_inputs_scores_coefficients_and_patients(
-    place: LocalStore, candidate: Candidate, challenger: Candidate
+    published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     found = as_json("diff", candidate.id, challenger.id)
     assert found["inputs"]["split.seed"] == ["42", "7"]
@@ -180,7 +184,7 @@ def test_diff_shows_inputs_scores_coefficients_and_patients(
 
 
 def test_rollback_goes_back_and_says_so_and_not_beyond_the_first(
-    place: LocalStore, candidate: Candidate, challenger: Candidate
+    published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     done = bcw("rollback", "--reason", "alarms")
     assert (done.exit_code, done.stdout) == (
@@ -194,7 +198,7 @@ def test_rollback_goes_back_and_says_so_and_not_beyond_the_first(
     assert as_json("rollback", challenger.id[:8], "--reason", "it was the cable") == {
         "release": challenger.id, "sequence": 4, "reason": "it was the cable",
     }  # fmt: skip
-    assert log.read(place).rolled_back().keys() == {candidate.id}
+    assert log.read(published).rolled_back().keys() == {candidate.id}
 
 
 @pytest.mark.parametrize(
@@ -210,48 +214,44 @@ def test_rollback_goes_back_and_says_so_and_not_beyond_the_first(
         (["diff", "f00"], 2, "Missing argument 'OTHER'"),
     ],
 )
-def test_what_cannot_be_done_is_said(place: LocalStore, arguments: list[str], code: int, says: str) -> None:
-    before = place.list("")
+def test_what_cannot_be_done_is_said(published: Store, arguments: list[str], code: int, says: str) -> None:
+    before = published.list("")
     done = bcw(*arguments)
     assert done.exit_code == code
     assert says in done.stderr
-    assert place.list("") == before
+    assert published.list("") == before
 
 
 def test_prune_shows_what_would_go_and_spares_the_champion_and_the_one_before(
-    place: LocalStore, candidate: Candidate, challenger: Candidate
+    published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     assert bcw("prune", "--keep", "1", "--yes").stdout == "Deleted: nothing\n"
     bcw("rollback", "--reason", "so that there is something to prune")
-    before = place.list("")
+    before = published.list("")
     assert bcw("prune", "--keep", "1").stdout == f"Would delete (give --yes to do it): {challenger.id}\n"
     assert as_json("prune", "--keep", "1") == {"deleted": False, "releases": [challenger.id]}
-    assert place.list("") == before
+    assert published.list("") == before
     assert as_json("prune", "--keep", "1", "--yes") == {"deleted": True, "releases": [challenger.id]}
-    assert bundle.stored_ids(place) == [candidate.id]
-    assert log.read(place).entries[-1].pruned == [challenger.id]
+    assert bundle.stored_ids(published) == [candidate.id]
+    assert log.read(published).entries[-1].pruned == [challenger.id]
 
 
 @pytest.mark.parametrize("command", [["list"], ["verify", "--all"]])
 def test_without_a_release_a_report_says_how_to_make_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+    named: Store, place: Place, tmp_path: Path, command: list[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     done = bcw(*command)
     assert (done.exit_code, done.stdout) == (
         0,
-        f"There is no release in {tmp_path}/releases yet. To make one: bcw refresh\n",
+        f"There is no release in {place('store')}/releases yet. To make one: bcw refresh\n",
     )
-    assert list(tmp_path.iterdir()) == []
+    assert (named.list(""), list(tmp_path.iterdir())) == ([], [])
 
 
 @pytest.mark.parametrize("command", [["show"], ["verify"], ["rollback", "--reason", "x"], ["prune", "--keep", "1"]])
-def test_what_needs_a_release_says_how_to_make_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_what_needs_a_release_says_how_to_make_one(named: Store, place: Place, command: list[str]) -> None:
     done = bcw(*command)
     assert (done.exit_code, done.stderr) == (
         1,
-        f"Failed: There is no release in {tmp_path}/releases yet. To make one: bcw refresh\n",
+        f"Failed: There is no release in {place('store')}/releases yet. To make one: bcw refresh\n",
     )
