@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 WEED = Path(sys.executable).with_name("weed")
@@ -54,6 +55,11 @@ class Seaweed:
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
         }
+
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let this process and its children use the server."""
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
 
     def start(self) -> None:
         """Return when something can be stored and read."""

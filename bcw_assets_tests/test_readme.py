@@ -81,8 +81,7 @@ def test_the_logs_of_steps_go_to_the_bucket_as_the_readme_says(
         **seaweed.environment, DAGSTER_HOME=str(home),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for name, value in seaweed.environment.items():
-        monkeypatch.setenv(name, value)
+    seaweed.use(monkeypatch)
     assert open_store(f"s3://{BUCKET}/breast-cancer").list("logs/")
 
 

@@ -13,7 +13,7 @@ from bcw_assets.documents import digest
 from bcw_assets.errors import KeyMissing, KeyRefused, ReleaseError
 from bcw_assets.ml.performance import Summary
 from bcw_assets.releases.proof import example_problems
-from bcw_assets.storage.stores import Store, read_at_most
+from bcw_assets.storage.stores import Store
 
 PLACE = "releases"
 """Under which everything about releases is stored."""
@@ -187,7 +187,7 @@ def publish(
 
 def _put(store: Store, where: str, content: bytes) -> bytes:
     """Store bytes if nothing is there, and return what is there now."""
-    return content if store.create(where, content) else read_at_most(store, where, MOST_BYTES)
+    return content if store.create(where, content) else store.read(where, MOST_BYTES)
 
 
 def manifest_of(store: Store, release: str) -> tuple[bytes, Manifest]:
@@ -197,7 +197,7 @@ def manifest_of(store: Store, release: str) -> tuple[bytes, Manifest]:
         KeyMissing: there is none.
         KeyRefused, ValueError: it is not to be read, or is not a manifest of this release.
     """
-    content = read_at_most(store, key(release, MANIFEST), MOST_BYTES_OF_MANIFEST)
+    content = store.read(key(release, MANIFEST), MOST_BYTES_OF_MANIFEST)
     manifest = documents.typed(Manifest, documents.unseal(content))
     if manifest.release != release or identify(manifest.inputs) != release:
         raise ValueError("it is that of another release")
@@ -248,10 +248,9 @@ def _sums_problems(files: Mapping[str, bytes]) -> list[str]:
 def _member(store: Store, where: str, size: int) -> bytes | str:
     """Return the content of a file; what is wrong with it, if it cannot be that of the manifest."""
     try:
-        if (found := store.size(where)) != size:
-            return f"has {found:,} bytes, not {size:,}"
-        return store.read(where)
+        content = store.read(where, size)
     except KeyMissing:
         return "is missing"
     except KeyRefused as error:
         return f"cannot be used ({error})"
+    return content if len(content) == size else f"has {len(content):,} bytes, not {size:,}"

@@ -14,7 +14,7 @@ from bcw_assets import documents
 from bcw_assets.errors import KeyRefused, ReleaseError
 from bcw_assets.releases import bundle
 from bcw_assets.releases.bundle import Bundle, Digest, ReleaseId
-from bcw_assets.storage.stores import Store, read_at_most
+from bcw_assets.storage.stores import Store
 
 FOLDER = f"{bundle.FOLDER}log/"
 ENTRY = re.compile(r"(?!000000)[0-9]{6}\.json")
@@ -191,7 +191,7 @@ def read(store: Store) -> Log:
         newest = number
         digest = None
         try:
-            content = read_at_most(store, FOLDER + _name(number), MOST_BYTES)
+            content = store.read(FOLDER + _name(number), MOST_BYTES)
             files[FOLDER + _name(number)] = content
             digest = documents.digest(content)
             entry = _parse(content)
@@ -257,7 +257,7 @@ def told(damage: Mapping[str, str]) -> Iterator[str]:
 
 def _winner(store: Store, name: str) -> str:
     try:
-        entry = _parse(read_at_most(store, FOLDER + name, MOST_BYTES))
+        entry = _parse(store.read(FOLDER + name, MOST_BYTES))
     except (KeyRefused, ValueError) as error:
         return str(error)
     return f"{entry.action} of {entry.release} by {entry.run}"

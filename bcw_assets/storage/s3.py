@@ -28,7 +28,7 @@ from botocore.parsers import ResponseParserError
 from bcw_assets.deadline import within
 from bcw_assets.errors import KeyMissing, StorageError, StorageRefused
 from bcw_assets.places import Bucket
-from bcw_assets.storage.stores import TEMPORARY, require_key, require_prefix
+from bcw_assets.storage.stores import TEMPORARY, require_key, require_length, require_prefix
 
 Result = TypeVar("Result")
 
@@ -46,7 +46,7 @@ MAY_PASS = {"ConditionalRequestConflict", "OperationAborted", "BadDigest", "Inco
 BROKEN_OFF = (FlexibleChecksumError, IncompleteReadError, ResponseParserError, ResponseStreamingError)
 FAILURES = (BotoCoreError, ClientError, ResponseParserError, TimeoutError)
 
-PROOF: dict[str, Callable[[dict[str, Any]], bool]] = {
+IS_OF_S3: dict[str, Callable[[dict[str, Any]], bool]] = {
     "get_object": lambda answer: "ETag" in answer,
     "put_object": lambda answer: "ETag" in answer,
     "list_objects_v2": lambda answer: "Name" in answer,
@@ -97,17 +97,17 @@ class S3Store:
         """Keep everything at `place`; nothing is asked for before the first use."""
         self._place = place
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, at_most: int | None = None) -> bytes:
         """Return the bytes of the object."""
         content = BytesIO()
-        self.download(key, content)
+        self.download(key, content, at_most)
         return content.getvalue()
 
-    def download(self, key: str, target: BinaryIO) -> None:
-        """Write the bytes of the object into a file, which is emptied before; KeyMissing if nothing is there."""
+    def download(self, key: str, target: BinaryIO, at_most: int | None = None) -> None:
+        """Write the bytes of the object into a file, which is emptied before."""
         require_key(key)
         with self._explained("read", key):
-            self._fetch(key, target)
+            self._fetch(key, target, at_most)
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """Put one object after another; put the old ones back if one cannot be put."""
@@ -145,14 +145,11 @@ class S3Store:
             return sorted(key for key in keys if not key.endswith((TEMPORARY, "/")))
 
     def exists(self, key: str) -> bool:
-        """Say whether there is such an object."""
-        return self._look_up(key) is not None
-
-    def size(self, key: str) -> int:
-        """Return the object's length."""
-        if (found := self._look_up(key)) is None:
-            raise self._missing(key)
-        return int(found["Size"])
+        """Say whether there is such an object. By a listing: an answer to HEAD could not say what is wrong."""
+        require_key(key)
+        with self._explained("look up", key):
+            found = next(self._listed(self._root + key, MaxKeys=1), None)  # the shortest key is listed first
+            return found is not None and found["Key"] == self._root + key
 
     def delete(self, key: str) -> None:
         """Remove the object."""
@@ -184,13 +181,6 @@ class S3Store:
         except ValueError as error:  # what boto3 raises for an endpoint that is no URL
             raise StorageRefused(f"{error}. AWS_ENDPOINT_URL must be a URL like http://127.0.0.1:8333") from None
 
-    def _look_up(self, key: str) -> dict[str, Any] | None:
-        """Return what a listing says of an object. An answer to HEAD has no body, so it could not say what is wrong."""
-        require_key(key)
-        with self._explained("look up", key):
-            found = next(self._listed(self._root + key, MaxKeys=1), None)  # the shortest key is listed first
-            return found if found and found["Key"] == self._root + key else None
-
     def _listed(self, asked: str, **options: Any) -> Iterator[dict[str, Any]]:
         """Return what begins with `asked`, page by page."""
         while True:
@@ -216,22 +206,32 @@ class S3Store:
             return None
         return content.getvalue()
 
-    def _fetch(self, key: str, target: BinaryIO) -> None:
+    def _fetch(self, key: str, target: BinaryIO, at_most: int | None = None) -> None:
         def attempt() -> None:
             target.seek(0)
             target.truncate()
-            with closing(self._limited("get_object", Key=self._root + key)["Body"]) as body:
-                try:
-                    while piece := within(PATIENCE, partial(body.read, PIECE)):
-                        target.write(piece)
-                except ReadTimeoutError as error:
-                    raise ResponseStreamingError(error=error) from error
+            body, piece = within(PATIENCE, partial(self._opened, key, at_most))
+            with closing(body):
+                target.write(piece)
+                while len(piece) == PIECE:
+                    piece = within(PATIENCE, partial(_next_piece, body))
+                    target.write(piece)
 
         try:
             _again(attempt)
         except ClientError as error:
             if _code(error) in MISSING:
-                raise self._missing(key) from None
+                raise KeyMissing(f"{key} is not in {self._place}") from None
+            raise
+
+    def _opened(self, key: str, at_most: int | None) -> tuple[Any, bytes]:
+        """Return the body of an object, and its first piece."""
+        answer = self._asked("get_object", Key=self._root + key)
+        try:
+            require_length(key, answer["ContentLength"], at_most)
+            return answer["Body"], _next_piece(answer["Body"])
+        except BaseException:
+            answer["Body"].close()
             raise
 
     def _put(self, key: str, content: bytes, **conditions: str) -> None:
@@ -254,17 +254,14 @@ class S3Store:
             ) from None
 
     def _ask(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        return _again(partial(self._limited, operation, **arguments))
+        seconds = PATIENCE * (1 + len(arguments.get("Body", b"")) / PIECE)  # a slow line is no fault
+        return _again(lambda: within(seconds, partial(self._asked, operation, **arguments)))
 
-    def _limited(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        call = partial(getattr(self._client, operation), Bucket=self._place.name, **arguments)
-        answer: dict[str, Any] = within(PATIENCE * (1 + len(arguments.get("Body", b"")) / PIECE), call)
-        if not PROOF[operation](answer):
+    def _asked(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = getattr(self._client, operation)(Bucket=self._place.name, **arguments)
+        if not IS_OF_S3[operation](answer):
             raise ResponseParserError(f"{operation} was not answered by S3")
         return answer
-
-    def _missing(self, key: str) -> KeyMissing:
-        return KeyMissing(f"{key} is not in {self._place}")
 
     @contextmanager
     def _explained(self, verb: str, key: str) -> Iterator[None]:
@@ -324,6 +321,17 @@ def _again(act: Callable[[], Result]) -> Result:
                 raise
         time.sleep(PAUSE * 2**attempt)
     return act()
+
+
+def _next_piece(body: Any) -> bytes:
+    """Return the next bytes of a body, fewer than a piece only at its end."""
+    try:
+        piece: bytes = body.read(PIECE)
+        if len(piece) < PIECE:
+            body.read(PIECE)  # at the end, boto3 holds length and checksum against what the server promised
+    except ReadTimeoutError as error:
+        raise ResponseStreamingError(error=error) from error
+    return piece
 
 
 def _code(error: ClientError) -> str:

@@ -18,8 +18,8 @@ NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}  # what file systems wi
 class Store(Protocol):
     """Bytes under keys like `results/model.json`; every method raises StorageError, naming the key, when it cannot."""
 
-    def read(self, key: str) -> bytes:
-        """Return what is stored under `key`; KeyMissing if nothing is."""
+    def read(self, key: str, at_most: int | None = None) -> bytes:
+        """Return what is stored under `key`; KeyMissing if nothing is, KeyRefused if it is longer than `at_most`."""
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """Store all files, replacing what was there, in the mapping's order; on any error everything is as before."""
@@ -32,9 +32,6 @@ class Store(Protocol):
 
     def exists(self, key: str) -> bool:
         """Say whether something is stored under `key`."""
-
-    def size(self, key: str) -> int:
-        """Return the number of bytes under `key`; KeyMissing if nothing is."""
 
     def delete(self, key: str) -> None:
         """Remove what is under `key`; no error if nothing is."""
@@ -78,16 +75,10 @@ def require_prefix(prefix: str) -> None:
         require_key(above)
 
 
-def read_at_most(store: Store, key: str, limit: int) -> bytes:
-    """Return what is stored under `key`, which other people may have put there: nothing large is read.
-
-    Raises:
-        KeyRefused: it is longer than `limit` bytes.
-        StorageError: it cannot be read.
-    """
-    if (size := store.size(key)) > limit:
-        raise KeyRefused(f"{key} has {size:,} bytes; allowed are {limit:,}")
-    return store.read(key)
+def require_length(key: str, length: int, at_most: int | None) -> None:
+    """Refuse what other people may have put there, and is too large to be read."""
+    if at_most is not None and length > at_most:
+        raise KeyRefused(f"{key} has {length:,} bytes; allowed are {at_most:,}")
 
 
 class LocalStore:
@@ -97,10 +88,12 @@ class LocalStore:
         """Keep everything below `root`, which is made when the first file is written."""
         self._root = root
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, at_most: int | None = None) -> bytes:
         """Return the bytes of the file."""
         with self._explained("read", key):
-            return self._existing(key).read_bytes()
+            path = self._existing(key)
+            require_length(key, path.stat().st_size, at_most)
+            return path.read_bytes()
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """Write every file beside its place, then move all into place; put the old ones back if a move fails."""
@@ -137,11 +130,6 @@ class LocalStore:
         """Say whether there is such a file."""
         with self._explained("look up", key):
             return self._path(key).is_file()
-
-    def size(self, key: str) -> int:
-        """Return the file's length."""
-        with self._explained("look up", key):
-            return self._existing(key).stat().st_size
 
     def delete(self, key: str) -> None:
         """Remove the file."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bcw_assets.errors import KeyMissing, StorageError
+from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
 from bcw_assets.storage.stores import LocalStore, Store
 
 OLD = {"results/model.pkl": b"old pickle", "results/model.json": b"old numbers"}
@@ -25,7 +25,7 @@ def test_what_is_written_is_read_listed_measured_and_deleted(store: Store) -> No
     assert store.list("") == ["data/raw_data.csv", "results/model.json", "results/model.pkl"]
     assert store.list("results/model.j") == ["results/model.json"]
     assert store.list("nothing/") == []
-    assert (store.size("results/model.pkl"), store.size("data/raw_data.csv")) == (10, 0)
+    assert store.read("data/raw_data.csv") == b""
     store.delete("results/model.pkl")
     store.delete("results/model.pkl")
     assert [store.exists(key) for key in sorted(NEW)] == [True, False]
@@ -37,10 +37,16 @@ def test_a_write_replaces_what_was_there(store: Store) -> None:
     assert {key: store.read(key) for key in store.list("")} == NEW
 
 
-@pytest.mark.parametrize("method", ["read", "size"])
-def test_a_missing_key_is_named(store: Store, method: str) -> None:
+def test_a_missing_key_is_named(store: Store) -> None:
     with pytest.raises(KeyMissing, match=r"results/model\.json is not in"):
-        getattr(store, method)("results/model.json")
+        store.read("results/model.json")
+
+
+def test_what_is_longer_than_allowed_is_not_read(store: Store) -> None:
+    store.write(NEW)
+    assert store.read("results/model.pkl", 10) == b"new pickle"
+    with pytest.raises(KeyRefused, match=r"results/model\.pkl has 10 bytes; allowed are 9$"):
+        store.read("results/model.pkl", 9)
 
 
 def test_only_the_first_create_stores(store: Store) -> None:
@@ -60,7 +66,7 @@ def test_of_many_creators_at_once_one_wins(store: Store) -> None:
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "../up", "a/../../up", "a//b", "./a", "a\\..\\b", "a\0b", "a/"])
 def test_a_key_cannot_leave_the_store(store: Store, key: str) -> None:
-    for call in (store.read, store.size, store.exists, store.delete, store.address):
+    for call in (store.read, store.exists, store.delete, store.address):
         with pytest.raises(StorageError, match="is no key"):
             call(key)
     with pytest.raises(StorageError, match="is no key"):
