@@ -219,7 +219,7 @@ def prune(*, keep: int, yes: bool, as_json: bool) -> None:
 
 @main.group()
 def storage() -> None:
-    """Move from one place to another: from disk to S3, and back.
+    """Copy what is stored to another place: from disk to S3, and back.
 
     A place is written as BCW_STORAGE takes it: a folder, or s3://bucket/prefix.
     """
@@ -231,9 +231,10 @@ def storage() -> None:
 def copy(source: str, target: str) -> None:
     """Copy the artifacts, the releases and their log in FROM to TO, and read all of it back.
 
-    Nothing is copied if something in FROM is damaged, or if the log in TO is not the beginning of that in FROM. Of TO,
-    only older artifacts are replaced. Releases that the log does not know stay behind. If it was stopped, the same
-    command does the rest.
+    Nothing is copied if something in FROM is damaged, or if the log in TO is not the beginning of that in FROM.
+    Artifacts in TO are replaced only where its log is shorter, so that they are earlier ones. Releases that the log
+    does not know stay behind. If it was stopped, the same command does the rest. The exit code is 0, or 1 if not all is
+    in TO.
     """
     with _explained():
         # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.

@@ -15,6 +15,9 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
 
     Raises:
         TimeoutError: it takes longer.
+
+    >>> within(10, lambda: 42)
+    42
     """
     answer: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
 

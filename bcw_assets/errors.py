@@ -91,7 +91,7 @@ class ReleaseRefused(ReleaseError):
 
 
 class CopyRefused(BcwError):
-    """One place cannot be copied to another: nothing is there, or they hold different histories."""
+    """One place cannot be copied to another: nothing is there, their logs differ, or somebody else writes there."""
 
 
 class ScoringError(BcwError):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 S3 = "s3://"
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+ADDRESS = re.compile(r"[0-9]+(\.[0-9]+){3}")
 ALLOWED = "allowed is the path of a folder, or s3://bucket/prefix"
 
 
@@ -36,18 +37,22 @@ def bucket(place: str) -> Bucket | None:
     True
     """
     if not place.startswith(S3):
-        if "://" in place or place.lower().startswith("s3:"):
+        if not place or "://" in place or place.lower().startswith(("s3:", "s3//")):
             raise ValueError(f"{ALLOWED}, not {place!r}")
         return None
+    if "@" in place.split("/")[2]:
+        raise ValueError("credentials must not stand in a URI, where they would be logged; set AWS_ACCESS_KEY_ID")
     name, _, prefix = place.removeprefix(S3).partition("/")
-    if not BUCKET.fullmatch(name) or ".." in name:
+    if not BUCKET.fullmatch(name) or ".." in name or ADDRESS.fullmatch(name):
         raise ValueError(
             f"{name!r} in {place!r} is no name of a bucket; allowed are 3 to 63 lower-case letters, digits, "
             f"hyphens and dots"
         )
     prefix = prefix.strip("/")
-    if prefix and not is_key(prefix):
-        raise ValueError(f"{prefix!r} in {place!r} is no prefix; allowed are names joined by /, without . and ..")
+    if prefix and not (is_key(prefix) and prefix.isprintable() and prefix == prefix.strip()):
+        raise ValueError(
+            f"{prefix!r} in {place!r} is no prefix; allowed are printable names joined by /, without . and .."
+        )
     return Bucket(name, prefix)
 
 

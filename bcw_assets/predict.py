@@ -29,7 +29,7 @@ from bcw_assets.errors import ScoringError, StorageError, TableError
 from bcw_assets.ml import columns, performance, rows
 from bcw_assets.ml.performance import Summary
 from bcw_assets.ml.rows import Rows
-from bcw_assets.places import S3, Bucket, bucket
+from bcw_assets.places import S3, bucket
 from bcw_assets.releases.use import Release, open_release
 from bcw_assets.scoring import Known, Scored, Scorer, Tally
 from bcw_assets.storage.stores import TEMPORARY, open_store
@@ -134,14 +134,16 @@ def _input(source: str) -> Iterator[BinaryIO]:
         with _seekable_if_parquet(sys.stdin.buffer) as stream:
             yield stream
         return
-    if source.startswith(S3):
+    if _is_on_s3(source):
         with _fetched(source) as copy:
             yield copy
         return
     try:
         file = open(source, "rb")  # noqa: SIM115 (closed two lines on: errors of reading are said elsewhere)
     except OSError as error:
-        raise TableError(f"{source} cannot be read: {error.strerror}. Give the path of a file") from error
+        raise TableError(
+            f"{source} cannot be read: {error.strerror}. Give the path of a file, or s3://bucket/key"
+        ) from error
     with file, _seekable_if_parquet(file) as stream:
         yield stream
 
@@ -152,15 +154,25 @@ def _fetched(uri: str) -> Iterator[BinaryIO]:
     from bcw_assets.storage.s3 import S3Store  # boto3 takes 0.2 s
 
     with tempfile.TemporaryFile() as copy:
+        name, _, key = uri.partition("://")[2].partition("/")
         try:
-            where = bucket(uri)
-            if where is None or not where.prefix:
-                raise ValueError("it names no object; allowed is s3://bucket/key")
-            S3Store(Bucket(where.name, "")).download(where.prefix, cast(BinaryIO, copy))
+            where = bucket(uri[: len(S3)] + name)
+            if where is None:
+                raise TableError(f"{uri} cannot be read. Allowed is s3://bucket/key")
+            S3Store(where).download(key, cast(BinaryIO, copy))
         except (StorageError, ValueError) as error:
             raise TableError(f"{uri} cannot be read: {error}") from error
+        except OSError as error:
+            raise ScoringError(
+                f"{uri} does not fit into the temporary folder {tempfile.gettempdir()}: {error.strerror}. Set TMPDIR "
+                f"to a larger one"
+            ) from error
         copy.seek(0)
         yield cast(BinaryIO, copy)
+
+
+def _is_on_s3(name: str) -> bool:
+    return name.lower().startswith("s3:")
 
 
 @contextmanager
@@ -225,7 +237,7 @@ def _output(request: Request) -> Iterator[BinaryIO]:
             raise ScoringError("Standard output is closed; give a file to -o")
         yield sys.stdout.buffer
         return
-    if request.target.startswith(S3):
+    if _is_on_s3(request.target):
         raise ScoringError(f"{request.target} is on S3; allowed for -o is the path of a file")
     path = Path(request.target)
     try:
@@ -240,7 +252,7 @@ def _output(request: Request) -> Iterator[BinaryIO]:
 
 
 def _require_another(path: Path, request: Request) -> None:
-    is_path = request.source != STANDARD and not request.source.startswith(S3)
+    is_path = request.source != STANDARD and not _is_on_s3(request.source)
     if is_path and path.exists() and path.samefile(request.source):
         raise ScoringError(f"{request.target} is the input, which is never written to; give another file to -o")
 

@@ -29,7 +29,7 @@ MAY_IMPORT = {
         "copying",
         "storage",
     },
-    "bcw_assets.copying": {"assets", "checks", "errors", "releases", "storage"},
+    "bcw_assets.copying": {"assets", "checks", "errors", "history", "releases", "settings", "storage"},
     "bcw_assets.refresh": {"", "errors", "checks", "history", "places", "releases", "ml"},
     "bcw_assets.check_report": {"", "assets", "checks", "errors", "history", "settings", "storage", "terminal"},
     "bcw_assets.release_report": {"documents", "errors", "releases", "storage", "terminal", "ml"},

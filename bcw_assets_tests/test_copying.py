@@ -14,7 +14,7 @@ import pytest
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import folders_and_types
 from bcw_assets.copying import Copied, copy, run
-from bcw_assets.errors import ArtifactError, CopyRefused, ReleaseError, ReleaseRefused, StorageError
+from bcw_assets.errors import ArtifactError, CopyRefused, ReleaseError, StorageError
 from bcw_assets.ml.evaluation import Evaluation
 from bcw_assets.releases import bundle, log, promotion, upkeep
 from bcw_assets.releases.candidate import Candidate
@@ -25,7 +25,7 @@ from bcw_assets_tests.conftest import STORES, Graph, Place, why
 from bcw_assets_tests.releases.test_faults import Interrupted, all_is_well
 
 ARTIFACTS, RELEASES, ENTRIES = 5, 2, 3
-FILES = 10 + RELEASES * 10 + ENTRIES + 1  # the last is the table of a refused candidate
+FILES = 10 + RELEASES * 10 + ENTRIES
 
 
 def contents(store: Store) -> dict[str, bytes]:
@@ -44,7 +44,7 @@ def with_all(store: Store, files: dict[str, bytes]) -> Store:
 def kept(
     tmp_path_factory: pytest.TempPathFactory, made: dict[str, Any], candidate: Candidate, challenger: Candidate
 ) -> dict[str, bytes]:
-    """The files of a run: every artifact, two releases, a rollback to the first, and a refusal."""
+    """The files of a run: every artifact, two releases, and a rollback to the first."""
     store = LocalStore(tmp_path_factory.mktemp("kept"))
     for asset, folder in folders_and_types(GRAPH)[0].items():
         name = asset.to_user_string()
@@ -52,8 +52,6 @@ def kept(
     for one in (candidate, challenger):
         promotion.promote(store, one, [], f"run of {one.id}")
     upkeep.rollback(store, None, "alarms", "me")
-    with pytest.raises(ReleaseRefused):
-        promotion.promote(store, challenger, [], "run that is refused")
     files = contents(store)
     assert len(files) == FILES
     return files
@@ -100,7 +98,11 @@ def test_what_is_not_the_projects_or_not_of_a_release_stays_behind(
     source: Store, target: Store, kept: dict[str, bytes]
 ) -> None:
     foreign = ("README.md", "data/mine.csv", "results/notes/model.json", "releases/notes.txt", "releases/probe-1234")
-    unknown = (f"releases/{'0' * 16}/model.json", f"releases/{'1' * 16}/manifest.json", "releases/refused/notes.txt")
+    unknown = (
+        f"releases/{'0' * 16}/model.json",
+        f"releases/{'1' * 16}/manifest.json",
+        f"releases/refused/{'1' * 16}.json",
+    )
     with_all(source, dict.fromkeys((*foreign, *unknown), b"not to be copied"))
     copy(source, target)
     assert contents(target) == kept
@@ -234,17 +236,17 @@ def test_a_copy_stopped_at_any_change_leaves_a_champion_and_the_next_one_does_th
         else:
             assert contents(target) == kept
             break
-    order = [candidate.id, challenger.id, candidate.id]
+    order = [candidate.id, challenger.id]  # and the candidate again by the last change of all
     assert [one for one, _ in itertools.groupby(champions)] == (order if has_earlier else [None, *order])
-    assert len(champions) == RELEASES * 10 + ENTRIES + (2 if has_earlier else 3 + ARTIFACTS + 1)
+    assert len(champions) == RELEASES * 10 + ENTRIES + (2 if has_earlier else 3 + ARTIFACTS)
 
 
-def test_a_release_is_copied_before_the_log_and_its_manifest_behind_its_files(source: Store, target: Store) -> None:
+def test_the_log_is_copied_last_and_a_manifest_behind_its_files(source: Store, target: Store) -> None:
     order: list[str] = []
     copy(source, watched(target, order.extend))
     names = [key.rpartition("/")[2] for key in order if "probe" not in key]
     assert names[:20] == [*bundle.MEMBERS, bundle.MANIFEST] * 2
-    assert names[20:23] == ["000001.json", "000002.json", "000003.json"]
+    assert names[-3:] == ["000001.json", "000002.json", "000003.json"]
 
 
 def damaged(what: bytes) -> Callable[[Store, str], None]:
@@ -262,7 +264,7 @@ def gone(store: Store, key: str) -> None:
         ("releases/{challenger}/MODEL_CARD.md", gone, "{key} is missing"),
         ("releases/{challenger}/manifest.json", gone, "{key} is missing, so the bundle is unfinished"),
         ("releases/log/000002.json", damaged(b"{{}}"), "{key} cannot be read .*let a run go past it: bcw refresh"),
-        ("releases/log/000002.json", gone, "{key} is missing, and 000003.json is there. It is in .*from/releases, and"),
+        ("releases/log/000002.json", gone, "{key} is missing, and 000003.json is there: nobody .*from/releases"),
         ("releases/log/000003.json", damaged(b""), "{key} cannot be read"),
         ("releases/log/notes.txt", damaged(b""), "{key} is no entry of the log and .*move away what does not belong"),
         ("results/metrics.json", damaged(b"{{}}"), "metrics is damaged: .*To make it: dagster .* --select metrics"),
@@ -311,6 +313,9 @@ def test_two_places_that_are_one_are_refused(
             run(str(tmp_path / "store"), other)
     with pytest.raises(CopyRefused, match="one place: both have s3://bucket/prefix/releases"):
         run("s3://bucket/prefix", "s3://bucket/prefix/")
+    for one, other in (("", "/releases/log"), ("/data", "")):
+        with pytest.raises(CopyRefused, match=r"One place is within s3://bucket/prefix/\w+ of the other\. Give"):
+            run(f"s3://bucket/prefix{one}", f"s3://bucket/prefix{other}")
 
 
 def test_a_place_with_nothing_to_copy_is_refused_and_what_was_looked_for_is_said(place: Place) -> None:
@@ -327,7 +332,7 @@ def test_what_is_no_place_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_another_history_is_refused_by_the_first_entry_that_differs(
+def test_another_log_is_refused_by_the_first_entry_that_differs(
     source: Store, target: Store, kept: dict[str, bytes], earlier: dict[str, bytes], challenger: Candidate, number: int
 ) -> None:
     if number == 2:
@@ -335,9 +340,7 @@ def test_another_history_is_refused_by_the_first_entry_that_differs(
     promotion.promote(target, challenger, [], "a run at the other place")
     before = contents(target)
     for one, other in ((source, target), (target, source)):
-        with pytest.raises(
-            CopyRefused, match=rf"another history than .*: releases/log/00000{number}\.json is the first"
-        ):
+        with pytest.raises(CopyRefused, match=rf"another log than .*: releases/log/00000{number}\.json is the first"):
             copy(one, other)
     assert (contents(target), contents(source)) == (before, kept)
 
@@ -351,7 +354,7 @@ def test_a_target_that_is_ahead_is_refused_with_the_way_round(
     says = (
         rf"from/releases is ahead of .*to/releases: its log has 3 entries, and only the first {entries} are in FROM\. "
     )
-    with pytest.raises(CopyRefused, match=says + "Copy the other way: bcw storage copy TO FROM"):
+    with pytest.raises(CopyRefused, match=says + "Copy the other way, with FROM and TO exchanged"):
         copy(target, source)
     assert contents(source) == kept
 
@@ -361,7 +364,7 @@ def test_an_artifact_without_a_log_is_not_replaced_and_once_it_is_moved_away_all
 ) -> None:
     other = {"results/model.json": b"somebody's", "data/raw_data.csv": kept["data/raw_data.csv"]}
     with_all(target, other)
-    with pytest.raises(CopyRefused, match=r"TO holds another results/model\.json than FROM, and no log .*Move it away"):
+    with pytest.raises(CopyRefused, match=r"/to/results/model\.json is another than in FROM, and no log .*Move it"):
         copy(source, target)
     assert contents(target) == other
     target.delete("results/model.json")
@@ -371,7 +374,7 @@ def test_an_artifact_without_a_log_is_not_replaced_and_once_it_is_moved_away_all
 
 def test_damage_of_the_targets_log_is_named_and_nothing_is_copied(source: Store, target: Store) -> None:
     target.write({"releases/log/notes.txt": b"a stray"})
-    with pytest.raises(ReleaseError, match=r"releases/log/notes\.txt is no entry .*It is in .*to/releases.*move away"):
+    with pytest.raises(ReleaseError, match=r"releases/log/notes\.txt is no entry .*to/releases .*move away"):
         copy(source, target)
     assert target.list("") == ["releases/log/notes.txt"]
 
@@ -381,7 +384,7 @@ def test_a_remnant_with_other_bytes_is_named_and_once_it_is_moved_away_all_is_co
 ) -> None:
     key = bundle.key(challenger.id, "model.json")
     target.write({key: b"of another machine"})
-    with pytest.raises(ReleaseError, match=rf"/to/{key} is there with other bytes than in FROM\. .*move it away"):
+    with pytest.raises(CopyRefused, match=rf"/to/{key} is there with other bytes than in FROM\. .*move it away"):
         copy(source, target)
     assert target.read(key) == b"of another machine"
     assert target.list(log.FOLDER) == []
@@ -395,7 +398,7 @@ def test_another_writer_of_the_targets_log_is_noticed(source: Store, target: Sto
         upkeep.rollback(target, None, "meanwhile", "somebody else")
 
     with pytest.raises(
-        ReleaseError, match=r"/to/releases/log/000003\.json is there with other bytes .*wait for its end"
+        CopyRefused, match=r"/to/releases/log/000003\.json is there with other bytes .*wait for its end"
     ):
         copy(source, watched(target, before("releases/log/000003.json", another)))
     assert log.read(target).last.run == "somebody else"
@@ -404,11 +407,34 @@ def test_another_writer_of_the_targets_log_is_noticed(source: Store, target: Sto
 def test_another_writer_who_is_faster_at_the_end_is_noticed(
     source: Store, target: Store, challenger: Candidate
 ) -> None:
-    def another() -> None:
-        upkeep.rollback(target, challenger.id, "meanwhile", "somebody else")
+    class Overtaken(Watched):
+        def list(self, prefix: str) -> list[str]:
+            if prefix == log.FOLDER and self.store.list(prefix)[-1:] == ["releases/log/000003.json"]:
+                upkeep.rollback(target, challenger.id, "meanwhile", "somebody else")
+            return self.store.list(prefix)
 
+    overtaken: Any = Overtaken(target, lambda keys: None)
     with pytest.raises(CopyRefused, match=r"000004\.json is not what was copied: another process wrote there at the"):
-        copy(source, watched(target, before("results/model.json", another)))
+        copy(source, overtaken)
+
+
+def test_an_artifact_that_was_made_after_the_log_is_not_replaced(
+    source: Store, target: Store, kept: dict[str, bytes], earlier: dict[str, bytes]
+) -> None:
+    newer = kept | {key: earlier[key] for key in ("results/model.pkl", "results/model.json")}
+    with_all(target, newer)
+    with pytest.raises(CopyRefused, match=r"/to/results/model\.\w+ is another than in FROM, and no log in TO says"):
+        copy(source, target)
+    assert contents(target) == newer
+
+
+def test_an_artifact_that_is_not_what_the_history_says_is_not_copied(graph: Graph, place: Place) -> None:
+    graph.prepare()
+    graph.damage("data/raw_data.csv", b",0.1184,", b",0.1185,")
+    target = open_store(place("to"))
+    with pytest.raises(ArtifactError, match="raw_data is not what its latest materialisation recorded"):
+        copy(graph.store, target, graph.instance)
+    assert target.list("") == []
 
 
 def test_what_is_added_to_the_source_meanwhile_waits_for_the_next_copy(
@@ -444,7 +470,6 @@ class Garbling(Watched):
         ("releases/{candidate}/manifest.json", "{key} cannot be used"),
         ("releases/log/000001.json", "/to/{key} is not what was copied"),
         ("results/model.pkl", "/to/{key} is not what was copied: another process wrote there at the same time"),
-        ("releases/refused/{challenger}.json", "/to/{key} is not what was copied"),
     ],
 )
 def test_what_is_not_read_back_as_it_was_written_is_an_error(

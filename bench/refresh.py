@@ -57,7 +57,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as name,
         serve(body(uci_form())) as server,
-        seaweed.running(Path(name) / "seaweed") as bucket,
+        seaweed.running(Path(name) / "seaweed") as s3_server,
     ):
         folder = Path(name)
         home = folder / "home"
@@ -65,7 +65,7 @@ def main() -> None:
         (home / "dagster.yaml").write_bytes((HERE.parent / ".dagster" / "dagster.yaml").read_bytes())
         (folder / "table.csv").write_bytes(uci_form())
         environment = os.environ | {"DAGSTER_HOME": str(home), "BCW_SOURCE": server.url, "BCW_STORAGE": str(folder)}
-        on_s3 = environment | bucket.environment | {"BCW_STORAGE": f"s3://{seaweed.BUCKET}/bench"}
+        on_s3 = environment | s3_server.environment | {"BCW_STORAGE": f"s3://{seaweed.BUCKET}/bench"}
         dagster = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "*"]
         bare = [sys.executable, str(HERE / "bare.py"), server.url, str(folder / "bare")]
         refreshes, remote, bares, imports, work = [], [], [], [], []

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -103,17 +103,28 @@ class Log:
         known = self.last.damaged if self.last and self.last.sequence == self.newest else []
         return {name: what for name, what in self.damage.items() if name not in known}
 
+    def require_known_damage(self, also_known: Container[str] = ()) -> None:
+        """Refuse a log that was damaged since its newest entry was written.
+
+        Args:
+            also_known: files whose damage another log knows.
+
+        Raises:
+            ReleaseError: nobody can say who is champion.
+        """
+        if damage := {name: what for name, what in self.unknown_damage.items() if name not in also_known}:
+            raise ReleaseError(
+                f"{'; '.join(told(damage))}: nobody can say which release in {self.place} is the champion. Put the "
+                f"file back from a copy, move away what does not belong there, or let a run go past it: bcw refresh"
+            )
+
     def current(self) -> Entry:
         """Return the entry of the champion.
 
         Raises:
             ReleaseError: there is none, or the log was damaged since its newest entry was written.
         """
-        if self.unknown_damage:
-            raise ReleaseError(
-                f"{'; '.join(told(self.unknown_damage))}: nobody can say which release is the champion. Put the file "
-                f"back from a copy, move away what does not belong there, or let a run go past it: bcw refresh"
-            )
+        self.require_known_damage()
         if self.last is None:
             raise ReleaseError(f"There is no release in {self.place} yet. To make one: bcw refresh")
         return self.last

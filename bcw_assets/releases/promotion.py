@@ -112,14 +112,14 @@ def _publish(
 
 
 def require_a_log_can_be_kept(store: Store) -> None:
-    """Refuse a store that lets two writers create the same key: both would believe that they won."""
+    """Refuse a store that lets two writers create the same key, for both would believe that they won; or none."""
     probe = f"{bundle.FOLDER}probe-{secrets.token_hex(8)}"
-    store.create(probe, b"first")
+    accepts_one = store.create(probe, b"first") or store.exists(probe)  # the second if the answer to the first is lost
     accepts_both = store.create(probe, b"second")
     store.delete(probe)
-    if accepts_both:
+    if accepts_both or not accepts_one:
+        fault = "lets a key be created twice" if accepts_both else "says of a new key that it is there"
         raise StorageError(
-            f"{store.address(bundle.PLACE)} lets a key be created twice, so no log of releases can be kept there. Use "
-            f"storage that honours put-if-absent (on S3: conditional writes), like a folder on a local disk: set "
-            f"BCW_RELEASES"
+            f"{store.address(bundle.PLACE)} {fault}, so no log of releases can be kept there. Use storage that honours "
+            f"put-if-absent (on S3: conditional writes), like a folder on a local disk: set BCW_RELEASES"
         )

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 
 from bcw_assets.errors import BcwError, StorageError, StorageRefused
-from bcw_assets.releases import bundle, log, promotion
+from bcw_assets.releases import bundle, log, promotion, upkeep
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.use import open_release
 from bcw_assets.storage import s3
@@ -47,7 +47,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for nothing long: neither for answers nor between attempts."""
     monkeypatch.setattr(s3, "ATTEMPTS", 2)
-    monkeypatch.setattr(s3, "ANSWERING", 0.2)
+    monkeypatch.setattr(s3, "READ_TIMEOUT", 0.2)
     monkeypatch.setattr(s3, "PATIENCE", 10)
     monkeypatch.setattr(s3, "PAUSE", 0)
     monkeypatch.setattr(botocore.retries.quota.RetryQuota, "acquire", lambda *_: True)  # who fails often fails faster
@@ -123,7 +123,7 @@ def told(error: StorageError) -> str:
 def test_a_missing_bucket_is_named(place: Place) -> None:
     for act in EVERYTHING.values():
         text = refused(partial(act, open_store("s3://no-such-bucket/prefix")))
-        assert "in s3://no-such-bucket/prefix: there is no such bucket. Create it, or set BCW_STORAGE" in text
+        assert "in s3://no-such-bucket/prefix: there is no such bucket" in text
 
 
 def test_a_wrong_key_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_who_may_only_read_is_told_when_writing(place: Place, monkeypatch: pytes
         lambda: store.create("other", b""),
         lambda: store.delete("results/model.pkl"),
     ):
-        assert "these credentials may not do that. Let their policy allow s3:GetObject, s3:Put" in refused(act)
+        assert "Let their policy allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:L" in refused(act)
     assert {key: store.read(key) for key in store.list("")} == OLD
 
 
@@ -186,7 +186,11 @@ def test_a_server_that_is_not_there_is_named_without_what_its_address_hides(
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("AWS_ENDPOINT_URL", "nonsense", "Invalid endpoint: nonsense. AWS_ENDPOINT_URL must be a URL like http"),
+        (
+            "AWS_ENDPOINT_URL",
+            "nonsense",
+            "AWS_ENDPOINT_URL is no URL; allowed is one like http://127.0.0.1:8333",
+        ),
         ("AWS_DEFAULT_REGION", "eu central", "Provided region_name 'eu central' doesn't match a supported format. Cor"),
         (
             "AWS_PROFILE",
@@ -218,19 +222,22 @@ def test_a_name_of_a_bucket_that_is_none_is_refused_before_anybody_is_asked(name
     [
         (
             loopback.s3_error(400, "ExpiredToken"),
-            "the session has expired. Get new credentials: AWS_ACCESS_KEY_ID, AWS",
+            "Get new credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESS",
         ),
-        (loopback.s3_error(400, "InvalidToken"), "the session has expired. Get new credentials"),
-        (loopback.s3_error(403, "RequestTimeTooSkewed"), "differ too much. Set this machine's clock, and try again"),
-        (loopback.s3_error(403, "AccessDenied"), "these credentials may not do that. Let their policy allow s3:Get"),
+        (loopback.s3_error(400, "InvalidToken"), "the session has expired"),
+        (loopback.s3_error(403, "RequestTimeTooSkewed"), "Set this machine's clock, and try again"),
+        (
+            loopback.s3_error(403, "AccessDenied"),
+            "Let their policy allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:L",
+        ),
         (loopback.status(403), "these credentials may not do that"),
-        (loopback.s3_error(400, "InvalidBucketName"), "that is no name of a bucket. Set BCW_STORAGE"),
-        (loopback.s3_error(501, "NotImplemented"), "the server lacks checksums or conditional writes. For the first, "),
+        (loopback.s3_error(400, "InvalidBucketName"), "that is no name of a bucket"),
+        (loopback.s3_error(501, "NotImplemented"), "the server lacks checksums or conditional writes"),
         (
             loopback.s3_error(400, "AuthorizationHeaderMalformed", Region="eu-west-1"),
-            "the bucket is in another region, eu-west-1. Set AWS_DEFAULT_REGION, and try again",
+            "the bucket is in another region, eu-west-1",
         ),
-        (loopback.s3_error(301, "PermanentRedirect"), "the bucket is in another region. Set AWS_DEFAULT_REGION"),
+        (loopback.s3_error(301, "PermanentRedirect"), "Set AWS_DEFAULT_REGION, and try again"),
     ],
 )
 def test_what_s3_documents_is_told_in_words(
@@ -356,6 +363,31 @@ def test_a_fault_that_passes_is_survived_and_one_that_stays_is_told_and_changes_
                 break
 
 
+@pytest.mark.parametrize("length", [1000, 3 * s3.PIECE])
+def test_a_long_body_that_drips_is_given_up_in_time(
+    place: Place, direct: Misbehaving, misbehaving: Misbehaving, url: str, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    monkeypatch.setattr(s3, "PATIENCE", 0.5)
+    direct.store(place("x")).create("long", bytes(length))
+    misbehaving.step = loopback.trickled(url)
+    start = time.monotonic()
+    with pytest.raises(StorageError, match=r"gave no whole answer within 0\.5 s"):
+        misbehaving.store(place("x")).read("long")
+    assert time.monotonic() - start < 10
+
+
+def test_an_entry_whose_replies_are_all_lost_is_recognised(
+    place: Place, direct: Misbehaving, misbehaving: Misbehaving, url: str, candidate: Candidate, challenger: Candidate
+) -> None:
+    stored = direct.store(place("x"))
+    for one in (candidate, challenger):
+        promotion.promote(stored, one, [], "run")
+    lost, well = loopback.reply_lost(url), misbehaving.well
+    misbehaving.step = lambda handler: (lost if handler.command == "PUT" else well)(handler)
+    entry = upkeep.rollback(misbehaving.store(place("x")), None, "why", "me")
+    assert log.read(stored).entries[2:] == (entry,)
+
+
 class At:
     """Does something else with the n-th request of a kind, and passes all others on."""
 
@@ -447,7 +479,7 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
             said = process.communicate()[1]
         assert process.returncode == 1
         assert re.search(
-            r"^Failed: .*s3://bcw/x.* cannot be reached, or does not answer\. Start it, or set AWS_END", said
+            r"^Failed: .*s3://bcw/x.* cannot be reached, or does not answer\. .*Start it, or set AWS_END", said
         )
         assert "Traceback" not in said
         server.start()
@@ -489,8 +521,8 @@ def test_what_predict_cannot_read_from_s3_or_write_there_is_said(published: Grap
             2,
             "s3://no-such-bucket/table.csv cannot be read: Could not read table.csv",
         ),
-        (f"s3://{seaweed_server.BUCKET}/", (), 2, "cannot be read: it names no object; allowed is s3://bucket/key"),
-        ("s3://No/table.csv", (), 2, "cannot be read: 'No' in 's3://No/table.csv' is no name of a bucket"),
+        (f"s3://{seaweed_server.BUCKET}/", (), 2, "cannot be read: '' is no key; allowed are names joined by /"),
+        ("s3://No/table.csv", (), 2, "cannot be read: 'No' in 's3://No' is no name of a bucket"),
         (
             "wdbc.data",
             ("-o", place("out.csv")),
@@ -507,7 +539,7 @@ def test_what_predict_cannot_read_from_s3_or_write_there_is_said(published: Grap
 @pytest.mark.parametrize("command", ["refresh", "releases list", "releases verify", "predict wdbc.data"])
 def test_a_command_tells_a_refusal_in_one_line(published: Graph, command: str) -> None:
     done = published.process("bcw", *command.split(), AWS_SECRET_ACCESS_KEY="the secret of nobody")
-    says = r"Failed: .*Could not .* in s3://\S+: the secret is not that of the access key\. Set AWS_SECRET_ACCES.*\n"
+    says = r"Failed: .*Could not .* in s3://\S+: the secret is not that of the access key\. .*Set AWS_SECRET_ACC.*\n"
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(says, done.stderr), done.stderr
     assert "secret of" not in done.stderr
