@@ -172,6 +172,7 @@ ASSETS = """
 """
 
 
+@on_disk_only
 def test_the_ui_shows_the_graph_materialises_it_and_tells_why_a_table_is_refused(ui: UI, graph: Graph) -> None:
     nodes = {node["assetKey"]["path"][0]: node for node in ui.ask(ASSETS)["assetNodes"]}  # type: ignore[attr-defined]
     assert sorted(nodes) == NAMES

@@ -25,7 +25,7 @@ from bcw_assets.releases import bundle, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
 from bcw_assets.storage.stores import LocalStore, Store
-from bcw_assets_tests.conftest import CHECKOUT, Place
+from bcw_assets_tests.conftest import CHECKOUT, Place, on_disk_only
 from bcw_assets_tests.tables import shuffled, uci_form
 
 
@@ -182,6 +182,7 @@ print(outcome.result, outcome.entry.release)
 """
 
 
+@on_disk_only
 def test_two_linear_algebra_kernels_are_one_release(place: Place) -> None:
     said = []
     for kernel in ("Sandybridge", "Nehalem"):  # NumPy 2.5.5 crashes with Haswell forced

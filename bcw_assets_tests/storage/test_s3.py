@@ -3,7 +3,6 @@
 import gzip
 import io
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from bcw_assets.storage import s3
 from bcw_assets.storage.stores import Store, open_store
 from bcw_assets_tests import loopback
 from bcw_assets_tests import seaweed as seaweed_server
-from bcw_assets_tests.conftest import BIN, Graph, Place, on_s3
+from bcw_assets_tests.conftest import Graph, Place, on_s3
 from bcw_assets_tests.loopback import Loopback, Step, serve
 from bcw_assets_tests.seaweed import Seaweed
 from bcw_assets_tests.tables import uci_form
@@ -463,27 +462,28 @@ def test_a_server_that_dies_and_comes_back_during_a_promotion_loses_nothing(
 
 
 def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, candidate: Candidate
 ) -> None:
     with seaweed_server.running(tmp_path / "own") as server, dg.DagsterInstance.ephemeral() as instance:
         server.use(monkeypatch)
         graph = Graph(tmp_path, f"s3://{seaweed_server.BUCKET}/x", instance)
-        before = graph.process("bcw", "refresh")
-        assert before.returncode == 0, before.stderr
-        files = graph.files()
-        with subprocess.Popen(
-            [BIN / "bcw", "refresh"], env=graph.environment(), cwd=tmp_path, stderr=subprocess.PIPE, text=True
-        ) as process:
-            time.sleep(3)  # it is at work, or about to be
+        before = promotion.promote(graph.store, candidate, [], "run").entry
+
+        def dying(handler: BaseHTTPRequestHandler) -> None:
             server.kill()
-            said = process.communicate()[1]
-        assert process.returncode == 1
-        assert re.search(
-            r"^Failed: .*s3://bcw/x.* cannot be reached, or does not answer\. .*Start it, or set AWS_END", said
+            loopback.refuse(handler)
+
+        url = server.environment["AWS_ENDPOINT_URL"]
+        with serve(At(3, "PUT", dying, loopback.passed_to(url))) as proxy:
+            done = graph.process("bcw", "refresh", AWS_ENDPOINT_URL=proxy.url)
+        says = (
+            r"Failed: ready_data: Could not write .* cannot be reached, or does not answer; .* Old and new may be mixed"
         )
-        assert "Traceback" not in said
+        assert done.returncode == 1
+        assert re.match(says, done.stderr), done.stderr
+        assert "Traceback" not in done.stderr
         server.start()
-        assert graph.files() == files
+        assert log.read(graph.store).entries == (before,)
         after = graph.process("bcw", "refresh")
         assert after.returncode == 0, after.stderr
         assert "unchanged: the champion since entry 1" in after.stdout
