@@ -83,9 +83,9 @@ class Seaweed:
 
     def kill(self) -> None:
         """End the server as a crash does."""
-        assert self.process
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        if self.process:  # otherwise it did not even start, and that is being told
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
 
     def _stores(self, client: Any) -> bool:
         try:

@@ -1,8 +1,11 @@
 """What only S3 can do to a store: refuse, misbehave, die; and what a person is told then."""
 
+import errno
 import gzip
 import io
+import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +22,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from bcw_assets.errors import BcwError, StorageError, StorageRefused
+from bcw_assets import predict
+from bcw_assets.errors import BcwError, ScoringError, StorageError, StorageRefused
 from bcw_assets.releases import bundle, log, promotion, upkeep
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.use import open_release
@@ -436,6 +440,24 @@ def test_what_is_answered_for_another_key_is_never_taken_for_a_release(
     assert all("releases/" in one for one in refusals)
 
 
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (loopback.s3_object(b""), "lets a key be created twice, so no log of releases can be kept there"),
+        (loopback.s3_error(412, "PreconditionFailed"), "says of a new key that it is there, so no log of releases"),
+        (loopback.s3_error(501, "NotImplemented"), "the server lacks checksums or conditional writes"),
+    ],
+)
+def test_a_server_without_conditional_writes_is_refused_before_the_first_promotion(
+    place: Place, direct: Misbehaving, misbehaving: Misbehaving, candidate: Candidate, answer: Step, says: str
+) -> None:
+    well = misbehaving.well
+    misbehaving.step = lambda handler: (answer if handler.headers["If-None-Match"] else well)(handler)
+    with pytest.raises(StorageError, match=says):
+        promotion.promote(misbehaving.store(place("x")), candidate, [], "run")
+    assert direct.store(place("x")).list("") == []
+
+
 def test_a_server_that_dies_and_comes_back_during_a_promotion_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, candidate: Candidate
 ) -> None:
@@ -543,3 +565,18 @@ def test_a_command_tells_a_refusal_in_one_line(published: Graph, command: str) -
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(says, done.stderr), done.stderr
     assert "secret of" not in done.stderr
+
+
+def test_a_temporary_folder_without_room_for_the_rows_is_named(
+    published: Graph, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, content: Any) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    open_store(place("in")).write({"table.csv": uci_form()})
+    monkeypatch.setenv("BCW_STORAGE", published.place)
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
+    request = predict.Request(place("in/table.csv"), "-", None, 0.5, explain=False)
+    with pytest.raises(ScoringError, match=r"table\.csv does not fit into .*: No space left on device\. Set TMPDIR"):
+        predict.run(request)
