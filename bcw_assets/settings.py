@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     @classmethod
     def _place_is_one(cls, value: str | None) -> str | None:
         if value:
-            bucket(value)
+            bucket(value)  # raises what is wrong with it
         return value
 
     @field_validator("schedule_timezone")
