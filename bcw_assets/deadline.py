@@ -31,7 +31,7 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     try:
         result = answer.get(timeout=max(0.0, seconds))
     except queue.Empty:
-        raise TimeoutError(f"no whole answer within {seconds:g} s") from None
+        raise TimeoutError(f"no whole answer within {seconds:.3g} s") from None
     if isinstance(result, BaseException):
         raise result
     return result

@@ -36,12 +36,12 @@ def bucket(place: str) -> Bucket | None:
     >>> bucket("/some/folder") is None
     True
     """
+    if "@" in place.partition("://")[2].partition("/")[0]:
+        raise ValueError("credentials must not stand in a URI, where they would be logged; set AWS_ACCESS_KEY_ID")
     if not place.startswith(S3):
         if not place or "://" in place or place.lower().startswith(("s3:", "s3//")):
             raise ValueError(f"{ALLOWED}, not {place!r}")
         return None
-    if "@" in place.split("/")[2]:
-        raise ValueError("credentials must not stand in a URI, where they would be logged; set AWS_ACCESS_KEY_ID")
     name, _, prefix = place.removeprefix(S3).partition("/")
     if not BUCKET.fullmatch(name) or ".." in name or ADDRESS.fullmatch(name):
         raise ValueError(

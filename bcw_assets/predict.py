@@ -29,7 +29,7 @@ from bcw_assets.errors import ScoringError, StorageError, TableError
 from bcw_assets.ml import columns, performance, rows
 from bcw_assets.ml.performance import Summary
 from bcw_assets.ml.rows import Rows
-from bcw_assets.places import S3, bucket
+from bcw_assets.places import S3, Bucket, bucket
 from bcw_assets.releases.use import Release, open_release
 from bcw_assets.scoring import Known, Scored, Scorer, Tally
 from bcw_assets.storage.stores import TEMPORARY, open_store
@@ -156,10 +156,8 @@ def _fetched(uri: str) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as copy:
         name, _, key = uri.partition("://")[2].partition("/")
         try:
-            where = bucket(uri[: len(S3)] + name)
-            if where is None:
-                raise TableError(f"{uri} cannot be read. Allowed is s3://bucket/key")
-            S3Store(where).download(key, cast(BinaryIO, copy))
+            bucket(uri[: len(S3)] + name)  # raises what is wrong with it
+            S3Store(Bucket(name, "")).download(key, cast(BinaryIO, copy))
         except (StorageError, ValueError) as error:
             raise TableError(f"{uri} cannot be read: {error}") from error
         except OSError as error:

@@ -128,12 +128,21 @@ def store(place: Place) -> Store:
     return open_store(place("store"))
 
 
+def contents(store: Store) -> dict[str, bytes]:
+    """Return everything that is stored."""
+    return {key: store.read(key) for key in store.list("")}
+
+
+def with_all(store: Store, files: dict[str, bytes]) -> Store:
+    """Return the store with these files in it."""
+    for key, content in files.items():
+        store.write({key: content})
+    return store
+
+
 def copied(store: Store, place: str) -> Store:
     """Return the store of another place, with all that is in this one."""
-    other = open_store(place)
-    for key in store.list(""):
-        other.write({key: store.read(key)})
-    return other
+    return with_all(open_store(place), contents(store))
 
 
 class Graph:

@@ -87,12 +87,12 @@ def test_a_run_on_s3_leaves_byte_for_byte_what_a_run_on_disk_leaves_and_tells_th
     assert told == {name: f"{graph.place}/{key}" for name, key in STORED_IN.items()}
     on_disk = graph.at(str(tmp_path / "on disk"))
     assert on_disk.refresh().success
-    files = contents(graph.store)
-    assert files == contents(on_disk.store)
+    files = comparable(graph.store)
+    assert files == comparable(on_disk.store)
     assert {key.partition("/")[0] for key in files} == {"data", "results", "releases"}
 
 
-def contents(store: Store) -> dict[str, Any]:
+def comparable(store: Store) -> dict[str, Any]:
     """Return all that is in a store; of its one entry of the log, what does not tell one run from another."""
     (entry,) = log.read(store).entries
     same = replace(entry, run="", made="", nonce="")

@@ -21,23 +21,11 @@ from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.use import open_release
 from bcw_assets.storage import formats
 from bcw_assets.storage.stores import LocalStore, Store, open_store
-from bcw_assets_tests.conftest import STORES, Graph, Place, why
+from bcw_assets_tests.conftest import STORES, Graph, Place, contents, why, with_all
 from bcw_assets_tests.releases.test_faults import Interrupted, all_is_well
 
 ARTIFACTS, RELEASES, ENTRIES = 5, 2, 3
 FILES = 10 + RELEASES * 10 + ENTRIES
-
-
-def contents(store: Store) -> dict[str, bytes]:
-    """Return everything that is stored."""
-    return {key: store.read(key) for key in store.list("")}
-
-
-def with_all(store: Store, files: dict[str, bytes]) -> Store:
-    """Return the store with these files in it."""
-    for key, content in files.items():
-        store.write({key: content})
-    return store
 
 
 @pytest.fixture(scope="session")

@@ -71,10 +71,6 @@ def status_of_child(act: Callable[[], object]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def exit_at_once() -> None:
-    os._exit(7)
-
-
 def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -238,7 +234,7 @@ def test_a_writer_that_is_told_exists_of_its_own_entry_has_won(store: Store) -> 
             operation = getattr(self.store, name)
             return (lambda *arguments: operation(*arguments) and False) if name == "create" else operation
 
-    deaf = Deaf(store, 0, "never", exit_at_once)
+    deaf = Deaf(store, 0, "never", kill)
     entry = log.append(deaf, log.read(store), "promote", ("0" * 16, "0" * 64), "r", None)
     assert log.read(store).entries == (entry,)
 
@@ -259,7 +255,7 @@ def test_a_rollback_that_another_overtakes_does_nothing_and_says_who_was_first(
 
 def operations(store: Store, act: Callable[[Store], object]) -> int:
     """Return how many operations something takes."""
-    counting = Interrupted(store, 0, "never", exit_at_once)
+    counting = Interrupted(store, 0, "never", kill)
     act(counting)
     return counting.count
 
@@ -276,7 +272,7 @@ def test_a_store_that_lets_a_key_be_created_twice_is_refused_before_the_first_pr
             return True
 
     with pytest.raises(StorageError, match="lets a key be created twice, so no log of releases can be kept there"):
-        promotion.promote(cast(Store, Careless(store, 0, "never", exit_at_once)), candidate, [], "first")
+        promotion.promote(cast(Store, Careless(store, 0, "never", kill)), candidate, [], "first")
     assert store.list("") == []
 
 
@@ -364,7 +360,7 @@ def operations_until_create(store: Store) -> int:
     def stop(*_: object) -> None:
         raise Stopped
 
-    counting = Interrupted(store, 0, "never", exit_at_once)
+    counting = Interrupted(store, 0, "never", kill)
     counting.create = stop  # type: ignore[attr-defined]
     with pytest.raises(Stopped):
         upkeep.prune(counting, 1, "me")
