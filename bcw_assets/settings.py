@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import load_dotenv
-from pydantic import ValidationError, field_validator, model_validator
+from pydantic import PositiveInt, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -30,7 +30,11 @@ class Settings(BaseSettings):
         releases: the folder or `s3://bucket/prefix` that holds releases/; None for the storage.
         schedule_cron: when the refresh runs, as five fields of cron.
         schedule_timezone: the IANA name of the zone of that time.
-        autostart: whether the schedule starts switched on.
+        autostart: whether schedules and sensors start switched on.
+        notify_urls: who is told when something goes wrong, as Apprise's URLs, separated by spaces.
+        ui_url: the base of the links to runs in these messages.
+        stale_days: the age in days from which a release that no run confirmed counts as stale.
+        keep_days: how many days the runs of the history are kept.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
@@ -42,6 +46,10 @@ class Settings(BaseSettings):
     schedule_cron: str = "0 6 * * 1"
     schedule_timezone: str = "UTC"
     autostart: bool = False
+    notify_urls: SecretStr = SecretStr("")
+    ui_url: str | None = None
+    stale_days: PositiveInt = 14
+    keep_days: PositiveInt = 90
 
     @field_validator("source")
     @classmethod
@@ -80,6 +88,13 @@ class Settings(BaseSettings):
         except (ZoneInfoNotFoundError, OSError, ValueError) as error:  # the last two: a folder of zones, no name at all
             raise ValueError(f"allowed is an IANA name like Europe/Berlin, not {value!r}") from error
         return value
+
+    @field_validator("ui_url")
+    @classmethod
+    def _ui_is_http(cls, value: str | None) -> str | None:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError(f"allowed is the address of the UI, like https://bcw.example.org, not {value!r}")
+        return value and value.rstrip("/")
 
     @model_validator(mode="after")
     def _checksum_has_a_source(self) -> Self:

@@ -31,7 +31,7 @@ def test_variables_are_read_and_empty_ones_are_not_there(monkeypatch: pytest.Mon
     [
         (
             {"BCW_SORCE": "auto"},
-            "BCW_SORCE is no setting; did you mean BCW_SOURCE? Allowed are BCW_AUTOSTART, BCW_RELEASES, BCW_SCH",
+            "BCW_SORCE is no setting; did you mean BCW_SOURCE? Allowed are BCW_AUTOSTART, BCW_KEEP_DAYS, BCW_NOT",
         ),
         ({"BCW_SCHEDULE": "x"}, "did you mean BCW_SCHEDULE_CRON?"),
         (
@@ -57,6 +57,12 @@ def test_variables_are_read_and_empty_ones_are_not_there(monkeypatch: pytest.Mon
             {"BCW_STORAGE": "s3://bucket/a/../b"},
             "BCW_STORAGE: 'a/../b' in 's3://bucket/a/../b' is no prefix; allowed are",
         ),
+        (
+            {"BCW_UI_URL": "localhost:3000"},
+            "BCW_UI_URL: allowed is the address of the UI, like https://bcw.example.org",
+        ),
+        ({"BCW_STALE_DAYS": "0"}, "BCW_STALE_DAYS: Input should be greater than 0, not '0'"),
+        ({"BCW_KEEP_DAYS": "a year"}, "BCW_KEEP_DAYS: Input should be a valid integer"),
         ({"BCW_SCHEDULE_TIMEZONE": "Mars/Base"}, "BCW_SCHEDULE_TIMEZONE: allowed is an IANA name like Europe/Berlin"),
         ({"BCW_SCHEDULE_TIMEZONE": "../etc"}, "BCW_SCHEDULE_TIMEZONE: allowed is an IANA name"),
         (
