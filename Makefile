@@ -13,7 +13,13 @@ PRODUCED := data/raw_data.csv data/ready_data.csv data/ready_data.json data/.*.b
 	results/model.json results/model.pkl results/cross_validation.csv results/cross_validation.json \
 	results/metrics.json results/evaluation.png results/MODEL_CARD.md results/.*.bcw-tmp
 
-.PHONY: help install materialize checks dev test fuzz lint lock docs bench resolution coverage clean $(STALE)
+# Plain `docker compose` needs the same: export COMPOSE_ENV_FILES=deploy/stack.env
+STACK := COMPOSE_ENV_FILES=deploy/stack.env docker compose
+ASK := "$(PYTHON)" deploy/stack.py
+BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H-%M-%SZ)
+
+.PHONY: help install materialize checks dev test fuzz lint lock docs bench resolution coverage clean $(STALE) \
+	up down run pause unpause reload bash python logs ps image backup restore upgrade
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -76,6 +82,68 @@ resolution: install  ## how many wrong labels the gate sees, on copies of UCI's 
 coverage: install  ## how often the intervals hold the truth, on synthetic tables whose truth is known (some minutes)
 	@$(BIN)/python bench/coverage.py
 
-clean:  ## remove what runs produced here and their history; what git tracks and releases stay
+clean:  ## remove what runs produced here and their history, and the stack with its data; asks first, or FORCE=1
+	@echo "This removes what runs produced in data/ and results/, and the history in .dagster/"
+	@! test -e deploy/stack.env || echo "and the stack of docker-compose.yml: its containers, its history, and its bucket with all releases in it"
+	@echo "What git tracks, releases/ and backups/ stay"
+	@test -n "$(FORCE)" || { test -t 0 && printf 'Go on? [y/N] ' && read answer && test "$$answer" = y; } || \
+		{ echo "Nothing was removed. Without a terminal: make clean FORCE=1"; exit 1; }
+	@! test -e deploy/stack.env || { $(STACK) --profile '*' down --volumes && rm deploy/stack.env; }
 	@git clean -fqX -- $(PRODUCED)
 	@git clean -ffdqX -- .dagster
+
+deploy/stack.env:
+	@echo "No stack was started here, for $@ is missing; start one: make up"; exit 1
+
+down run pause unpause reload bash python logs ps backup restore upgrade: | deploy/stack.env
+
+up:  ## start the stack of docker-compose.yml, or apply what was changed in deploy/stack.env
+	@$(ASK) settings
+	@$(STACK) up --detach --wait --wait-timeout 300 --remove-orphans
+	@$(ASK) address
+
+down:  ## stop the stack; its data stays
+	@$(STACK) --profile '*' down
+
+run:  ## start the refresh in the stack, and follow it to its end
+	@$(ASK) run
+
+pause:  ## stop the stack's schedules and sensors
+	@$(ASK) pause
+
+unpause:  ## start them
+	@$(ASK) unpause
+
+reload:  ## load the code of the stack again
+	@$(ASK) reload
+
+bash:  ## a shell in the container of the code
+	@$(STACK) exec code bash
+
+python:  ## Python in the container of the code
+	@$(STACK) exec code python
+
+logs:  ## what the containers say, and go on saying
+	@$(STACK) logs --follow --tail 100
+
+ps:  ## which containers are up, and healthy
+	@$(STACK) ps --all
+
+image:  ## build the image of the stack
+	@$(STACK) build
+
+backup:  ## save the stack's history and bucket in the folder BACKUP=backups/TIME
+	@mkdir -p -m 700 "$(BACKUP)"
+	@$(STACK) exec -T postgres pg_dump --username dagster --format custom dagster > "$(BACKUP)/history.dump"
+	@$(STACK) exec -T code python bucket.py save > "$(BACKUP)/bucket.tar"
+	@echo "Saved history and bucket in $(BACKUP); to get them back: make restore BACKUP=$(BACKUP)"
+
+restore:  ## replace the stack's history and bucket by those of the folder BACKUP
+	@test -s "$(BACKUP)/history.dump" -a -s "$(BACKUP)/bucket.tar" || { echo "Name the folder of a backup: make restore BACKUP=backups/TIME"; exit 1; }
+	@$(STACK) stop webserver daemon exporter
+	@$(STACK) exec -T code python bucket.py load < "$(BACKUP)/bucket.tar"
+	@$(STACK) exec -T postgres pg_restore --username dagster --dbname dagster --clean --if-exists --exit-on-error --single-transaction < "$(BACKUP)/history.dump"
+	@$(STACK) up --detach --wait --wait-timeout 300 --force-recreate migrate code webserver daemon exporter proxy
+
+upgrade: backup image  ## save all, build the image anew, bring the history up to date, and start the stack again
+	@$(MAKE) --no-print-directory up
