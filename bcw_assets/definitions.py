@@ -4,7 +4,7 @@ import dagster as dg
 
 from bcw_assets import settings as environment
 from bcw_assets.assets import GRAPH
-from bcw_assets.automation import build_schedule, refresh_job
+from bcw_assets.automation import build_schedules, housekeeping_job, refresh_job
 from bcw_assets.checks import build_checks
 from bcw_assets.settings import Settings
 from bcw_assets.storage.io_manager import ArtifactIOManager
@@ -18,8 +18,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=GRAPH,
         asset_checks=build_checks(GRAPH),
-        jobs=[refresh_job],
-        schedules=[build_schedule(settings)],
+        jobs=[refresh_job, housekeeping_job],
+        schedules=build_schedules(settings),
         resources={
             "io_manager": ArtifactIOManager(storage),
             "releases": storage if in_one_place else open_store(settings.releases_place),

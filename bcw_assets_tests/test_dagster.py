@@ -51,12 +51,12 @@ def in_the_checkout(graph: Graph, *command: str) -> subprocess.CompletedProcess[
 
 
 @on_disk_only
-def test_dg_lists_the_same_assets_checks_job_and_schedule(graph: Graph) -> None:
+def test_dg_lists_the_same_assets_checks_jobs_and_schedules(graph: Graph) -> None:
     listed = json.loads(in_the_checkout(graph, "dg", "list", "defs", "--json").stdout)
     assert sorted(asset["asset_key"] for asset in listed["assets"]) == NAMES
     assert len(listed["asset_checks"]) == len(PROMISES) + len(NAMES)
-    assert [job["name"] for job in listed["jobs"]] == ["refresh_job"]
-    assert [schedule["name"] for schedule in listed["schedules"]] == ["refresh_schedule"]
+    assert [job["name"] for job in listed["jobs"]] == ["housekeeping_job", "refresh_job"]
+    assert [one["name"] for one in listed["schedules"]] == ["housekeeping_schedule", "refresh_schedule"]
 
 
 def test_a_run_of_dagsters_command_is_whole_and_in_the_history(graph: Graph) -> None:

@@ -1,5 +1,7 @@
-"""What `make` does with the stack beside calling `docker compose`: it makes the settings, and asks the web server for
-things through the proxy, with the password. It runs on the machine that has Docker, with nothing but Python.
+"""What `make` does with the stack beside calling `docker compose`.
+
+It makes the settings, and asks the web server for things, through the proxy and with the password. It runs on the
+machine that has Docker, with nothing but Python.
 """
 
 import base64
@@ -20,6 +22,7 @@ SETTINGS = FOLDER / "stack.env"
 LOCATION = {"repositoryLocationName": "bcw_assets"}
 REPOSITORY = LOCATION | {"repositoryName": "__repository__"}
 WAITS = (1, 2, 4, 8, 16)  # seconds
+ERROR = "{ __typename ... on Error { message } }"
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 TEMPLATE = """\
@@ -95,18 +98,18 @@ def run() -> None:
 
 def pause() -> None:
     """Stop every schedule and sensor."""
-    for one in _automations():
-        verb = "stopRunningSchedule" if "Schedule" in one["__typename"] else "stopSensor"
-        _ask(f"mutation ($id: String!) {{ answer: {verb}(id: $id) {{ __typename ... on Error {{ message }} }} }}", id=one["state"]["id"])
+    for kind, one in _automations():
+        verb = "stopRunningSchedule" if kind == "Schedule" else "stopSensor"
+        _ask(f"mutation ($id: String!) {{ answer: {verb}(id: $id) {ERROR} }}", id=one["state"]["id"])
         print(f"{one['name']} is paused")
 
 
 def unpause() -> None:
     """Start every schedule and sensor."""
-    for one in _automations():
-        kind = "Schedule" if "Schedule" in one["__typename"] else "Sensor"
+    for kind, one in _automations():
+        named = f"{kind.lower()}Selector: $it"
         _ask(
-            f"mutation ($it: {kind}Selector!) {{ answer: start{kind}({kind.lower()}Selector: $it) {{ __typename ... on Error {{ message }} }} }}",
+            f"mutation ($it: {kind}Selector!) {{ answer: start{kind}({named}) {ERROR} }}",
             it=REPOSITORY | {f"{kind.lower()}Name": one["name"]},
         )
         print(f"{one['name']} runs")
@@ -179,17 +182,18 @@ def _retry_of(run_id: str) -> str:
     raise Refused(f"Run {run_id} crashed, and was not started again within two minutes; look at: make ps logs")
 
 
-def _automations() -> list[dict[str, Any]]:
+def _automations() -> list[tuple[str, dict[str, Any]]]:
+    """Return every schedule and sensor, and which of the two it is."""
     found = _ask(
         """query ($repository: RepositorySelector!) {
              answer: repositoryOrError(repositorySelector: $repository) {
                __typename ... on Error { message }
                ... on Repository {
-                 schedules { __typename name state: scheduleState { id } }
-                 sensors { __typename name state: sensorState { id } } } } }""",
+                 schedules { name state: scheduleState { id } }
+                 sensors { name state: sensorState { id } } } } }""",
         repository=REPOSITORY,
     )
-    return [*found["schedules"], *found["sensors"]]
+    return [*(("Schedule", one) for one in found["schedules"]), *(("Sensor", one) for one in found["sensors"])]
 
 
 def _ask(query: str, **variables: Any) -> Any:
@@ -214,7 +218,9 @@ def _asked_once(query: str, variables: dict[str, Any]) -> Any:
         with urllib.request.urlopen(request, timeout=60) as reply:
             found = json.load(reply)
     except (OSError, ValueError) as error:  # the second: a reply that breaks off
-        raise Refused(f"{_address()} does not answer as it should ({error}). Is the stack up? make ps, make up") from error
+        raise Refused(
+            f"{_address()} does not answer as it should ({error}). Is the stack up? make ps, make up"
+        ) from error
     answer = (found.get("data") or {}).get("answer") or {"message": f"{found.get('errors')}"}
     if "message" in answer:
         raise Refused(answer["message"])
