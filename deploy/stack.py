@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parent
 SETTINGS = FOLDER / "stack.env"
 LOCATION = {"repositoryLocationName": "bcw_assets"}
 REPOSITORY = LOCATION | {"repositoryName": "__repository__"}
+PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "bcw-assets")
 WAITS = (1, 2, 4, 8, 16)  # seconds
 ERROR = "{ __typename ... on Error { message } }"
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
@@ -55,7 +56,7 @@ def settings() -> None:
     """Write the settings with random passwords, unless they are there."""
     if SETTINGS.exists():
         return
-    if _output(["docker", "volume", "ls", "--quiet", "--filter", "label=com.docker.compose.project=bcw-assets"]):
+    if _output(["docker", "volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}"]):
         raise Refused(
             f"{SETTINGS} is missing, but not the data of an earlier stack, which only the passwords in it open. Put it "
             f"back, or remove that data: make clean"

@@ -1,0 +1,158 @@
+"""One stack for all tests of this folder: the compose file, really started with whatever DOCKER_HOST names."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from bcw_assets_tests.conftest import CHECKOUT
+
+PROJECT = "bcw-assets-test"  # beside a stack of one's own
+RECEIVER = """
+import http.server, json
+class Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        print(body["title"].replace("\\n", " "), flush=True)
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+http.server.HTTPServer(("0.0.0.0", 8000), Receiver).serve_forever()
+"""
+
+
+@dataclass
+class Stack:
+    """A checkout with its stack."""
+
+    folder: Path
+
+    @property
+    def settings(self) -> dict[str, str]:
+        lines = (self.folder / "deploy/stack.env").read_text().splitlines()
+        pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+        return {name: value.strip("'") for name, _, value in pairs}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings['BCW_PORT']}"
+
+    @property
+    def login(self) -> tuple[str, str]:
+        return self.settings["BCW_USER"], self.settings["BCW_PASSWORD"]
+
+    def set(self, **values: str) -> None:
+        """Add lines to the settings; the last of a name counts."""
+        with (self.folder / "deploy/stack.env").open("a") as file:
+            file.writelines(f"{name}='{value}'\n" for name, value in values.items())
+
+    def make(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return call(["make", "--no-print-directory", *arguments], self.folder, check=check)
+
+    def compose(self, *arguments: str, check: bool = True) -> str:
+        return call(
+            ["docker", "compose", "--env-file", "deploy/stack.env", *arguments], self.folder, check=check
+        ).stdout
+
+    def inside(self, service: str, *command: str) -> subprocess.CompletedProcess[str]:
+        return call(
+            ["docker", "compose", "--env-file", "deploy/stack.env", "exec", "-T", service, *command],
+            self.folder, check=False,
+        )  # fmt: skip
+
+    def services(self) -> dict[str, dict[str, str]]:
+        rows = map(json.loads, self.compose("ps", "--all", "--format", "json").splitlines())
+        return {row["Service"]: row for row in rows}
+
+    def sick(self) -> list[str]:
+        return [name for name, row in self.services().items() if name != "migrate" and row["Health"] != "healthy"]
+
+    def kill(self, service: str) -> None:
+        """Kill every process of a container, as if it had crashed: Docker starts it again."""
+        self.inside(service, "sh", "-c", "kill -9 -1")
+
+    def until_healthy(self, seconds: float = 180) -> float:
+        """Return after how many seconds every container is healthy."""
+        return until(lambda: not self.sick(), seconds)
+
+    def ask(self, query: str) -> dict[str, object]:
+        answer = requests.post(f"{self.url}/graphql", json={"query": query}, auth=self.login, timeout=60)
+        found: dict[str, object] = answer.json()["data"]
+        return found
+
+    def runs(self) -> list[dict[str, str]]:
+        found = self.ask("{ runsOrError { ... on Runs { results { runId jobName status } } } }")
+        return found["runsOrError"]["results"]  # type: ignore[index, no-any-return]
+
+    def releases(self) -> str:
+        done = self.inside("code", "bcw", "releases", "list")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def told(self) -> list[str]:
+        """Return the titles of the messages that were sent."""
+        return docker("logs", f"{PROJECT}-receiver").splitlines()
+
+
+def until(happened: object, seconds: float) -> float:
+    """Wait for something that can be called to be true; return how many seconds that took."""
+    begun = time.monotonic()
+    while not happened():  # type: ignore[operator]
+        assert time.monotonic() < begun + seconds, "it did not happen in time"
+        time.sleep(0.5)
+    return time.monotonic() - begun
+
+
+def call(command: list[str], folder: Path, *, check: bool) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | {"COMPOSE_PROJECT_NAME": PROJECT},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert not check or done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+    return done
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def copied(folder: Path) -> Path:
+    """Return a copy of what git has of the checkout."""
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    for name in names.stdout.splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / name, folder / name)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    return folder
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    one = Stack(copied(tmp_path_factory.mktemp("stack")))
+    docker("network", "prune", "--force")
+    call(["python3", "deploy/stack.py", "settings"], one.folder, check=True)
+    one.set(BCW_PORT=str(free_port()), COMPOSE_PROFILES="monitoring", BCW_SOURCE="embedded",
+            BCW_NOTIFY_URLS="json://receiver:8000", BCW_SCHEDULE_CRON="0 0 1 1 *")  # fmt: skip
+    try:
+        yield one
+    finally:
+        subprocess.run(["docker", "rm", "--force", f"{PROJECT}-receiver"], capture_output=True, check=False)
+        one.make("clean", "FORCE=1", check=False)
