@@ -88,11 +88,23 @@ def latest_report() -> CheckReport:
 def report(instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str]) -> CheckReport:
     """Return the latest result of every check of what is stored at these places (`checks.addresses`), by a history."""
     made = {key: latest(key, place, instance) for key, place in places.items()}
-    lines = tuple(_line(instance, spec, made[key]) for key in made for spec in every_check(key))
-    return CheckReport(lines, _failure(instance, made))
+    return CheckReport(tuple(lines(instance, made)), _failure(instance, made))
 
 
-def _line(instance: dg.DagsterInstance, spec: dg.AssetCheckSpec, made: Made | None) -> Line:
+def lines(
+    instance: dg.DagsterInstance, made: Mapping[dg.AssetKey, Made | None], evaluations: int = EVALUATIONS
+) -> Iterator[Line]:
+    """Return the latest result of every check of these materialisations.
+
+    Args:
+        instance: holds the history.
+        made: asset → its latest materialisation; None without one.
+        evaluations: how many of a check's are looked at, which limits how far back `since` can be.
+    """
+    return (_line(instance, spec, made[key], evaluations) for key in made for spec in every_check(key))
+
+
+def _line(instance: dg.DagsterInstance, spec: dg.AssetCheckSpec, made: Made | None, evaluations: int) -> Line:
     def line(result: str, since: float | None = None, evidence: str = "") -> Line:
         when = None if since is None else datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")
         name, severity = spec.asset_key.to_user_string(), "ERROR" if spec.blocking else "WARN"
@@ -100,7 +112,7 @@ def _line(instance: dg.DagsterInstance, spec: dg.AssetCheckSpec, made: Made | No
 
     if made is None:
         return line(NOT_MATERIALISED)
-    records = instance.event_log_storage.get_asset_check_execution_history(spec.key, limit=EVALUATIONS)
+    records = instance.event_log_storage.get_asset_check_execution_history(spec.key, limit=evaluations)
     if records and _crashed(instance, records[0], made):
         return line(CRASHED, _when(records[0]), f"see run {records[0].run_id}")
     done = [

@@ -243,6 +243,30 @@ def copy(source: str, target: str) -> None:
         click.echo(run(source, target))
 
 
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="0 for any that is free.")
+@click.option(
+    "--webserver",
+    metavar="URL",
+    default="http://127.0.0.1:3000",
+    show_default=True,
+    help="Dagster's web server, which knows whether the code location could be loaded.",
+)
+@click.option("--interval", type=click.FloatRange(1), default=30, show_default=True, help="Seconds between two looks.")
+def exporter(host: str, port: int, webserver: str, interval: float) -> None:
+    """Tell Prometheus how runs, schedules, checks and releases are, at /metrics.
+
+    What is told is collected in the background. What is away meanwhile, or hangs, is left out, and said. /healthz
+    answers as long as the process lives.
+    """
+    with _explained():
+        # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
+        from bcw_assets.exporter import run
+
+        run(host, port, webserver, interval)
+
+
 def _releases() -> "Store":
     from bcw_assets.storage.stores import open_store
 
