@@ -18,7 +18,7 @@ STACK := COMPOSE_ENV_FILES=deploy/stack.env docker compose
 ASK := "$(PYTHON)" deploy/stack.py
 BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H-%M-%SZ)
 
-.PHONY: help install materialize checks dev test fuzz lint lock docs bench resolution coverage clean $(STALE) \
+.PHONY: help install materialize checks notify-test dev test fuzz lint lock docs bench resolution coverage clean $(STALE) \
 	up down run pause unpause reload bash python logs ps image backup restore upgrade
 
 help:  ## list the targets
@@ -47,6 +47,9 @@ materialize: install  ## make every asset again, with every check (works without
 
 checks: install  ## the latest result of every check; fails if a blocking one did not pass
 	@$(BIN)/bcw checks
+
+notify-test: install  ## send a test message to everybody in BCW_NOTIFY_URLS
+	@$(BIN)/bcw notify-test
 
 dev: install  ## the UI at http://localhost:3000, with schedule and queue; PORT=… for another port
 	@# Several processes on a fresh history race for making it.

@@ -1,13 +1,15 @@
 """When the graph runs by itself."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from bcw_assets import housekeeping
+from bcw_assets import alerts, housekeeping
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import addresses
 from bcw_assets.errors import SettingsError
+from bcw_assets.incidents import Watched
 from bcw_assets.settings import Settings
 
 refresh_job = dg.define_asset_job(
@@ -64,3 +66,29 @@ def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
         raise SettingsError(
             f"BCW_SCHEDULE_CRON is {settings.schedule_cron!r}; allowed are five fields of cron, like '0 6 * * 1'"
         ) from error
+
+
+def with_freshness(graph: Sequence[dg.AssetsDefinition], asset: dg.AssetKey, days: int) -> list[dg.AssetsDefinition]:
+    """Return the graph with one asset that counts as stale when it was not materialised for so many days."""
+    policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=days))
+    return [
+        one.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy)) if one.key == asset else one
+        for one in graph
+    ]
+
+
+def build_alerts(settings: Settings, watched: Watched) -> dg.SensorDefinition:
+    """Return the sensor that tells everybody in BCW_NOTIFY_URLS what is wrong, and when it is over."""
+
+    @dg.sensor(
+        name=alerts.SENSOR,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING if settings.autostart else dg.DefaultSensorStatus.STOPPED,
+        description="Tells BCW_NOTIFY_URLS of failed runs and checks, refused and missing releases, and of recoveries.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        state, done = alerts.tick(context.instance, context.cursor, watched, settings)
+        context.update_cursor(state.model_dump_json())
+        return dg.SkipReason(done)
+
+    return sensor

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcw_assets import settings
-from bcw_assets.errors import BcwError, TableError
+from bcw_assets import messengers, settings
+from bcw_assets.errors import BcwError, SettingsError, TableError
 
 if TYPE_CHECKING:
     from bcw_assets.storage.stores import Store
@@ -104,6 +104,21 @@ def predict(source: str, target: str, release: str | None, threshold: float, *, 
         except TableError as error:
             click.echo(f"Failed: {error}", err=True)
             sys.exit(2)
+
+
+@main.command("notify-test")
+def notify_test() -> None:
+    """Send a test message to every messenger in BCW_NOTIFY_URLS.
+
+    Each is told by its position and its scheme, for its URL is a secret. The exit code is 0 if all accepted the
+    message, and 1 if one did not or there is none.
+    """
+    with _explained():
+        results = messengers.test(settings.read())
+        for messenger, accepted in results.items():
+            click.echo(f"{messenger}: {'accepted' if accepted else 'not accepted'}")
+        if not all(results.values()):
+            raise SettingsError("not all accepted the message; see why with .venv/bin/apprise -vv -b test URL")
 
 
 @main.group()

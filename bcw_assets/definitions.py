@@ -4,8 +4,9 @@ import dagster as dg
 
 from bcw_assets import settings as environment
 from bcw_assets.assets import GRAPH
-from bcw_assets.automation import build_schedules, housekeeping_job, refresh_job
-from bcw_assets.checks import build_checks
+from bcw_assets.automation import build_alerts, build_schedules, housekeeping_job, refresh_job, with_freshness
+from bcw_assets.checks import RELEASE, build_checks
+from bcw_assets.incidents import Watched
 from bcw_assets.settings import Settings
 from bcw_assets.storage.io_manager import ArtifactIOManager
 from bcw_assets.storage.stores import open_store
@@ -15,11 +16,14 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     """Return all that Dagster runs, for these settings."""
     storage = open_store(settings.storage)
     in_one_place = settings.releases_place == settings.storage  # then on S3 they share a client
+    checks = build_checks(GRAPH)
+    watched = Watched([key for one in checks for key in one.check_keys], RELEASE, settings.stale_days)
     return dg.Definitions(
-        assets=GRAPH,
-        asset_checks=build_checks(GRAPH),
+        assets=with_freshness(GRAPH, RELEASE, settings.stale_days),
+        asset_checks=checks,
         jobs=[refresh_job, housekeeping_job],
         schedules=build_schedules(settings),
+        sensors=[build_alerts(settings, watched)],
         resources={
             "io_manager": ArtifactIOManager(storage),
             "releases": storage if in_one_place else open_store(settings.releases_place),

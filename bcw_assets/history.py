@@ -45,6 +45,17 @@ def reasons(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
             yield f"{event.step_key}: {_cause(event)}"
 
 
+def reason_beside_steps(events: Sequence[dg.DagsterEvent]) -> str:
+    """Say in the engine's words why a run failed that no step of it explains: no resource, no process, no memory."""
+    for event in events:
+        if event.event_type is dg.DagsterEventType.RUN_FAILURE:
+            error = getattr(event.event_specific_data, "error", None)
+            while error and error.cause:
+                error = error.cause
+            return " ".join(filter(None, (event.message, error and error.message.strip())))
+    return "its history does not say why"
+
+
 def _cause(event: dg.DagsterEvent) -> str:
     failure = event.step_failure_data
     if failure.user_failure_data and failure.user_failure_data.description:

@@ -1,13 +1,14 @@
 """The environment, read once and validated by name. Nothing else in the package reads it."""
 
 import os
+import re
 from difflib import get_close_matches
-from typing import Self
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import load_dotenv
-from pydantic import PositiveInt, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -18,6 +19,11 @@ PREFIX = "BCW_"
 AUTO = "auto"
 EMBEDDED = "embedded"
 SHA256_LENGTH = 64
+SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
+SHORTEST_SECRET = 6  # characters; a shorter one would be found in every text
+
+
+Days = Annotated[int, Field(gt=0, le=36_500)]  # a century; Python's own limit of a duration is no help to anybody
 
 
 class Settings(BaseSettings):
@@ -48,8 +54,8 @@ class Settings(BaseSettings):
     autostart: bool = False
     notify_urls: SecretStr = SecretStr("")
     ui_url: str | None = None
-    stale_days: PositiveInt = 14
-    keep_days: PositiveInt = 90
+    stale_days: Days = 14
+    keep_days: Days = 90
 
     @field_validator("source")
     @classmethod
@@ -94,6 +100,8 @@ class Settings(BaseSettings):
     def _ui_is_http(cls, value: str | None) -> str | None:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError(f"allowed is the address of the UI, like https://bcw.example.org, not {value!r}")
+        if value and "@" in value:
+            raise ValueError("credentials must not stand in the URL, which every message shows")
         return value and value.rstrip("/")
 
     @model_validator(mode="after")
@@ -136,6 +144,13 @@ def read_env_file() -> None:
         load_dotenv(".env", override=True)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f".env cannot be read ({error}); allowed is a text file in UTF-8") from error
+
+
+def secrets() -> list[str]:
+    """Return the values of this process's environment that no message may show, by the ends of their names."""
+    return [
+        value for name, value in os.environ.items() if SECRET.search(name.upper()) and len(value) >= SHORTEST_SECRET
+    ]
 
 
 def dagster_home() -> str:

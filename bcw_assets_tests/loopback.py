@@ -1,6 +1,7 @@
 """A real HTTP server on loopback that answers each request as the next step of a script says."""
 
 import http.client
+import json
 import socket
 import struct
 import threading
@@ -33,7 +34,7 @@ def serve(*script: Step) -> Iterator[Loopback]:
             loopback.requests.append(self.path)
             script[min(len(loopback.requests), len(script)) - 1](self)
 
-        do_PUT = do_DELETE = do_GET  # noqa: N815 (what the base class calls)
+        do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 (what the base class calls)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -129,6 +130,16 @@ def flood(handler: BaseHTTPRequestHandler) -> None:
     handler.end_headers()
     for _ in range(2**10):
         handler.wfile.write(bytes(2**20))
+
+
+def taken(messages: list[dict[str, str]]) -> Step:
+    """Keep the JSON that is posted, and answer 200."""
+
+    def step(handler: BaseHTTPRequestHandler) -> None:
+        messages.append(json.loads(_received(handler)))
+        _answer(handler, 200, {}, b"")
+
+    return step
 
 
 def s3_error(code: int, name: str, **fields: str) -> Step:

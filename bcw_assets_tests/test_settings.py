@@ -62,6 +62,8 @@ def test_variables_are_read_and_empty_ones_are_not_there(monkeypatch: pytest.Mon
             "BCW_UI_URL: allowed is the address of the UI, like https://bcw.example.org",
         ),
         ({"BCW_STALE_DAYS": "0"}, "BCW_STALE_DAYS: Input should be greater than 0, not '0'"),
+        ({"BCW_STALE_DAYS": "1000000000"}, "BCW_STALE_DAYS: Input should be less than or equal to 36500, not '10000"),
+        ({"BCW_UI_URL": "https://me:hunter2@example.org"}, "BCW_UI_URL: credentials must not stand in the URL"),
         ({"BCW_KEEP_DAYS": "a year"}, "BCW_KEEP_DAYS: Input should be a valid integer"),
         ({"BCW_SCHEDULE_TIMEZONE": "Mars/Base"}, "BCW_SCHEDULE_TIMEZONE: allowed is an IANA name like Europe/Berlin"),
         ({"BCW_SCHEDULE_TIMEZONE": "../etc"}, "BCW_SCHEDULE_TIMEZONE: allowed is an IANA name"),
