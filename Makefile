@@ -18,7 +18,7 @@ STACK := COMPOSE_ENV_FILES=deploy/stack.env docker compose
 ASK := "$(PYTHON)" deploy/stack.py
 BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H-%M-%SZ)
 
-.PHONY: help install materialize checks notify-test dev test fuzz lint lock docs bench resolution coverage clean $(STALE) \
+.PHONY: help install materialize checks notify-test dev test test-stack fuzz lint lock docs bench resolution coverage clean $(STALE) \
 	up down run pause unpause reload bash python logs ps image backup restore upgrade
 
 help:  ## list the targets
@@ -56,8 +56,11 @@ dev: install  ## the UI at http://localhost:3000, with schedule and queue; PORT=
 	@test -e "$(DAGSTER_HOME)/history" || $(BIN)/dagster instance migrate >/dev/null 2>&1
 	@$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
-test: install  ## run the tests
+test: install  ## run the tests, but for those that need Docker
 	@$(BIN)/pytest
+
+test-stack: install  ## start the whole stack and attack it, with whatever DOCKER_HOST names (half an hour)
+	@$(BIN)/pytest -n 0 -m stack -s bcw_assets_tests/stack
 
 fuzz: install  ## try the reader and the rules on many more tables than make test does (some minutes)
 	@FUZZ_EXAMPLES=10000 $(BIN)/pytest bcw_assets_tests/ml/test_table_properties.py bcw_assets_tests/ml/test_rows.py

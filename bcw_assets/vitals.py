@@ -1,7 +1,6 @@
 """What Prometheus is told: every name, and where its values come from. How they are kept and served: `exporter`."""
 
 import itertools
-import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 import requests
 
-from bcw_assets import check_report, documents
+from bcw_assets import alerts, check_report, documents
 from bcw_assets.check_report import CRASHED, FAILED, PASSED
 from bcw_assets.errors import BcwError, ReleaseError
 from bcw_assets.releases import bundle, log
@@ -21,7 +20,6 @@ from bcw_assets.storage.stores import Store
 
 LOCATION = "bcw_assets"  # the name of the code location in workspace.yaml and pyproject.toml
 OTHER = "other"  # stands for the jobs that the definitions do not name: what somebody materialises ad hoc
-ALERTS = "alerts"  # the sensor that sends messages
 RAW_DATA, RELEASE = dg.AssetKey("raw_data"), dg.AssetKey("release")
 
 NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -150,9 +148,9 @@ def period(schedule: dg.ScheduleDefinition) -> float:
 
 def notifications(cursor: str | None) -> Iterator[Sample]:
     """Return what the cursor of the sensor that sends messages says of them."""
-    said: dict[str, Any] = json.loads(cursor or "{}")
-    yield Sample("bcw_notification_failures_total", said.get("failures", 0))
-    yield Sample("bcw_open_incidents", len(said.get("told", {})))
+    state = alerts.read(cursor)
+    yield Sample("bcw_notification_failures_total", state.failures)
+    yield Sample("bcw_open_incidents", len(state.open))
 
 
 def _runs(instance: dg.DagsterInstance, jobs: Sequence[str]) -> Iterator[Sample]:
@@ -197,7 +195,7 @@ def _automation(instance: dg.DagsterInstance, definitions: dg.Definitions) -> It
     for sensor in definitions.sensors or ():
         state = states.get(("SENSOR", sensor.name))
         yield from _ticks(instance, "sensor", sensor, state)
-        if sensor.name == ALERTS:
+        if sensor.name == alerts.SENSOR:
             data = state and state.sensor_instigator_data
             yield from notifications(data.cursor if data else None)
 

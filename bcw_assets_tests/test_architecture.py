@@ -32,7 +32,7 @@ MAY_IMPORT = {
         "exporter",
     },
     "bcw_assets.exporter": {"", "assets", "checks", "deadline", "errors", "history", "settings", "vitals"},
-    "bcw_assets.vitals": {"check_report", "documents", "errors", "releases", "storage"},
+    "bcw_assets.vitals": {"alerts", "check_report", "documents", "errors", "releases", "storage"},
     "bcw_assets.copying": {"assets", "checks", "errors", "history", "releases", "settings", "storage"},
     "bcw_assets.refresh": {"", "errors", "checks", "history", "places", "releases", "ml"},
     "bcw_assets.check_report": {"", "assets", "checks", "errors", "history", "settings", "storage", "terminal"},

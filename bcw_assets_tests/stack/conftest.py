@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,10 +104,10 @@ class Stack:
         return docker("logs", f"{PROJECT}-receiver").splitlines()
 
 
-def until(happened: object, seconds: float) -> float:
+def until(happened: Callable[[], object], seconds: float) -> float:
     """Wait for something that can be called to be true; return how many seconds that took."""
     begun = time.monotonic()
-    while not happened():  # type: ignore[operator]
+    while not happened():
         assert time.monotonic() < begun + seconds, "it did not happen in time"
         time.sleep(0.5)
     return time.monotonic() - begun
@@ -128,10 +128,9 @@ def docker(*arguments: str) -> str:
 
 def copied(folder: Path) -> Path:
     """Return a copy of what git has of the checkout."""
-    names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=CHECKOUT, capture_output=True, text=True, check=True
-    )
-    for name in names.stdout.splitlines():
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    for name in names.splitlines():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CHECKOUT / name, folder / name)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
