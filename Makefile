@@ -69,6 +69,7 @@ lint: install  ## check style and types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
+	@! test -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile
 
 lock: install  ## choose the newest allowed versions and write requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

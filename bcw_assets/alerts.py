@@ -5,10 +5,11 @@ not delivered therefore is due again at the next tick, and who is added later he
 """
 
 import re
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
+from time import time as now
 
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -91,7 +92,7 @@ def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watched, set
     """Look at the history, tell who is not told yet, and return the new state and what was done, in words."""
     everybody = messengers.of(settings)
     hidden = [*environment.secrets(), *messengers.secrets(everybody)]
-    state = look(instance, read(cursor), watched, hidden, time.time())
+    state = look(instance, read(cursor), watched, hidden, now())
     state, refused = tell(state, everybody, settings)
     wrong = f"{len(state.open)} incidents are open"
     if not everybody:
@@ -104,7 +105,7 @@ def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watched, set
     return state, f"{wrong}; everybody in BCW_NOTIFY_URLS is told"
 
 
-def look(instance: dg.DagsterInstance, state: State, watched: Watched, hidden: Sequence[str], now: float) -> State:
+def look(instance: dg.DagsterInstance, state: State, watched: Watched, hidden: Sequence[str], when: float) -> State:
     """Return the state with what is wrong and what is over by now.
 
     Args:
@@ -112,16 +113,16 @@ def look(instance: dg.DagsterInstance, state: State, watched: Watched, hidden: S
         state: of the tick before.
         watched: what is looked at beside runs.
         hidden: secrets that no text may show.
-        now: seconds since 1970.
+        when: seconds since 1970.
     """
-    since = now - watched.stale_days * incidents.DAY if state.looked is None else state.looked - OVERLAP
+    since = when - watched.stale_days * incidents.DAY if state.looked is None else state.looked - OVERLAP
     known = dict(state.known)
-    for one in incidents.found(instance, watched, since, now):
+    for one in incidents.found(instance, watched, since, when):
         if incidents.recovery(instance, one) is None:
             _take_in(known, one.model_copy(update={"evidence": harmless(one.evidence, hidden)}))
     over = {key: incidents.recovery(instance, one.incident) for key, one in known.items()}
     known = {key: one.model_copy(update={"over": over[key]}) for key, one in known.items()}
-    return state.model_copy(update={"known": known, "looked": now})
+    return state.model_copy(update={"known": known, "looked": when})
 
 
 def tell(state: State, everybody: Sequence[Messenger], settings: Settings) -> tuple[State, list[Messenger]]:
@@ -129,10 +130,10 @@ def tell(state: State, everybody: Sequence[Messenger], settings: Settings) -> tu
 
     A messenger that did not accept one message gets its others at the next tick.
     """
-    known, refused, last_start = dict(state.known), [], time.monotonic() + BUDGET
+    known, refused, last_start = dict(state.known), [], monotonic() + BUDGET
     for messenger in sorted(everybody, key=lambda one: one.name in state.failing):
         for key in [key for key, one in known.items() if is_due(one, messenger)]:
-            if time.monotonic() > last_start:
+            if monotonic() > last_start:
                 break
             if not messenger.accepts(message(known[key], settings)):
                 refused.append(messenger)
@@ -144,7 +145,7 @@ def tell(state: State, everybody: Sequence[Messenger], settings: Settings) -> tu
         "undelivered": sum(is_due(one, messenger) for one in known.values() for messenger in everybody),
         "failing": tuple(one.name for one in refused),
         "failures": state.failures + len(refused),
-        "failed_at": time.time() if refused else state.failed_at,
+        "failed_at": now() if refused else state.failed_at,
     }
     return state.model_copy(update=changes), refused
 

@@ -7,10 +7,9 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from bcw_assets.deadline import within
 from bcw_assets.errors import SettingsError
@@ -73,11 +72,9 @@ class Messenger:
     def secrets(self) -> Iterator[str]:
         """List the parts of the URL that no text may show, and all of it."""
         yield self.url
-        host = ""
-        with suppress(ValueError):  # no URL: then all of it is as secret
-            host = urlsplit(self.url).hostname or ""
-        for part in re.split(r"[/:@?&=]+", self.url.partition("://")[2]):
-            if part.lower() != host or "." not in host:  # a host without a dot is a token: slack://token/…
+        for before, part in re.findall(r"(^|[/:@?&=]+)([^/:@?&=]+)", self.url.partition("://")[2]):
+            is_host = before.endswith("@") or (not before and "." in part)  # in slack://token/… a token is there
+            if not is_host:
                 yield from {part, unquote(part)}
 
     def _send(self, message: Message) -> bool:

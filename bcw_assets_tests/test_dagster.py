@@ -57,6 +57,7 @@ def test_dg_lists_the_same_assets_checks_jobs_and_schedules(graph: Graph) -> Non
     assert len(listed["asset_checks"]) == len(PROMISES) + len(NAMES)
     assert [job["name"] for job in listed["jobs"]] == ["housekeeping_job", "refresh_job"]
     assert [one["name"] for one in listed["schedules"]] == ["housekeeping_schedule", "refresh_schedule"]
+    assert "alerts" in [sensor["name"] for sensor in listed["sensors"]]
 
 
 def test_a_run_of_dagsters_command_is_whole_and_in_the_history(graph: Graph) -> None:

@@ -18,7 +18,7 @@ from bcw_assets_tests.seaweed import BUCKET, Seaweed
 
 README = (CHECKOUT / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines()]
-TARGETS = set(re.findall(r"^([a-z]+):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_the_logs_of_steps_go_to_the_bucket_as_the_readme_says(
 
 
 def test_every_target_of_make_in_the_readme_is_one() -> None:
-    named = set(re.findall(r"make ([a-z]+)", " ".join(re.findall(r"`(.*?)`", README)) + " ".join(COMMANDS)))
+    named = set(re.findall(r"make ([a-z-]+)", " ".join(re.findall(r"`(.*?)`", README)) + " ".join(COMMANDS)))
     assert {"materialize", "test", "dev", "clean", "bench"} <= named <= TARGETS
 
 
@@ -121,3 +121,11 @@ def test_every_knob_and_its_default_is_in_the_readme() -> None:
 def test_the_interval_in_the_readme_is_the_recalls() -> None:
     low, high = wilson(41, 43) or [0, 0]
     assert f"from {low:.3f} to {high:.3f}" in README.replace("\n", " ")
+
+
+def test_every_messenger_in_the_readme_is_one_that_can_be_told() -> None:
+    from apprise import Apprise
+
+    urls = re.findall(r"^\| [^|]+ \| `([a-z]+://[^`]+)`", README, flags=re.MULTILINE)
+    assert [url.partition("://")[0] for url in urls] == ["slack", "tgram", "workflows", "mailtos", "jsons"]
+    assert all(map(Apprise.instantiate, urls))
