@@ -1,0 +1,151 @@
+"""What the files of the stack promise, as far as one can see without Docker; bcw_assets_tests/stack starts it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bcw_assets import settings
+from bcw_assets_tests.conftest import CHECKOUT
+
+COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+MAKES_ENV = ("POSTGRES_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "BCW_USER", "BCW_PASSWORD_HASH")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_locked_limited_and_watched(name: str) -> None:
+    service = SERVICES[name]
+    assert re.search(r":[\w.]+$", service["image"])
+    assert not service["image"].endswith(":latest")
+    assert service["init"]
+    assert service["read_only"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["mem_limit"]
+    assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
+    assert not any("docker.sock" in volume for volume in service.get("volumes", []))
+    if name == "migrate":
+        assert service["restart"] == "no"
+    else:
+        assert service["restart"] == "unless-stopped"
+        assert service["healthcheck"]["test"][0] == "CMD"
+
+
+def test_one_service_is_published_and_on_loopback_unless_told_otherwise() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert list(published) == ["proxy"]
+    assert all(port.startswith("${BCW_BIND:-127.0.0.1}:") for port in published["proxy"])
+
+
+def test_who_meets_whom_on_a_network() -> None:
+    on: dict[str, set[str]] = {}
+    for name, service in SERVICES.items():
+        for network in service["networks"]:
+            on.setdefault(network, set()).add(name)
+    assert on == {
+        "outside": {"proxy", "webserver"},
+        "monitoring": {"proxy", "prometheus"},
+        "metrics": {"prometheus", "exporter"},
+        "inside": {"webserver", "daemon", "exporter", "code"},
+        "data": {"postgres", "s3", "migrate", "code", "daemon", "webserver", "exporter"},
+        "vault": {"s3", "seaweedfs"},
+    }
+    internal = {name for name, network in COMPOSE["networks"].items() if network.get("internal")}
+    assert internal == {"monitoring", "metrics", "data", "vault"}
+
+
+def test_every_dependency_waits_for_health_or_for_the_end() -> None:
+    conditions = {
+        (other, rule["condition"]) for one in SERVICES.values() for other, rule in one.get("depends_on", {}).items()
+    }
+    assert {condition for other, condition in conditions if other == "migrate"} == {"service_completed_successfully"}
+    assert {condition for other, condition in conditions if other != "migrate"} == {"service_healthy"}
+
+
+def test_no_password_has_a_default_and_the_refusal_says_what_to_do() -> None:
+    text = (CHECKOUT / "docker-compose.yml").read_text()
+    for name in MAKES_ENV:
+        uses = re.findall(rf"\${{{name}([^}}]*)}}", text)
+        assert uses, name
+        assert all(use.startswith(":?deploy/stack.env is missing or not read; run make up") for use in uses), name
+
+
+def test_the_containers_get_every_setting_of_the_project() -> None:
+    passed = {name for name in SERVICES["code"]["environment"] if name.startswith(settings.PREFIX)}
+    known = {settings.PREFIX + name.upper() for name in settings.Settings.model_fields}
+    assert known - passed == {"BCW_RELEASES"}  # releases are where everything else is
+    assert passed <= known
+
+
+def test_the_settings_are_made_once_with_random_passwords_for_their_owner_only(tmp_path: Path) -> None:
+    first, second = made(tmp_path / "a"), made(tmp_path / "b")
+    assert set(MAKES_ENV) | {"BCW_PASSWORD"} == set(first)
+    assert len(first["BCW_PASSWORD"]) == 32
+    assert [name for name in first if first[name] == second[name]] == ["BCW_USER", "BCW_PASSWORD_HASH"]
+    assert first["BCW_PASSWORD_HASH"] == "$2a$14$as docker says"
+    before = (tmp_path / "a/deploy/stack.env").read_bytes()
+    assert made(tmp_path / "a") == first
+    assert (tmp_path / "a/deploy/stack.env").read_bytes() == before
+
+
+def test_settings_are_not_made_anew_where_the_data_of_a_stack_is(tmp_path: Path) -> None:
+    done = stack(tmp_path, "settings", volumes="bcw-assets_postgres")
+    assert done.returncode == 1
+    assert "not the data of an earlier stack, which only the passwords in it open" in done.stderr
+    assert "make clean" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["run", "pause", "unpause", "reload", "address"])
+def test_without_a_stack_a_verb_says_how_to_start_one(tmp_path: Path, verb: str) -> None:
+    done = stack(tmp_path, verb)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"Failed: .*stack\.env is not there, so no stack was started here; start it: make up\n", done.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "address"),
+    [
+        ("", "http://127.0.0.1:8080"),
+        ("BCW_PORT=8090\n", "http://127.0.0.1:8090"),
+        ("BCW_BIND=0.0.0.0\n# BCW_PORT=1\n", "http://127.0.0.1:8080"),
+        ("BCW_SITE=bcw.example.org\n", "https://bcw.example.org"),
+    ],
+)
+def test_the_address_follows_the_settings(tmp_path: Path, lines: str, address: str) -> None:
+    made(tmp_path)
+    with (tmp_path / "deploy/stack.env").open("a") as file:
+        file.write(lines)
+    assert stack(tmp_path, "address").stdout.startswith(f"{address} is open to user bcw with the BCW_PASSWORD of ")
+
+
+def made(folder: Path) -> dict[str, str]:
+    """Let the settings be made in a folder and return them."""
+    done = stack(folder, "settings")
+    assert done.returncode == 0, done.stderr
+    file = folder / "deploy/stack.env"
+    assert file.stat().st_mode & 0o777 == 0o600
+    lines = [line.partition("=") for line in file.read_text().splitlines() if line and not line.startswith("#")]
+    return {name: value.strip("'") for name, _, value in lines}
+
+
+def stack(folder: Path, verb: str, volumes: str = "") -> subprocess.CompletedProcess[str]:
+    """Run stack.py in a folder, with a Docker that has these volumes and hashes every password alike."""
+    docker = folder / "bin/docker"
+    docker.parent.mkdir(parents=True, exist_ok=True)
+    docker.write_text(f'#!/bin/sh\ntest "$1" = volume && echo "{volumes}" || echo "\\$2a\\$14\\$as docker says"\n')
+    docker.chmod(0o755)
+    for name in ("deploy/stack.py", "docker-compose.yml"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes((CHECKOUT / name).read_bytes())
+    path = f"{docker.parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        [sys.executable, folder / "deploy/stack.py", verb], env=os.environ | {"PATH": path}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
