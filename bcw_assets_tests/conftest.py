@@ -4,10 +4,12 @@ import copy
 import os
 import secrets
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from contextlib import closing
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -148,11 +150,18 @@ def copied(store: Store, place: str) -> Store:
 class Graph:
     """The graph with a folder, a place for what it makes, and a history of its own."""
 
-    def __init__(self, folder: Path, place: str, instance: dg.DagsterInstance) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        place: str,
+        instance: dg.DagsterInstance,
+        prepared: "Callable[[], Prepared] | None" = None,
+    ) -> None:
         self.folder = folder
         self.place = place
         self.store = open_store(place)
         self.instance = instance
+        self.prepared = prepared
         self.source = folder / "wdbc.data"
         self.source.write_bytes(uci_form())
 
@@ -198,8 +207,9 @@ class Graph:
         return self.select(dg.AssetSelection.all(), None, **changes)
 
     def prepare(self) -> None:
-        """Make everything once, for tests of something else."""
-        assert self.run().success
+        """Have what a quick run of everything leaves, files and history, for tests of something else."""
+        assert self.prepared
+        self.prepared().put(self)
 
     def check(self, asset: str) -> dg.ExecuteInProcessResult:
         """Run the checks of one asset on what is stored, as the UI can."""
@@ -255,10 +265,40 @@ class Graph:
         self.store.write({key: content.replace(what, by)})
 
 
-@pytest.fixture
-def graph(tmp_path: Path, place: Place) -> Iterator[Graph]:
+class Prepared:
+    """What a quick run of everything left, to be put elsewhere: a copy takes a twentieth of the run's time."""
+
+    def __init__(self, graph: Graph) -> None:
+        assert graph.run().success
+        self.place, self.source, self.files = graph.place, str(graph.source), contents(graph.store)
+        self.history = ["\n".join(one.iterdump()) for one in databases(graph.instance)]
+
+    def put(self, graph: Graph) -> None:
+        """Store the files, and let the history say that they were made where they are now."""
+        with_all(graph.store, self.files)
+        for text, database in zip(self.history, databases(graph.instance), strict=True):
+            with closing(sqlite3.connect(":memory:")) as moved:
+                moved.executescript(text.replace(self.place, graph.place).replace(self.source, str(graph.source)))
+                moved.backup(database)
+
+
+def databases(instance: dg.DagsterInstance) -> list[sqlite3.Connection]:
+    """Return what an ephemeral instance keeps in memory of runs and of events."""
+    storages: list[Any] = [instance.run_storage, instance.event_log_storage]
+    return [one._held_conn.connection.driver_connection for one in storages]
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    folder = tmp_path_factory.mktemp("prepared")
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Graph(tmp_path, place("store"), instance)
+        return Prepared(Graph(folder, str(folder / "store"), instance))
+
+
+@pytest.fixture
+def graph(request: pytest.FixtureRequest, tmp_path: Path, place: Place) -> Iterator[Graph]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Graph(tmp_path, place("store"), instance, partial(request.getfixturevalue, "prepared"))
 
 
 def why(result: dg.ExecuteInProcessResult) -> str:
