@@ -1,5 +1,6 @@
 """What `make` does beside calling programs: help, a friendly no to an old Python, and a clean-up that spares."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -50,15 +51,56 @@ def checkout(tmp_path: Path) -> Path:
 def test_bare_make_lists_the_targets() -> None:
     done = make(CHECKOUT)
     assert done.returncode == 0
-    for target in ("install", "materialize", "dev", "test", "lint", "lock", "bench", "clean"):
+    for target in (
+        "install",
+        "materialize",
+        "dev",
+        "test",
+        "test-stack",
+        "lint",
+        "lock",
+        "bench",
+        "clean",
+        "up",
+        "upgrade",
+    ):
         assert f"make {target} " in done.stdout
 
 
 def test_clean_removes_what_runs_produced_and_nothing_else(checkout: Path) -> None:
-    assert make(checkout, "clean").returncode == 0
+    done = make(checkout, "clean", "FORCE=1")
+    assert done.returncode == 0
+    assert "This removes what runs produced in data/ and results/, and the history in .dagster/" in done.stdout
     assert [name for name in PRODUCED if (checkout / name).exists()] == []
     kept = [*SPARED, "results/metrics.json", "Makefile", ".dagster/dagster.yaml"]
     assert [name for name in kept if not (checkout / name).exists()] == []
+
+
+def test_clean_without_a_terminal_removes_nothing_unless_forced(checkout: Path) -> None:
+    done = make(checkout, "clean")
+    assert done.returncode == 2
+    assert "Nothing was removed. Without a terminal: make clean FORCE=1" in done.stdout
+    assert [name for name in PRODUCED if not (checkout / name).exists()] == []
+
+
+@pytest.mark.parametrize(("answer", "left"), [(b"y\n", 0), (b"n\n", len(PRODUCED)), (b"\n", len(PRODUCED))])
+def test_clean_asks_at_a_terminal(checkout: Path, answer: bytes, left: int) -> None:
+    ours, theirs = os.openpty()
+    os.write(ours, answer)
+    done = subprocess.run(["make", "clean"], cwd=checkout, stdin=theirs, capture_output=True, text=True, check=False)
+    os.close(ours)
+    os.close(theirs)
+    assert "Go on? [y/N]" in done.stdout
+    assert len([name for name in PRODUCED if (checkout / name).exists()]) == left
+
+
+@pytest.mark.parametrize(
+    "target", ["down", "run", "pause", "unpause", "reload", "bash", "python", "logs", "ps", "backup"]
+)
+def test_without_a_stack_its_targets_say_how_to_start_one(checkout: Path, target: str) -> None:
+    done = make(checkout, target)
+    assert done.returncode == 2
+    assert "No stack was started here, for deploy/stack.env is missing; start one: make up" in done.stdout
 
 
 @on_disk_only
