@@ -48,8 +48,9 @@ materialize: install  ## make every asset again, with every check (works without
 checks: install  ## the latest result of every check; fails if a blocking one did not pass
 	@$(BIN)/bcw checks
 
-notify-test: install  ## send a test message to everybody in BCW_NOTIFY_URLS
-	@$(BIN)/bcw notify-test
+notify-test:  ## send a test message to everybody in BCW_NOTIFY_URLS: the stack's, if there is one, or those of .env
+	@if test -e deploy/stack.env; then $(STACK) exec -T code bcw notify-test; \
+		else $(MAKE) --no-print-directory install && $(BIN)/bcw notify-test; fi
 
 dev: install  ## the UI at http://localhost:3000, with schedule and queue; PORT=… for another port
 	@# Several processes on a fresh history race for making it.
