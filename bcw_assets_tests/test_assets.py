@@ -114,7 +114,7 @@ def test_releases_alone_can_be_on_s3(graph: Graph, tmp_path: Path) -> None:
 
 @on_disk_only
 def test_every_form_and_order_of_the_table_gives_the_same_fingerprint_split_and_numbers(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     of_uci = graph.files()
     own = graph.folder / "own.csv"
     own.write_bytes(of_uci["data/raw_data.csv"])
@@ -144,7 +144,7 @@ def test_every_form_and_order_of_the_table_gives_the_same_fingerprint_split_and_
 
 
 def test_each_asset_runs_alone_on_what_an_earlier_process_stored(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     before = graph.files()
     for name in NAMES:
         with dg.DagsterInstance.ephemeral() as another:
@@ -168,7 +168,7 @@ UPSTREAM = [
 
 
 def test_a_missing_upstream_is_named_with_the_command_that_makes_it(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     stored = graph.files()
     for name, missing in UPSTREAM:
         gone = {key: content for key, content in stored.items() if key.partition("/")[2].startswith(f"{missing}.")}
@@ -192,7 +192,7 @@ def test_a_missing_upstream_is_named_with_the_command_that_makes_it(graph: Graph
 def test_metrics_refuses_artifacts_that_do_not_belong_together(
     graph: Graph, changed: str, config: dict[str, object], to_run_again: str
 ) -> None:
-    graph.run()
+    graph.prepare()
     assert graph.run(changed, config=config).success
     before = graph.files()
     result = graph.run("metrics")
@@ -202,7 +202,7 @@ def test_metrics_refuses_artifacts_that_do_not_belong_together(
 
 
 def test_metrics_refuses_artifacts_of_another_table(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     graph.source.write_bytes(b"".join(uci_form().splitlines(keepends=True)[:300]))
     graph.run("raw_data")
     assert "--select ready_data" in why(graph.run("metrics"))
@@ -228,7 +228,7 @@ def test_a_knob_of_every_stage_reaches_the_report(graph: Graph) -> None:
 
 
 def test_a_knob_that_this_table_cannot_bear_is_explained_and_changes_nothing(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     before = graph.files()
     knobs: list[tuple[str, dict[str, object], str]] = [
         ("ready_data", {"test_size": 0.001}, "leaves 0 malignant among 1 test rows"),
@@ -244,7 +244,7 @@ def test_a_knob_that_this_table_cannot_bear_is_explained_and_changes_nothing(gra
 
 @on_disk_only
 def test_a_knob_out_of_its_range_fails_the_run(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     knobs: list[tuple[str, dict[str, object]]] = [
         ("ready_data", {"test_size": 1}),
         ("ready_data", {"seed": -1}),
@@ -266,7 +266,7 @@ def test_a_table_of_300_rows_is_welcome(graph: Graph) -> None:
 
 
 def test_a_table_that_cannot_be_read_fails_the_run_by_line_and_changes_nothing(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     before = graph.files()
     lines = uci_form().splitlines(keepends=True)
     lines[11] = lines[11].replace(b",M,", b",X,").replace(b",B,", b",X,")
@@ -279,7 +279,7 @@ def test_a_table_that_cannot_be_read_fails_the_run_by_line_and_changes_nothing(g
 
 @on_disk_only
 def test_after_every_refusal_all_artifacts_are_byte_for_byte_what_they_were(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     before = graph.files()
     for name, (content, says) in REFUSED.items():
         graph.source.write_bytes(content)
@@ -291,7 +291,7 @@ def test_after_every_refusal_all_artifacts_are_byte_for_byte_what_they_were(grap
 
 @on_disk_only
 def test_a_model_of_the_same_table_in_other_units_is_refused(graph: Graph) -> None:
-    graph.run()
+    graph.prepare()
     lines = [line.split(",") for line in uci_form().decode().splitlines()]
     for line in lines:
         for texture in (3, 13, 23):  # in half grey levels, which no rule can tell

@@ -105,7 +105,7 @@ def test_without_a_stack_its_targets_say_how_to_start_one(checkout: Path, target
 
 @on_disk_only
 def test_clean_knows_every_file_that_a_run_stores(graph: Graph, checkout: Path) -> None:
-    graph.run()
+    graph.prepare()
     assert {*PRODUCED, "results/metrics.json"} >= set(graph.files())
 
 
