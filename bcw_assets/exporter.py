@@ -1,6 +1,7 @@
 """`bcw exporter`: collects in the background, and tells Prometheus what is known and fresh. What is known: `vitals`."""
 
 import gc
+import logging
 import signal
 import socket
 import threading
@@ -70,7 +71,6 @@ class Source:
         self._known = Known(samples, ended - begun, ended, problem)
         if problem != before:
             click.echo(f"{self.name}: {problem or 'answers again'}", err=True)
-        gc.collect()  # Dagster leaves cycles, and what `bcw_assets.defs` does for short runs lets them lie
 
     def samples(self) -> tuple[Sample, ...]:
         """Return what is known, if it is fresh; always whether the source is up."""
@@ -119,6 +119,7 @@ def run(host: str, port: int, web_server: str, interval: float) -> None:
     """
     if not settings.dagster_home():
         raise BcwError("DAGSTER_HOME is not set, so there is no history to look into. `make install` sets it")
+    logging.disable()  # libraries would tell of every try; a source that is away is told once
     exporter = of_this_place(web_server, interval)
     with _listening(host, port, exporter) as server:
         for ending in (signal.SIGTERM, signal.SIGINT):
@@ -135,7 +136,9 @@ def of_this_place(web_server: str, interval: float) -> Exporter:
 
     def of_history() -> list[Sample]:
         with history.opened() as instance:
-            return list(vitals.of_history(instance, definitions, places))
+            known = list(vitals.of_history(instance, definitions, places))
+        gc.collect()  # Dagster leaves cycles, and what `bcw_assets.defs` does for short runs lets them lie
+        return known
 
     collects: Mapping[str, Collect] = {
         "history": of_history,

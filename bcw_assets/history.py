@@ -27,12 +27,24 @@ def opened() -> Iterator[dg.DagsterInstance]:
             click.echo("DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.", err=True)
             with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as instance:
                 yield instance
-    except (dg.DagsterError, SQLAlchemyError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0][:300].rstrip(".")
+    except (dg.DagsterError, SQLAlchemyError, OSError, _too_many_retries()) as error:
+        reason = (
+            str(error.__cause__ if isinstance(error, _too_many_retries()) else error)
+            .strip()
+            .partition("\n")[0][:300]
+            .rstrip(".")
+        )
         raise BcwError(
             f"Dagster could not keep or read the history in {settings.dagster_home()}: {reason}. No artifact is half "
             f"written. Look at disk and permissions there, or set DAGSTER_HOME to another folder"
         ) from error
+
+
+def _too_many_retries() -> type[Exception]:
+    """Return what dagster-postgres raises, from the database's own error, when PostgreSQL cannot be reached."""
+    from dagster_postgres.utils import DagsterPostgresException  # once something is wrong: it brings a driver along
+
+    return DagsterPostgresException
 
 
 def reasons(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:

@@ -55,7 +55,6 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
 """Every exported name → what it says, and its labels. None is called `job` or `instance`: Prometheus uses these."""
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-ENDED_TICKS = ("SUCCESS", "SKIPPED", "FAILURE")
 WILL_RETRY = "dagster/will_retry"  # the tag of a failed run after which Dagster starts another by itself
 NEWEST = 10  # runs, ticks or evaluations in which the last one that counts is looked for
 TICKS = 20  # of a schedule that its period is taken from: more than two weeks of one that works on weekdays
@@ -209,9 +208,9 @@ def _ticks(instance: dg.DagsterInstance, kind: str, definition: Any, state: Any)
     if state is None:
         return
     for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=NEWEST):
-        if tick.status.value in ENDED_TICKS:
+        if tick.is_completed:
             yield Sample("bcw_automation_last_tick_timestamp_seconds", tick.timestamp, labels)
-            yield Sample("bcw_automation_last_tick_succeeded", tick.status.value != "FAILURE", labels)
+            yield Sample("bcw_automation_last_tick_succeeded", not tick.is_failure, labels)
             return
 
 
@@ -244,9 +243,13 @@ def _checks(instance: dg.DagsterInstance, made: Mapping[dg.AssetKey, Made | None
 
 
 def _scores(store: Store, champion: log.Entry) -> Iterator[Sample]:
-    content, manifest = bundle.manifest_of(store, champion.release)
-    if documents.digest(content) != champion.manifest:
-        raise ReleaseError(f"The manifest of {champion.release} is not the one that the log names: bcw releases verify")
+    try:
+        content, manifest = bundle.manifest_of(store, champion.release)
+        if documents.digest(content) != champion.manifest:
+            raise ValueError("it is not the one that the log names")
+    except ValueError as error:
+        what = f"The manifest of release {champion.release} cannot be used ({error})"
+        raise ReleaseError(f"{what}. Look at bcw releases verify") from error
     for score, summary in manifest.headline.items():
         if summary.estimate is not None:
             yield Sample("bcw_champion_score", summary.estimate, (score,))

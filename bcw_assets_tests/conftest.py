@@ -84,7 +84,7 @@ def challenger(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     """An S3 server, started when the first test asks for it."""
     if not seaweed_server.WEED.exists():
-        assert "REQUIRE_S3" not in os.environ, "SeaweedFS is needed, and its program is not in the virtual environment"
+        assert "REQUIRE_ALL" not in os.environ, "SeaweedFS is needed, and its program is not in the virtual environment"
         pytest.skip("SeaweedFS, the S3 server of the tests, has no program for this platform")
     with seaweed_server.running(tmp_path_factory.mktemp("seaweed") / "data") as server:
         yield server
