@@ -34,7 +34,7 @@ def serve(*script: Step) -> Iterator[Loopback]:
             loopback.requests.append(self.path)
             script[min(len(loopback.requests), len(script)) - 1](self)
 
-        do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 (what the base class calls)
+        do_PUT = do_DELETE = do_GET  # noqa: N815 (what the base class calls)
 
         def do_POST(self) -> None:
             _received(self)  # or the client might be reset before it has read the answer
