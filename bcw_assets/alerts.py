@@ -94,7 +94,7 @@ def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watched, set
     hidden = [*environment.secrets(), *messengers.secrets(everybody)]
     state = look(instance, read(cursor), watched, hidden, now())
     state, refused = tell(state, everybody, settings)
-    wrong = f"{len(state.open)} incidents are open"
+    wrong = f"Open incidents: {len(state.open)}"
     if not everybody:
         return state, f"{wrong}; BCW_NOTIFY_URLS is not set, so nobody is told"
     if refused:

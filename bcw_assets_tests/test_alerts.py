@@ -14,7 +14,9 @@ import dagster as dg
 import pytest
 from aiosmtpd.controller import Controller
 from click.testing import CliRunner
+from dagster._core.definitions.dependency import NodeHandle
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
+from dagster._core.execution.plan.handle import StepHandle
 from pydantic import SecretStr
 
 from bcw_assets import alerts, messengers
@@ -225,10 +227,28 @@ def test_a_run_that_fails_before_its_first_step_is_told_in_the_words_of_the_engi
 
 def test_a_run_whose_process_died_is_told_with_the_step_that_it_left(told: Told) -> None:
     run = told.instance.create_run_for_job(_dying())
+    one = StepHandle(NodeHandle("one", None))
+    told.instance.report_dagster_event(dg.DagsterEvent("STEP_START", "dying", one), run.run_id)
     told.instance.report_run_failed(run, "Run monitoring found its process dead")
     ((title, text),) = told.heard()
-    assert title == "bcw_assets: The run of dying failed before its first step"
+    assert title == "bcw_assets: The run of dying failed at one"
     assert text.startswith("Evidence: Run monitoring found its process dead\n")
+
+
+def test_a_run_that_could_not_start_and_then_fails_at_a_step_is_one_incident(told: Told) -> None:
+    run = told.instance.create_run_for_job(told.definitions().resolve_job_def("refresh"))
+    told.instance.report_run_failed(run, "no memory for its process")
+    ((title, text),) = told.heard()
+    assert title == "bcw_assets: The run of refresh failed before its first step"
+    assert text.startswith("Evidence: no memory for its process\n")
+    told.faults["table"] = BcwError("no")
+    told.run()
+    assert told.heard() == []
+    told.faults.clear()
+    told.run("alone")  # of what the first run was to make, the release is still missing
+    assert told.heard() == []
+    told.run()
+    assert len(told.heard()) == 1
 
 
 def _dying() -> dg.JobDefinition:
@@ -350,7 +370,7 @@ def test_who_is_named_later_hears_of_what_is_wrong_now(told: Told) -> None:
     told.faults = {"table": BcwError("no"), "sweep": BcwError("no")}
     told.run("alone")
     told.run("housekeeping")
-    assert told.tick() == "2 incidents are open; BCW_NOTIFY_URLS is not set, so nobody is told"
+    assert told.tick() == "Open incidents: 2; BCW_NOTIFY_URLS is not set, so nobody is told"
     del told.faults["table"]
     told.run("alone")
     assert told.heard() == []
