@@ -34,12 +34,13 @@ from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 from prometheus_client.parser import text_string_to_metric_families
 
-from bcw_assets import exporter, history, source, vitals
+from bcw_assets import alerts, exporter, history, incidents, source, vitals
 from bcw_assets.automation import build_schedule, refresh_job
 from bcw_assets.checks import every_check
 from bcw_assets.cli import main
 from bcw_assets.errors import BcwError
 from bcw_assets.exporter import Exporter, Source
+from bcw_assets.incidents import Incident
 from bcw_assets.releases import bundle, log, promotion
 from bcw_assets.report import figure
 from bcw_assets.storage.stores import Store
@@ -54,11 +55,15 @@ REPOSITORY = RemoteRepositoryOrigin(
     GrpcServerCodeLocationOrigin(host="code", port=4000, location_name="bcw_assets"), "__repository__"
 )
 NEVER = 3600.0  # seconds between two collections of a source that a test asks by hand
-TOLD = {"failures": 3, "told": {"run of today": {}, "stale": {}}}
+INCIDENTS = [
+    Incident(kind=kind, title="", evidence="", since=1000.0, run="", things={})
+    for kind in (incidents.RUN, incidents.STALE)
+]
+CURSOR = alerts.State(known={one.kind: alerts.Known(incident=one) for one in INCIDENTS}, failures=3)
 
 
-@dg.sensor(job=refresh_job, name=vitals.ALERTS, default_status=dg.DefaultSensorStatus.RUNNING)
-def alerts() -> dg.SkipReason:
+@dg.sensor(job=refresh_job, name=alerts.SENSOR, default_status=dg.DefaultSensorStatus.RUNNING)
+def messages() -> dg.SkipReason:
     return dg.SkipReason("stands for the one that sends messages")
 
 
@@ -80,7 +85,7 @@ def values(samples: object) -> Values:
 
 def definitions(graph: Graph, **changes: object) -> dg.Definitions:
     settings = graph.settings().model_copy(update=changes)
-    return dg.Definitions(jobs=[refresh_job], schedules=[build_schedule(settings)], sensors=[alerts, idle])
+    return dg.Definitions(jobs=[refresh_job], schedules=[build_schedule(settings)], sensors=[messages, idle])
 
 
 def told(graph: Graph, **changes: object) -> Values:
@@ -161,7 +166,10 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Graph, Val
         )
         schedule = state("SCHEDULE", "refresh_schedule", "STOPPED", instigation.ScheduleInstigatorData("0 6 * * 1"))
         sensor = state(
-            "SENSOR", "alerts", "DECLARED_IN_CODE", instigation.SensorInstigatorData(cursor=json.dumps(TOLD))
+            "SENSOR",
+            alerts.SENSOR,
+            "DECLARED_IN_CODE",
+            instigation.SensorInstigatorData(cursor=CURSOR.model_dump_json()),
         )
         for one in (schedule, sensor):
             graph.instance.add_instigator_state(one)
