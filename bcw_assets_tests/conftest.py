@@ -7,10 +7,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -25,11 +26,12 @@ from bcw_assets.ml import evaluation, preparation, resampling, table, training
 from bcw_assets.ml.evaluation import Evaluation
 from bcw_assets.ml.preparation import Split
 from bcw_assets.ml.resampling import Resampling
+from bcw_assets.releases import promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
 from bcw_assets.settings import Settings
 from bcw_assets.storage.io_manager import ArtifactIOManager
-from bcw_assets.storage.stores import Store, open_store
+from bcw_assets.storage.stores import LocalStore, Store, open_store
 from bcw_assets_tests import seaweed as seaweed_server
 from bcw_assets_tests.releases.candidates import candidate_of
 from bcw_assets_tests.seaweed import Seaweed
@@ -81,6 +83,24 @@ def challenger(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
 
 
 @pytest.fixture(scope="session")
+def one_release(candidate: Candidate) -> dict[str, bytes]:
+    """The files of a store in which the candidate was released, to be copied: a release takes three times as long."""
+    with TemporaryDirectory() as folder:
+        store = LocalStore(Path(folder))
+        promotion.promote(store, candidate, [], f"run of {candidate.id}")
+        return contents(store)
+
+
+@pytest.fixture(scope="session")
+def two_releases(one_release: dict[str, bytes], challenger: Candidate) -> dict[str, bytes]:
+    """The files of that store after the challenger was released too, which is the champion then."""
+    with TemporaryDirectory() as folder:
+        store = with_all(LocalStore(Path(folder)), one_release)
+        promotion.promote(store, challenger, [], f"run of {challenger.id}")
+        return contents(store)
+
+
+@pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     """An S3 server, started when the first test asks for it."""
     if not seaweed_server.WEED.exists():
@@ -124,6 +144,17 @@ on_disk_only = pytest.mark.parametrize("place", ["disk"], indirect=True)
 """For a test of what only a disk does, or of what does not depend on the store."""
 
 
+def once_elsewhere(names: str, values: Sequence[Any]) -> pytest.MarkDecorator:
+    """Try every value on a disk, and on other kinds of stores the first alone, which takes the same way there."""
+    several = "," in names
+    cases = [
+        (kind, *(value if several else [value]))
+        for kind in STORES
+        for value in (values if kind == "disk" else values[:1])
+    ]
+    return pytest.mark.parametrize(f"place,{names}", cases, indirect=["place"])
+
+
 @pytest.fixture
 def store(place: Place) -> Store:
     """A store with nothing in it, of every kind."""
@@ -140,11 +171,6 @@ def with_all(store: Store, files: dict[str, bytes]) -> Store:
     for key, content in files.items():
         store.write({key: content})
     return store
-
-
-def copied(store: Store, place: str) -> Store:
-    """Return the store of another place, with all that is in this one."""
-    return with_all(open_store(place), contents(store))
 
 
 class Graph:

@@ -12,7 +12,7 @@ from bcw_assets.ml import resampling, table
 from bcw_assets.ml.evaluation import PUBLISHED
 from bcw_assets.releases import log
 from bcw_assets.storage.stores import Store
-from bcw_assets_tests.conftest import Graph, on_disk_only, why
+from bcw_assets_tests.conftest import Graph, on_disk_only, once_elsewhere, why
 from bcw_assets_tests.ml.test_table import REFUSED
 from bcw_assets_tests.tables import shuffled, uci_form
 
@@ -181,8 +181,8 @@ def test_a_missing_upstream_is_named_with_the_command_that_makes_it(graph: Graph
         graph.store.write(gone)
 
 
-@pytest.mark.parametrize(
-    ("changed", "config", "to_run_again"),
+@once_elsewhere(
+    "changed,config,to_run_again",
     [
         ("ready_data", {"ready_data": {"seed": 7}}, "model"),
         ("ready_data", {"ready_data": {"stratify": True}}, "model"),

@@ -35,6 +35,7 @@ def on_the_command_line(*options: str) -> Result:
     return CliRunner().invoke(main, ["checks", *options])
 
 
+@on_disk_only
 def test_the_command_finds_the_history_by_dagster_home_and_its_exit_code_says_whether_all_is_well(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ def test_before_any_run_nothing_is_materialised(graph: Graph) -> None:
     assert {(line["result"], line["since"]) for line in lines.values()} == {("not materialised", None)}
 
 
+@on_disk_only
 def test_one_asset_never_materialised_is_no_success(graph: Graph) -> None:
     graph.run("raw_data", "ready_data", "model", "cross_validation")
     good, _, lines = reported(graph)

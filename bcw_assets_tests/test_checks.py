@@ -21,7 +21,7 @@ from bcw_assets.ml.findings import Findings
 from bcw_assets.ml.patients import Patient
 from bcw_assets.ml.performance import Summary
 from bcw_assets.ml.preparation import Prepared, Split
-from bcw_assets_tests.conftest import Graph, Place, broken, on_disk_only, why
+from bcw_assets_tests.conftest import Graph, Place, broken, on_disk_only, once_elsewhere, why
 from bcw_assets_tests.tables import uci_form
 
 SPLIT = Split(0.2, 42, stratify=False)
@@ -334,6 +334,7 @@ def test_a_blocking_check_stops_what_comes_after(graph: Graph, monkeypatch: pyte
     assert sorted(graph.files()) == ["data/raw_data.csv"]
 
 
+@on_disk_only
 def test_advice_stops_nothing(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     def always_broken(raw_data: pd.DataFrame) -> Findings:
         return Findings.of(("it is Monday", True))
@@ -387,17 +388,17 @@ CHANGES_BY_HAND: list[tuple[str, Callable[[bytes], bytes]]] = [
 ]
 
 
-def test_a_stored_artifact_changed_by_hand_is_found_by_its_check_and_refused_on_loading(graph: Graph) -> None:
+@once_elsewhere("file,change", CHANGES_BY_HAND)
+def test_a_stored_artifact_changed_by_hand_is_found_by_its_check_and_refused_on_loading(
+    graph: Graph, file: str, change: Callable[[bytes], bytes]
+) -> None:
     graph.prepare()
-    for file, change in CHANGES_BY_HAND:
-        before = graph.store.read(file)
-        change_by_hand(graph, file, change)
-        asset = file.partition("/")[2].partition(".")[0]
-        says = broken(graph.check(asset))[asset, checks.STORED]
-        assert f"To make it: dagster asset materialize -m bcw_assets --select {asset}" in says, file
-        if asset != "metrics":  # nothing loads metrics yet
-            assert f"--select {asset}" in why(graph.run("metrics")), file
-        graph.store.write({file: before})
+    change_by_hand(graph, file, change)
+    asset = file.partition("/")[2].partition(".")[0]
+    says = broken(graph.check(asset))[asset, checks.STORED]
+    assert f"To make it: dagster asset materialize -m bcw_assets --select {asset}" in says
+    if asset != "metrics":  # nothing loads metrics yet
+        assert f"--select {asset}" in why(graph.run("metrics"))
 
 
 @on_disk_only
@@ -452,15 +453,13 @@ EDITS = [
 ]
 
 
-def test_without_a_history_the_promise_that_an_edit_breaks_finds_it(graph: Graph) -> None:
+@once_elsewhere("file,old,new,check", EDITS)
+def test_without_a_history_the_promise_that_an_edit_breaks_finds_it(
+    graph: Graph, file: str, old: bytes, new: bytes, check: tuple[str, str]
+) -> None:
     graph.prepare()
-    with dg.DagsterInstance.ephemeral() as another:
-        graph.instance = another
-        for file, old, new, check in EDITS:
-            before = graph.store.read(file)
-            graph.damage(file, old, new)
-            assert check in broken(graph.check(check[0])), (file, new)
-            graph.store.write({file: before})
+    graph.damage(file, old, new)
+    assert check in broken(graph.without_history().check(check[0]))
 
 
 def test_going_back_to_another_place_finds_its_artifacts_and_their_record(graph: Graph, place: Place) -> None:

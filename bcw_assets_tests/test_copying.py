@@ -10,9 +10,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import folders_and_types
+from bcw_assets.cli import main
 from bcw_assets.copying import Copied, copy, run
 from bcw_assets.errors import ArtifactError, CopyRefused, ReleaseError, StorageError
 from bcw_assets.ml.evaluation import Evaluation
@@ -21,7 +23,7 @@ from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.use import open_release
 from bcw_assets.storage import formats
 from bcw_assets.storage.stores import LocalStore, Store, open_store
-from bcw_assets_tests.conftest import STORES, Graph, Place, contents, why, with_all
+from bcw_assets_tests.conftest import STORES, Graph, Place, contents, on_disk_only, once_elsewhere, why, with_all
 from bcw_assets_tests.releases.test_faults import Interrupted, all_is_well
 
 ARTIFACTS, RELEASES, ENTRIES = 5, 2, 3
@@ -30,15 +32,13 @@ FILES = 10 + RELEASES * 10 + ENTRIES
 
 @pytest.fixture(scope="session")
 def kept(
-    tmp_path_factory: pytest.TempPathFactory, made: dict[str, Any], candidate: Candidate, challenger: Candidate
+    tmp_path_factory: pytest.TempPathFactory, made: dict[str, Any], two_releases: dict[str, bytes]
 ) -> dict[str, bytes]:
     """The files of a run: every artifact, two releases, and a rollback to the first."""
-    store = LocalStore(tmp_path_factory.mktemp("kept"))
+    store = with_all(LocalStore(tmp_path_factory.mktemp("kept")), two_releases)
     for asset, folder in folders_and_types(GRAPH)[0].items():
         name = asset.to_user_string()
         store.write(formats.dump(made[name], f"{folder}/{name}"))
-    for one in (candidate, challenger):
-        promotion.promote(store, one, [], f"run of {one.id}")
     upkeep.rollback(store, None, "alarms", "me")
     files = contents(store)
     assert len(files) == FILES
@@ -106,7 +106,7 @@ def test_of_the_target_an_earlier_state_is_replaced_and_what_is_not_the_projects
     assert done.files == FILES
 
 
-@pytest.mark.parametrize("only", ["data/", "releases/"])
+@once_elsewhere("only", ["data/", "releases/"])
 def test_artifacts_without_releases_are_copied_and_releases_without_artifacts(
     place: Place, kept: dict[str, bytes], only: str
 ) -> None:
@@ -122,22 +122,18 @@ def test_artifacts_without_releases_are_copied_and_releases_without_artifacts(
         assert told.endswith(f"Next: set BCW_RELEASES={place('to')}")
 
 
-@pytest.mark.parametrize("both", [("disk", "s3"), ("s3", "disk")], ids="-to-".join)
-def test_a_run_goes_on_at_the_other_place_and_back(
-    request: pytest.FixtureRequest, tmp_path: Path, both: tuple[str, str]
-) -> None:
-    here, there = (STORES[kind](request)(kind) for kind in both)
-    with dg.DagsterInstance.ephemeral() as instance:
-        first, second = Graph(tmp_path, here, instance), Graph(tmp_path, there, instance)
-        assert outcome(first.run()) == ("promoted", 1)
-        run(here, there)
-        assert second.check("model").success
-        assert outcome(second.run()) == ("unchanged", 1)
-        assert outcome(second.run(config={"ready_data": {"seed": 7}})) == ("promoted", 2)
-        assert all_is_well(second.store) != all_is_well(first.store)
-        run(there, here)
-        assert contents(first.store) == contents(second.store)
-        assert outcome(first.run(config={"ready_data": {"seed": 7}})) == ("unchanged", 2)
+@on_disk_only
+def test_a_run_goes_on_at_the_other_place_and_back(request: pytest.FixtureRequest, graph: Graph) -> None:
+    other = graph.at(STORES["s3"](request)("other"))
+    graph.prepare()
+    run(graph.place, other.place)
+    assert other.check("model").success
+    assert outcome(other.run()) == ("unchanged", 1)
+    assert outcome(other.run(config={"ready_data": {"seed": 7}})) == ("promoted", 2)
+    assert all_is_well(other.store) != all_is_well(graph.store)
+    run(other.place, graph.place)
+    assert contents(graph.store) == contents(other.store)
+    assert outcome(graph.run(config={"ready_data": {"seed": 7}})) == ("unchanged", 2)
 
 
 def outcome(result: dg.ExecuteInProcessResult) -> tuple[object, object]:
@@ -245,8 +241,8 @@ def gone(store: Store, key: str) -> None:
     store.delete(key)
 
 
-@pytest.mark.parametrize(
-    ("key", "change", "says"),
+@once_elsewhere(
+    "key,change,says",
     [
         ("releases/{challenger}/model.onnx", damaged(b"other"), "{key} has 5 bytes, not .*Put the files back from a"),
         ("releases/{challenger}/MODEL_CARD.md", gone, "{key} is missing"),
@@ -299,6 +295,9 @@ def test_two_places_that_are_one_are_refused(
             CopyRefused, match=rf"FROM and TO are one place: both have {tmp_path}/store/releases\. Give"
         ):
             run(str(tmp_path / "store"), other)
+    done = CliRunner().invoke(main, ["storage", "copy", "store", "./store/"])
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("Failed: FROM and TO are one place")
     with pytest.raises(CopyRefused, match="one place: both have s3://bucket/prefix/releases"):
         run("s3://bucket/prefix", "s3://bucket/prefix/")
     for one, other in (("", "/releases/log"), ("/data", "")):
@@ -319,7 +318,7 @@ def test_what_is_no_place_is_refused(tmp_path: Path) -> None:
         run(str(tmp_path), "gs://x")
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@once_elsewhere("number", [1, 2])
 def test_another_log_is_refused_by_the_first_entry_that_differs(
     source: Store, target: Store, kept: dict[str, bytes], earlier: dict[str, bytes], challenger: Candidate, number: int
 ) -> None:
@@ -333,7 +332,7 @@ def test_another_log_is_refused_by_the_first_entry_that_differs(
     assert (contents(target), contents(source)) == (before, kept)
 
 
-@pytest.mark.parametrize("entries", [0, 1])
+@once_elsewhere("entries", [0, 1])
 def test_a_target_that_is_ahead_is_refused_with_the_way_round(
     source: Store, target: Store, kept: dict[str, bytes], earlier: dict[str, bytes], entries: int
 ) -> None:
@@ -451,8 +450,8 @@ class Garbling(Watched):
         super().write({key: content[:-1] if key == self.key else content for key, content in files.items()})
 
 
-@pytest.mark.parametrize(
-    ("key", "says"),
+@once_elsewhere(
+    "key,says",
     [
         ("releases/{candidate}/evaluation.png", "{key} has"),
         ("releases/{candidate}/manifest.json", "{key} cannot be used"),
@@ -504,9 +503,6 @@ def test_the_command_says_what_it_did_and_what_to_do_next(graph: Graph, kept: di
         f"All were read back and are the same\nNext: set BCW_STORAGE={graph.place}\n"
     )
     assert contents(graph.store) == kept
-    done = graph.process("bcw", "storage", "copy", "a run", "./a run/")
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert done.stderr.startswith("Failed: FROM and TO are one place")
 
 
 def test_the_second_time_the_command_says_that_all_was_there_and_quotes_the_place(

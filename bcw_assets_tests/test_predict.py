@@ -21,10 +21,9 @@ from click.testing import CliRunner, Result
 from bcw_assets import predict
 from bcw_assets.cli import main
 from bcw_assets.ml import columns, rules, table
-from bcw_assets.releases import promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.stores import LocalStore, Store
-from bcw_assets_tests.conftest import BIN, Graph, Place, on_disk_only
+from bcw_assets_tests.conftest import BIN, Graph, Place, on_disk_only, with_all
 from bcw_assets_tests.ml.test_rows import OF_THE_WHOLE, parquet
 from bcw_assets_tests.ml.test_table import FORMS, REFUSED, WITHOUT_DIAGNOSES, scikit_learn
 from bcw_assets_tests.tables import uci_form
@@ -33,18 +32,20 @@ from bcw_assets_tests.test_scoring import broken
 
 
 @pytest.fixture
-def folder(tmp_path: Path, candidate: Candidate, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, one_release: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a release, and the table in it."""
-    promotion.promote(LocalStore(tmp_path), candidate, [], "a run")
+    with_all(LocalStore(tmp_path), one_release)
     (tmp_path / "table.csv").write_bytes(uci_form())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def released(store: Store, place: Place, candidate: Candidate, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def released(
+    store: Store, place: Place, one_release: dict[str, bytes], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Store:
     """A store with a release, which the environment names, and a working folder with the table."""
-    promotion.promote(store, candidate, [], "a run")
+    with_all(store, one_release)
     monkeypatch.setenv("BCW_STORAGE", place("store"))
     return store
 
@@ -313,8 +314,8 @@ def test_without_a_release_the_command_that_makes_one_is_said(
 
 
 @pytest.fixture
-def scoring_graph(graph: Graph, candidate: Candidate) -> Graph:
-    promotion.promote(graph.store, candidate, [], "a run")
+def scoring_graph(graph: Graph, one_release: dict[str, bytes]) -> Graph:
+    with_all(graph.store, one_release)
     return graph
 
 

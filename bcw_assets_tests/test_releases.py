@@ -4,21 +4,31 @@ import json
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
 
 from bcw_assets.cli import main
-from bcw_assets.releases import bundle, log, promotion
+from bcw_assets.releases import bundle, log
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.stores import Store, open_store
-from bcw_assets_tests.conftest import Graph, Place, broken, why
+from bcw_assets_tests.conftest import Graph, Place, broken, on_disk_only, why, with_all
 
 SEED_7: dict[str, object] = {"ready_data": {"seed": 7}}
 
 
-def released(graph: Graph, **config: object) -> dict[str, Any]:
+def released(graph: Graph) -> dict[str, Any]:
     """Refresh quickly, and return what the materialisation of release tells."""
-    result = graph.run(config=dict(config))
+    return made_of(graph.run())
+
+
+def champion(graph: Graph) -> str:
+    """Return the id of the release that the log names last."""
+    return log.read(graph.store).current().release
+
+
+def made_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """Return what the materialisation of release in a run tells."""
     assert result.success, why(result)
     (made,) = result.asset_materializations_for_node("release")
     told = {name: entry.value for name, entry in made.metadata.items()}
@@ -35,22 +45,23 @@ def test_a_refresh_publishes_a_release_and_tells_of_it(graph: Graph) -> None:
 
 
 def test_a_refresh_of_the_same_is_green_unchanged_and_writes_nothing(graph: Graph) -> None:
-    first = released(graph)
+    graph.prepare()
     before = {key: graph.store.read(key) for key in graph.store.list("releases/")}
     again = released(graph)
-    assert (again["release"], again["result"]) == (first["release"], "unchanged")
+    assert (again["release"], again["result"]) == (champion(graph), "unchanged")
     assert {key: graph.store.read(key) for key in graph.store.list("releases/")} == before
 
 
 def test_the_source_that_stands_in_makes_the_same_release(graph: Graph) -> None:
-    first = released(graph)
+    graph.prepare()
     result = graph.run(source="embedded")
     (made,) = result.asset_materializations_for_node("release")
-    assert (made.metadata["release"].value, made.metadata["result"].value) == (first["release"], "unchanged")
+    assert (made.metadata["release"].value, made.metadata["result"].value) == (champion(graph), "unchanged")
 
 
 def test_a_candidate_that_is_refused_fails_the_run_with_the_table_and_a_reason_lets_it_pass(graph: Graph) -> None:
-    first = released(graph)
+    graph.prepare()
+    first = champion(graph)
     result = graph.run(config={"model": {"C": 0.0001}})
     assert not result.success
     assert "The gate refused" in why(result)
@@ -58,8 +69,8 @@ def test_a_candidate_that_is_refused_fails_the_run_with_the_table_and_a_reason_l
     (failure,) = result.get_step_failure_events()
     table = failure.step_failure_data.user_failure_data.metadata["gate"].records
     assert {record.data["verdict"] for record in table} == {"kept", "broken"}
-    assert log.read(graph.store).current().release == first["release"]
-    told = released(graph, model={"C": 0.0001}, release={"override": " for the seminar "})
+    assert champion(graph) == first
+    told = made_of(graph.run("release", config={"release": {"override": " for the seminar "}}))
     assert (told["override"], told["sequence"]) == ("for the seminar", 2)
 
 
@@ -67,12 +78,12 @@ def test_what_a_blocking_check_would_find_is_refused_although_nobody_ran_the_che
     graph.prepare()
     for what, by in ((b",M,", b",?,"), (b",B,", b",M,"), (b",?,", b",B,")):
         graph.damage("data/raw_data.csv", what, by)
-    for name in ("ready_data", "model", "cross_validation", "metrics"):
-        assert graph.without_history().run(name).success
+    assert graph.without_history().run("ready_data", "model", "cross_validation", "metrics").success
     result = graph.without_history().run("release", config={"release": {"override": "I insist"}})
     assert "blocking checks: raw_data, invariants: the diagnoses look inverted" in why(result)
 
 
+@on_disk_only  # to S3 they go alone in the tests of the assets
 def test_releases_go_where_the_setting_says_and_results_stay(graph: Graph, place: Place) -> None:
     assert graph.run(releases=place("published")).success
     assert bundle.stored_ids(open_store(place("published")))
@@ -80,18 +91,18 @@ def test_releases_go_where_the_setting_says_and_results_stay(graph: Graph, place
 
 
 def test_the_check_of_the_release_finds_what_was_changed_since(graph: Graph) -> None:
-    told = released(graph)
+    graph.prepare()
     assert graph.check("release").success
-    card = bundle.key(told["release"], "MODEL_CARD.md")
+    card = bundle.key(champion(graph), "MODEL_CARD.md")
     graph.store.write({card: graph.store.read(card) + b"Cures everything."})
     result = graph.check("release")
     assert not result.success
-    assert f"releases/{told['release']}/MODEL_CARD.md has " in broken(result)["release", "published"]
-    assert not graph.run().success  # nor does a refresh write over it
+    assert f"{card} has " in broken(result)["release", "published"]
+    assert not graph.run("release").success  # nor does a refresh write over it
 
 
 def test_the_check_of_the_release_needs_an_entry_of_the_log(graph: Graph) -> None:
-    released(graph)
+    graph.prepare()
     graph.store.delete("releases/log/000001.json")
     assert "no entry of the log is for" in broken(graph.check("release"))["release", "published"]
 
@@ -105,11 +116,9 @@ def named(store: Store, place: Place, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-def published(named: Store, candidate: Candidate, challenger: Candidate) -> Store:
+def published(named: Store, two_releases: dict[str, bytes]) -> Store:
     """The same, after the candidate and then the challenger were released."""
-    for one in (candidate, challenger):
-        promotion.promote(named, one, [], "a run")
-    return named
+    return with_all(named, two_releases)
 
 
 def bcw(*arguments: str) -> Result:

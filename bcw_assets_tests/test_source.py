@@ -16,7 +16,7 @@ from bcw_assets.ml import table
 from bcw_assets.settings import Settings
 from bcw_assets.source import EMBEDDED_ORIGIN, Download
 from bcw_assets_tests import loopback
-from bcw_assets_tests.conftest import Graph, why
+from bcw_assets_tests.conftest import Graph, once_elsewhere, why
 from bcw_assets_tests.loopback import Step, body, cut, redirect_for_ever, refuse, serve, status
 from bcw_assets_tests.tables import uci_form, uci_form_digest
 
@@ -192,7 +192,7 @@ WRONG: dict[str, tuple[bytes, bytes]] = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+@once_elsewhere("name", [*WRONG])
 def test_other_bytes_than_ucis_fail_the_run_without_a_fallback_and_change_nothing(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

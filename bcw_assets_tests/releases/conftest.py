@@ -2,14 +2,11 @@
 
 import pytest
 
-from bcw_assets.releases import promotion
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.stores import Store
+from bcw_assets_tests.conftest import with_all
 
 
 @pytest.fixture
-def released(store: Store, candidate: Candidate, challenger: Candidate) -> Store:
+def released(store: Store, two_releases: dict[str, bytes]) -> Store:
     """A store with a champion, the challenger, and the one before it, the candidate."""
-    for one in (candidate, challenger):
-        promotion.promote(store, one, [], f"run of {one.id}")
-    return store
+    return with_all(store, two_releases)

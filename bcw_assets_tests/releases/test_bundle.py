@@ -25,7 +25,7 @@ from bcw_assets.releases import bundle, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
 from bcw_assets.storage.stores import LocalStore, Store
-from bcw_assets_tests.conftest import CHECKOUT, Place, on_disk_only
+from bcw_assets_tests.conftest import CHECKOUT, Place, on_disk_only, once_elsewhere
 from bcw_assets_tests.tables import shuffled, uci_form
 
 
@@ -194,8 +194,8 @@ def test_two_linear_algebra_kernels_are_one_release(place: Place) -> None:
     assert said[0][1] == said[1][1]
 
 
-@pytest.mark.parametrize(
-    ("what", "to_run_again"),
+@once_elsewhere(
+    "what,to_run_again",
     [
         ("rows of another split", "model"),
         ("a model of other rows", "model"),

@@ -19,7 +19,7 @@ from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import Overtaken
 from bcw_assets.releases.use import open_release
 from bcw_assets.storage.stores import Store, open_store
-from bcw_assets_tests.conftest import Graph, Place, copied
+from bcw_assets_tests.conftest import Graph, Place, contents, once_elsewhere, with_all
 
 OPERATIONS = ("read", "write", "create", "list", "exists", "delete")
 CHANGES = ("write", "create", "delete")
@@ -85,14 +85,14 @@ def all_is_well(store: Store) -> str | None:
 # A kill before a change, or at a read, leaves what one after the change before it leaves.
 @pytest.mark.parametrize(("has_champion", "changes"), [(False, 3 + BUNDLE + 1), (True, BUNDLE + 1)])
 def test_a_release_killed_at_any_change_leaves_a_champion_and_the_next_run_finishes(
-    store: Store, place: Place, candidate: Candidate, challenger: Candidate, monkeypatch: pytest.MonkeyPatch,
-    has_champion: bool, changes: int,
+    place: Place, one_release: dict[str, bytes], candidate: Candidate, challenger: Candidate,
+    monkeypatch: pytest.MonkeyPatch, has_champion: bool, changes: int,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(os, "fsync", lambda _: None)  # what a process wrote is there after its end without it
     assert challenger.files  # built once, and not in every child
-    before = promotion.promote(store, candidate, [], "first").entry.release if has_champion else None
+    before = candidate.id if has_champion else None
     for number in range(1, 1000):
-        copy = copied(store, place(str(number)))
+        copy = with_all(open_store(place(str(number))), one_release if has_champion else {})
         interrupted: Any = Interrupted(open_store(place(str(number))), number, "after", kill, CHANGES)
         ended = status_of_child(partial(promotion.promote, interrupted, challenger, [], "killed"))
         assert all_is_well(copy) in (before, challenger.id)
@@ -114,8 +114,9 @@ def test_a_rollback_or_a_prune_killed_at_any_change_leaves_a_champion_and_can_be
 
     if what == "prune":
         upkeep.rollback(released, None, "so that the challenger may go", "me")
+    before = contents(released)
     for number in range(1, 100):
-        store = copied(released, place(str(number)))
+        store = with_all(open_store(place(str(number))), before)
         interrupted: Any = Interrupted(open_store(place(str(number))), number, "after", kill, CHANGES)
         ended = status_of_child(partial(act, interrupted))
         champion = all_is_well(store)
@@ -296,7 +297,7 @@ def test_files_of_another_machine_under_the_same_id_are_kept_and_listed(store: S
     assert {name: stored[name] for name in theirs} == theirs
 
 
-@pytest.mark.parametrize("name", [name for name in bundle.MEMBERS if name not in (bundle.SUMS, "README.txt")])
+@once_elsewhere("name", [name for name in bundle.MEMBERS if name not in (bundle.SUMS, "README.txt")])
 def test_a_remnant_that_says_something_else_is_not_released(
     store: Store, candidate: Candidate, challenger: Candidate, name: str
 ) -> None:

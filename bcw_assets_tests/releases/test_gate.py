@@ -12,6 +12,7 @@ from bcw_assets.ml import columns
 from bcw_assets.releases import bundle, gate, log, promotion, upkeep
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.stores import Store
+from bcw_assets_tests.conftest import once_elsewhere
 from bcw_assets_tests.releases.candidates import candidate_of, flipped, part
 
 KEPT_OUT = [
@@ -39,7 +40,7 @@ def larger(raw: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([raw, more], ignore_index=True)
 
 
-@pytest.mark.parametrize(("what", "make", "because"), KEPT_OUT, ids=[one[0] for one in KEPT_OUT])
+@once_elsewhere("what,make,because", KEPT_OUT)
 def test_the_gate_keeps_out(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, candidate: Candidate, what: str, make: Any, because: str
 ) -> None:
@@ -56,7 +57,7 @@ def test_the_gate_keeps_out(
     assert {key: store.read(key) for key in store.list("") if key != refused} == before
 
 
-@pytest.mark.parametrize(("what", "make"), LET_PASS, ids=[one[0] for one in LET_PASS])
+@once_elsewhere("what,make", LET_PASS)
 def test_the_gate_lets_pass(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, candidate: Candidate, what: str, make: Any
 ) -> None:
@@ -66,7 +67,7 @@ def test_the_gate_lets_pass(
     assert {row["verdict"] for row in outcome.entry.gate} == {"kept"}
 
 
-@pytest.mark.parametrize("rows", [150, 300, 569])
+@once_elsewhere("rows", [150, 300, 569])
 def test_clean_tables_pass_as_the_first_release(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, rows: int
 ) -> None:

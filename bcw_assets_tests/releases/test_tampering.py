@@ -16,7 +16,7 @@ from bcw_assets.releases import bundle, log, promotion, upkeep
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.use import open_release
 from bcw_assets.storage.stores import Store
-from bcw_assets_tests.conftest import on_disk_only
+from bcw_assets_tests.conftest import on_disk_only, once_elsewhere
 
 BUNDLE = [*bundle.MEMBERS, bundle.MANIFEST]
 
@@ -37,7 +37,7 @@ def is_refused(store: Store, because: str, release: str, other: str | None = Non
     assert store.list("") == before
 
 
-@pytest.mark.parametrize("name", BUNDLE)
+@once_elsewhere("name", BUNDLE)
 def test_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, name: str) -> None:
     key = bundle.key(candidate.id, name)
     content = released.read(key)
@@ -50,7 +50,7 @@ def test_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, na
     assert release_report.verified(released, None, everything=True)["good"]
 
 
-@pytest.mark.parametrize("name", bundle.MEMBERS)
+@once_elsewhere("name", bundle.MEMBERS)
 def test_a_missing_file_is_named(released: Store, candidate: Candidate, name: str) -> None:
     released.delete(bundle.key(candidate.id, name))
     is_refused(released, re.escape(f"{bundle.key(candidate.id, name)} is missing"), candidate.id)
@@ -69,7 +69,7 @@ def test_a_bundle_without_a_manifest_is_unfinished_which_is_no_failure_unless_it
             use()
 
 
-@pytest.mark.parametrize("name", ["model.pkl", "sub/model.json", ".hidden"])
+@once_elsewhere("name", ["model.pkl", "sub/model.json", ".hidden"])
 def test_an_added_file_is_named(released: Store, candidate: Candidate, name: str) -> None:
     released.create(bundle.key(candidate.id, name), b"added")
     is_refused(released, re.escape(f"{bundle.key(candidate.id, name)} does not belong there"), candidate.id)
@@ -103,7 +103,7 @@ def without_files(manifest: dict[str, Any]) -> None:
     del manifest["files"]
 
 
-@pytest.mark.parametrize(
+@once_elsewhere(
     "change", [renamed, enlarged, negative, of_another_id, of_other_inputs, of_another_version, without_files]
 )
 def test_a_forged_manifest_with_a_right_seal_is_refused_before_anything_is_read(
@@ -134,9 +134,7 @@ def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
 
 
 # Not the newest entry taken away, or forged with a right seal: checksums prove integrity, and not origin.
-@pytest.mark.parametrize(
-    ("number", "what"), [(1, "cut"), (1, "edited"), (1, "emptied"), (1, "gone"), (2, "cut"), (2, "emptied")]
-)
+@once_elsewhere("number,what", [(1, "cut"), (1, "edited"), (1, "emptied"), (1, "gone"), (2, "cut"), (2, "emptied")])
 def test_a_damaged_entry_of_the_log_stops_all_use_until_the_next_promotion(
     released: Store, candidate: Candidate, challenger: Candidate, number: int, what: str
 ) -> None:
@@ -157,7 +155,7 @@ def test_a_damaged_entry_of_the_log_stops_all_use_until_the_next_promotion(
     assert key in release_report.verify_text(release_report.verified(released, None, everything=True))
 
 
-@pytest.mark.parametrize(
+@once_elsewhere(
     "name", ["000009.json", "999999999.json", "1.json", "000003.json.bak", "0000001.json", "000000.json", "٠٠٠٠٠٣.json"]
 )
 def test_a_forged_entry_is_refused(released: Store, candidate: Candidate, challenger: Candidate, name: str) -> None:
@@ -170,7 +168,7 @@ def test_a_forged_entry_is_refused(released: Store, candidate: Candidate, challe
     assert open_release(released, None).id == challenger.id
 
 
-@pytest.mark.parametrize("release", ["..", "../../etc", "A" * 16, "0" * 15, "0" * 17, "", "log", "28426903/../../"])
+@once_elsewhere("release", ["..", "../../etc", "A" * 16, "0" * 15, "0" * 17, "", "log", "28426903/../../"])
 def test_what_is_no_id_never_becomes_a_path(released: Store, release: str) -> None:
     with pytest.raises(ReleaseError):
         bundle.key(release, "model.json")
@@ -257,7 +255,7 @@ def test_a_file_in_the_place_of_the_log_is_no_empty_log(folder: Path, released: 
 HEADLINES: list[Any] = [None, {"sensitivity": 1}, "text", {name: {"estimate": "x"} for name in bundle.HEADLINE}]
 
 
-@pytest.mark.parametrize("headline", HEADLINES)
+@once_elsewhere("headline", HEADLINES)
 def test_a_forged_headline_is_a_problem_and_no_traceback(
     released: Store, candidate: Candidate, challenger: Candidate, headline: object
 ) -> None:

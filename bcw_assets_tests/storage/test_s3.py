@@ -31,7 +31,7 @@ from bcw_assets.storage import s3
 from bcw_assets.storage.stores import Store, open_store
 from bcw_assets_tests import loopback
 from bcw_assets_tests import seaweed as seaweed_server
-from bcw_assets_tests.conftest import Graph, Place, contents, on_s3
+from bcw_assets_tests.conftest import Graph, Place, contents, on_s3, with_all
 from bcw_assets_tests.loopback import Loopback, Step, serve
 from bcw_assets_tests.seaweed import Seaweed
 from bcw_assets_tests.tables import uci_form
@@ -380,11 +380,9 @@ def test_a_long_body_that_drips_is_given_up_in_time(
 
 
 def test_an_entry_whose_replies_are_all_lost_is_recognised(
-    place: Place, direct: Misbehaving, misbehaving: Misbehaving, url: str, candidate: Candidate, challenger: Candidate
+    place: Place, direct: Misbehaving, misbehaving: Misbehaving, url: str, two_releases: dict[str, bytes]
 ) -> None:
-    stored = direct.store(place("x"))
-    for one in (candidate, challenger):
-        promotion.promote(stored, one, [], "run")
+    stored = with_all(direct.store(place("x")), two_releases)
     lost, well = loopback.reply_lost(url), misbehaving.well
     misbehaving.step = lambda handler: (lost if handler.command == "PUT" else well)(handler)
     entry = upkeep.rollback(misbehaving.store(place("x")), None, "why", "me")
@@ -419,11 +417,9 @@ def test_whichever_reply_of_a_promotion_is_lost_the_writer_recognises_its_own(
 
 
 def test_what_is_answered_for_another_key_is_never_taken_for_a_release(
-    place: Place, direct: Misbehaving, misbehaving: Misbehaving, candidate: Candidate, challenger: Candidate
+    place: Place, direct: Misbehaving, misbehaving: Misbehaving, candidate: Candidate, two_releases: dict[str, bytes]
 ) -> None:
-    stored = direct.store(place("x"))
-    for one in (candidate, challenger):
-        promotion.promote(stored, one, [], "run")
+    stored = with_all(direct.store(place("x")), two_releases)
     files = dict(open_release(stored, None).files)
     refusals = []
     for number in range(1, 100):
@@ -524,11 +520,11 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
 
 
 @pytest.fixture
-def published(tmp_path: Path, place: Place, candidate: Candidate) -> Iterator[Graph]:
+def published(tmp_path: Path, place: Place, one_release: dict[str, bytes]) -> Iterator[Graph]:
     """A graph whose place on S3 has a release."""
     with dg.DagsterInstance.ephemeral() as instance:
         graph = Graph(tmp_path, place("store"), instance)
-        promotion.promote(graph.store, candidate, [], "run")
+        with_all(graph.store, one_release)
         yield graph
 
 
