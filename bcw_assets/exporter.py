@@ -100,10 +100,6 @@ class Exporter(Collector):
             if found := [sample for sample in samples if sample.name == name]:
                 yield _family(name, found)
 
-    def describe(self) -> tuple[()]:
-        """Name nothing beforehand, so that a registry does not collect in order to know."""
-        return ()
-
 
 def run(host: str, port: int, web_server: str, interval: float) -> None:
     """Serve until the process is told to end.
@@ -119,11 +115,11 @@ def run(host: str, port: int, web_server: str, interval: float) -> None:
     """
     if not settings.dagster_home():
         raise BcwError("DAGSTER_HOME is not set, so there is no history to look into. `make install` sets it")
-    logging.disable()  # libraries would tell of every try; a source that is away is told once
     exporter = of_this_place(web_server, interval)
     with _listening(host, port, exporter) as server:
         for ending in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ending, _end)
+        logging.disable()  # libraries would tell of every try; a source that is away is told once
         exporter.start()
         click.echo(f"Serves http://{host}:{server.server_port}/metrics", err=True)
         server.serve_forever()
@@ -168,6 +164,9 @@ def application(exporter: Exporter) -> Callable[..., Iterable[bytes]]:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True  # a client that waits does not keep the process from ending
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of clients that hang up, or never say what they want."""
 
 
 class _Handler(WSGIRequestHandler):

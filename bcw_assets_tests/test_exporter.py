@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -630,6 +631,9 @@ def test_everything_away_is_told_logged_without_a_secret_and_does_not_keep_it_fr
             until(lambda: requests.get(f"{url}/healthz", timeout=5).ok)
             assert set(scraped(url)) == {"bcw_build_info", "bcw_release_stale_after_seconds", "bcw_exporter_source_up"}
             assert requests.get(f"{url}/metrics", timeout=10).text.count('"} 0.0') == 3
+            with socket.create_connection(("127.0.0.1", port)) as rude:
+                rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            assert requests.get(f"{url}/healthz", timeout=5).ok
             begun = time.monotonic()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=10) == 0
