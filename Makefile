@@ -142,7 +142,7 @@ image:  ## build the image of the stack
 
 backup:  ## save the stack's history and bucket in the folder BACKUP=backups/TIME
 	@mkdir -p -m 700 "$(BACKUP)"
-	@$(STACK) exec -T postgres pg_dump --username dagster --format custom dagster > "$(BACKUP)/history.dump"
+	@$(STACK) exec -T postgres sh -c 'PGPASSWORD=$$POSTGRES_PASSWORD pg_dump --username dagster --format custom dagster' > "$(BACKUP)/history.dump"
 	@$(STACK) exec -T code python bucket.py save > "$(BACKUP)/bucket.tar"
 	@echo "Saved history and bucket in $(BACKUP); to get them back: make restore BACKUP=$(BACKUP)"
 
@@ -150,7 +150,7 @@ restore:  ## replace the stack's history and bucket by those of the folder BACKU
 	@test -s "$(BACKUP)/history.dump" -a -s "$(BACKUP)/bucket.tar" || { echo "Name the folder of a backup: make restore BACKUP=backups/TIME"; exit 1; }
 	@$(STACK) stop webserver daemon exporter
 	@$(STACK) exec -T code python bucket.py load < "$(BACKUP)/bucket.tar"
-	@$(STACK) exec -T postgres pg_restore --username dagster --dbname dagster --clean --if-exists --exit-on-error --single-transaction < "$(BACKUP)/history.dump"
+	@$(STACK) exec -T postgres sh -c 'PGPASSWORD=$$POSTGRES_PASSWORD pg_restore --username dagster --dbname dagster --clean --if-exists --single-transaction' < "$(BACKUP)/history.dump"
 	@$(STACK) up --detach --wait --wait-timeout 300 --force-recreate migrate code webserver daemon exporter proxy
 
 upgrade: backup image  ## save all, build the image anew, bring the history up to date, and start the stack again

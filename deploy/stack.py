@@ -65,7 +65,10 @@ def settings() -> None:
     caddy = next(line.split()[1] for line in compose.splitlines() if line.strip().startswith("image: caddy:"))
     text = TEMPLATE.format(
         password=password,
-        hash=_output(["docker", "run", "--rm", "--interactive", caddy, "caddy", "hash-password"], f"{password}\n"),
+        hash=_output(
+            ["docker", "run", "--rm", "--interactive", caddy, "caddy", "hash-password", "--bcrypt-cost", "10"],
+            f"{password}\n",
+        ),
         postgres=secrets.token_urlsafe(24),
         key=secrets.token_hex(10),
         secret=secrets.token_urlsafe(30),
