@@ -99,6 +99,13 @@ class Stack:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def receive_messages(self) -> None:
+        """Start what `BCW_NOTIFY_URLS` names, in a container: none reaches this machine."""
+        docker(
+            "run", "--detach", "--name", f"{PROJECT}-receiver", "--network", f"{PROJECT}_inside",
+            "--network-alias", "receiver", "bcw-assets:local", "python", "-c", RECEIVER,
+        )  # fmt: skip
+
     def told(self) -> list[str]:
         """Return the titles of the messages that were sent."""
         return docker("logs", f"{PROJECT}-receiver").splitlines()

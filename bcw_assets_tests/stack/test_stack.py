@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from bcw_assets_tests.stack.conftest import PROJECT, RECEIVER, Stack, call, copied, docker, until
+from bcw_assets_tests.stack.conftest import PROJECT, Stack, call, copied, docker, until
 
 pytestmark = pytest.mark.stack
 OURS = ("code", "webserver", "daemon", "exporter")
@@ -33,16 +33,14 @@ def test_without_settings_plain_compose_says_what_to_do(tmp_path: Path) -> None:
 def test_up_is_healthy_within_two_minutes(stack: Stack) -> None:
     begun = time.monotonic()
     assert "is open to user bcw" in stack.make("up").stdout
-    print(f"healthy after {time.monotonic() - begun:.0f} s")
-    assert time.monotonic() - begun < 120
+    took = time.monotonic() - begun
+    stack.receive_messages()
+    print(f"healthy after {took:.0f} s")
+    assert took < 120
     assert stack.sick() == []
     assert set(stack.services()) == {*SERVICES, "migrate"}
     assert (stack.folder / "deploy/stack.env").stat().st_mode & 0o777 == 0o600
     stack.compose("config", "-q")
-    docker(
-        "run", "--detach", "--name", f"{PROJECT}-receiver", "--network", f"{PROJECT}_inside",
-        "--network-alias", "receiver", "bcw-assets:local", "python", "-c", RECEIVER,
-    )  # fmt: skip
 
 
 def test_memory_of_the_idle_stack(stack: Stack) -> None:
@@ -176,7 +174,7 @@ def test_history_or_bucket_away_for_twenty_seconds(stack: Stack, service: str) -
 
 def test_a_full_disk_of_the_code_fails_the_run_or_does_not_touch_it(stack: Stack) -> None:
     releases = stack.releases()
-    stack.inside("code", "sh", "-c", "cat /dev/zero > /tmp/full")
+    assert "No space left" in stack.inside("code", "sh", "-c", "cat /dev/zero > /tmp/full").stderr
     done = stack.make("run", check=False)
     print(f"the run ended with {done.returncode}: {(done.stdout + done.stderr).splitlines()[-1]}")
     stack.inside("code", "rm", "/tmp/full")
