@@ -1,6 +1,7 @@
 """A real HTTP server on loopback that answers each request as the next step of a script says."""
 
 import http.client
+import io
 import json
 import socket
 import struct
@@ -37,7 +38,7 @@ def serve(*script: Step) -> Iterator[Loopback]:
         do_PUT = do_DELETE = do_GET  # noqa: N815 (what the base class calls)
 
         def do_POST(self) -> None:
-            _received(self)  # or the client might be reset before it has read the answer
+            self.rfile = io.BytesIO(_received(self))  # or a client is reset before it has read the answer
             self.do_GET()
 
         def log_message(self, *_: object) -> None:

@@ -12,7 +12,10 @@ from bcw_assets.settings import Settings
 from bcw_assets_tests.conftest import Graph, broken, on_disk_only
 
 pytestmark = on_disk_only
-NOW = datetime.now(UTC) + timedelta(minutes=1)
+
+
+def soon() -> datetime:
+    return datetime.now(UTC) + timedelta(minutes=1)
 
 
 def runs(graph: Graph) -> list[str]:
@@ -23,14 +26,14 @@ def test_only_the_runs_stay_that_say_what_is_stored(graph: Graph) -> None:
     graph.run("raw_data", "ready_data", "model")
     stays = graph.run("raw_data").run_id
     makes = graph.run("ready_data", "model").run_id
-    assert delete_old_runs(graph.instance, NOW, graph.places()) == 1
+    assert delete_old_runs(graph.instance, soon(), graph.places()) == 1
     assert set(runs(graph)) == {stays, makes}
     assert [line.result for line in check_report.report(graph.instance, graph.places()).checks[:5]] == ["passed"] * 5
 
 
 def test_a_file_that_was_changed_by_hand_is_refused_afterwards_too(graph: Graph) -> None:
     graph.run("raw_data", "ready_data")
-    delete_old_runs(graph.instance, NOW, graph.places())
+    delete_old_runs(graph.instance, soon(), graph.places())
     graph.damage("data/raw_data.csv", b"17.99", b"17.98")
     assert ("raw_data", "stored") in broken(graph.check("raw_data"))
 
@@ -39,8 +42,8 @@ def test_what_is_young_or_has_not_ended_stays(graph: Graph) -> None:
     waiting = graph.instance.add_run(dg.DagsterRun("refresh_job", status=dg.DagsterRunStatus.STARTED)).run_id
     graph.run("raw_data")
     last = graph.run("raw_data").run_id
-    assert delete_old_runs(graph.instance, NOW - timedelta(days=90), graph.places()) == 0
-    assert delete_old_runs(graph.instance, NOW, graph.places()) == 1
+    assert delete_old_runs(graph.instance, soon() - timedelta(days=90), graph.places()) == 0
+    assert delete_old_runs(graph.instance, soon(), graph.places()) == 1
     assert set(runs(graph)) == {waiting, last}
 
 
