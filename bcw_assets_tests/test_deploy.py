@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from bcw_assets import settings
 from bcw_assets_tests.conftest import CHECKOUT
+from bcw_assets_tests.loopback import Loopback, body, serve, status
 
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -109,6 +111,25 @@ def test_without_a_stack_a_verb_says_how_to_start_one(tmp_path: Path, verb: str)
     )
 
 
+def test_a_password_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
+    made(tmp_path)
+    with serve(status(401)) as proxy:
+        set_port(tmp_path, proxy)
+        done = stack(tmp_path, "pause")
+    assert done.returncode == 1
+    assert re.fullmatch(r"Failed: http\S+ refuses the BCW_PASSWORD of .*stack\.env; put it right, .*\n", done.stderr)
+    assert len(proxy.requests) == 1
+
+
+def test_a_question_is_asked_again_while_a_container_is_restarted(tmp_path: Path) -> None:
+    made(tmp_path)
+    answer = b'{"data": {"answer": {"__typename": "Repository", "schedules": [], "sensors": []}}}'
+    with serve(status(502), body(answer)) as proxy:
+        set_port(tmp_path, proxy)
+        assert stack(tmp_path, "pause").returncode == 0
+    assert len(proxy.requests) == 2
+
+
 @pytest.mark.parametrize(
     ("lines", "address"),
     [
@@ -123,6 +144,11 @@ def test_the_address_follows_the_settings(tmp_path: Path, lines: str, address: s
     with (tmp_path / "deploy/stack.env").open("a") as file:
         file.write(lines)
     assert stack(tmp_path, "address").stdout.startswith(f"{address} is open to user bcw with the BCW_PASSWORD of ")
+
+
+def set_port(folder: Path, proxy: Loopback) -> None:
+    with (folder / "deploy/stack.env").open("a") as file:
+        file.write(f"BCW_PORT={urlsplit(proxy.url).port}\n")
 
 
 def made(folder: Path) -> dict[str, str]:

@@ -52,6 +52,10 @@ class Refused(Exception):
     """Something that a person has to see to; the text says what."""
 
 
+class NoAnswer(Refused):
+    """What may be otherwise in a moment, when something that was restarted is back."""
+
+
 def settings() -> None:
     """Write the settings with random passwords, unless they are there."""
     if SETTINGS.exists():
@@ -205,7 +209,7 @@ def _ask(query: str, **variables: Any) -> Any:
     for wait in WAITS if query.startswith("query") else ():
         try:
             return _asked_once(query, variables)
-        except Refused:
+        except NoAnswer:
             time.sleep(wait)
     return _asked_once(query, variables)
 
@@ -222,12 +226,16 @@ def _asked_once(query: str, variables: dict[str, Any]) -> Any:
         with urllib.request.urlopen(request, timeout=60) as reply:
             found = json.load(reply)
     except (OSError, ValueError) as error:  # the second: a reply that breaks off
-        raise Refused(
+        if isinstance(error, urllib.error.HTTPError) and error.code == 401:
+            raise Refused(
+                f"{_address()} refuses the BCW_PASSWORD of {SETTINGS}; put it right, or after a change: make up"
+            ) from error
+        raise NoAnswer(
             f"{_address()} does not answer as it should ({error}). Is the stack up? make ps, make up"
         ) from error
     answer = (found.get("data") or {}).get("answer") or {"message": f"{found.get('errors')}"}
     if "message" in answer:
-        raise Refused(answer["message"])
+        raise NoAnswer(answer["message"])
     return answer
 
 
