@@ -25,15 +25,12 @@ def opened() -> Iterator[dg.DagsterInstance]:
                 yield instance
         else:
             click.echo("DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.", err=True)
-            with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as instance:
+            quiet = {"telemetry": {"enabled": False}}
+            with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder, quiet) as instance:
                 yield instance
     except (dg.DagsterError, SQLAlchemyError, OSError, _too_many_retries()) as error:
-        reason = (
-            str(error.__cause__ if isinstance(error, _too_many_retries()) else error)
-            .strip()
-            .partition("\n")[0][:300]
-            .rstrip(".")
-        )
+        cause = error.__cause__ if isinstance(error, _too_many_retries()) else error
+        reason = str(cause).strip().partition("\n")[0][:300].rstrip(".")
         raise BcwError(
             f"Dagster could not keep or read the history in {settings.dagster_home()}: {reason}. No artifact is half "
             f"written. Look at disk and permissions there, or set DAGSTER_HOME to another folder"

@@ -32,6 +32,7 @@ from bcw_assets.report import card, figure
 from bcw_assets.settings import Settings
 from bcw_assets.storage.io_manager import ArtifactIOManager
 from bcw_assets.storage.stores import LocalStore, Store, open_store
+from bcw_assets_tests import programs
 from bcw_assets_tests import seaweed as seaweed_server
 from bcw_assets_tests.releases.candidates import candidate_of
 from bcw_assets_tests.seaweed import Seaweed
@@ -204,16 +205,20 @@ class Graph:
         return home
 
     def process(self, *command: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run one of the programs of the virtual environment in the folder to its end."""
+        """Run `bcw`, `dagster` or `dg` in the folder to its end."""
+        return programs.run(command, self.environment(**changes), self.folder)
+
+    def python(self, program: str) -> str:
+        """Run a program in the folder in a new Python, which has imported nothing yet, and return its output."""
         return subprocess.run(
-            [BIN / command[0], *command[1:]],
-            env=self.environment(**changes),
+            [sys.executable, "-c", program],
+            env=self.environment(),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            check=False,
-        )
+            check=True,
+        ).stdout
 
     def settings(self, **changes: str) -> Settings:
         return Settings.model_validate({"source": str(self.source), "storage": self.place} | changes)

@@ -153,6 +153,6 @@ def test_help_needs_no_dagster(graph: Graph) -> None:
     program = (
         "import sys; from bcw_assets.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
     )
-    done = graph.process("python", "-c", program)
-    assert re.search("refresh +Make every asset again, with every check", done.stdout)
-    assert {"dagster", "pandas", "sklearn"} & set(done.stdout.split()) == set()
+    output = graph.python(program)
+    assert re.search("refresh +Make every asset again, with every check", output)
+    assert {"dagster", "pandas", "sklearn"} & set(output.split()) == set()

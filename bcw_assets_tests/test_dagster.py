@@ -21,7 +21,8 @@ from bcw_assets.automation import build_schedule
 from bcw_assets.checks import PROMISES
 from bcw_assets.errors import SettingsError
 from bcw_assets.settings import Settings
-from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph, on_disk_only
+from bcw_assets_tests import programs
+from bcw_assets_tests.conftest import CHECKOUT, Graph, on_disk_only
 from bcw_assets_tests.tables import uci_form
 
 NAMES = ["cross_validation", "metrics", "model", "raw_data", "ready_data", "release"]
@@ -45,10 +46,7 @@ def test_a_command_of_dagster_loads_the_code_location(graph: Graph, command: lis
 
 def in_the_checkout(graph: Graph, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a program where pyproject.toml and workspace.yaml are, on the place and the history of the test."""
-    return subprocess.run(
-        [BIN / command[0], *command[1:]],
-        env=graph.environment(), cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return programs.run(command, graph.environment(), CHECKOUT)
 
 
 @on_disk_only
@@ -131,12 +129,8 @@ def ui(graph: Graph) -> Iterator[UI]:
                 time.sleep(0.1)
         yield UI(url)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:  # the code server waits up to a minute for calls that are under way
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=10)
+        os.killpg(process.pid, signal.SIGKILL)  # at SIGTERM the code server waits for calls that are under way
+        process.wait(timeout=10)
 
 
 LAUNCH = """

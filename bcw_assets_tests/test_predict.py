@@ -406,9 +406,9 @@ def test_scoring_needs_no_pandas_scikit_learn_or_dagster_and_few_rows_no_pyarrow
         "import sys; from bcw_assets.cli import main; sys.argv[1:] = ['predict', 'some.csv', '-o', 'out.csv']\n"
         "try: main()\nexcept SystemExit: print(*sys.modules)"
     )
-    done = scoring_graph.process("python", "-c", program)
-    assert "bcw_assets.scoring" in done.stdout.split()
+    modules = scoring_graph.python(program).split()
+    assert "bcw_assets.scoring" in modules
     without = without | {"pandas", "sklearn", "scipy", "dagster", "matplotlib", "requests"}
-    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    loaded = {name.split(".")[0] for name in modules}
     assert loaded & without == set()
     assert ("pyarrow" in loaded) == (rows == 1138)

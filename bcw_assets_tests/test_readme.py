@@ -3,7 +3,6 @@
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import pytest
 from bcw_assets.assets import ResamplingConfig, SplitConfig, TrainingConfig
 from bcw_assets.ml.performance import wilson
 from bcw_assets.storage.stores import open_store
-from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph
+from bcw_assets_tests import programs
+from bcw_assets_tests.conftest import CHECKOUT, Graph
 from bcw_assets_tests.seaweed import BUCKET, Seaweed
 
 README = (CHECKOUT / "README.md").read_text()
@@ -21,7 +21,7 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DO
 TARGETS = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
     """A folder in which everything was made, with a history on disk."""
     folder = tmp_path_factory.mktemp("readme")
@@ -42,10 +42,7 @@ def test_a_command_of_the_readme_runs(at_home: Graph, tmp_path: Path, command: s
     if "rollback" in arguments:  # the others need what is rolled back from
         folder = shutil.copytree(at_home.folder, tmp_path / "copy", symlinks=True)
         environment = at_home.environment(BCW_STORAGE=str(folder))
-    done = subprocess.run(
-        [BIN / program.removeprefix(".venv/bin/"), *arguments],
-        env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = programs.run([program.removeprefix(".venv/bin/"), *arguments], environment, folder)
     assert done.returncode == 0, done.stderr
     if command == ".venv/bin/bcw refresh":
         assert re.findall(r"```text\n(.*?)```", README, flags=re.DOTALL)[0] in done.stdout

@@ -1,0 +1,44 @@
+"""Programs of the virtual environment, forked from a process that has imported what they import.
+
+A program that starts anew imports for three seconds, which few tests are about.
+"""
+
+import importlib.metadata
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# Not the definitions themselves: they are made from the environment, which every program has its own of.
+IMPORTED = [
+    *("bcw_assets.assets", "bcw_assets.automation", "bcw_assets.refresh", "dagster._cli"),
+    *("matplotlib.figure", "skl2onnx"),  # which the package imports when it needs them
+]
+
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(IMPORTED)
+
+
+def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `bcw`, `dagster` or `dg` in a folder to its end, with nothing to read, as `subprocess.run` would."""
+    with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
+        program = _server.Process(target=_become, args=(command, environment, folder, output.name, errors.name))
+        program.start()
+        program.join()
+        return subprocess.CompletedProcess(command, program.exitcode or 0, output.read(), errors.read())
+
+
+def _become(command: Sequence[str], environment: Mapping[str, str], folder: Path, output: str, errors: str) -> None:
+    """Be the program that the installed script of this name is."""
+    for number, path, mode in ((0, os.devnull, "r"), (1, output, "w"), (2, errors, "w")):
+        with open(path, mode) as file:
+            os.dup2(file.fileno(), number)
+    sys.argv = list(command)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name=command[0])
+    sys.exit(script.load()())
