@@ -16,7 +16,7 @@ from bcw_assets.ml import table
 from bcw_assets.settings import Settings
 from bcw_assets.source import EMBEDDED_ORIGIN, Download
 from bcw_assets_tests import loopback
-from bcw_assets_tests.conftest import Graph, once_elsewhere, why
+from bcw_assets_tests.conftest import Graph, on_disk_only, once_elsewhere, why
 from bcw_assets_tests.loopback import Step, body, cut, redirect_for_ever, refuse, serve, status
 from bcw_assets_tests.tables import uci_form, uci_form_digest
 
@@ -56,6 +56,7 @@ def as_uci(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setattr(source, "UCI_SHA256", uci_form_digest())
 
 
+@on_disk_only
 @pytest.mark.parametrize("named", [True, False])
 def test_a_rough_road_is_travelled_to_its_end_and_told(
     graph: Graph, raw: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, named: bool
