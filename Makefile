@@ -138,20 +138,24 @@ ps:  ## which containers are up, and healthy
 	@$(STACK) ps --all
 
 image:  ## build the image of the stack
+	@$(ASK) settings
 	@$(STACK) build
 
-backup:  ## save the stack's history and bucket in the folder BACKUP=backups/TIME
-	@mkdir -p -m 700 "$(BACKUP)"
+backup:  ## save the stack's history and bucket in the new folder BACKUP=backups/TIME
+	@mkdir -p "`dirname "$(BACKUP)"`" && mkdir -m 700 "$(BACKUP)"
 	@$(STACK) exec -T postgres sh -c 'PGPASSWORD=$$POSTGRES_PASSWORD pg_dump --username dagster --format custom dagster' > "$(BACKUP)/history.dump"
-	@$(STACK) exec -T code python bucket.py save > "$(BACKUP)/bucket.tar"
+	@$(STACK) exec -T code python bucket.py save > "$(BACKUP)/unfinished.tar"
+	@mv "$(BACKUP)/unfinished.tar" "$(BACKUP)/bucket.tar"
 	@echo "Saved history and bucket in $(BACKUP); to get them back: make restore BACKUP=$(BACKUP)"
 
+# The history is replaced as a whole or not at all. What writes to it is stopped meanwhile, and starts again in any case.
 restore:  ## replace the stack's history and bucket by those of the folder BACKUP
-	@test -s "$(BACKUP)/history.dump" -a -s "$(BACKUP)/bucket.tar" || { echo "Name the folder of a backup: make restore BACKUP=backups/TIME"; exit 1; }
-	@$(STACK) stop webserver daemon exporter
-	@$(STACK) exec -T code python bucket.py load < "$(BACKUP)/bucket.tar"
-	@$(STACK) exec -T postgres sh -c 'PGPASSWORD=$$POSTGRES_PASSWORD pg_restore --username dagster --dbname dagster --clean --if-exists --single-transaction' < "$(BACKUP)/history.dump"
-	@$(STACK) up --detach --wait --wait-timeout 300 --force-recreate migrate code webserver daemon exporter proxy
+	@test -s "$(BACKUP)/history.dump" && tar -tf "$(BACKUP)/bucket.tar" > /dev/null || \
+		{ echo "$(BACKUP) holds no whole history.dump and bucket.tar; name the folder of a backup: make restore BACKUP=backups/TIME"; exit 1; }
+	@$(STACK) stop code webserver daemon exporter
+	@$(STACK) exec -T postgres sh -c 'PGPASSWORD=$$POSTGRES_PASSWORD pg_restore --username dagster --dbname dagster --clean --if-exists --single-transaction' < "$(BACKUP)/history.dump" && \
+		$(STACK) run --rm --no-deps -T code python bucket.py load < "$(BACKUP)/bucket.tar"; done=$$?; \
+		$(STACK) up --detach --wait --wait-timeout 300 --force-recreate migrate code webserver daemon exporter proxy && exit $$done
 
 upgrade: backup image  ## save all, build the image anew, bring the history up to date, and start the stack again
 	@$(MAKE) --no-print-directory up

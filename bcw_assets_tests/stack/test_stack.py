@@ -1,7 +1,9 @@
 """The whole stack, from the first `make up` to backup and upgrade. The tests tell one story, in their order."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -207,6 +209,7 @@ def test_backup_wipe_and_restore_bring_back_history_and_releases(stack: Stack) -
     port = stack.settings["BCW_PORT"]
     stack.make("backup", "BACKUP=backups/mine")
     assert (stack.folder / "backups/mine").stat().st_mode & 0o777 == 0o700
+    assert "File exists" in stack.make("backup", "BACKUP=backups/mine", check=False).stderr
     docker("rm", "--force", f"{PROJECT}-receiver")
     refused = stack.make("clean", check=False)
     assert refused.returncode != 0
@@ -217,6 +220,9 @@ def test_backup_wipe_and_restore_bring_back_history_and_releases(stack: Stack) -
     stack.set(BCW_PORT=port, BCW_SOURCE="embedded", COMPOSE_PROFILES="monitoring")
     stack.make("up")
     assert stack.runs() == []
+    shutil.copytree(stack.folder / "backups/mine", stack.folder / "backups/broken")
+    os.truncate(stack.folder / "backups/broken/bucket.tar", 1_000_000)
+    assert "no whole" in stack.make("restore", "BACKUP=backups/broken", check=False).stdout
     stack.make("restore", "BACKUP=backups/mine")
     assert {run["runId"]: run["status"] for run in stack.runs()} == runs
     assert stack.releases() == releases
