@@ -11,6 +11,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from bcw_assets import settings
 from bcw_assets.errors import BcwError
 
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+WILL_RETRY = "dagster/will_retry"
+"""The tag of a failed run that Dagster tries again by itself; it exports no name for it."""
+
 
 @contextmanager
 def opened() -> Iterator[dg.DagsterInstance]:

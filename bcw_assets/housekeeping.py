@@ -6,9 +6,8 @@ from datetime import datetime
 import dagster as dg
 
 from bcw_assets.checks import every_check
+from bcw_assets.history import ENDED
 from bcw_assets.storage.io_manager import latest
-
-ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 def delete_old_runs(instance: dg.DagsterInstance, before: datetime, places: Mapping[dg.AssetKey, str]) -> int:

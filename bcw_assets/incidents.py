@@ -22,8 +22,7 @@ CHECK: Kind = "check"
 STALE: Kind = "stale"
 
 DAY = 86_400.0  # seconds
-WILL_RETRY = "dagster/will_retry"  # the tag; Dagster exports no name for it
-UNDECIDED = 60.0  # seconds in which Dagster sets that tag, at first without it
+UNDECIDED = 60.0  # seconds in which Dagster sets history.WILL_RETRY, at first without it
 RUNS = 100  # failed runs that are looked at, the newest: 15 ms each
 EVALUATIONS = 100  # of a check that are looked at, the newest
 STEPS = 5  # that are named
@@ -116,7 +115,7 @@ def _failed_runs(instance: dg.DagsterInstance, since: float, now: float) -> Iter
     after = datetime.fromtimestamp(max(since, 0), UTC)
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=after)
     for record in sorted(instance.get_run_records(failed, limit=RUNS), key=_ended):
-        tag = record.dagster_run.tags.get(WILL_RETRY)
+        tag = record.dagster_run.tags.get(history.WILL_RETRY)
         is_undecided = tag is None and instance.run_retries_enabled and now - _ended(record) < UNDECIDED
         if tag != "true" and not is_undecided:
             yield _failed_run(instance, record)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 import requests
 
-from bcw_assets import alerts, check_report, documents
+from bcw_assets import alerts, check_report, documents, history
 from bcw_assets.check_report import CRASHED, FAILED, PASSED
 from bcw_assets.errors import BcwError, ReleaseError
 from bcw_assets.releases import bundle, log
@@ -54,8 +54,6 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Every exported name → what it says, and its labels. None is called `job` or `instance`: Prometheus uses these."""
 
-FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-WILL_RETRY = "dagster/will_retry"  # the tag of a failed run after which Dagster starts another by itself
 NEWEST = 10  # runs, ticks or evaluations in which the last one that counts is looked for
 TICKS = 20  # of a schedule that its period is taken from: more than two weeks of one that works on weekdays
 PATIENCE = 5  # seconds for the web server
@@ -167,9 +165,9 @@ def _runs(instance: dg.DagsterInstance, jobs: Sequence[str]) -> Iterator[Sample]
 
 
 def _last_runs(instance: dg.DagsterInstance, job: str) -> Iterator[Sample]:
-    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=FINISHED), limit=NEWEST):
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=history.ENDED), limit=NEWEST):
         run, begun, ended = record.dagster_run, record.start_time, record.end_time
-        if run.tags.get(WILL_RETRY) == "true":
+        if run.tags.get(history.WILL_RETRY) == "true":
             continue
         yield Sample("bcw_run_last_succeeded", run.is_success, (job,))
         if begun and ended:
