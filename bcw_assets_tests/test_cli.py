@@ -99,8 +99,9 @@ def test_an_env_file_that_is_no_text_is_said(graph: Graph) -> None:
 
 @on_disk_only
 def test_a_history_that_cannot_be_kept_is_said_and_harms_nothing(graph: Graph) -> None:
-    graph.process("bcw", "refresh")
+    graph.prepare()
     before = graph.files()
+    graph.process("bcw", "checks")  # which makes a history
     for path in (graph.folder / "home" / "history").rglob("*.db"):
         path.write_bytes(b"garbage" * 1000)
     done = graph.process("bcw", "refresh")
@@ -114,7 +115,7 @@ def test_a_history_that_cannot_be_kept_is_said_and_harms_nothing(graph: Graph) -
 def test_a_full_standard_output_is_said(graph: Graph) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [BIN / "bcw", "refresh"], env=graph.environment(), cwd=graph.folder, stdout=full, stderr=-1, check=False
+            [BIN / "bcw", "checks"], env=graph.environment(), cwd=graph.folder, stdout=full, stderr=-1, check=False
         )
     assert done.returncode == 1
     assert done.stderr == b"Failed: [Errno 28] No space left on device\n"
