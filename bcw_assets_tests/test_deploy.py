@@ -146,6 +146,42 @@ def test_the_address_follows_the_settings(tmp_path: Path, lines: str, address: s
     assert stack(tmp_path, "address").stdout.startswith(f"{address} is open to user bcw with the BCW_PASSWORD of ")
 
 
+BREAKS_OFF = """#!/bin/sh
+echo "$*" >> asked
+case "$*" in *pg_dump*) echo history ;; *bucket.py*) printf half; exit 1 ;; esac
+"""
+
+
+def test_a_backup_that_breaks_off_is_none_and_no_other_is_written_over(tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "Makefile").write_bytes((CHECKOUT / "Makefile").read_bytes())
+    (tmp_path / "bin/docker").write_text(BREAKS_OFF)
+    assert make(tmp_path, "backup", "BACKUP=backups/mine").returncode != 0
+    before = (tmp_path / "asked").read_text()
+    assert "File exists" in make(tmp_path, "backup", "BACKUP=backups/mine").stderr
+    done = make(tmp_path, "restore", "BACKUP=backups/mine")
+    assert done.returncode != 0
+    assert "backups/mine holds no whole history.dump and bucket.tar" in done.stdout
+    assert (tmp_path / "asked").read_text() == before
+
+
+def test_an_image_is_built_before_there_are_settings(tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "Makefile").write_bytes((CHECKOUT / "Makefile").read_bytes())
+    (tmp_path / "deploy/stack.env").unlink()
+    assert make(tmp_path, "image").returncode == 0
+    assert (tmp_path / "deploy/stack.env").exists()
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make in the folder of a stack, with its Docker."""
+    environment = os.environ | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    return subprocess.run(
+        ["make", "--no-print-directory", *arguments], cwd=folder, env=environment,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
 def set_port(folder: Path, proxy: Loopback) -> None:
     with (folder / "deploy/stack.env").open("a") as file:
         file.write(f"BCW_PORT={urlsplit(proxy.url).port}\n")
