@@ -87,7 +87,7 @@ bench: install  ## time the refresh, on S3 too, and bcw predict against bare scr
 resolution: install  ## how many wrong labels the gate sees, on copies of UCI's table (some minutes)
 	@$(BIN)/python bench/resolution.py
 
-coverage: install  ## how often the intervals hold the truth, on synthetic tables whose truth is known (some minutes)
+coverage: install  ## how often the intervals hold the truth, on synthetic tables whose truth is known (ten minutes)
 	@$(BIN)/python bench/coverage.py
 
 clean:  ## remove what runs produced here and their history, and the stack with its data; asks first, or FORCE=1

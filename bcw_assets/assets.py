@@ -43,7 +43,11 @@ class ResamplingConfig(dg.Config):
     """How the rows are resampled."""
 
     folds: int = Field(10, ge=2, description="parts of the table; each is predicted by a model of the others")
-    repeats: int = Field(10, ge=1, description="times that all of it is done, each with other parts")
+    repeats: int | None = Field(
+        None,
+        ge=1,
+        description="times that all of it is done, each with other parts; chosen by the rows unless given",
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="of the first repeat's parts; the next has seed + 1")
 
 
@@ -126,12 +130,13 @@ def cross_validation(
     One row a patient, one column a repeat: in each, the table is divided into folds, and each fold is predicted by a
     model with the settings of `model` that was refitted on the others.
     """
-    predicted = resampling.out_of_fold(raw_data, model, Resampling(config.folds, config.repeats, config.seed))
+    repeats = config.repeats or resampling.choose_repeats(len(raw_data))
+    predicted = resampling.out_of_fold(raw_data, model, Resampling(config.folds, repeats, config.seed))
     return dg.MaterializeResult(
         value=predicted,
         metadata={
             "dagster/row_count": len(predicted.rows),
-            "dagster/column_schema": _schema(predicted.rows, resampling.descriptions(config.repeats)),
+            "dagster/column_schema": _schema(predicted.rows, resampling.descriptions(repeats)),
             **asdict(predicted.resampling),
         },
     )

@@ -112,7 +112,7 @@ def _summary(tally: Tally, threshold: float) -> Iterator[str]:
     if tally.confusion.total:
         yield (
             f"Agreement with the diagnoses of the input: {tally.agreement()}, with its 95 % interval, of "
-            f"{_counted(tally.confusion.total)}; this release was trained on {tally.in_training:,} of them"
+            f"{_counted(int(tally.confusion.total))}; this release was trained on {tally.in_training:,} of them"
             f"{', so that is not an evaluation' if tally.in_training else ''}"
         )
 

@@ -1,105 +1,223 @@
-"""How often the 95 % intervals hold the truth, on synthetic tables whose truth is known.
+"""How often the 95 % intervals hold the truth, on synthetic tables whose truth is known exactly.
 
 make coverage
-.venv/bin/python bench/coverage.py --tables 200
+.venv/bin/python bench/coverage.py --tables 200 --rows 150
 
-Each table has as many patients as the real one, malignant with its prevalence, drawn from two normal distributions with
-the real means and covariances of each diagnosis. The truth of a table's own models is how those of the first repeat's
-folds do on 50,000 further patients; the truth of the recipe is the mean of that over all tables.
+The patients of a table are malignant with the real prevalence, and their measurements normal within each diagnosis,
+with the real means and covariances. So the log odds of a linear model are normal too, and each of its scores in the
+population is an integral over one dimension. The truth of a table's own models is the mean over all folds of all
+repeats; the truth of the recipe is the mean of that over all tables.
 """
 
 import argparse
 import time
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from multiprocessing import Pool
 
 import numpy as np
-import pandas as pd
-from scipy.stats import binomtest
-from sklearn.base import clone
+from scipy.special import expit, log_expit
+from scipy.stats import binomtest, norm
+from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
 
-from bcw_assets.ml import bootstrap, calibration, columns, performance, resampling, table, training, utility
-from bcw_assets.ml.evaluation import RESAMPLES
+from bcw_assets.ml import calibration, performance, resampling, training, utility
 from bcw_assets.ml.performance import Summary
-from bcw_assets.ml.resampling import Resampling
-from bcw_assets_tests.tables import uci_form
 
-HOW = Resampling(folds=10, repeats=3, seed=0)
-MODEL = training.build(1.0)
-FURTHER = 50_000
-BENEFIT = partial(utility.net_benefit, threshold=0.1)
+ROWS = (569, 150, 50)
+FOLDS, REPEATS = 10, 10
+GRID = np.linspace(-8.5, 8.5, 1201)
+DENSITY = norm.pdf(GRID) * (GRID[1] - GRID[0])  # the trapezoidal rule, exact to rounding for so smooth a function
+MAX_STEPS, TOLERANCE = 60, 1e-10  # of Newton's method, for the calibration
+
+
+@dataclass(frozen=True)
+class Population:
+    """Two normal distributions; index 0 is benign, 1 malignant."""
+
+    prevalence: float
+    means: tuple[np.ndarray, np.ndarray]
+    covariances: tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Models:
+    """M logistic regressions on the raw measurements: M intercepts and M × 30 coefficients."""
+
+    intercepts: np.ndarray
+    coefficients: np.ndarray
 
 
 def main() -> None:
     """Print for each measure how many intervals hold the truth, with the interval of that share."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--tables", type=int, default=400)
-    tables = parser.parse_args().tables
-    real = table.read(uci_form(), "bench")
-    random = np.random.default_rng(1)
-    start = time.perf_counter()
-    further = drawn(real, random, FURTHER)
-    found, truths = [], []
-    for _ in range(tables):
-        sample = drawn(real, random, len(real))
-        found.append(summaries(sample))
-        truths.append(truth(sample, further))
-    print(f"{tables} tables of {len(real)} patients, {time.perf_counter() - start:.0f} s")
-    print(f"{'':<24} {'truth':>8}  {'holds that of the recipe':<26} {'that of its own models':<26} without")
-    for name in truths[0]:
-        own = [one[name] for one in truths]
-        of_recipe = float(np.mean(own))
-        limits = [(one[name].interval, true) for one, true in zip(found, own, strict=True)]
-        kept = [(*interval, true) for interval, true in limits if interval]
-        recipe = sum(low <= of_recipe <= high for low, high, _ in kept)
-        mine = sum(low <= one <= high for low, high, one in kept)
-        without = tables - len(kept)
-        print(f"{name:<24} {of_recipe:8.4f}  {share(recipe, len(kept)):<26} {share(mine, len(kept)):<26} {without}")
+    parser.add_argument("--tables", type=int, default=1000)
+    parser.add_argument("--rows", type=int, nargs="*", default=ROWS)
+    arguments = parser.parse_args()
+    with Pool(initializer=threadpool_limits, initargs=(1,)) as pool:
+        for rows in arguments.rows:
+            start = time.perf_counter()
+            tables = pool.map(partial(judge, rows), range(arguments.tables), chunksize=5)
+            seconds = time.perf_counter() - start
+            print(f"\n{len(tables)} tables of {rows} patients, {REPEATS} × {FOLDS} folds, {seconds:.0f} s\n")
+            print("| | own models' truth | held | recipe's truth | held | no interval |\n|---|---|---|---|---|---|")
+            for name in tables[0][0]:
+                print(f"| {' | '.join(describe(name, tables))} |", flush=True)
 
 
-def drawn(real: pd.DataFrame, random: np.random.Generator, patients: int) -> pd.DataFrame:
-    """Draw patients like the real ones."""
-    ill = table.malignant(real)
-    malignant = random.random(patients) < ill.mean()
-    numbers = np.empty((patients, len(columns.MEASUREMENTS)))
-    for diagnosis, rows in ((1, malignant), (0, ~malignant)):
-        of_it = real.loc[ill == diagnosis, list(columns.MEASUREMENTS)].to_numpy()
-        numbers[rows] = random.multivariate_normal(of_it.mean(axis=0), np.cov(of_it.T), rows.sum(), method="cholesky")
-    sample = pd.DataFrame(numbers, columns=list(columns.MEASUREMENTS))
-    sample.insert(0, columns.ID, [f"{one:05}" for one in range(patients)])
-    sample.insert(1, columns.DIAGNOSIS, np.where(malignant, columns.MALIGNANT, columns.BENIGN))
-    return sample
-
-
-def summaries(sample: pd.DataFrame) -> dict[str, Summary]:
-    """Return every measure with its interval, by the project's own way."""
-    malignant, probabilities = table.malignant(sample), resampling.out_of_fold(sample, MODEL, HOW).probabilities()
-    within = bootstrap.draws(malignant, RESAMPLES, HOW.seed)
-    plain = bootstrap.draws(np.zeros_like(malignant), RESAMPLES, HOW.seed)
-    summarise = partial(performance.summarise, malignant, probabilities)
-    return (
-        summarise(within, performance.score, {})
-        | summarise(plain, calibration.measures, {})
-        | summarise(plain, BENEFIT, {})
-    )
-
-
-def truth(sample: pd.DataFrame, further: pd.DataFrame) -> dict[str, float]:
-    """Return the mean of every measure, on further patients, of the models of the first repeat's folds."""
-    measurements, malignant = sample[list(columns.MEASUREMENTS)].to_numpy(), table.malignant(sample)
-    others, diagnoses = further[list(columns.MEASUREMENTS)].to_numpy(), table.malignant(further)
-    everybody, found = np.ones((len(diagnoses), 1)), []
-    for train, _ in StratifiedKFold(HOW.folds, shuffle=True, random_state=HOW.seed).split(measurements, malignant):
-        probability = clone(MODEL).fit(measurements[train], malignant[train]).predict_proba(others)[:, 1]
-        measures = (performance.score, calibration.measures, BENEFIT)
-        found.append({k: v[0] for one in measures for k, v in one(diagnoses, probability, everybody).items()})
-    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+def describe(name: str, tables: list[tuple[dict[str, Summary], dict[str, float]]]) -> Iterator[str]:
+    """Return the cells of one line."""
+    truths = [truth[name] for _, truth in tables]
+    of_recipe = float(np.mean(truths))
+    pairs = [(found[name].interval, truth[name]) for found, truth in tables]
+    kept = [(*interval, truth) for interval, truth in pairs if interval]
+    yield name.replace("_", " ")
+    yield f"{min(truths):.3f} to {max(truths):.3f}"
+    yield share(sum(low <= truth <= high for low, high, truth in kept), len(kept))
+    yield f"{of_recipe:.4f}"
+    yield share(sum(low <= of_recipe <= high for low, high, _ in kept), len(kept))
+    yield str(len(tables) - len(kept))
 
 
 def share(hits: int, tables: int) -> str:
     """Return a share with its interval."""
+    if not tables:
+        return ""
     interval = binomtest(hits, tables).proportion_ci(method="wilson")
     return f"{hits / tables:.1%} ({interval.low:.1%} to {interval.high:.1%})"
+
+
+def judge(rows: int, seed: int) -> tuple[dict[str, Summary], dict[str, float]]:
+    """Return every measure with its interval, and its truth, for one table."""
+    random = np.random.default_rng([rows, seed])
+    malignant = np.zeros(rows, dtype=np.int64)
+    while not FOLDS <= malignant.sum() <= rows - FOLDS:  # each fold needs both diagnoses
+        malignant = (random.random(rows) < population().prevalence).astype(np.int64)
+    probabilities, models = cross_validate(draw(random, malignant), malignant)
+    return summarise(malignant, probabilities), {name: float(values.mean()) for name, values in score(models).items()}
+
+
+@cache
+def population() -> Population:
+    """Return the population that the real table could be of."""
+    measurements, target = load_breast_cancer(return_X_y=True)
+    malignant = target == 0
+    groups = measurements[~malignant], measurements[malignant]
+    means, covariances = ([of(group) for group in groups] for of in (partial(np.mean, axis=0), lambda x: np.cov(x.T)))
+    return Population(float(malignant.mean()), (means[0], means[1]), (covariances[0], covariances[1]))
+
+
+def draw(random: np.random.Generator, malignant: np.ndarray) -> np.ndarray:
+    """Draw the measurements of patients with these diagnoses."""
+    measurements = np.empty((len(malignant), len(population().means[0])))
+    for label in (0, 1):
+        root = np.linalg.cholesky(population().covariances[label])
+        noise = random.standard_normal((int((malignant == label).sum()), len(root)))
+        measurements[malignant == label] = population().means[label] + noise @ root.T
+    return measurements
+
+
+def cross_validate(measurements: np.ndarray, malignant: np.ndarray) -> tuple[np.ndarray, Models]:
+    """Return out-of-fold probabilities as `resampling.out_of_fold` makes them, and the models that gave them."""
+    model = training.build(1.0).set_params(**resampling.WARM)
+    probabilities, intercepts, coefficients = np.empty((len(malignant), REPEATS)), [], []
+    for repeat in range(REPEATS):
+        for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=repeat).split(measurements, malignant):
+            scaler, classifier = model.fit(measurements[train], malignant[train])
+            probabilities[test, repeat] = model.predict_proba(measurements[test])[:, 1]
+            coefficients.append(classifier.coef_[0] / scaler.scale_)
+            intercepts.append(classifier.intercept_[0] - coefficients[-1] @ scaler.mean_)
+    return probabilities, Models(np.array(intercepts), np.array(coefficients))
+
+
+def summarise(malignant: np.ndarray, probabilities: np.ndarray) -> dict[str, Summary]:
+    """Return every measure with its interval, by the project's own way."""
+    calibrated = calibration.calibrate(malignant, probabilities, FOLDS)
+    summaries = performance.cross_validate(malignant, probabilities, FOLDS) | {
+        "slope": calibrated.slope,
+        "calibration_in_the_large": calibrated.calibration_in_the_large,
+        "observed_expected_ratio": calibrated.observed_expected_ratio,
+    }
+    for point in utility.operating_points(malignant, probabilities, FOLDS):
+        for name in ("net_benefit", "ppv", "npv"):
+            summaries[f"{name} at {point.threshold}"] = getattr(point, name)
+    return summaries
+
+
+def score(models: Models) -> dict[str, np.ndarray]:
+    """Return what the models reach in the population: measure → M values."""
+    prevalence = population().prevalence
+    mean = [models.intercepts + models.coefficients @ means for means in population().means]
+    sd = [
+        np.sqrt(np.einsum("md,de,me->m", models.coefficients, covariance, models.coefficients))
+        for covariance in population().covariances
+    ]
+    odds = [mean[label][:, None] + sd[label][:, None] * GRID for label in (0, 1)]
+    above_well = norm.sf((odds[1] - mean[0][:, None]) / sd[0][:, None])
+    above_ill = norm.sf(GRID)[None, :]
+    benign, malignant = (1 - prevalence) * DENSITY, prevalence * DENSITY
+    rates = {threshold: _rates(mean, sd, threshold) for threshold in utility.THRESHOLDS}
+    return {
+        **rates[performance.THRESHOLD],
+        "roc_auc": norm.cdf((mean[1] - mean[0]) / np.hypot(*sd)),
+        "pr_auc": (prevalence * above_ill / (prevalence * above_ill + (1 - prevalence) * above_well)) @ DENSITY,
+        "brier": (1 - expit(odds[1])) ** 2 @ malignant + expit(odds[0]) ** 2 @ benign,
+        "log_loss": -log_expit(odds[1]) @ malignant - log_expit(-odds[0]) @ benign,
+        "observed_expected_ratio": prevalence / (expit(odds[1]) @ malignant + expit(odds[0]) @ benign),
+        **_calibration(odds),
+        **{
+            f"{name} at {threshold}": found[name]
+            for threshold, found in rates.items()
+            for name in ("net_benefit", "ppv", "npv")
+        },
+    }
+
+
+def _rates(mean: list[np.ndarray], sd: list[np.ndarray], threshold: float) -> dict[str, np.ndarray]:
+    """Return what follows from calling patients malignant from a threshold on."""
+    prevalence, cut = population().prevalence, np.log(threshold / (1 - threshold))
+    sensitivity, specificity = norm.cdf((mean[1] - cut) / sd[1]), norm.cdf((cut - mean[0]) / sd[0])
+    hits, alarms = prevalence * sensitivity, (1 - prevalence) * (1 - specificity)
+    missed, spared = prevalence - hits, 1 - prevalence - alarms
+    return {
+        "accuracy": hits + spared,
+        "balanced_accuracy": (sensitivity + specificity) / 2,
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "ppv": hits / (hits + alarms),
+        "npv": spared / (spared + missed),
+        "f1": 2 * hits / (2 * hits + alarms + missed),
+        "net_benefit": hits - alarms * threshold / (1 - threshold),
+    }
+
+
+def _calibration(odds: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Fit slope and calibration-in-the-large of each model to the whole population, by Newton's method."""
+    prevalence = population().prevalence
+    weights = np.concatenate([(1 - prevalence) * DENSITY, prevalence * DENSITY])
+    truth, all_odds = np.repeat([0.0, 1.0], len(GRID)), np.concatenate(odds, axis=1)
+    intercept, slope, shift = np.zeros(len(all_odds)), np.ones(len(all_odds)), np.zeros(len(all_odds))
+    for _ in range(MAX_STEPS):
+        predicted = expit(intercept[:, None] + slope[:, None] * all_odds)
+        excess, weight = weights * (truth - predicted), weights * predicted * (1 - predicted)
+        gradient = excess.sum(axis=1), (excess * all_odds).sum(axis=1)
+        flat, mixed, steep = (weight.sum(axis=1), (weight * all_odds).sum(axis=1), (weight * all_odds**2).sum(axis=1))
+        determinant = flat * steep - mixed**2
+        steps = [
+            (steep * gradient[0] - mixed * gradient[1]) / determinant,
+            (flat * gradient[1] - mixed * gradient[0]) / determinant,
+        ]
+        longest = np.maximum(np.max(np.abs(steps), axis=0), 1)
+        intercept, slope = intercept + steps[0] / longest, slope + steps[1] / longest
+        shifted = expit(shift[:, None] + all_odds)
+        excess, weight = weights * (truth - shifted), weights * shifted * (1 - shifted)
+        steps.append(np.clip(excess.sum(axis=1) / weight.sum(axis=1), -1, 1))
+        shift = shift + steps[2]
+        if np.max(np.abs(steps)) < TOLERANCE:
+            break
+    return {"slope": slope, "calibration_in_the_large": shift}
 
 
 if __name__ == "__main__":

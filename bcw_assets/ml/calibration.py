@@ -1,22 +1,26 @@
 """Whether a probability of 0.8 means eight of ten: slope, calibration-in-the-large, O:E and the reliability curve."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
-from bcw_assets.ml import performance
-from bcw_assets.ml.logistic import fit_each, shift_each
+from bcw_assets.ml import influence, performance
+from bcw_assets.ml.influence import Estimate
 from bcw_assets.ml.performance import Interval, Score, Summary
 
 EDGES = np.linspace(0, 1, 11)  # of the reliability curve's bins
 TINY = 1e-15  # probabilities are held this far from 0 and 1, where the logit has no value
 
-CALIBRATED = np.array([0.0, 1.0])  # intercept and slope of right probabilities, where the fits begin
+MAX_STEPS = 100  # five to ten are usual
+LONGEST = 4.0  # step in a coefficient: where the likelihood is flat, Newton's own would leap beyond all bounds
+TOLERANCE = 1e-8  # a step below this leaves an error of about its square
+FLAT = 1e-12  # smallest eigenvalue of the Hessian, per patient, below which there is no optimum
 
 UNDEFINED = {
     "slope": "the probabilities divide the diagnoses without an overlap, or are all the same",
     "calibration_in_the_large": "all probabilities are 0 or 1",
+    "observed_expected_ratio": "all probabilities are 0",
 }
 """Measure → where it has no value."""
 
@@ -70,24 +74,50 @@ def logit(probability: np.ndarray) -> np.ndarray:
     return odds
 
 
-def calibrate(malignant: np.ndarray, probabilities: np.ndarray, draws: Sequence[np.ndarray]) -> Calibration:
-    """Return the calibration of n patients in R repeats (n × R); patients are drawn without strata."""
-    summaries = performance.summarise(malignant, probabilities, draws, measures, UNDEFINED)
+def calibrate(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> Calibration:
+    """Return the calibration of n patients in R repeats (n × R) of so many folds."""
+    repeats = [measure(malignant, probability) for probability in probabilities.T]
+    summaries = performance.summarise_estimates(repeats, folds, UNDEFINED)
     return Calibration(**summaries, reliability=reliability(malignant, probabilities))
 
 
-def measures(malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the three measures for each column of weights (n × B), each of shape (B,); NaN where one is unbounded.
+def measure(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
+    """Return slope, calibration-in-the-large and the ratio of observed to expected malignant patients.
 
     Source: D. R. Cox, Biometrika 45 (1958) 562-565; B. Van Calster et al., J. Clin. Epidemiol. 74 (2016) 167-176.
     """
-    odds = logit(probability)
-    slope = fit_each(np.stack([np.ones_like(odds), odds], axis=1), malignant, weights, CALIBRATED)[:, 1]
+    odds, intercept = logit(probability), np.ones((len(probability), 1))
     return {
-        "slope": slope if np.ptp(odds) > 0 else np.full_like(slope, np.nan),
-        "calibration_in_the_large": shift_each(odds, malignant, weights),
-        "observed_expected_ratio": performance.divided(malignant @ weights, probability @ weights),
+        "slope": fit(np.column_stack([odds, intercept]), malignant, np.zeros_like(odds), np.array([1.0, 0.0])),
+        "calibration_in_the_large": fit(intercept, malignant, odds, np.zeros(1)),
+        "observed_expected_ratio": influence.estimate_ratio(malignant, probability, influence.LOG),
     }
+
+
+def fit(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray, start: np.ndarray) -> Estimate:
+    """Return the first coefficient of a logistic regression, by Newton's method; NaN where there is no optimum.
+
+    Its influences are those of the sandwich estimator: P. J. Huber, Proc. Fifth Berkeley Symp. Math. Stat. Probab. 1
+    (1967) 221-233.
+
+    Args:
+        design: n × d.
+        malignant: n truths, 1 or 0.
+        offset: n log odds that are added as they are.
+        start: d coefficients to begin at.
+    """
+    coefficients = start
+    for _ in range(MAX_STEPS):
+        predicted = expit(offset + design @ coefficients)
+        hessian = (design.T * (predicted * (1 - predicted))) @ design
+        if not np.linalg.eigvalsh(hessian)[0] > FLAT * len(design):
+            break
+        step = np.linalg.solve(hessian, design.T @ (malignant - predicted))
+        coefficients = coefficients + step / max(np.abs(step).max() / LONGEST, 1)
+        if np.abs(step).max() <= TOLERANCE:
+            moved = (malignant - predicted) * (design @ np.linalg.inv(hessian)[0])
+            return Estimate(float(coefficients[0]), len(design) * moved)
+    return Estimate(np.nan, np.zeros(len(design)))
 
 
 def reliability(malignant: np.ndarray, probabilities: np.ndarray) -> list[Bin]:

@@ -13,7 +13,6 @@ from sklearn.pipeline import Pipeline
 
 from bcw_assets.errors import ArtifactError
 from bcw_assets.ml import (
-    bootstrap,
     calibration,
     coefficients,
     columns,
@@ -21,6 +20,7 @@ from bcw_assets.ml import (
     patients,
     performance,
     preparation,
+    resampling,
     table,
     training,
     utility,
@@ -34,7 +34,7 @@ from bcw_assets.ml.preparation import Prepared, Split
 from bcw_assets.ml.resampling import CrossValidation, Resampling
 from bcw_assets.ml.utility import DecisionCurve, OperatingPoint
 
-SCHEMA_VERSION = 2  # of metrics.json: raised when a name in it changes its meaning or goes
+SCHEMA_VERSION = 3  # of metrics.json: raised when a name in it changes its meaning or goes
 
 PUBLISHED = {
     "accuracy": 0.9736842105263158,
@@ -50,7 +50,6 @@ TEST_SCORES = ("specificity", "npv", "balanced_accuracy", "roc_auc", "pr_auc", "
 STANDARD_NAMES = {"precision": "ppv", "recall": "sensitivity", "f1_score": "f1"}
 """The published names that are not the field's → the field's."""
 
-RESAMPLES = 2000  # of the bootstrap behind every interval that is not Wilson's
 FEW, ENOUGH = 10, 20  # events per predictor
 
 
@@ -78,8 +77,8 @@ class Provenance:
     Attributes:
         fingerprint: of the table; `rows` and `malignant` count it, `prevalence` is their ratio.
         split: how training and test rows were divided.
-        resampling: folds, repeats and their seed, which is the bootstrap's too.
-        bootstrap_resamples: behind every interval that is not Wilson's.
+        resampling: folds, repeats and their seed.
+        repeats_chosen: why so many repeats, in words.
         settings: of the model, the number of the recipe among them (`training.settings`).
         python: its version.
         libraries: name → version of those that decide a number.
@@ -91,7 +90,7 @@ class Provenance:
     prevalence: float
     split: Split
     resampling: Resampling
-    bootstrap_resamples: int
+    repeats_chosen: str
     settings: dict[str, float | int | str]
     python: str
     libraries: dict[str, str]
@@ -106,7 +105,7 @@ class Report:
     for `coefficients` and `sample_size`, which are about the model and its training rows.
 
     Attributes:
-        intervals: score → [low, high], Wilson's 95 % interval of every proportion of the test split.
+        intervals: score → [low, high], the 95 % interval of every score of the test split that counts give.
         cross_validation: score → its summary.
         roc: sensitivity over 1 - specificity.
         precision_recall: precision (PPV) over recall (sensitivity).
@@ -184,20 +183,16 @@ def evaluate(
     require_one_history(raw_data, ready_data, model, cross_validation)
     malignant, probabilities = table.malignant(raw_data), cross_validation.probabilities()
     how, everybody = cross_validation.resampling, patients.everybody(raw_data, probabilities)
-    within = bootstrap.draws(malignant, RESAMPLES, how.seed)
-    plain = bootstrap.draws(np.zeros_like(malignant), RESAMPLES, how.seed)
     return Report(
         **_on_test_rows(raw_data, ready_data, model),
-        cross_validation=performance.summarise(
-            malignant, probabilities, within, performance.score, performance.UNDEFINED
-        ),
-        calibration=calibration.calibrate(malignant, probabilities, plain),
-        operating_points=utility.operating_points(malignant, probabilities, within, plain),
-        decision_curve=utility.decision_curve(malignant, probabilities, plain),
+        cross_validation=performance.cross_validate(malignant, probabilities, how.folds),
+        calibration=calibration.calibrate(malignant, probabilities, how.folds),
+        operating_points=utility.operating_points(malignant, probabilities, how.folds),
+        decision_curve=utility.decision_curve(malignant, probabilities, how.folds),
         roc=curves.roc(malignant, probabilities),
         precision_recall=curves.precision_recall(malignant, probabilities),
         subgroups=patients.subgroups(raw_data, probabilities),
-        coefficients=coefficients.describe(ready_data, model, how.seed),
+        coefficients=coefficients.describe(ready_data, model),
         hardest_rows=patients.hardest(everybody, how.repeats),
         label_suspects=patients.label_suspects(everybody),
         sample_size=_sample_size(ready_data.malignant(preparation.TRAIN)),
@@ -209,9 +204,9 @@ def _on_test_rows(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline)
     is_test = (ready_data.rows[preparation.SPLIT] == preparation.TEST).to_numpy()
     malignant = table.malignant(raw_data)[is_test]
     probability = model.predict_proba(raw_data.loc[is_test, list(columns.MEASUREMENTS)])[:, 1]
-    found = performance.score(malignant, probability, np.ones((len(malignant), 1)))
-    scores = {name: performance.defined(value[0]) for name, value in found.items()}
     confusion = Confusion.count(malignant, probability >= performance.THRESHOLD)
+    by_size = {name: estimate.value for name, estimate in performance.score(malignant, probability).items()}
+    scores = confusion.scores() | by_size
     old_names = {name: scores.pop(standard) for name, standard in STANDARD_NAMES.items()}
     return scores | old_names | {"confusion": confusion, "intervals": confusion.intervals()}
 
@@ -239,7 +234,7 @@ def _sample_size(malignant: np.ndarray) -> SampleSize:
     return SampleSize(events, predictors, ratio, meaning)
 
 
-def _provenance(ready_data: Prepared, model: Pipeline, resampling: Resampling) -> Provenance:
+def _provenance(ready_data: Prepared, model: Pipeline, how: Resampling) -> Provenance:
     malignant = ready_data.rows[preparation.IS_MALIGNANT]
     return Provenance(
         fingerprint=ready_data.fingerprint,
@@ -247,8 +242,8 @@ def _provenance(ready_data: Prepared, model: Pipeline, resampling: Resampling) -
         malignant=int(malignant.sum()),
         prevalence=float(malignant.mean()),
         split=ready_data.split,
-        resampling=resampling,
-        bootstrap_resamples=RESAMPLES,
+        resampling=how,
+        repeats_chosen=resampling.explain_repeats(len(malignant), how.repeats),
         settings=training.settings(model),
         python=platform.python_version(),
         libraries={one.__name__: one.__version__ for one in (np, pd, scipy, sklearn)},

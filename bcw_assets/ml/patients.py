@@ -1,5 +1,6 @@
 """Whom the model serves badly: groups of patients, and single ones."""
 
+import statistics
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,4 +115,5 @@ def _rate(right: np.ndarray) -> Summary:
     """Summarise the share of True over the patients of a group (rows) in each repeat (columns)."""
     if len(right) < FEWEST:
         return Summary(None, None, None, f"no rate of fewer than {FEWEST} patients")
-    return performance.proportion(right.mean(axis=0), len(right))
+    rates = right.mean(axis=0).tolist()
+    return performance.summarise(rates, performance.wilson(statistics.fmean(rates) * len(right), len(right)))

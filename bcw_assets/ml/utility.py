@@ -1,13 +1,15 @@
 """What it means to act on the probabilities: operating points, and the net benefit of deciding by them."""
 
+import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, astuple, dataclass
 
 import numpy as np
 
-from bcw_assets.ml import performance
-from bcw_assets.ml.performance import Summary
+from bcw_assets.ml import influence, performance
+from bcw_assets.ml.influence import Estimate
+from bcw_assets.ml.performance import Confusion, Interval, Score, Summary
 
 COST_RATIOS = (1, 9)
 """How many false alarms one missed cancer is worth; fixed beforehand.
@@ -22,13 +24,6 @@ PREVALENCES = (0.1, 0.37)
 """Shares of malignant masses for which PPV and NPV are restated: a clinic that sees few, and a referral clinic."""
 
 CURVE_THRESHOLDS = tuple(percent / 100 for percent in range(1, 100))
-
-UNDEFINED = {
-    name: when
-    for kind, when in performance.UNDEFINED.items()
-    for name in (kind, *(f"{kind} at {prevalence}" for prevalence in PREVALENCES))
-}
-"""Measure → where it has no value."""
 
 
 @dataclass(frozen=True)
@@ -77,91 +72,88 @@ class DecisionCurve:
     Attributes:
         thresholds: t.
         model: the mean over the repeats at each threshold.
-        intervals: of it, each threshold for itself.
+        intervals: of it, each threshold for itself; None where nothing shows an uncertainty.
         treat_all: of treating everybody. That of treating nobody is 0.
     """
 
     thresholds: list[float]
     model: list[float]
-    intervals: list[list[float]]
+    intervals: list[Interval]
     treat_all: list[float]
 
 
-def operating_points(
-    malignant: np.ndarray, probabilities: np.ndarray, within: Sequence[np.ndarray], plain: Sequence[np.ndarray]
-) -> list[OperatingPoint]:
-    """Return what happens at each threshold, of n patients in R repeats (n × R).
-
-    The intervals of ppv and npv are from patients drawn `within` each diagnosis, that of net benefit from patients
-    drawn without strata.
-    """
-    everybody, prevalence = np.ones((len(malignant), 1)), float(malignant.mean())
+def operating_points(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> list[OperatingPoint]:
+    """Return what happens at each threshold, of n patients in R repeats (n × R) of so many folds."""
+    prevalence = float(malignant.mean())
     points = []
-    for ratio, threshold in zip(COST_RATIOS, THRESHOLDS, strict=True):
-        repeats = [performance.cells(malignant, one >= threshold, everybody)[:, 0] for one in probabilities.T]
-        true_positives, false_positives, false_negatives, true_negatives = np.mean(repeats, axis=0).tolist()
-        summarise = partial(performance.summarise, malignant, probabilities)
-        found = summarise(within, partial(measures, threshold=threshold), UNDEFINED)
-        benefit = summarise(plain, partial(net_benefit, threshold=threshold), {})
+    for cost_ratio, threshold in zip(COST_RATIOS, THRESHOLDS, strict=True):
+        called = probabilities >= threshold
+        repeats = [Confusion.count(malignant, calls) for calls in called.T]
+        rates = performance.summarise_counts(malignant, called)
+        benefits = [{"net_benefit": net_benefit(malignant, calls, threshold)} for calls in called.T]
         points.append(
             OperatingPoint(
                 threshold=threshold,
-                cost_ratio=ratio,
-                true_positives=true_positives,
-                false_positives=false_positives,
-                false_negatives=false_negatives,
-                true_negatives=true_negatives,
-                sensitivity=found["sensitivity"],
-                specificity=found["specificity"],
-                ppv=found["ppv"],
-                npv=found["npv"],
-                at_prevalences=[AtPrevalence(p, found[f"ppv at {p}"], found[f"npv at {p}"]) for p in PREVALENCES],
-                net_benefit=benefit["net_benefit"],
-                treat_all=prevalence - (1 - prevalence) / ratio,
+                cost_ratio=cost_ratio,
+                **asdict(Confusion.mean(repeats)),
+                sensitivity=rates["sensitivity"],
+                specificity=rates["specificity"],
+                ppv=rates["ppv"],
+                npv=rates["npv"],
+                at_prevalences=[restate(repeats, share) for share in PREVALENCES],
+                net_benefit=performance.summarise_estimates(benefits, folds)["net_benefit"],
+                treat_all=prevalence - (1 - prevalence) / cost_ratio,
                 treat_none=0.0,
             )
         )
     return points
 
 
-def measures(
-    malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray, threshold: float
-) -> dict[str, np.ndarray]:
-    """Return an operating point's rates for each column of weights (n × B), each of shape (B,)."""
-    rates = performance.rates(performance.cells(malignant, probability >= threshold, weights))
-    measured = {name: rates[name] for name in ("sensitivity", "specificity", "ppv", "npv")}
-    for prevalence in PREVALENCES:
-        found, spared = rates["sensitivity"] * prevalence, rates["specificity"] * (1 - prevalence)
-        measured[f"ppv at {prevalence}"] = performance.divided(found, found + (1 - prevalence) - spared)
-        measured[f"npv at {prevalence}"] = performance.divided(spared, spared + prevalence - found)
-    return measured
+def restate(repeats: Sequence[Confusion], prevalence: float) -> AtPrevalence:
+    """Return PPV and NPV where another share of the masses is malignant: their odds are its times a likelihood ratio.
+
+    Source of the interval: D. L. Simel et al., J. Clin. Epidemiol. 44 (1991) 763-770.
+    """
+    odds, mean = prevalence / (1 - prevalence), Confusion.mean(repeats)
+
+    def summarise(name: str, odds: float, *, of_benign: bool) -> Summary:
+        counts = [astuple(repeat)[:: -1 if of_benign else 1] for repeat in (*repeats, mean)]
+        *values, _ = (_share_right(odds, *count) for count in counts)
+        return performance.summarise(values, _interval_of_share(odds, *counts[-1]), performance.UNDEFINED[name])
+
+    return AtPrevalence(prevalence, summarise("ppv", odds, of_benign=False), summarise("npv", 1 / odds, of_benign=True))
 
 
-def net_benefit(
-    malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray, threshold: float
-) -> dict[str, np.ndarray]:
-    """Return true positives minus false positives · t/(1 - t) per patient, for each column of weights (n × B).
+def _share_right(odds: float, right: float, wrong: float, missed: float, spared: float) -> Score:
+    """Return how many of those called so are so, where the odds of being so are given."""
+    true_positive_rate, false_positive_rate = right / (right + missed), wrong / (wrong + spared)
+    return performance.divide(odds * true_positive_rate, odds * true_positive_rate + false_positive_rate)
+
+
+def _interval_of_share(odds: float, right: float, wrong: float, missed: float, spared: float) -> Interval:
+    share = _share_right(odds, right, wrong, missed, spared)
+    if not right or not wrong or share is None:
+        return None
+    of_log_ratio = math.sqrt(missed / right / (right + missed) + spared / wrong / (wrong + spared))
+    return influence.confidence_interval(share, of_log_ratio * share * (1 - share), influence.LOGIT)
+
+
+def net_benefit(malignant: np.ndarray, called_malignant: np.ndarray, threshold: float) -> Estimate:
+    """Return true positives minus false positives · t/(1 - t) per patient.
 
     Source: A. J. Vickers, E. B. Elkin, Med. Decis. Making 26 (2006) 565-574.
     """
-    counts = performance.cells(malignant, probability >= threshold, weights)
-    true_positives, false_positives, *_ = counts
-    net = true_positives - false_positives * threshold / (1 - threshold)
-    return {"net_benefit": net / counts.sum(axis=0)}
+    cost = threshold / (1 - threshold)  # of one false alarm, in cancers found
+    return influence.estimate_mean(called_malignant * np.where(malignant == 1, 1.0, -cost))
 
 
-def decision_curve(malignant: np.ndarray, probabilities: np.ndarray, plain: Sequence[np.ndarray]) -> DecisionCurve:
-    """Return the net benefit at each threshold, of n patients in R repeats (n × R), with a bootstrap interval."""
-    thresholds = np.array(CURVE_THRESHOLDS)
-    cost = thresholds / (1 - thresholds)  # of one false alarm, in cancers found
-    called = (probabilities[:, :, None] >= thresholds).mean(axis=1)
-    gains = called * np.where(malignant[:, None] == 1, 1.0, -cost)
-    resampled = np.concatenate([chunk.T @ gains for chunk in plain]) / len(malignant)
-    low, high = np.percentile(resampled, performance.PERCENTILES, axis=0)
-    prevalence = malignant.mean()
-    return DecisionCurve(
-        list(CURVE_THRESHOLDS),
-        gains.mean(axis=0).tolist(),
-        np.stack([low, high], axis=1).tolist(),
-        (prevalence - (1 - prevalence) * cost).tolist(),
-    )
+def decision_curve(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> DecisionCurve:
+    """Return the net benefit at each threshold, of n patients in R repeats (n × R) of so many folds."""
+    prevalence = float(malignant.mean())
+    model, intervals = [], []
+    for threshold in CURVE_THRESHOLDS:
+        repeats = [net_benefit(malignant, calls, threshold) for calls in (probabilities >= threshold).T]
+        model.append(statistics.fmean(estimate.value for estimate in repeats))
+        intervals.append(influence.mean_interval(repeats, folds))
+    treat_all = [prevalence - (1 - prevalence) * t / (1 - t) for t in CURVE_THRESHOLDS]
+    return DecisionCurve(list(CURVE_THRESHOLDS), model, intervals, treat_all)

@@ -14,7 +14,6 @@ MOST_EXCESS_LOG_LOSS = 0.01
 MOST_LOST_SENSITIVITY = 0.03
 FEWEST_MALIGNANT = 150  # in common, from which a loss of 0.03 can be told from none
 MOST_RELABELLED = 0.01  # share of the known rows
-SEED = 0  # of the bootstrap: the same two releases always get the same verdict
 MOST_LISTED = 20
 
 PROMISES = "blocking checks"
@@ -70,7 +69,7 @@ def _beside(candidate: Candidate, champion: Bundle | None) -> Iterator[Ruling]:
         yield from (_row(rule, what, BROKEN) for rule in rules)
     else:
         theirs = predictions_of(champion.files)
-        found = comparison.compare(candidate.predictions, candidate.relabelled, theirs, SEED)
+        found = comparison.compare(candidate.predictions, candidate.relabelled, theirs)
         yield from _not_inferior(found)
         yield _labels(candidate, found)
 

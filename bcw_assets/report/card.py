@@ -20,7 +20,10 @@ CITATION = (
     "Wolberg, W., Mangasarian, O., Street, N. & Street, W. (1993). *Breast Cancer Wisconsin (Diagnostic)*. UCI Machine "
     "Learning Repository. https://doi.org/10.24432/C5DW2B. Licence: CC BY 4.0."
 )
-LEFT_OUT = "The intervals leave out the variance of the training set, and of choices made by people who know the table."
+ABOUT = (
+    "An interval is about what models of this table would reach on further patients like these. It leaves out the "
+    "choices made by people who know the table."
+)
 
 # Score of the cross-validation → its type on Hugging Face.
 HUGGING_FACE = {
@@ -123,7 +126,7 @@ that have not seen the patient, and called malignant at a probability of {THRESH
 
 {markdown(["", "estimate", "95 % interval"], rows)}
 
-{LEFT_OUT}
+{ABOUT}
 
 ![ROC curve, precision-recall curve, reliability and decision curve](evaluation.png)"""
 
@@ -277,7 +280,7 @@ def _patient(one: Patient) -> list[str]:
 
 
 def _coefficients(report: Report) -> str:
-    heads = ["measurement", "log odds per sd", "same sign in refits", "ROC AUC alone", "sign"]
+    heads = ["measurement", "log odds per sd", "same sign elsewhere", "ROC AUC alone", "sign"]
     rows = [
         [
             one.measurement,
@@ -291,8 +294,8 @@ def _coefficients(report: Report) -> str:
     return f"""## What the model weighs
 
 A coefficient says what one measurement adds while the others stay as they are, which they never do: they go together.
-One marked *opposes* has the other sign than the measurement alone suggests. Where nearly all refits on resampled
-training patients agree on the sign that is collinearity, where they do not it is noise; in neither case is it biology.
+One marked *opposes* has the other sign than the measurement alone suggests. Where other training patients would nearly
+surely give the same sign that is collinearity, where they might not it is noise; in neither case is it biology.
 
 {markdown(heads, rows)}"""
 
@@ -309,7 +312,7 @@ def _limits(report: Report, *, is_known: bool) -> str:
 
 - Cross-validation judges the recipe, of which each model saw {of_fold} of the patients, and not the model in
   `model.json`, which saw {learned} of {facts.rows}. That one was tried on {report.confusion.total} patients only.
-- {LEFT_OUT}
+- {ABOUT}
 - A probability is about patients like these. PPV and NPV hold for this share of malignant masses
   only.{own * is_known}"""
 
@@ -357,9 +360,8 @@ def _provenance(report: Report) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in facts.settings.items())
     return f"""## Provenance
 
-Table `{facts.fingerprint}`. Settings: {settings}. Bootstrap: {facts.bootstrap_resamples} resamples, seed
-{facts.resampling.seed}. Python {facts.python}, {libraries}. All numbers are in `metrics.json`; `docs/metrics.md`
-defines them."""
+Table `{facts.fingerprint}`. Settings: {settings}. Repeats: {facts.repeats_chosen}; seed {facts.resampling.seed}.
+Python {facts.python}, {libraries}. All numbers are in `metrics.json`; `docs/metrics.md` defines them."""
 
 
 def _percent(one: Summary) -> list[str]:

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import statsmodels.api as statsmodels
+from scipy.optimize import brentq
+from scipy.special import expit
 
-from bcw_assets.ml import bootstrap, calibration, performance, table
+from bcw_assets.ml import calibration, performance, table
 
 
 def test_slope_and_calibration_in_the_large_are_statsmodels_in_every_repeat(made: dict[str, Any]) -> None:
@@ -24,40 +26,19 @@ def test_slope_and_calibration_in_the_large_are_statsmodels_in_every_repeat(made
     assert found.calibration_in_the_large.estimate == pytest.approx(np.mean(intercepts), abs=1e-6)
 
 
-def test_the_interval_of_the_slope_is_that_of_statsmodels_on_the_same_resamples(
-    made: dict[str, Any],
-) -> None:
-    malignant = table.malignant(made["raw_data"])
-    probability = made["cross_validation"].probabilities()[:, 0]
-    draws = bootstrap.draws(np.zeros_like(malignant), 40, 0)
-    found = performance.summarise(malignant, probability[:, None], draws, calibration.measures, {})
-    design = statsmodels.add_constant(calibration.logit(probability))
-    slopes = [
-        statsmodels.GLM(malignant, design, statsmodels.families.Binomial(), freq_weights=weight)
-        .fit(tol=1e-12)
-        .params[1]
-        for weight in draws[0].T
-    ]
-    assert found["slope"].interval == pytest.approx(np.percentile(slopes, [2.5, 97.5]), abs=1e-6)
-
-
 def test_the_ratio_by_hand() -> None:
-    found = calibration.measures(
-        np.array([1, 0, 1, 0]), np.array([0.5, 0.25, 0.75, 0.5]), np.array([[1.0], [1], [2], [1]])
-    )
-    assert found["observed_expected_ratio"] == pytest.approx([3 / 2.75])
+    measures = calibration.measure(np.array([1, 0, 1, 1, 0]), np.array([0.5, 0.25, 0.75, 0.75, 0.5]))
+    assert measures["observed_expected_ratio"].value == pytest.approx(3 / 2.75)
 
 
 def test_probabilities_twice_as_extreme_as_right_have_a_slope_of_a_half() -> None:
     random = np.random.default_rng(0)
     odds = random.normal(0, 2, 40_000)
-    malignant = (random.random(40_000) < 1 / (1 + np.exp(-odds))).astype(int)
-    everybody = np.ones((40_000, 1))
-    found = calibration.measures(malignant, 1 / (1 + np.exp(-2 * odds)), everybody)
-    assert found["slope"][0] == pytest.approx(0.5, abs=0.02)
-    right = calibration.measures(malignant, 1 / (1 + np.exp(-odds)), everybody)
-    assert right["slope"][0] == pytest.approx(1.0, abs=0.03)
-    assert right["calibration_in_the_large"][0] == pytest.approx(0.0, abs=0.05)
+    malignant = (random.random(40_000) < expit(odds)).astype(int)
+    assert calibration.measure(malignant, expit(2 * odds))["slope"].value == pytest.approx(0.5, abs=0.02)
+    right = calibration.measure(malignant, expit(odds))
+    assert right["slope"].value == pytest.approx(1.0, abs=0.03)
+    assert right["calibration_in_the_large"].value == pytest.approx(0.0, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -67,17 +48,38 @@ def test_probabilities_twice_as_extreme_as_right_have_a_slope_of_a_half() -> Non
 )
 def test_there_is_no_slope_without_an_overlap_or_a_difference(probability: np.ndarray) -> None:
     malignant = np.array([0] * 25 + [1] * 25)
-    assert np.isnan(calibration.measures(malignant, probability, np.ones((50, 1)))["slope"]).all()
+    assert np.isnan(calibration.measure(malignant, probability)["slope"].value)
+    slope = calibration.calibrate(malignant, np.stack([probability, probability], axis=1), 10).slope
+    assert (slope.estimate, slope.interval) == (None, None)
+    assert (slope.reason or "").startswith("not defined in 2 of 2 repeats, where the probabilities divide")
+
+
+def test_where_nobody_is_expected_there_is_no_ratio() -> None:
+    found = calibration.calibrate(np.array([0, 1]), np.zeros((2, 2)), 10)
+    assert found.observed_expected_ratio.reason == "not defined in 2 of 2 repeats, where all probabilities are 0"
+
+
+def test_a_shift_far_away_behind_flat_ground_is_reached() -> None:
+    odds = np.array([-36.0] * 10 + [-20.0] * 5 + [30.0] * 5)  # nobody is near 0, where Newton begins
+    malignant = np.array([0] * 9 + [1] + [1] * 4 + [0] + [1] * 4 + [0])
+    expected = brentq(lambda shift: (malignant - expit(odds + shift)).sum(), -100, 100, xtol=1e-12)
+    shift = calibration.fit(np.ones((20, 1)), malignant, odds, np.zeros(1))
+    assert shift.value == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("malignant", [np.zeros(4, dtype=int), np.ones(4, dtype=int)])
+def test_one_diagnosis_only_has_no_optimum(malignant: np.ndarray) -> None:
+    design = np.column_stack([[1.0, 2.0, 3.0, 4.0], np.ones(4)])
+    assert np.isnan(calibration.fit(design, malignant, np.zeros(4), np.zeros(2)).value)
 
 
 def test_the_ratio_of_useless_probabilities_is_as_uncertain_as_the_number_of_malignant_patients() -> None:
     malignant = np.array([1] * 212 + [0] * 357)
-    found = calibration.calibrate(malignant, np.full((569, 2), 212 / 569), bootstrap.draws(np.zeros(569), 2000, 0))
+    found = calibration.calibrate(malignant, np.full((569, 2), 212 / 569), 10)
     error = 1.96 * np.sqrt(357 / 569 / 212)
     assert found.observed_expected_ratio.interval == pytest.approx([1 - error, 1 + error], abs=0.01)
-    assert (found.calibration_in_the_large.interval or [0, 0])[1] == pytest.approx(
-        1.96 / np.sqrt(212 * 357 / 569), abs=0.02
-    )
+    high = 1.96 / np.sqrt(212 * 357 / 569)
+    assert (found.calibration_in_the_large.interval or [0, 0])[1] == pytest.approx(high, abs=0.001)
 
 
 def test_the_reliability_curve_by_hand() -> None:

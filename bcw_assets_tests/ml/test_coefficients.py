@@ -1,13 +1,17 @@
-"""Coefficients: their signs in refits, and where they oppose the measurement alone."""
+"""Coefficients: their errors against second sources, and where they oppose the measurement alone."""
 
+import math
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import pytest
+import statsmodels.api as statsmodels
+from scipy.special import expit
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from bcw_assets.ml import bootstrap, coefficients, columns, preparation, training
+from bcw_assets.ml import coefficients, columns, preparation, training
 
 
 def test_they_are_the_models_the_largest_first(made: dict[str, Any]) -> None:
@@ -17,18 +21,41 @@ def test_they_are_the_models_the_largest_first(made: dict[str, Any]) -> None:
     assert [abs(one.coefficient) for one in found] == sorted(map(abs, values.values()), reverse=True)
 
 
-def test_the_signs_are_those_of_refits_by_scikit_learn(made: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coefficients, "REFITS", 20)
-    ready, model = made["ready_data"], made["model"]
+def test_the_errors_are_statsmodels_hc3_where_there_is_no_penalty() -> None:
+    random = np.random.default_rng(0)
+    measurements = random.normal(size=(150, 3))
+    malignant = (random.random(150) < expit(measurements @ [1.0, -0.5, 0.0] + 0.2)).astype(int)
+    classifier = training.build(1e12)["classifier"].fit(measurements, malignant)
+    predicted = classifier.predict_proba(measurements)[:, 1]
+    weights = predicted * (1 - predicted)
+    # The last step of iteratively reweighted least squares; statsmodels' GLM takes the leverages of the unweighted one.
+    response = classifier.decision_function(measurements) + (malignant - predicted) / weights
+    model = statsmodels.WLS(response, statsmodels.add_constant(measurements), weights=weights)
+    found = coefficients.standard_errors(measurements, malignant, classifier)
+    np.testing.assert_allclose(found, model.fit().HC3_se[1:], rtol=1e-6)
+
+
+def test_the_errors_are_those_of_leaving_out_each_patient(made: dict[str, Any]) -> None:
+    ready, classifier = made["ready_data"], made["model"]["classifier"]
     measurements, malignant = ready.measurements(preparation.TRAIN), ready.malignant(preparation.TRAIN)
-    signs = []
-    for weights in bootstrap.draws(malignant, 20, 3)[0].T:
-        refitted = training.build(1.0)["classifier"].fit(measurements, malignant, sample_weight=weights)
-        signs.append(np.sign(refitted.coef_[0]) == np.sign(model["classifier"].coef_[0]))
-    expected = dict(zip(columns.MEASUREMENTS, np.mean(signs, axis=0), strict=True))
-    assert {one.measurement: one.sign_stability for one in coefficients.describe(ready, model, 3)} == pytest.approx(
-        expected
+    refitted = training.build(1.0)["classifier"].set_params(warm_start=True)
+    rows = np.arange(len(malignant))
+    moved = [refitted.fit(measurements[rows != row], malignant[rows != row]).coef_[0].copy() for row in rows]
+    jackknife = np.sqrt(((np.array(moved) - classifier.coef_[0]) ** 2).sum(axis=0))
+    found = coefficients.standard_errors(measurements, malignant, classifier)
+    np.testing.assert_allclose(found, jackknife, rtol=0.2)  # one of Newton's steps beside all of them
+
+
+def test_a_sign_is_as_stable_as_its_coefficient_is_large_beside_its_error(made: dict[str, Any]) -> None:
+    ready, classifier = made["ready_data"], made["model"]["classifier"]
+    errors = coefficients.standard_errors(
+        ready.measurements(preparation.TRAIN), ready.malignant(preparation.TRAIN), classifier
     )
+    expected = dict(zip(columns.MEASUREMENTS, norm.cdf(np.abs(classifier.coef_[0]) / errors), strict=True))
+    stability = {each.measurement: each.sign_stability for each in coefficients.describe(ready, made["model"])}
+    assert stability == pytest.approx(expected)
+    assert stability["texture_worst"] > 0.99
+    assert stability["compactness_worst"] < 0.6
 
 
 def test_the_areas_alone_are_scikit_learns(made: dict[str, Any]) -> None:
@@ -45,9 +72,8 @@ def test_signs_by_collinearity_are_marked(made: dict[str, Any]) -> None:
     assert {"texture_worst", "radius_se", "concave_points_mean"} & opposing == set()
 
 
-def test_without_an_optimum_no_sign_is_called_stable(made: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coefficients, "REFITS", 3)
-    unpenalised = deepcopy(made["model"])  # hardly a penalty: the training rows are separated
-    unpenalised["classifier"].set_params(C=1e14)
-    found = coefficients.describe(made["ready_data"], unpenalised, 0)
-    assert {one.sign_stability for one in found} == {None}
+def test_where_everybody_is_predicted_without_doubt_no_sign_is_called_stable(made: dict[str, Any]) -> None:
+    certain = deepcopy(made["model"])
+    certain["classifier"].set_params(C=math.inf).coef_ *= 1e4
+    found = coefficients.describe(made["ready_data"], certain)
+    assert {each.sign_stability for each in found} == {None}

@@ -11,7 +11,18 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from bcw_assets.ml import columns, evaluation, preparation, resampling, table, training, verdicts
+from bcw_assets.ml import (
+    calibration,
+    columns,
+    evaluation,
+    performance,
+    preparation,
+    resampling,
+    table,
+    training,
+    utility,
+    verdicts,
+)
 from bcw_assets.ml.evaluation import PUBLISHED, Evaluation, Report
 from bcw_assets.ml.preparation import Split
 from bcw_assets.ml.resampling import Resampling
@@ -99,8 +110,8 @@ def test_few_patients_are_told_what_cannot_be_told(raw: pd.DataFrame, malignant:
     of_each = [raw[raw["diagnosis"] == one].head(count) for one, count in (("M", malignant), ("B", benign))]
     found = report_on(pd.concat(of_each, ignore_index=True))
     assert_strict_json(found)
-    assert found.calibration.slope.interval is None
-    assert "not defined in" in (found.calibration.slope.reason or "")
+    slope = found.calibration.slope
+    assert (slope.interval is None) == ("not defined in" in (slope.reason or ""))
     assert {one.rate.estimate for one in found.subgroups} == {None}
     assert {one.rate.reason for one in found.subgroups} == {"no rate of fewer than 20 patients"}
 
@@ -111,21 +122,56 @@ def separated(raw: pd.DataFrame) -> pd.DataFrame:
     return raw.assign(**larger)
 
 
-def test_a_perfect_model_has_no_interval_where_resamples_show_no_uncertainty(raw: pd.DataFrame) -> None:
+def test_a_perfect_model_has_no_interval_where_nothing_shows_an_uncertainty(raw: pd.DataFrame) -> None:
     found = report_on(separated(raw), C=100.0)
     assert_strict_json(found)
-    for name in ("ppv", "npv", "roc_auc", "pr_auc", "f1", "balanced_accuracy"):
+    for name in ("roc_auc", "pr_auc"):
         summary = found.cross_validation[name]
         assert (summary.estimate, summary.interval) == (1.0, None), name
-        assert "no uncertainty" in (summary.reason or "")
-    low, high = found.cross_validation["sensitivity"].interval or [0, 0]
-    assert (0.97 < low < 0.99, high) == (True, 1.0)
+        assert "shows no uncertainty" in (summary.reason or "")
+    for name in ("sensitivity", "ppv", "npv", "f1", "balanced_accuracy"):
+        low, high = found.cross_validation[name].interval or [0, 0]
+        assert (0.97 < low < 0.995, high) == (True, 1.0), name
     assert found.calibration.slope.estimate is None
     assert found.calibration.slope.reason == (
         "not defined in 2 of 2 repeats, where the probabilities divide the diagnoses without an overlap, or are all "
         "the same"
     )
     assert found.hardest_rows == []
+
+
+DEGENERATE = {
+    "perfect": lambda malignant: malignant * 0.8 + 0.1,
+    "all alike": lambda malignant: np.full(len(malignant), 0.4),
+    "certain": lambda malignant: malignant.astype(float),
+    "certainly wrong": lambda malignant: 1.0 - malignant,
+    "nobody called": lambda malignant: np.linspace(0.01, 0.09, len(malignant)),
+    "everybody called": lambda malignant: np.linspace(0.91, 0.99, len(malignant)),
+    "all 0": lambda malignant: np.zeros(len(malignant)),
+    "all 1": lambda malignant: np.ones(len(malignant)),
+}
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+@pytest.mark.parametrize("kind", DEGENERATE)
+@pytest.mark.parametrize("patients", [20, 569])
+def test_what_cannot_be_told_is_none_with_the_reason(kind: str, repeats: int, patients: int) -> None:
+    malignant = (np.arange(patients) % 2).astype(int)
+    probabilities = np.repeat(DEGENERATE[kind](malignant)[:, None], repeats, axis=1)
+    calibrated = calibration.calibrate(malignant, probabilities, 5)
+    points = utility.operating_points(malignant, probabilities, 5)
+    curve = utility.decision_curve(malignant, probabilities, 5)
+    scores = performance.cross_validate(malignant, probabilities, 5)
+    json.dumps([scores, asdict(calibrated), list(map(asdict, points)), asdict(curve)], default=asdict, allow_nan=False)
+    summaries = [
+        *scores.values(), calibrated.slope, calibrated.calibration_in_the_large, calibrated.observed_expected_ratio,
+        *(getattr(point, name) for point in points for name in ("sensitivity", "specificity", "ppv", "npv")),
+        *(point.net_benefit for point in points),
+        *(summary for point in points for at in point.at_prevalences for summary in (at.ppv, at.npv)),
+    ]  # fmt: skip
+    for summary in summaries:
+        has_all = None not in (summary.estimate, summary.sd, summary.interval)
+        assert has_all == (summary.reason is None), summary
 
 
 def test_when_nobody_is_called_malignant_the_ppv_is_none_with_the_reason(raw: pd.DataFrame) -> None:

@@ -8,58 +8,48 @@ from scipy.stats import binomtest
 from sklearn import metrics as scikit_learn
 from statsmodels.stats.proportion import proportion_confint
 
-from bcw_assets.ml import bootstrap, performance
+from bcw_assets.ml import performance
 from bcw_assets.ml.performance import Confusion, Summary
-
-
-def some(patients: int, seed: int = 1, digits: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return diagnoses and probabilities that have something to do with them; rounded, many are equal."""
-    random = np.random.default_rng(seed)
-    malignant = random.integers(0, 2, patients)
-    probability = np.clip(malignant * 0.3 + random.random(patients) * 0.7, 0, 1)
-    return malignant, probability if digits is None else probability.round(digits)
+from bcw_assets_tests.ml.test_influence import draw_patients
 
 
 @pytest.mark.parametrize("digits", [None, 1])
-def test_scores_are_scikit_learns_under_every_weight(digits: int | None) -> None:
-    malignant, probability = some(200, digits=digits)
-    weights = np.random.default_rng(2).poisson(1.0, (200, 4)).astype(float)
-    found = performance.score(malignant, probability, weights)
-    assert tuple(found) == performance.SCORES
+def test_scores_are_scikit_learns(digits: int | None) -> None:
+    malignant, probability = draw_patients(200, digits=digits)
     called = (probability >= 0.5).astype(int)
-    for column, weight in enumerate(weights.T):
-        assert {name: value[column] for name, value in found.items()} == pytest.approx(
-            {
-                "accuracy": scikit_learn.accuracy_score(malignant, called, sample_weight=weight),
-                "sensitivity": scikit_learn.recall_score(malignant, called, sample_weight=weight),
-                "specificity": scikit_learn.recall_score(malignant, called, pos_label=0, sample_weight=weight),
-                "ppv": scikit_learn.precision_score(malignant, called, sample_weight=weight),
-                "npv": scikit_learn.precision_score(malignant, called, pos_label=0, sample_weight=weight),
-                "balanced_accuracy": scikit_learn.balanced_accuracy_score(malignant, called, sample_weight=weight),
-                "f1": scikit_learn.f1_score(malignant, called, sample_weight=weight),
-                "roc_auc": scikit_learn.roc_auc_score(malignant, probability, sample_weight=weight),
-                "pr_auc": scikit_learn.average_precision_score(malignant, probability, sample_weight=weight),
-                "brier": scikit_learn.brier_score_loss(malignant, probability, sample_weight=weight),
-                "log_loss": scikit_learn.log_loss(malignant, probability, sample_weight=weight),
-            },
-            rel=1e-12,
-        )
+    summaries = performance.cross_validate(malignant, probability[:, None], folds=10)
+    assert {name: summary.estimate for name, summary in summaries.items()} == pytest.approx(
+        {
+            "accuracy": scikit_learn.accuracy_score(malignant, called),
+            "sensitivity": scikit_learn.recall_score(malignant, called),
+            "specificity": scikit_learn.recall_score(malignant, called, pos_label=0),
+            "ppv": scikit_learn.precision_score(malignant, called),
+            "npv": scikit_learn.precision_score(malignant, called, pos_label=0),
+            "balanced_accuracy": scikit_learn.balanced_accuracy_score(malignant, called),
+            "f1": scikit_learn.f1_score(malignant, called),
+            "roc_auc": scikit_learn.roc_auc_score(malignant, probability),
+            "pr_auc": scikit_learn.average_precision_score(malignant, probability),
+            "brier": scikit_learn.brier_score_loss(malignant, probability),
+            "log_loss": scikit_learn.log_loss(malignant, probability),
+        },
+        rel=1e-12,
+    )
 
 
 def test_scores_by_hand() -> None:
-    found = performance.score(np.array([1, 1, 0, 0]), np.array([0.8, 0.4, 0.5, 0.1]), np.ones((4, 1)))
-    assert {name: value[0] for name, value in found.items()} == pytest.approx(
+    estimates = performance.score(np.array([1, 1, 0, 0]), np.array([0.8, 0.4, 0.5, 0.1]))
+    assert {name: estimate.value for name, estimate in estimates.items()} == pytest.approx(
         {
-            "accuracy": 0.5, "balanced_accuracy": 0.5, "sensitivity": 0.5, "specificity": 0.5, "ppv": 0.5, "npv": 0.5,
-            "f1": 0.5, "roc_auc": 0.75, "pr_auc": (1 + 2 / 3) / 2, "brier": (0.04 + 0.36 + 0.25 + 0.01) / 4,
+            "roc_auc": 0.75, "pr_auc": (1 + 2 / 3) / 2, "brier": (0.04 + 0.36 + 0.25 + 0.01) / 4,
             "log_loss": -math.log(0.8 * 0.4 * 0.5 * 0.9) / 4,
         }
     )  # fmt: skip
 
 
 def test_probabilities_of_0_and_1_have_a_finite_loss_even_when_they_are_wrong() -> None:
-    found = performance.score(np.array([1, 0, 1, 0]), np.array([1.0, 0.0, 0.0, 1.0]), np.ones((4, 1)))
-    assert found["log_loss"][0] == pytest.approx(scikit_learn.log_loss([1, 0, 1, 0], [1.0, 0.0, 0.0, 1.0]))
+    estimates = performance.score(np.array([1, 0, 1, 0]), np.array([1.0, 0.0, 0.0, 1.0]))
+    expected = scikit_learn.log_loss([1, 0, 1, 0], [1.0, 0.0, 0.0, 1.0])
+    assert estimates["log_loss"].value == pytest.approx(expected)
 
 
 def test_counts_by_hand() -> None:
@@ -98,74 +88,50 @@ def test_without_trials_there_is_no_interval() -> None:
     assert performance.wilson(0, 0) is None
 
 
-def test_a_bootstrap_draws_as_many_of_each_diagnosis_as_there_are() -> None:
-    malignant = np.array([1, 0, 0, 1, 0])
-    chunks = bootstrap.draws(malignant, 450, seed=3)
-    assert [chunk.shape for chunk in chunks] == [(5, 334), (5, 116)]
-    weights = np.concatenate(chunks, axis=1)
-    assert set(weights[malignant == 1].sum(axis=0)) == {2}
-    assert set(weights[malignant == 0].sum(axis=0)) == {3}
-    assert weights.mean(axis=1) == pytest.approx(np.ones(5), abs=0.15)
-    again = np.concatenate(bootstrap.draws(malignant, 450, seed=3), axis=1)
-    np.testing.assert_array_equal(again, weights)
+def test_the_interval_of_f1_is_wilsons_of_a_proportion_that_it_rises_with() -> None:
+    """41 of the 44 who are malignant or called so: F1 is 2 · 41 / (2 · 41 + 3)."""
+    low, high = proportion_confint(41, 44, method="wilson")
+    assert Confusion(41, 1, 2, 70).intervals()["f1"] == pytest.approx([2 * low / (1 + low), 2 * high / (1 + high)])
 
 
-def test_a_bootstrap_without_strata_lets_the_share_of_malignant_vary() -> None:
-    weights = bootstrap.draws(np.zeros(5), 200, seed=3)[0]
-    assert set(weights.sum(axis=0)) == {5}
-    assert len(set(weights[:2].sum(axis=0))) > 3
-
-
-@pytest.mark.parametrize("within_diagnosis", [True, False])
-def test_an_interval_is_that_of_brute_force_on_the_same_resamples(
-    within_diagnosis: bool,
-) -> None:
-    malignant, _ = some(60)
-    repeats = np.stack([some(60, seed=1)[1], some(60, seed=1, digits=1)[1]], axis=1)
-    draws = bootstrap.draws(malignant if within_diagnosis else np.zeros(60), 250, 5)
-    found = performance.summarise(malignant, repeats, draws, performance.score, {})
-    aucs = []
-    for weights in np.concatenate(draws, axis=1).T:
-        rows = np.repeat(np.arange(60), weights)
-        aucs.append(np.mean([scikit_learn.roc_auc_score(malignant[rows], repeats[rows, one]) for one in (0, 1)]))
-    once = [scikit_learn.roc_auc_score(malignant, repeats[:, one]) for one in (0, 1)]
-    assert found["roc_auc"].estimate == pytest.approx(np.mean(once), abs=1e-12)
-    assert found["roc_auc"].sd == pytest.approx(np.std(once, ddof=1), abs=1e-12)
-    assert found["roc_auc"].interval == pytest.approx(np.percentile(aucs, [2.5, 97.5]), abs=1e-12)
-    for name, patients in (
-        ("accuracy", malignant >= 0),
-        ("sensitivity", malignant == 1),
-        ("specificity", malignant == 0),
-    ):
-        right = np.mean([((repeats[:, one] >= 0.5) == malignant)[patients].sum() for one in (0, 1)])
-        expected = proportion_confint(right, patients.sum(), method="wilson")
-        assert found[name].interval == pytest.approx(expected, abs=1e-12)
+def test_the_interval_of_balanced_accuracy_is_that_of_a_worked_difference() -> None:
+    """9 of 10 and 3 of 10: the MOVER limits of their difference are 0.1705 to 0.8090 (R. G. Newcombe, Stat. Med. 17
+    (1998) 873-890, table II, method 10). Half a sum is half a difference where the second is turned round.
+    """
+    low, high = Confusion(9, 3, 1, 7).intervals()["balanced_accuracy"] or [0, 0]
+    assert [2 * low - 1, 2 * high - 1] == pytest.approx([0.1705, 0.8090], abs=5e-5)
 
 
 def test_what_is_not_defined_in_a_repeat_is_none_with_the_reason() -> None:
-    found = performance._bootstrapped(np.array([0.9, math.nan]), np.array([0.8, 0.9]), "nobody is called")
-    assert found == Summary(None, None, None, "not defined in 1 of 2 repeats, where nobody is called")
+    summary = performance.summarise([0.9, None], [0.8, 0.95], "nobody is called malignant")
+    assert summary == Summary(None, None, None, "not defined in 1 of 2 repeats, where nobody is called malignant")
 
 
-def test_an_interval_does_without_few_resamples_and_is_given_up_without_many() -> None:
-    values, resampled = np.array([0.5, 0.7]), np.linspace(0, 1, 1000)
-    resampled[:10] = math.nan
-    kept = performance._bootstrapped(values, resampled, "nobody is called")
-    assert kept.interval == pytest.approx(np.nanpercentile(resampled, [2.5, 97.5]))
-    assert kept.reason == "not defined in 10 of 1000 resamples, where nobody is called"
-    resampled[10] = math.nan
-    given_up = performance._bootstrapped(values, resampled, "nobody is called")
-    assert (given_up.estimate, given_up.interval) == (0.6, None)
-    assert given_up.reason == "no interval: not defined in 11 of 1000 resamples, where nobody is called"
+def test_patients_who_all_contribute_the_same_show_no_uncertainty() -> None:
+    summaries = performance.cross_validate(np.array([1, 1, 0, 0]), np.array([[0.9, 0.8, 0.2, 0.1]] * 2).T, folds=2)
+    assert (summaries["roc_auc"].estimate, summaries["roc_auc"].sd, summaries["roc_auc"].interval) == (1.0, 0.0, None)
+    assert "every patient contributes the same" in (summaries["roc_auc"].reason or "")
+    assert summaries["accuracy"].interval == performance.wilson(4, 4)
 
 
-def test_resamples_that_all_say_the_same_give_no_interval() -> None:
-    found = performance._bootstrapped(np.array([1.0, 1.0]), np.ones(1000), "")
-    assert (found.estimate, found.sd, found.interval) == (1.0, 0.0, None)
-    assert "the same in every resample" in (found.reason or "")
+def test_one_repeat_has_no_sd_and_an_interval_that_says_what_it_lacks() -> None:
+    malignant, probability = draw_patients(60)
+    summaries = performance.cross_validate(malignant, probability[:, None], folds=10)
+    accuracy, roc_auc = summaries["accuracy"], summaries["roc_auc"]
+    assert (accuracy.sd, accuracy.reason) == (None, "no sd of one repeat")
+    assert accuracy.interval == performance.wilson((accuracy.estimate or 0) * 60, 60)
+    assert (roc_auc.sd, roc_auc.interval is None) == (None, False)
+    assert roc_auc.reason == (
+        "no sd of one repeat, and so an interval without what other patients to learn from would change"
+    )
 
 
-def test_one_repeat_has_no_sd() -> None:
-    found = performance.proportion(np.array([0.9]), 50)
-    assert (found.estimate, found.sd, found.reason) == (0.9, None, "no sd of one repeat")
-    assert found.interval == performance.wilson(45, 50)
+def test_the_interval_of_a_mean_over_repeats_takes_the_mean_counts() -> None:
+    malignant, probability = draw_patients(60)
+    repeats = np.stack([probability, probability.round(1)], axis=1)
+    summaries = performance.cross_validate(malignant, repeats, folds=10)
+    called = repeats >= 0.5
+    right = (called == (malignant == 1)[:, None]).mean(axis=1).sum()
+    assert summaries["accuracy"].interval == pytest.approx(proportion_confint(right, 60, method="wilson"))
+    hits, calls = called[malignant == 1].mean(axis=1).sum(), called.mean(axis=1).sum()
+    assert summaries["ppv"].interval == pytest.approx(proportion_confint(hits, calls, method="wilson"))

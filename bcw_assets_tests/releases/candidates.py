@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from bcw_assets.ml import bootstrap, columns, performance, preparation, resampling, table, training
-from bcw_assets.ml.evaluation import RESAMPLES, Evaluation
+from bcw_assets.ml import columns, performance, preparation, resampling, table, training
+from bcw_assets.ml.evaluation import Evaluation
 from bcw_assets.ml.preparation import Split
 from bcw_assets.ml.resampling import Resampling
 from bcw_assets.releases.candidate import Candidate
@@ -20,14 +20,12 @@ def candidate_of(
     seed: int = 42,
     repeats: int = 2,
     folds_seed: int = 0,
-    resamples: int = RESAMPLES // 10,
 ) -> Candidate:
     """Return a candidate of a table, whose report has its scores and its provenance from it; the rest is `metrics`'."""
     ready = preparation.prepare(raw, Split(0.2, seed, stratify=False))
     model = training.train(ready, C)
     predicted = resampling.out_of_fold(raw, model, Resampling(10, repeats, folds_seed))
     malignant, probabilities = table.malignant(raw), predicted.probabilities()
-    draws = bootstrap.draws(malignant, resamples, 0)
     report = metrics.report
     provenance = dataclasses.replace(
         report.provenance,
@@ -36,7 +34,7 @@ def candidate_of(
         resampling=predicted.resampling,
         settings=training.settings(model),
     )
-    scores = performance.summarise(malignant, probabilities, draws, performance.score, performance.UNDEFINED)
+    scores = performance.cross_validate(malignant, probabilities, predicted.resampling.folds)
     report = dataclasses.replace(
         report, cross_validation=scores, provenance=provenance, hardest_rows=[], label_suspects=[]
     )

@@ -82,9 +82,9 @@ def test_a_document_that_promises_a_thousand_million_repeats_is_refused_at_once(
 def test_a_report_of_another_schema_is_refused(values: dict[type, Any]) -> None:
     files = formats.dump(values[Evaluation], "results/metrics")
     files["results/metrics.json"] = files["results/metrics.json"].replace(
-        b'"schema_version": 2', b'"schema_version": 3'
+        b'"schema_version": 3', b'"schema_version": 4'
     )
-    with pytest.raises(FormatError, match="its schema_version is 3, this version reads 2"):
+    with pytest.raises(FormatError, match="its schema_version is 4, this version reads 3"):
         formats.load(Evaluation, files)
 
 
@@ -94,8 +94,7 @@ def test_a_report_of_another_schema_is_refused(values: dict[type, Any]) -> None:
         (b'"slope": {', b'"slope": {"p_value": 0.04, '),
         (b'"slope": {', b'"incline": {'),
         (b'"patients": 71', b'"patients": 71.5'),
-        (b'"schema_version": 2', b'"schema_version": 2, "auc": 1.0'),
-        (b'"schema_version": 2', b'"schema_version": 2.0'),
+        (b'"schema_version": 3', b'"schema_version": 3.0'),
         (b'"stratify": false', b'"stratify": 0'),
         (b'"pr_auc": {', b'"average_precision": {'),
         (b'"false_positives": 1', b'"false_positives": -1'),

@@ -1,0 +1,142 @@
+"""Scores with what each patient contributes to them, so that their uncertainty needs no resampling.
+
+The influence of a patient is n times the change of the score when the patient counts a little more. It has mean 0, and
+the variance of the score is the variance of these values over n: the infinitesimal jackknife, which is what a bootstrap
+over patients tends to. In a mean over repeats the influences are averaged first, because the same patients are in every
+repeat.
+
+That is the uncertainty of other patients to judge. Other patients to learn from move every prediction too, and how much
+is seen between the repeats: `standard_error` has the argument in short, docs/metrics.md in full.
+
+Sources: B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans (1982), chapter 6; for losses that are out of
+fold P. Bayle et al., NeurIPS 33 (2020) 16339-16350.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+CONFIDENCE = 0.95
+Z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+ROUNDING = 1e-12  # of influences that cancel out
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where the interval of a score is symmetric, so that it stays within the values that the score can have.
+
+    Attributes:
+        to: from a value to the scale.
+        back: from the scale to a value.
+        slope: derivative of `to` at a value.
+    """
+
+    to: Callable[[float], float]
+    back: Callable[[float], float]
+    slope: Callable[[float], float]
+
+
+LOGIT = Scale(
+    lambda value: math.log(value / (1 - value)),
+    lambda odds: (1 + math.tanh(odds / 2)) / 2,
+    lambda value: 1 / (value * (1 - value)),
+)
+LOG = Scale(math.log, math.exp, lambda value: 1 / value)
+IDENTITY = Scale(float, float, lambda _: 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A score of n patients; NaN where it is not defined.
+
+    Attributes:
+        value: the score.
+        influence: n values of mean 0.
+        scale: of its interval.
+    """
+
+    value: float
+    influence: np.ndarray
+    scale: Scale = IDENTITY
+
+
+def estimate_ratio(numerator: np.ndarray, denominator: np.ndarray, scale: Scale = IDENTITY) -> Estimate:
+    """Return the sum of n numbers over the sum of n others, which are at least 0."""
+    share = float(np.mean(denominator))
+    if share == 0:
+        return Estimate(math.nan, np.zeros(len(numerator)), scale)
+    value = float(np.mean(numerator)) / share
+    return Estimate(value, (numerator - value * denominator) / share, scale)
+
+
+def estimate_mean(values: np.ndarray, scale: Scale = IDENTITY) -> Estimate:
+    """Return the mean of n numbers."""
+    mean = float(np.mean(values))
+    return Estimate(mean, values - mean, scale)
+
+
+def estimate_areas(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
+    """Return `roc_auc` (equal probabilities count half) and `pr_auc` (the average precision) of n patients.
+
+    Source of the first: E. R. DeLong et al., Biometrics 44 (1988) 837-845. The second is differentiated likewise.
+    """
+    order = np.argsort(probability)
+    ordered, ill = probability[order], malignant[order].astype(np.float64)
+    start = np.flatnonzero(np.diff(ordered, prepend=-1))  # of each group of equal probabilities, rising
+    sizes = np.diff(start, append=len(order))
+    positives = np.add.reduceat(ill, start)
+    negatives = sizes - positives
+    all_ill, all_well = positives.sum(), negatives.sum()
+    well_below = (negatives.cumsum() - negatives / 2) / all_well  # share of the benign, equal ones half
+    ill_above = 1 - (positives.cumsum() - positives / 2) / all_ill
+    roc = positives @ well_below / all_ill
+    called = len(order) - start
+    precision = (all_ill - positives.cumsum() + positives) / called
+    average = positives @ precision / all_ill
+    # A patient who counts more adds to the precision at every lower threshold; whoever is called there loses as much.
+    gain, loss = (positives / called).cumsum(), (positives * precision / called).cumsum()
+
+    def estimate(value: float, of_ill: np.ndarray, of_well: np.ndarray) -> Estimate:
+        influence = np.empty(len(order))
+        influence[order] = len(order) * np.where(ill == 1, np.repeat(of_ill, sizes), np.repeat(of_well, sizes))
+        return Estimate(float(value), influence, LOGIT)
+
+    return {
+        "roc_auc": estimate(roc, (well_below - roc) / all_ill, (ill_above - roc) / all_well),
+        "pr_auc": estimate(average, (precision + gain - loss - average) / all_ill, -loss / all_ill),
+    }
+
+
+def standard_error(repeats: Sequence[Estimate], folds: int) -> float:
+    """Return the standard error of the mean over the repeats of a cross-validation.
+
+    The first term is that of other patients to judge. The second is that of other patients to learn from: two patients
+    learn from each other in all repeats but those where they share a fold, one in K. What the repeats differ by, sd²,
+    comes from that one share alone; the rest is K - 1 times as large, and 1/R of it is left in the mean. One repeat
+    shows no sd, so its error lacks this term.
+
+    Args:
+        repeats: the same score of each.
+        folds: K, the parts of each repeat.
+    """
+    influence = np.mean([estimate.influence for estimate in repeats], axis=0)
+    own = float(influence @ influence) / (len(influence) * (len(influence) - 1))
+    spread = statistics.variance(estimate.value for estimate in repeats) if len(repeats) > 1 else 0.0
+    return math.sqrt(own + (folds - 1 + 1 / len(repeats)) * spread)
+
+
+def confidence_interval(value: float, error: float, scale: Scale) -> list[float] | None:
+    """Return the 95 % interval as [low, high]; None where nothing shows an uncertainty."""
+    if not error > ROUNDING:
+        return None
+    half = Z * scale.slope(value) * error
+    return [scale.back(scale.to(value) + side * half) for side in (-1, 1)]
+
+
+def mean_interval(repeats: Sequence[Estimate], folds: int) -> list[float] | None:
+    """Return the 95 % interval of the mean over the repeats; None where nothing shows an uncertainty."""
+    mean = statistics.fmean(estimate.value for estimate in repeats)
+    return confidence_interval(mean, standard_error(repeats, folds), repeats[0].scale)
