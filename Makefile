@@ -80,9 +80,10 @@ docs: materialize  ## write the documentation that is made from the code
 	@cp results/evaluation.png docs/evaluation.png
 	@$(BIN)/python -c 'from bcw_assets.ml import rules; print(rules.document(), end="")' > docs/rules.md
 
-bench: install  ## time the refresh, on S3 too, and bcw predict against bare scripts that do the same, and the rules on a million rows
+bench: install  ## time the refresh, on S3 too, and bcw predict against bare scripts that do the same, the rules on a million rows, and the refresh of more and more rows
 	@$(BIN)/python bench/refresh.py
 	@$(BIN)/python bench/predict.py
+	@$(BIN)/python bench/rows.py
 
 resolution: install  ## how many wrong labels the gate sees, on copies of UCI's table (some minutes)
 	@$(BIN)/python bench/resolution.py

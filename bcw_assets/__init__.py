@@ -18,17 +18,12 @@ def __getattr__(name: str) -> Any:
     # while they are loaded, afterwards and when the process ends, would take an eighth of a refresh.
     gc.disable()
     try:
-        import numpy
-
         from bcw_assets.definitions import defs  # 1.5 s of imports, which `bcw --help` does without
     finally:
         gc.enable()
     gc.freeze()
     gc.set_threshold(1_000_000, 50, 1000)
     atexit.register(gc.freeze)
-    # The C library returns a freed array to the system, and the next one costs page faults again, unless a larger one
-    # was freed before: once that has happened, the bootstrap takes half its time.
-    numpy.empty(1 << 21)
     globals()["defs"] = defs  # asked for once
     return defs
 

@@ -15,6 +15,7 @@ from bcw_assets.errors import BcwError
 from bcw_assets.ml.evaluation import STANDARD_NAMES, Report
 from bcw_assets.ml.performance import limits, written
 from bcw_assets.places import S3
+from bcw_assets.releases.gate import NOT_JUDGED
 from bcw_assets.releases.promotion import UNCHANGED
 
 HEADLINE = {
@@ -85,6 +86,7 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
         f"Files        {_folder(facts['path'].value)} and {_folder(place['path'].value)}",
         *(f"Warning      {history.described(check)}" for check in history.broken_checks(result.all_events)),
         f"Release      {released['release'].value}, {_result(released)}",
+        *_not_judged(released),
         f"Next         score a table with it: .venv/bin/bcw predict {shlex.quote(example)}",
         f"             read {card}, or see the run and its checks in the browser: make dev",
     ]
@@ -96,6 +98,16 @@ def _result(released: Mapping[str, dg.MetadataValue]) -> str:
     if released["result"].value == UNCHANGED:
         return f"unchanged: the champion since entry {sequence} of the log ({where}/)"
     return f"the new champion, by entry {sequence} of the log ({where}/)"
+
+
+def _not_judged(released: Mapping[str, dg.MetadataValue]) -> list[str]:
+    """Return what the gate could not compare, of a candidate that it judged in this run."""
+    table = released["gate"]
+    if released["result"].value == UNCHANGED or not isinstance(table, dg.TableMetadataValue):
+        return []
+    rules = [record.data for record in table.records if record.data["verdict"] == NOT_JUDGED]
+    reasons = dict.fromkeys(str(rule["value"]) for rule in rules)
+    return [f"Gate         judged by the floors alone: {reason}" for reason in reasons]
 
 
 def _near(address: str) -> str:

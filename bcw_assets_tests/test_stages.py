@@ -14,7 +14,7 @@ TABLE = {"errors", "ml.columns", "ml.findings", "ml.forms", "ml.ranks", "ml.rule
 KNOWLEDGE = TABLE | {"ml.preparation", "ml.training"}
 
 EVALUATION = {
-    *("bootstrap", "calibration", "coefficients", "curves", "evaluation", "logistic", "patients", "performance"),
+    *("calibration", "coefficients", "curves", "evaluation", "influence", "patients", "performance"),
     *("resampling", "utility"),
 }
 REPORT = {f"ml.{name}" for name in EVALUATION} | {"report.tables"}

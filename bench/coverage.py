@@ -38,8 +38,8 @@ class Population:
     """Two normal distributions; index 0 is benign, 1 malignant."""
 
     prevalence: float
-    means: tuple[np.ndarray, np.ndarray]
-    covariances: tuple[np.ndarray, np.ndarray]
+    means: list[np.ndarray]
+    covariances: list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,12 @@ def population() -> Population:
     """Return the population that the real table could be of."""
     measurements, target = load_breast_cancer(return_X_y=True)
     malignant = target == 0
-    groups = measurements[~malignant], measurements[malignant]
-    means, covariances = ([of(group) for group in groups] for of in (partial(np.mean, axis=0), lambda x: np.cov(x.T)))
-    return Population(float(malignant.mean()), (means[0], means[1]), (covariances[0], covariances[1]))
+    groups = [measurements[malignant == label] for label in (False, True)]
+    return Population(
+        prevalence=float(malignant.mean()),
+        means=[group.mean(axis=0) for group in groups],
+        covariances=[np.cov(group.T) for group in groups],
+    )
 
 
 def draw(random: np.random.Generator, malignant: np.ndarray) -> np.ndarray:

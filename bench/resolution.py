@@ -8,7 +8,7 @@ import argparse
 from collections import Counter
 
 from bcw_assets.ml import evaluation, preparation, resampling, table, training
-from bcw_assets.ml.evaluation import RESAMPLES, Evaluation
+from bcw_assets.ml.evaluation import Evaluation
 from bcw_assets.ml.preparation import Split
 from bcw_assets.ml.resampling import Resampling
 from bcw_assets.releases import gate
@@ -41,7 +41,7 @@ def main() -> None:
         count = round(percent / 100 * len(real))
         refused: Counter[str] = Counter()
         for seed in range(draws):
-            copy = candidate_of(metrics, flipped(real, count, seed), repeats=10, resamples=RESAMPLES)
+            copy = candidate_of(metrics, flipped(real, count, seed), repeats=10)
             broken = {row["rule"] for row in gate.broken(gate.judge(copy, [], champion, NO_LOG))}
             refused["floors"] += bool(broken & set(FLOORS))
             refused["beside"] += bool(broken & set(BESIDE))

@@ -1,6 +1,7 @@
 """The report on the real table, on degenerate ones, and what it refuses to leave unsaid."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -140,7 +141,7 @@ def test_a_perfect_model_has_no_interval_where_nothing_shows_an_uncertainty(raw:
     assert found.hardest_rows == []
 
 
-DEGENERATE = {
+DEGENERATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "perfect": lambda malignant: malignant * 0.8 + 0.1,
     "all alike": lambda malignant: np.full(len(malignant), 0.4),
     "certain": lambda malignant: malignant.astype(float),
