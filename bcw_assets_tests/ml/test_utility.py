@@ -34,7 +34,7 @@ def test_ppv_and_npv_at_another_prevalence_by_hand() -> None:
 
 def test_restated_at_the_prevalence_of_these_patients_ppv_and_npv_are_unchanged() -> None:
     at = utility.restate([COUNTS, COUNTS], 0.4)
-    assert (at.ppv.estimate, at.npv.estimate) == (pytest.approx(3 / 5), pytest.approx(4 / 5))
+    assert [at.ppv.estimate, at.npv.estimate] == pytest.approx([3 / 5, 4 / 5])
 
 
 @pytest.mark.parametrize("prevalence", utility.PREVALENCES)
