@@ -23,10 +23,16 @@ STYLE: dict[Any, Any] = {
     "font.size": 9.5, "axes.titlesize": 10.5, "legend.fontsize": 8.5, "legend.frameon": False,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#DDDDDD",
     "axes.titlelocation": "left", "axes.titley": 1.01,  # a place of its own: to look for one takes 0.1 s
+    "legend.borderpad": 0, "legend.borderaxespad": 0, "legend.handlelength": 1.8, "legend.handletextpad": 0.5,
 }  # fmt: skip
 QUARTERS = [0, 0.25, 0.5, 0.75, 1]
 ALIKE = 0.01  # mean difference of a pixel, whose values are 0 to 1
-CORNER = 0.2  # side of the corner in which a good curve has its bend
+SIDES = (0.2, 0.4, 1.0)  # of the corner that is shown of a curve: the smallest that holds its bend and its points
+DEEPEST = 0.5  # net benefit is shown down to this share of the prevalence below 0; it falls without end
+MARKERS: tuple[dict[str, Any], ...] = (  # of the operating points: each can be seen where both are at one place
+    {"marker": "o", "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.6},
+    {"marker": "s", "markersize": 8, "markerfacecolor": "none", "markeredgewidth": 1.5},
+)
 
 
 def draw(report: Report) -> bytes:
@@ -47,7 +53,7 @@ def is_alike(content: bytes, other: bytes) -> bool:
     from matplotlib.image import imread  # as above
 
     try:
-        pixels, others = (imread(io.BytesIO(one), format="png") for one in (content, other))
+        pixels, others = (imread(io.BytesIO(png), format="png") for png in (content, other))
     except (OSError, SyntaxError, ValueError):  # what Pillow says of bytes that are no picture
         return False
     return pixels.shape == others.shape and float(np.abs(pixels - others).mean()) <= ALIKE
@@ -58,17 +64,18 @@ def compose(report: Report) -> "Figure":
     from matplotlib.figure import Figure  # as above
 
     figure = Figure(figsize=INCHES)
-    grid = figure.add_gridspec(2, 2, left=0.085, right=0.975, top=0.955, bottom=0.115, wspace=0.24, hspace=0.3)
+    grid = figure.add_gridspec(2, 2, left=0.085, right=0.975, top=0.908, bottom=0.12, wspace=0.24, hspace=0.37)
     parts = grid[1, 0].subgridspec(2, 1, height_ratios=[3, 1], hspace=0.12)
-    _roc(figure.add_subplot(grid[0, 0]), report)
+    roc = figure.add_subplot(grid[0, 0])
+    _roc(roc, report)
     _precision_recall(figure.add_subplot(grid[0, 1]), report)
     _reliability(figure.add_subplot(parts[0]), figure.add_subplot(parts[1]), report)
     _decision(figure.add_subplot(grid[1, 1]), report)
+    figure.legend(handles=roc.lines[1:], loc="upper left", bbox_to_anchor=(0.085, 0.99), ncols=3, columnspacing=2)
     how = report.provenance.resampling
     note = (
         f"{how.repeats} × {how.folds}-fold cross-validation of {report.provenance.rows} patients. Bands of the upper "
-        "curves: range over the repeats.\nBars and band of the lower: 95 % intervals, which leave out the variance of "
-        "the training set."
+        "curves: range over the repeats.\nBars and band of the lower: 95 % intervals. In brackets: 95 % intervals too."
     )
     figure.text(0.085, 0.02, note, fontsize=8.5, color=GREY, linespacing=1.5)
     return figure
@@ -80,34 +87,35 @@ def inline(picture: bytes) -> str:
 
 
 def _roc(axes: "Axes", report: Report) -> None:
-    _curve(axes, report.roc, (0, 1 - CORNER), "upper left")
-    axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1)
-    _mark(axes, 1 - _numbers(one.specificity.estimate for one in report.operating_points), _found(report))
+    specificity = _numbers(point.specificity.estimate for point in report.operating_points)
+    part = _curve(axes, report.roc, (0, 1), np.array([1 - specificity, _sensitivity(report)]))
+    axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1, label="by chance (reliability: perfect)")
     axes.set_xlabel("1 - specificity (share of benign called malignant)")
     axes.set_ylabel("sensitivity (share of malignant found)")
-    axes.set_title(f"ROC: AUC {_told(report.cross_validation['roc_auc'])}")
+    axes.set_title(f"ROC curve{part}\nAUC {_format(report.cross_validation['roc_auc'])}")
 
 
 def _precision_recall(axes: "Axes", report: Report) -> None:
-    _curve(axes, report.precision_recall, (1 - CORNER, 1 - CORNER), "upper right")
+    precision = _numbers(point.ppv.estimate for point in report.operating_points)
+    part = _curve(axes, report.precision_recall, (1, 1), np.array([_sensitivity(report), precision]))
     axes.axhline(report.provenance.prevalence, linestyle=":", color=GREY, linewidth=1)  # everybody called malignant
-    _mark(axes, _found(report), _numbers(one.ppv.estimate for one in report.operating_points))
     axes.set_xlabel("recall (sensitivity)")
     axes.set_ylabel("precision (PPV)")
-    axes.set_title(f"Precision-recall: average {_told(report.cross_validation['pr_auc'])}")
+    average = _format(report.cross_validation["pr_auc"])
+    axes.set_title(f"Precision-recall curve{part}\naverage precision {average}")
 
 
 def _reliability(axes: "Axes", histogram: "Axes", report: Report) -> None:
     bins = report.calibration.reliability
     axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1)
-    predicted = _numbers(one.predicted for one in bins)
-    axes.vlines(predicted, *_limits(one.interval for one in bins), color=BLUE, linewidth=1.2)
-    axes.plot(predicted, _numbers(one.observed for one in bins), "o", color=BLUE, markersize=4.5)
+    predicted = _numbers(point.predicted for point in bins)
+    axes.vlines(predicted, *_limits(point.interval for point in bins), color=BLUE, linewidth=1.2)
+    axes.plot(predicted, _numbers(point.observed for point in bins), "o", color=BLUE, markersize=4.5)
     axes.set(ylabel="share that is malignant", xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), yticks=QUARTERS)
     axes.set_xticks(QUARTERS, labels=[])
-    axes.set_title(f"Reliability: slope {_told(report.calibration.slope, 2)}")
-    counts, widths = [one.patients for one in bins], [one.high - one.low for one in bins]
-    histogram.bar([one.low for one in bins], counts, widths, align="edge", color="#9CC7E4", edgecolor="white")
+    axes.set_title(f"Reliability\ncalibration slope {_format(report.calibration.slope, 2)}")
+    counts, widths = [point.patients for point in bins], [point.high - point.low for point in bins]
+    histogram.bar([point.low for point in bins], counts, widths, align="edge", color="#9CC7E4", edgecolor="white")
     histogram.set_yscale("log")
     histogram.set_yticks([1, 10, 100, 1000], labels=["1", "10", "100", "1000"])
     histogram.set_ylim(0.5, max(10, 2 * max(counts)))
@@ -117,48 +125,51 @@ def _reliability(axes: "Axes", histogram: "Axes", report: Report) -> None:
 
 def _decision(axes: "Axes", report: Report) -> None:
     curve, prevalence = report.decision_curve, report.provenance.prevalence
-    axes.fill_between(curve.thresholds, *_limits(curve.intervals), color=BLUE, alpha=0.25, linewidth=0)
+    low, high = _limits(curve.intervals)
+    axes.fill_between(curve.thresholds, low, high, color=BLUE, alpha=0.25, linewidth=0)
     axes.plot(curve.thresholds, curve.model, "-", color=BLUE, label="act on the model")
     axes.plot(curve.thresholds, curve.treat_all, "--", color=ORANGE, label="treat all")
     axes.axhline(0, linestyle="-.", color=GREY, linewidth=1, label="treat none")
-    points = report.operating_points
-    gained = _numbers(one.net_benefit.estimate for one in points)
-    axes.plot([one.threshold for one in points], gained, "o", color=BLUE, markersize=5)
-    axes.set(
-        xlabel="threshold probability",
-        ylabel="net benefit (true positives per patient)",
-        xlim=(-0.02, 1.02),
-        xticks=QUARTERS,
-    )
-    axes.set_ylim(-0.15 * prevalence, 1.15 * prevalence)
-    axes.set_title(f"Decision curve, thresholds {curve.thresholds[0]} to {curve.thresholds[-1]}")
-    axes.legend(loc="center right", bbox_to_anchor=(1, 0.5))
+    axes.legend(handles=axes.lines, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=3, columnspacing=1.2)
+    gained = _numbers(point.net_benefit.estimate for point in report.operating_points)
+    _mark(axes, np.array([THRESHOLDS, gained]))
+    lowest = np.nanmin([0, *gained, max(np.min(curve.model), -DEEPEST * prevalence)])
+    highest = np.nanmax([prevalence, *gained, *high])
+    edge = 0.05 * (highest - lowest)
+    axes.set(xlim=(-0.02, 1.02), xticks=QUARTERS, ylim=(lowest - edge, highest + edge))
+    axes.locator_params(axis="y", nbins=6)
+    axes.set(xlabel="threshold probability", ylabel="net benefit (true positives per patient)")
+    axes.set_title("Decision curve", y=1.075)
 
 
-def _curve(axes: "Axes", curve: Curve, corner: tuple[float, float], place: str) -> None:
-    """Draw a curve with its band: the corner alone where a good one has all that can be seen of it."""
+def _curve(axes: "Axes", curve: Curve, best: tuple[int, int], points: np.ndarray) -> str:
+    """Draw a curve, its band and its operating points, and return which part of it is shown, in words."""
     axes.fill_between(curve.x, curve.lowest, curve.highest, color=BLUE, alpha=0.25, linewidth=0)
     axes.plot(curve.x, curve.mean, "-", color=BLUE, linewidth=1.4)
-    (x, y), side = corner, 1.0
-    if np.interp(x or CORNER, curve.x, curve.mean) > y:
-        side = CORNER
-        axes.text(
-            0.5, 0.06, f"enlarged: the {place} corner", transform=axes.transAxes, color=GREY, fontsize=8.5, ha="center"
-        )
-    else:
-        x = y = 0
-    edge, ticks = 0.02 * side, np.linspace(0, side, 5)
-    axes.set(xlim=(x - edge, x + side + edge), ylim=(y - edge, y + side + edge), xticks=x + ticks, yticks=y + ticks)
+    _mark(axes, points)
+    bend = _distances(np.array([curve.x, curve.mean]), best).min()
+    needed = np.nanmax([2 * bend, *_distances(points, best)])  # twice: to show the curve on both sides of its bend
+    side = next((side for side in SIDES if side >= needed), 1.0)
+    x, edge, ticks = best[0] * (1 - side), 0.02 * side, np.linspace(0, side, 5)
+    axes.set(xlim=(x - edge, x + side + edge), xticks=x + ticks)
+    axes.set(ylim=(1 - side - edge, 1 + edge), yticks=1 - side + ticks)
+    return "" if side == 1 else f", upper {'right' if best[0] else 'left'} corner"
 
 
-def _mark(axes: "Axes", places: np.ndarray, heights: np.ndarray) -> None:
-    for x, y, threshold, marker in zip(places, heights, THRESHOLDS, "os", strict=True):
-        axes.plot(x, y, marker, color=ORANGE, markersize=5, label=f"called malignant from {threshold}")
-    axes.legend(loc="center")
+def _distances(points: np.ndarray, best: tuple[int, int]) -> np.ndarray:
+    """Return the side of the square at the best corner that just holds each point, of points (2 × n)."""
+    distances: np.ndarray = np.abs(points - np.array(best)[:, None]).max(axis=0)
+    return distances
 
 
-def _found(report: Report) -> np.ndarray:
-    return _numbers(one.sensitivity.estimate for one in report.operating_points)
+def _mark(axes: "Axes", points: np.ndarray) -> None:
+    """Mark the operating points (2 × n)."""
+    for (x, y), threshold, marker in zip(points.T, THRESHOLDS, MARKERS, strict=True):
+        axes.plot(x, y, **marker, linestyle="", color=ORANGE, clip_on=False, label=f"called malignant from {threshold}")
+
+
+def _sensitivity(report: Report) -> np.ndarray:
+    return _numbers(point.sensitivity.estimate for point in report.operating_points)
 
 
 def _numbers(values: Iterable[Score]) -> np.ndarray:
@@ -171,5 +182,5 @@ def _limits(intervals: Iterable[Interval]) -> np.ndarray:
     return np.array([interval or [np.nan, np.nan] for interval in intervals]).T
 
 
-def _told(summary: Summary, digits: int = 3) -> str:
+def _format(summary: Summary, digits: int = 3) -> str:
     return f"{written(summary.estimate, digits)} ({limits(summary.interval, digits)})"

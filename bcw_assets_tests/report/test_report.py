@@ -4,8 +4,9 @@ import io
 import json
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,18 @@ from PIL import Image
 
 from bcw_assets.ml import evaluation, preparation, resampling, training
 from bcw_assets.ml.evaluation import Report
+from bcw_assets.ml.performance import Summary
 from bcw_assets.ml.preparation import Split
 from bcw_assets.ml.resampling import Resampling
 from bcw_assets.report import card, figure, guidelines, tables
 from bcw_assets.storage import formats
 from bcw_assets_tests.conftest import CHECKOUT
+from bcw_assets_tests.releases.candidates import flipped, part
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+    from matplotlib.text import Text
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +40,13 @@ def report(made: dict[str, Any]) -> Report:
 def of_own_table(raw: pd.DataFrame) -> Report:
     """The report on the smallest table that is welcome."""
     few = pd.concat([raw[raw["diagnosis"] == "M"].head(10), raw[raw["diagnosis"] == "B"].head(10)], ignore_index=True)
-    ready = preparation.prepare(few, Split(0.4, 1, stratify=True))
-    model = training.train(ready, 0.5)
-    return evaluation.evaluate(few, ready, model, resampling.out_of_fold(few, model, Resampling(5, 3, 7)))
+    return report_of(few, Split(0.4, 1, stratify=True), 0.5, Resampling(5, 3, 7))
+
+
+def report_of(table: pd.DataFrame, split: Split, C: float, how: Resampling) -> Report:  # noqa: N803 (scikit-learn's)
+    ready = preparation.prepare(table, split)
+    model = training.train(ready, C)
+    return evaluation.evaluate(table, ready, model, resampling.out_of_fold(table, model, how))
 
 
 def changed(value: Any) -> Any:
@@ -175,6 +187,117 @@ def test_the_figure_shows_the_numbers_of_the_report(report: Report) -> None:
     assert [bar.get_height() for bar in histogram.patches] == pytest.approx(patients)
     np.testing.assert_array_equal(decision.lines[0].get_ydata(), report.decision_curve.model)
     np.testing.assert_array_equal(decision.lines[1].get_ydata(), report.decision_curve.treat_all)
+
+
+TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "100 rows": lambda raw: part(raw, 100),
+    "10 % wrong labels": lambda raw: flipped(raw, 57),
+}
+
+
+def without_scores(report: Report) -> Report:
+    """Return a report with the longest titles there can be, and with a point that one panel cannot show."""
+    undefined = Summary(None, None, None, "not defined in 2 of 2 repeats, where nobody is called malignant")
+    first, *others = report.operating_points
+    return replace(
+        report,
+        cross_validation=dict.fromkeys(report.cross_validation, undefined),
+        calibration=replace(report.calibration, slope=undefined),
+        operating_points=[replace(first, ppv=undefined), *others],
+    )
+
+
+@pytest.fixture(scope="module", params=["UCI's", *TABLES, "AUC of 1", "no interval"])
+def drawing(request: pytest.FixtureRequest, raw: pd.DataFrame) -> tuple[Report, "Figure"]:
+    """A report and its figure, laid out as for the file."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    if request.param in TABLES:
+        report = report_of(TABLES[request.param](raw), Split(0.2, 42, stratify=True), 1.0, Resampling(10, 2, 0))
+    else:
+        report = request.getfixturevalue("of_own_table" if request.param == "AUC of 1" else "report")
+        report = without_scores(report) if request.param == "no interval" else report
+    with matplotlib.rc_context(figure.STYLE):
+        picture = figure.compose(report)
+        picture.set_dpi(figure.DOTS_PER_INCH)
+        canvas: Any = FigureCanvasAgg(picture)
+        canvas.draw()
+    return report, picture
+
+
+def legends_of(picture: "Figure") -> list["Legend"]:
+    return [legend for legend in (*picture.legends, *(axes.get_legend() for axes in picture.axes)) if legend]
+
+
+def texts_of(picture: "Figure") -> list["Text"]:
+    """Return every text that can be seen. An axis also has labels for ticks beyond its limits."""
+    from matplotlib.text import Text
+
+    texts = [*picture.texts, *(text for legend in legends_of(picture) for text in legend.get_texts())]
+    for axes in picture.axes:
+        texts += [child for child in axes.get_children() if isinstance(child, Text)]
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = axis.get_view_interval()
+            texts += [axis.label, *(tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high)]
+    return [text for text in texts if text.get_visible() and text.get_text()]
+
+
+def marks_of(picture: "Figure") -> list[Any]:
+    return [
+        line for axes in picture.axes for line in axes.lines if str(line.get_label()).startswith("called malignant")
+    ]
+
+
+def test_the_figure_cuts_no_text_and_no_text_lies_on_another(drawing: tuple[Report, "Figure"]) -> None:
+    _, picture = drawing
+    boxes = {text: text.get_window_extent() for text in texts_of(picture)}
+    assert len(boxes) > 40
+    for text, box in boxes.items():
+        assert picture.bbox.x0 <= box.x0 < box.x1 <= picture.bbox.x1, text
+        assert picture.bbox.y0 <= box.y0 < box.y1 <= picture.bbox.y1, text
+        assert [other for other in boxes if other is not text and box.overlaps(boxes[other])] == [], text
+
+
+def test_no_legend_and_no_text_lies_in_a_panel_of_the_figure_or_on_a_mark(drawing: tuple[Report, "Figure"]) -> None:
+    _, picture = drawing
+    assert len(legends_of(picture)) == 2
+    marks = [line.get_window_extent() for line in marks_of(picture) if np.isfinite(line.get_xydata()).all()]
+    for artist in (*legends_of(picture), *texts_of(picture)):
+        box = artist.get_window_extent()
+        assert not any(box.overlaps(panel) for panel in (*(axes.bbox for axes in picture.axes), *marks)), artist
+
+
+def test_the_figure_shows_every_operating_point_the_bend_of_each_curve_and_what_may_be_gained(
+    drawing: tuple[Report, "Figure"],
+) -> None:
+    report, picture = drawing
+    undefined = sum(point.ppv.estimate is None for point in report.operating_points)
+    marks = [(line.axes, *line.get_xydata()[0]) for line in marks_of(picture)]
+    places = [place for place in marks if np.isfinite(place[1:]).all()]
+    assert (len(marks), len(places)) == (6, 6 - undefined)
+    for axes, best in zip(picture.axes[:2], (0, 1), strict=True):
+        x, y = np.asarray(axes.lines[0].get_data())
+        bend = np.argmin(np.maximum(np.abs(x - best), 1 - y))
+        places.append((axes, x[bend], y[bend]))
+    gains = zip(report.decision_curve.thresholds, report.decision_curve.intervals, strict=True)
+    places += [(picture.axes[-1], threshold, high) for threshold, (_, high) in gains]
+    for axes, x, y in places:
+        assert axes.viewLim.contains(x, y), (axes.get_ylabel(), x, y)
+
+
+@pytest.mark.parametrize(
+    ("specificity", "highest", "side"), [(0.9, 1, 0.2), (0.79, 1, 0.4), (0.59, 1, 1), (0.9, 0.85, 0.4), (0.9, 0.4, 1)]
+)
+def test_the_figure_enlarges_a_corner_no_more_than_its_points_and_its_bend_allow(
+    report: Report, specificity: float, highest: float, side: float
+) -> None:
+    point, last = report.operating_points
+    other_point = replace(point, specificity=replace(point.specificity, estimate=specificity))
+    curve = replace(report.roc, mean=np.minimum(report.roc.mean, highest).tolist())
+    roc = figure.compose(replace(report, operating_points=[other_point, last], roc=curve)).axes[0]
+    assert np.ptp(roc.get_xlim()) == pytest.approx(1.04 * side)
+    assert ("upper left corner" in roc.get_title()) == (side < 1)
 
 
 @pytest.mark.parametrize("which", ["report", "of_own_table"])
