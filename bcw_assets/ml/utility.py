@@ -90,7 +90,7 @@ def operating_points(malignant: np.ndarray, probabilities: np.ndarray, folds: in
         called = probabilities >= threshold
         repeats = [Confusion.count(malignant, calls) for calls in called.T]
         rates = performance.summarise_counts(malignant, called)
-        benefits = [{"net_benefit": net_benefit(malignant, calls, threshold)} for calls in called.T]
+        benefits = [{"net_benefit": estimate} for estimate in net_benefits(malignant, probabilities, threshold)]
         points.append(
             OperatingPoint(
                 threshold=threshold,
@@ -138,13 +138,13 @@ def _interval_of_share(odds: float, right: float, wrong: float, missed: float, s
     return influence.confidence_interval(share, of_log_ratio * share * (1 - share), influence.LOGIT)
 
 
-def net_benefit(malignant: np.ndarray, called_malignant: np.ndarray, threshold: float) -> Estimate:
-    """Return true positives minus false positives · t/(1 - t) per patient.
+def net_benefits(malignant: np.ndarray, probabilities: np.ndarray, threshold: float) -> list[Estimate]:
+    """Return true positives minus false positives · t/(1 - t) per patient, in each of R repeats (n × R).
 
     Source: A. J. Vickers, E. B. Elkin, Med. Decis. Making 26 (2006) 565-574.
     """
-    cost = threshold / (1 - threshold)  # of one false alarm, in cancers found
-    return influence.estimate_mean(called_malignant * np.where(malignant == 1, 1.0, -cost))
+    gain = np.where(malignant == 1, 1.0, -threshold / (1 - threshold))  # of calling a patient malignant
+    return [influence.estimate_mean(called * gain) for called in (probabilities >= threshold).T]
 
 
 def decision_curve(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> DecisionCurve:
@@ -152,7 +152,7 @@ def decision_curve(malignant: np.ndarray, probabilities: np.ndarray, folds: int)
     prevalence = float(malignant.mean())
     model, intervals = [], []
     for threshold in CURVE_THRESHOLDS:
-        repeats = [net_benefit(malignant, calls, threshold) for calls in (probabilities >= threshold).T]
+        repeats = net_benefits(malignant, probabilities, threshold)
         model.append(statistics.fmean(estimate.value for estimate in repeats))
         intervals.append(influence.mean_interval(repeats, folds))
     treat_all = [prevalence - (1 - prevalence) * t / (1 - t) for t in CURVE_THRESHOLDS]

@@ -58,7 +58,7 @@ WEIGHTED: dict[str, Score] = {
 
 
 def estimate_all(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
-    benefit = utility.net_benefit(malignant, probability >= 0.3, 0.3)
+    (benefit,) = utility.net_benefits(malignant, probability[:, None], 0.3)
     return {
         **performance.score(malignant, probability),
         **calibration.measure(malignant, probability),

@@ -53,7 +53,7 @@ def test_nobody_called_malignant_leaves_the_ppv_open() -> None:
     assert (at.ppv.estimate, at.ppv.interval) == (None, None)
     assert at.ppv.reason == "not defined in 2 of 2 repeats, where nobody is called malignant"
     assert at.npv.estimate == pytest.approx(0.9)
-    assert utility.net_benefit(MALIGNANT, np.zeros(10, dtype=bool), 0.1).value == 0
+    assert utility.net_benefits(MALIGNANT, np.zeros((10, 1)), 0.1)[0].value == 0
 
 
 def test_without_a_false_alarm_the_ppv_has_no_interval_elsewhere() -> None:

@@ -281,7 +281,7 @@ def test_the_figure_shows_every_operating_point_the_bend_of_each_curve_and_what_
         bend = np.argmin(np.maximum(np.abs(x - best), 1 - y))
         places.append((axes, x[bend], y[bend]))
     gains = zip(report.decision_curve.thresholds, report.decision_curve.intervals, strict=True)
-    places += [(picture.axes[-1], threshold, high) for threshold, (_, high) in gains]
+    places += [(picture.axes[-1], threshold, interval[1]) for threshold, interval in gains if interval]
     for axes, x, y in places:
         assert axes.viewLim.contains(x, y), (axes.get_ylabel(), x, y)
 
