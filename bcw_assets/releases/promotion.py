@@ -8,6 +8,7 @@ from typing import Any, Literal
 from bcw_assets import documents
 from bcw_assets.errors import ReleaseRefused, StorageError
 from bcw_assets.releases import bundle, gate, log
+from bcw_assets.releases.bundle import Bundle
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import PROMOTE, Entry, Log, Overtaken, Ruling
 from bcw_assets.storage.stores import Store
@@ -107,8 +108,16 @@ def _publish(
 ) -> Entry:
     if found.newest == 0:
         require_a_log_can_be_kept(store)
-    stored = bundle.publish(store, candidate.inputs, candidate.files, candidate.says_the_same)
+    stored = found.bundle(store, candidate.id)
+    if not _is_published(candidate, stored, found):
+        stored = bundle.publish(store, candidate.inputs, candidate.files, candidate.says_the_same)
     return log.append(store, found, PROMOTE, (candidate.id, stored.sha256), run, reason, gate=table)
+
+
+def _is_published(candidate: Candidate, stored: Bundle, found: Log) -> bool:
+    """Say whether the candidate was champion before, and is whole: its files may be those of another version."""
+    was_champion = bool(found.of(candidate.id)) and not stored.problems
+    return was_champion and candidate.has_numbers(stored.files.get("model.json", b""))
 
 
 def require_a_log_can_be_kept(store: Store) -> None:

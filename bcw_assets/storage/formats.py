@@ -19,7 +19,6 @@ from bcw_assets.documents import Document, digest
 from bcw_assets.errors import BcwError
 from bcw_assets.ml import columns, preparation, resampling, table, training
 from bcw_assets.ml.evaluation import SCHEMA_VERSION, Evaluation, Report
-from bcw_assets.ml.performance import SCORES
 from bcw_assets.ml.preparation import Prepared, Split
 from bcw_assets.ml.resampling import CrossValidation, Resampling
 
@@ -216,10 +215,7 @@ def _dump_evaluation(value: Evaluation) -> tuple[bytes, bytes, Document]:
 def _load_evaluation(figure: bytes, card: bytes, document: Document) -> Evaluation:
     if document["schema_version"] != SCHEMA_VERSION:
         raise ValueError(f"its schema_version is {document['schema_version']!r}, this version reads {SCHEMA_VERSION}")
-    report = documents.typed(Report, document)
-    if tuple(report.cross_validation) != SCORES:
-        raise ValueError(f"its cross-validated scores are {', '.join(report.cross_validation)}")
-    return Evaluation(report, figure, card.decode())
+    return Evaluation(documents.typed(Report, document), figure, card.decode())
 
 
 FORMATS = {

@@ -11,6 +11,12 @@ from bcw_assets.ml.preparation import Split
 from bcw_assets.ml.resampling import Resampling
 from bcw_assets.releases.candidate import Candidate
 
+MEMBERS = (
+    *("model.json", "model.onnx", "metrics.json", "cross_validation.csv", "evaluation.png", "MODEL_CARD.md"),
+    *("example.csv", "README.txt", "SHA256SUMS"),
+)
+"""The files of a bundle in the order in which they are stored; the manifest comes after them."""
+
 
 def candidate_of(
     metrics: Evaluation,
