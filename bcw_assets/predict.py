@@ -97,12 +97,9 @@ def _scorer(release: Release) -> Scorer:
 def _introduced(release: Release) -> str:
     """Return which release it is, and how good."""
     champion = "the champion" if release.is_champion else "not the champion"
-    scores = [
-        f"{label} {performance.told(release.headline[name])}"
-        for name, label in SCORES.items()
-        if name in release.headline
-    ]
-    quality = f"; cross-validated {', '.join(scores)}, with 95 % intervals" if scores else ""
+    headline = release.headline
+    scores = ", ".join(f"{SCORES[name]} {performance.told(headline[name])}" for name in SCORES if name in headline)
+    quality = f"; cross-validated {scores}, with 95 % intervals" if scores else ""
     return f"Release {release.id}, {champion}, made {release.made}{quality}"
 
 

@@ -135,8 +135,11 @@ def compare_text(report: Report) -> str:
     head = ("", *report["releases"])
     inputs = [(name, *map(str, values)) for name, values in report["inputs"].items()]
     scores = [(name, *map(_score, values)) for name, values in report["scores"].items()]
-    by_change = sorted(report["coefficients"].items(), key=lambda item: -_change(*item[1]))[:LARGEST]
-    weights = [(name, *("" if value is None else f"{value:+.3f}" for value in values)) for name, values in by_change]
+    # A measurement that a model does not take has the coefficient 0.
+    by_change = sorted(report["coefficients"].items(), key=lambda item: -abs((item[1][0] or 0) - (item[1][1] or 0)))
+    weights = [
+        (name, *("" if value is None else f"{value:+.3f}" for value in values)) for name, values in by_change[:LARGEST]
+    ]
     return "\n".join(
         [
             "Made from", *(aligned([head, *inputs]) if inputs else ["the same"]), "",
@@ -147,19 +150,12 @@ def compare_text(report: Report) -> str:
     )  # fmt: skip
 
 
-def _change(one: float | None, other: float | None) -> float:
-    """Return how far two coefficients are apart; a measurement that a model does not take has none, which is 0."""
-    return abs((other or 0.0) - (one or 0.0))
-
-
-def _patients(report: Report) -> Iterator[str]:
+def _patients(report: Report) -> list[str]:
     counts = report["patients"]
     if counts is None:
-        yield "Patients in both: not known, because a bundle of another version does not list them"
-        return
-    yield f"Patients in both: {counts['in_both']}"
-    for release, count in zip(report["releases"], counts["in_one_only"], strict=True):
-        yield f"Patients in {release} only: {count}"
+        return ["Patients in both: not known, for another version wrote a bundle that does not list them"]
+    alone = zip(report["releases"], counts["in_one_only"], strict=True)
+    return [f"Patients in both: {counts['in_both']}", *(f"Patients in {name} only: {count}" for name, count in alone)]
 
 
 def _listed(store: Store, entry: Entry, found: Log, stored: list[str]) -> Report:

@@ -284,7 +284,7 @@ class Tally:
             self._cells += (
                 count.true_positives, count.false_positives, count.false_negatives, count.true_negatives,
             )  # fmt: skip
-            if self.known:
+            if self.known is not None:
                 self.in_training += self.known.count(rows, np.where(judged, scored.log_odds, np.nan))
 
     @property

@@ -179,7 +179,7 @@ def publish(
         "schema_version": SCHEMA_VERSION,
         "release": release,
         "inputs": dict(inputs),
-        "headline": {name: scores[name] for name in HEADLINE},
+        "headline": {name: scores[name] for name in HEADLINE if name in scores},
         "files": {name: {"bytes": len(content), "sha256": digest(content)} for name, content in stored.items()},
     }
     _put(store, key(release, MANIFEST), documents.seal(manifest))

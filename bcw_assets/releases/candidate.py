@@ -155,9 +155,9 @@ class Candidate:
             return figure.is_alike(content, self.files[name])
         if not proof.is_equal_but_for_rounding(content, self.files[name]):
             return False
-        return name != "model.json" or self.has_numbers(content)
+        return name != "model.json" or self.is_same_model(content)
 
-    def has_numbers(self, content: bytes) -> bool:
+    def is_same_model(self, content: bytes) -> bool:
         """Say whether a `model.json`, perhaps of another version, gives this model's probabilities on all rows.
 
         Raises:

@@ -108,16 +108,19 @@ def _publish(
 ) -> Entry:
     if found.newest == 0:
         require_a_log_can_be_kept(store)
-    stored = found.bundle(store, candidate.id)
-    if not _is_published(candidate, stored, found):
-        stored = bundle.publish(store, candidate.inputs, candidate.files, candidate.says_the_same)
+    stored = _find_published(store, candidate, found) or bundle.publish(
+        store, candidate.inputs, candidate.files, candidate.says_the_same
+    )
     return log.append(store, found, PROMOTE, (candidate.id, stored.sha256), run, reason, gate=table)
 
 
-def _is_published(candidate: Candidate, stored: Bundle, found: Log) -> bool:
-    """Say whether the candidate was champion before, and is whole: its files may be those of another version."""
-    was_champion = bool(found.of(candidate.id)) and not stored.problems
-    return was_champion and candidate.has_numbers(stored.files.get("model.json", b""))
+def _find_published(store: Store, candidate: Candidate, found: Log) -> Bundle | None:
+    """Return the whole bundle of a candidate that was champion before; another version may have written its files."""
+    if not found.of(candidate.id):
+        return None
+    stored = found.bundle(store, candidate.id)
+    is_whole = not stored.problems and candidate.is_same_model(stored.files.get("model.json", b""))
+    return stored if is_whole else None
 
 
 def require_a_log_can_be_kept(store: Store) -> None:

@@ -24,6 +24,7 @@ def candidate_of(
     *,
     C: float = 1.0,  # noqa: N803 (scikit-learn's name for the knob)
     seed: int = 42,
+    folds: int = 10,
     repeats: int = 2,
     folds_seed: int = 0,
     resamples: int = RESAMPLES // 10,
@@ -31,7 +32,7 @@ def candidate_of(
     """Return a candidate of a table, whose report has its scores and its provenance from it; the rest is `metrics`'."""
     ready = preparation.prepare(raw, Split(0.2, seed, stratify=False))
     model = training.train(ready, C)
-    predicted = resampling.out_of_fold(raw, model, Resampling(10, repeats, folds_seed))
+    predicted = resampling.out_of_fold(raw, model, Resampling(folds, repeats, folds_seed))
     malignant, probabilities = table.malignant(raw), predicted.probabilities()
     draws = bootstrap.draws(malignant, resamples, 0)
     report = metrics.report
