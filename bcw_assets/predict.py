@@ -23,7 +23,7 @@ from typing import BinaryIO, NoReturn, cast
 import click
 import numpy as np
 
-from bcw_assets import documents, scoring, settings
+from bcw_assets import scoring, settings
 from bcw_assets.errors import ScoringError, StorageError, TableError
 from bcw_assets.ml import columns, performance, rows
 from bcw_assets.ml.rows import Rows
@@ -69,7 +69,7 @@ def run(request: Request) -> int:
         BcwError: the release cannot be used, or the output not be written.
     """
     release = open_release(open_store(settings.read().releases_place), request.release)
-    scorer, tally = _scorer(release), Tally(Known.load(release.files))
+    scorer, tally = Scorer.load(release.files), Tally(Known.load(release.files))
     with _input(request.source) as source, _output(request) as target, ExitStack() as stack:
         found = stack.enter_context(closing(_ahead(_read(source, request), source)))
         first = next(found, None)  # an input that is refused at once leaves nothing on standard output
@@ -86,12 +86,6 @@ def run(request: Request) -> int:
             return 0
     _say(*_summary(tally, request.threshold))
     return SOME_NOT_SCORED if tally.not_scored else 0
-
-
-def _scorer(release: Release) -> Scorer:
-    if "model.json" not in release.files:
-        raise ScoringError(f"Release {release.id} has no model.json; {documents.OTHER_VERSION}, or use another release")
-    return Scorer.load(release.files["model.json"])
 
 
 def _introduced(release: Release) -> str:

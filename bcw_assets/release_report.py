@@ -104,7 +104,7 @@ def verify_text(report: Report) -> str:
         lines.append(f"{one['release']}  {one['state']}")
         lines += [f"  {problem}" for problem in one["problems"]]
     lines += [] if report["releases"] else [NONE.format(report["place"])]
-    return "\n".join([*lines, "" if report["good"] else "Not all is as it was published."]).rstrip()
+    return "\n".join([*lines, "" if report["good"] else "Not all of it can be used."]).rstrip()
 
 
 def compared(store: Store, one: str, other: str) -> Report:
@@ -133,7 +133,7 @@ def _side_by_side(mappings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 def compare_text(report: Report) -> str:
     """Return the differences for people."""
     head = ("", *report["releases"])
-    inputs = [(name, *map(str, values)) for name, values in report["inputs"].items()]
+    inputs = [(name, *(value or "" for value in values)) for name, values in report["inputs"].items()]
     scores = [(name, *map(_score, values)) for name, values in report["scores"].items()]
     # A measurement that a model does not take has the coefficient 0.
     by_change = sorted(report["coefficients"].items(), key=lambda item: -abs((item[1][0] or 0) - (item[1][1] or 0)))
@@ -211,7 +211,7 @@ def _weights(stored: Bundle) -> dict[str, float]:
     """Return measurement → coefficient; nothing if the bundle has another kind of model."""
     if "model.json" not in stored.files:
         return {}
-    model = Scorer.load(stored.files["model.json"])
+    model = Scorer.load(stored.files)
     return dict(zip(model.features, model.coefficients.tolist(), strict=True))
 
 

@@ -43,14 +43,16 @@ class Scorer:
     intercept: float
 
     @classmethod
-    def load(cls, content: bytes) -> "Scorer":
-        """Return the model that the bytes of a `model.json` hold.
+    def load(cls, files: Mapping[str, bytes]) -> "Scorer":
+        """Return the model that the `model.json` among the files of a release holds.
 
         Raises:
-            ScoringError: they are no JSON, or not the numbers of a model of known measurements.
+            ScoringError: there is none, or it is no JSON, or not the numbers of a model of known measurements.
         """
+        if "model.json" not in files:
+            raise _refused("is missing from the bundle")
         try:
-            document = documents.read(content)
+            document = documents.read(files["model.json"])
         except ValueError as error:
             raise _refused(f"cannot be used: {error}") from error
         features = _known_features(document)

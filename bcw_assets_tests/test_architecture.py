@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "bcw_assets.assets": {"checks", "failures", "source", "settings", "stages", "releases", "report", "storage", "ml"},
     "bcw_assets.checks": {"errors", "failures", "releases", "storage", "ml"},
     "bcw_assets.releases": {"documents", "errors", "report", "scoring", "storage", "ml"},
-    "bcw_assets.predict": {"documents", "errors", "places", "settings", "scoring", "releases", "storage", "ml"},
+    "bcw_assets.predict": {"errors", "places", "settings", "scoring", "releases", "storage", "ml"},
     "bcw_assets.scoring": {"documents", "errors", "ml"},
     "bcw_assets.automation": {"alerts", "assets", "checks", "errors", "housekeeping", "incidents", "settings"},
     "bcw_assets.housekeeping": {"checks", "history", "storage"},

@@ -27,7 +27,7 @@ def files(candidate: Candidate) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def scorer(files: dict[str, bytes]) -> Scorer:
-    return Scorer.load(files["model.json"])
+    return Scorer.load(files)
 
 
 def of(frame: pd.DataFrame, *, has_diagnoses: bool = True) -> Rows:
@@ -81,7 +81,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
 def test_what_is_no_model_is_refused_by_what_is_wrong_with_it(files: dict[str, bytes], name: str) -> None:
     change, says = REFUSED[name]
     with pytest.raises(ScoringError, match=re.escape(says)):
-        Scorer.load(change(json.loads(files["model.json"])))
+        Scorer.load({"model.json": change(json.loads(files["model.json"]))})
 
 
 def test_a_model_of_some_measurements_in_any_order_takes_them_by_name(
@@ -92,7 +92,7 @@ def test_a_model_of_some_measurements_in_any_order_takes_them_by_name(
     parts = {
         name: [document[name][place] for place in chosen] for name in ("features", "mean", "scale", "coefficients")
     }
-    model, some = Scorer.load(changed(document, **parts)), of(raw)
+    model, some = Scorer.load({"model.json": changed(document, **parts)}), of(raw)
     expected = scorer.contributions(some.measurements)[chosen]
     np.testing.assert_array_equal(model.contributions(some.measurements), expected)
     np.testing.assert_allclose(model.log_odds(some.measurements), expected.sum(axis=0) + scorer.intercept, atol=1e-12)

@@ -155,16 +155,16 @@ class Candidate:
             return figure.is_alike(content, self.files[name])
         if not proof.is_equal_but_for_rounding(content, self.files[name]):
             return False
-        return name != "model.json" or self.is_same_model(content)
+        return name != "model.json" or self.is_same_model({name: content})
 
-    def is_same_model(self, content: bytes) -> bool:
-        """Say whether a `model.json`, perhaps of another version, gives this model's probabilities on all rows.
+    def is_same_model(self, files: Mapping[str, bytes]) -> bool:
+        """Say whether the `model.json` among the files, perhaps of another version, gives this model's probabilities.
 
         Raises:
-            ScoringError: the bytes are none.
+            ScoringError: there is none that can be used.
         """
         measurements = self._measurements()
-        found = proof.probabilities(content, measurements.to_numpy())
+        found = proof.probabilities(files, measurements.to_numpy())
         return bool(np.abs(found - self.model.predict_proba(measurements)[:, 1]).max() <= proof.TOLERANCE)
 
     def _without_ids(self) -> Report:

@@ -119,7 +119,7 @@ def _find_published(store: Store, candidate: Candidate, found: Log) -> Bundle | 
     if not found.of(candidate.id):
         return None
     stored = found.bundle(store, candidate.id)
-    is_whole = not stored.problems and candidate.is_same_model(stored.files.get("model.json", b""))
+    is_whole = not stored.problems and candidate.is_same_model(stored.files)
     return stored if is_whole else None
 
 

@@ -17,13 +17,13 @@ VERSION = re.compile(rb"\d+\.\d+\.\d+[\w.+]*")
 NUMBER = re.compile(rb"(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 
 
-def probabilities(model: bytes, measurements: np.ndarray) -> np.ndarray:
-    """Return P(malignant) of n × 30 raw measurements by the numbers of a `model.json`.
+def probabilities(files: Mapping[str, bytes], measurements: np.ndarray) -> np.ndarray:
+    """Return P(malignant) of n × 30 raw measurements by the numbers of the `model.json` among the files.
 
     Raises:
-        ScoringError: the bytes are none.
+        ScoringError: there is none that can be used.
     """
-    return scoring.probability(Scorer.load(model).log_odds(measurements.T))
+    return scoring.probability(Scorer.load(files).log_odds(measurements.T))
 
 
 def example_problems(files: Mapping[str, bytes]) -> list[str]:
@@ -39,7 +39,7 @@ def example_problems(files: Mapping[str, bytes]) -> list[str]:
         # What an example does without is not a number, and so is the probability by a model that takes it.
         measurements = np.array([[float(row.get(name, "nan")) for name in columns.MEASUREMENTS] for row in rows])
         promised = np.array([float(row[columns.PROBABILITY]) for row in rows])
-        off = float(np.abs(probabilities(files["model.json"], measurements) - promised).max())
+        off = float(np.abs(probabilities(files, measurements) - promised).max())
     except ScoringError as error:
         return [str(error)]
     except (LookupError, TypeError, ValueError) as error:
