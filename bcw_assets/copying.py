@@ -126,7 +126,7 @@ def _release(store: Store, found: Log, release: str) -> Files:
     stored = found.bundle(store, release)
     if stored.problems:
         raise ReleaseError(
-            f"Release {release} in {store.address(bundle.PLACE)} is not what was published: "
+            f"Release {release} in {store.address(bundle.PLACE)} cannot be used: "
             f"{'; '.join(stored.problems)}. Put the files back from a copy; of the champion, bcw refresh makes what is "
             f"missing again. Then copy again"
         )

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -13,6 +12,9 @@ Document = dict[str, Any]
 T = TypeVar("T")
 SEAL = "seal"
 """The name in a sealed document of the SHA-256 of the rest of it."""
+
+OTHER_VERSION = "another, perhaps newer, version of bcw_assets wrote it: install the newest"
+"""What to do about something that is whole, and cannot be understood all the same."""
 
 
 def write(document: Document) -> bytes:
@@ -56,10 +58,10 @@ def unseal(content: bytes) -> Document:
 
 
 def typed(kind: type[T], document: Document) -> T:
-    """Return a document as the dataclass that it was made of.
+    """Return a document as the dataclass that it was made of, without what the dataclass does not know.
 
     Raises:
-        ValueError: a value is missing, of another type or out of its bounds, or there is one too many.
+        ValueError: a value is missing, of another type or out of its bounds.
     """
     any_kind: Any = kind
     try:
@@ -67,9 +69,20 @@ def typed(kind: type[T], document: Document) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    if asdict(value) != document:
-        raise ValueError("there is more in it than belongs there")
     return cast(T, value)
+
+
+def read_sealed(kind: type[T], content: bytes) -> T:
+    """Return the dataclass that `seal` made the bytes of, in this version or in another.
+
+    Raises:
+        ValueError: they are not as `seal` left them, or they are, and this version does not understand them.
+    """
+    document = unseal(content)
+    try:
+        return typed(kind, document)
+    except ValueError as error:
+        raise ValueError(f"{error}; {OTHER_VERSION}") from error
 
 
 def digest(content: bytes) -> str:

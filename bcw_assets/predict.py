@@ -3,7 +3,6 @@
 The only module beside `storage.stores` that writes a file: the one that its user names.
 """
 
-import json
 import os
 import secrets
 import shutil
@@ -27,7 +26,6 @@ import numpy as np
 from bcw_assets import scoring, settings
 from bcw_assets.errors import ScoringError, StorageError, TableError
 from bcw_assets.ml import columns, performance, rows
-from bcw_assets.ml.performance import Summary
 from bcw_assets.ml.rows import Rows
 from bcw_assets.places import S3, Bucket, bucket
 from bcw_assets.releases.use import Release, open_release
@@ -40,6 +38,7 @@ LARGE = 20_000_000  # bytes of input from which a terminal shows progress
 SPECIAL = '",\r\n'  # what a field of CSV needs quotes for
 HEADER = (columns.ID, columns.PROBABILITY, "malignant", "release", "problems")
 CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.EXPLAINED + 1))
+SCORES = {"sensitivity": "sensitivity", "roc_auc": "ROC AUC"}  # of the release, and their names for people
 NO_DEVICE = "This is no medical device: nothing here may decide about a patient."
 
 
@@ -70,17 +69,16 @@ def run(request: Request) -> int:
         BcwError: the release cannot be used, or the output not be written.
     """
     release = open_release(open_store(settings.read().releases_place), request.release)
-    scorer, known = Scorer.load(release.files["model.json"]), Known.load(release.files["cross_validation.csv"])
-    opening, tally = _introduced(release), Tally()
+    scorer, tally = Scorer.load(release.files), Tally(Known.load(release.files))
     with _input(request.source) as source, _output(request) as target, ExitStack() as stack:
         found = stack.enter_context(closing(_ahead(_read(source, request), source)))
         first = next(found, None)  # an input that is refused at once leaves nothing on standard output
-        _say(opening)
+        _say(_introduced(release), NO_DEVICE)
         try:
             target.write(_header(request))
             for some in chain([first] if first else [], found):
                 scored = scoring.score(scorer, some)
-                tally.add(some, scored, request.threshold, known)
+                tally.add(some, scored, request.threshold)
                 target.write(_written(some, scored, scorer, release, request))
             target.flush()
         except BrokenPipeError:
@@ -91,14 +89,12 @@ def run(request: Request) -> int:
 
 
 def _introduced(release: Release) -> str:
-    """Return what to know before the rows: which release, how good it is, and what it is not."""
-    scores = json.loads(release.files["metrics.json"])["cross_validation"]
-    sensitivity, roc_auc = (performance.told(Summary(**scores[name])) for name in ("sensitivity", "roc_auc"))
+    """Return which release it is, and how good."""
     champion = "the champion" if release.is_champion else "not the champion"
-    return (
-        f"Release {release.id}, {champion}, made {release.made}; cross-validated sensitivity {sensitivity}, "
-        f"ROC AUC {roc_auc}, with 95 % intervals\n{NO_DEVICE}"
-    )
+    headline = release.headline
+    scores = ", ".join(f"{SCORES[name]} {performance.told(headline[name])}" for name in SCORES if name in headline)
+    quality = f"; cross-validated {scores}, with 95 % intervals" if scores else ""
+    return f"Release {release.id}, {champion}, made {release.made}{quality}"
 
 
 def _summary(tally: Tally, threshold: float) -> Iterator[str]:
@@ -112,9 +108,15 @@ def _summary(tally: Tally, threshold: float) -> Iterator[str]:
     if tally.confusion.total:
         yield (
             f"Agreement with the diagnoses of the input: {tally.agreement()}, with its 95 % interval, of "
-            f"{_counted(int(tally.confusion.total))}; this release was trained on {tally.in_training:,} of them"
-            f"{', so that is not an evaluation' if tally.in_training else ''}"
+            f"{_counted(int(tally.confusion.total))}; {_training(tally)}"
         )
+
+
+def _training(tally: Tally) -> str:
+    if tally.known is None:
+        return "it is not known how many of them this release was trained on, so that may be no evaluation"
+    evaluation = ", so that is not an evaluation" if tally.in_training else ""
+    return f"this release was trained on {tally.in_training:,} of them{evaluation}"
 
 
 def _counted(count: int) -> str:

@@ -1,16 +1,16 @@
 """What `bcw releases` shows: each report as data, which --json writes, and as text."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bcw_assets import documents
 from bcw_assets.errors import KeyMissing, KeyRefused
 from bcw_assets.ml.performance import limits, written
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.bundle import Bundle, Manifest
 from bcw_assets.releases.log import Entry, Log
+from bcw_assets.scoring import Scorer
 from bcw_assets.storage.stores import Store
 from bcw_assets.terminal import aligned
 
@@ -39,7 +39,7 @@ def list_text(report: Report) -> str:
     rows = [
         (
             *(str(one["sequence"]), one["action"], one["release"], one["made"]),
-            *(_score(one["headline"], name) for name in ("sensitivity", "roc_auc")),
+            *(_score((one["headline"] or {}).get(name)) for name in ("sensitivity", "roc_auc")),
             *(", ".join(one["state"]), one["reason"] or ", ".join(one["pruned"])),
         )
         for one in report["entries"]
@@ -72,7 +72,7 @@ def show_text(report: Report) -> str:
         lines.append(f"Entry {entry['sequence']}  {entry['action']} at {entry['made']} by {entry['run']}{because}")
     if manifest:
         lines += ["", "Made from", *aligned(list(_flat(manifest["inputs"]))), "", "Cross-validated, 95 % interval"]
-        lines += aligned([(name, _score(manifest["headline"], name)) for name in manifest["headline"]])
+        lines += aligned([(name, _score(summary)) for name, summary in manifest["headline"].items()])
     gate: list[dict[str, str]] = next((entry["gate"] for entry in reversed(report["entries"]) if entry["gate"]), [])
     if gate:
         lines += ["", "Gate", *aligned([tuple(gate[0]), *(tuple(row.values()) for row in gate)])]
@@ -104,48 +104,58 @@ def verify_text(report: Report) -> str:
         lines.append(f"{one['release']}  {one['state']}")
         lines += [f"  {problem}" for problem in one["problems"]]
     lines += [] if report["releases"] else [NONE.format(report["place"])]
-    return "\n".join([*lines, "" if report["good"] else "Not all is as it was published."]).rstrip()
+    return "\n".join([*lines, "" if report["good"] else "Not all of it can be used."]).rstrip()
 
 
 def compared(store: Store, one: str, other: str) -> Report:
     """Return how two releases differ: what they were made from, scores, coefficients, patients."""
     found = log.read(store)
     bundles = [found.bundle(store, release).require() for release in (one, other)]
-    manifests = [manifest for stored in bundles if (manifest := stored.manifest)]  # what is whole has one
-    inputs = [dict(_flat(manifest.inputs)) for manifest in manifests]
-    models = [documents.read(stored.files["model.json"]) for stored in bundles]
-    weights = [dict(zip(model["features"], model["coefficients"], strict=True)) for model in models]
-    patients = [_fingerprints(stored) for stored in bundles]
-    names = inputs[0] | inputs[1]
+    inputs = _side_by_side([dict(_flat(stored.manifest.inputs)) for stored in bundles if stored.manifest])
+    headlines = [{name: asdict(summary) for name, summary in stored.headline.items()} for stored in bundles]
+    first, second = (_fingerprints(stored) for stored in bundles)
     return {
         "releases": [one, other],
-        "inputs": {name: values for name in names if len(set(values := [one.get(name) for one in inputs])) > 1},
-        "scores": {name: [asdict(manifest.headline[name]) for manifest in manifests] for name in bundle.HEADLINE},
-        "coefficients": {name: [weight[name] for weight in weights] for name in weights[0]},
-        "patients": {
-            "in_both": len(patients[0] & patients[1]),
-            "in_one_only": [len(patients[0] - patients[1]), len(patients[1] - patients[0])],
+        "inputs": {name: values for name, values in inputs.items() if values[0] != values[1]},
+        "scores": _side_by_side(headlines),
+        "coefficients": _side_by_side([_weights(stored) for stored in bundles]),
+        "patients": None if first is None or second is None else {
+            "in_both": len(first & second), "in_one_only": [len(first - second), len(second - first)],
         },
-    }
+    }  # fmt: skip
+
+
+def _side_by_side(mappings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return every name of both → its two values; None where there is none."""
+    return {name: [mapping.get(name) for mapping in mappings] for name in mappings[0] | mappings[1]}
 
 
 def compare_text(report: Report) -> str:
     """Return the differences for people."""
     head = ("", *report["releases"])
-    inputs = [(name, *map(str, values)) for name, values in report["inputs"].items()]
-    scores = [(name, *(_score({name: one}, name) for one in values)) for name, values in report["scores"].items()]
-    by_change = sorted(report["coefficients"].items(), key=lambda item: -abs(item[1][1] - item[1][0]))[:LARGEST]
-    weights = [(name, *(f"{value:+.3f}" for value in values)) for name, values in by_change]
-    counts = zip(report["releases"], report["patients"]["in_one_only"], strict=True)
-    alone = [f"Patients in {release} only: {count}" for release, count in counts]
+    inputs = [(name, *(value or "" for value in values)) for name, values in report["inputs"].items()]
+    scores = [(name, *map(_score, values)) for name, values in report["scores"].items()]
+    # A measurement that a model does not take has the coefficient 0.
+    by_change = sorted(report["coefficients"].items(), key=lambda item: -abs((item[1][0] or 0) - (item[1][1] or 0)))
+    weights = [
+        (name, *("" if value is None else f"{value:+.3f}" for value in values)) for name, values in by_change[:LARGEST]
+    ]
     return "\n".join(
         [
             "Made from", *(aligned([head, *inputs]) if inputs else ["the same"]), "",
             "Cross-validated, 95 % interval", *aligned([head, *scores]), "",
             "Coefficients that differ most", *aligned([head, *weights]), "",
-            f"Patients in both: {report['patients']['in_both']}", *alone,
+            *_patients(report),
         ]
     )  # fmt: skip
+
+
+def _patients(report: Report) -> list[str]:
+    counts = report["patients"]
+    if counts is None:
+        return ["Patients in both: not known, for another version wrote a bundle that does not list them"]
+    alone = zip(report["releases"], counts["in_one_only"], strict=True)
+    return [f"Patients in both: {counts['in_both']}", *(f"Patients in {name} only: {count}" for name, count in alone)]
 
 
 def _listed(store: Store, entry: Entry, found: Log, stored: list[str]) -> Report:
@@ -171,7 +181,7 @@ def _verified(store: Store, found: Log, release: str, *, must_be_whole: bool) ->
         state = UNFINISHED if release in bundle.stored_ids(store) else NOT_STORED
     else:
         size = sum(map(len, stored.files.values()))
-        state = "damaged" if problems else f"whole: {len(stored.files)} files, {size:,} bytes"
+        state = "cannot be used" if problems else f"whole: {len(stored.files)} files, {size:,} bytes"
         state += "" if found.of(release) else f", {NEVER_CHAMPION}"
     return {"release": release, "state": state, "problems": list(problems)}
 
@@ -184,20 +194,28 @@ def _manifest(store: Store, release: str) -> Manifest | None:
         return None
 
 
-def _score(headline: Mapping[str, Any] | None, name: str) -> str:
-    if not headline:
-        return ""
-    return f"{written(headline[name]['estimate'], 3)} ({limits(headline[name]['interval'])})"
+def _score(summary: Mapping[str, Any] | None) -> str:
+    """Return a score of a headline for people; nothing if the headline does not have it."""
+    return f"{written(summary['estimate'], 3)} ({limits(summary['interval'])})" if summary else ""
 
 
 def _flat(inputs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     for name, value in inputs.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{name}.")
+            yield from _flat(value, f"{above}{name}.")
         else:
             yield above + name, str(value)
 
 
-def _fingerprints(stored: Bundle) -> set[str]:
-    lines = stored.files["cross_validation.csv"].decode().splitlines()
-    return {row["fingerprint"] for row in csv.DictReader(lines)}
+def _weights(stored: Bundle) -> dict[str, float]:
+    """Return measurement → coefficient; nothing if the bundle has another kind of model."""
+    if "model.json" not in stored.files:
+        return {}
+    model = Scorer.load(stored.files)
+    return dict(zip(model.features, model.coefficients.tolist(), strict=True))
+
+
+def _fingerprints(stored: Bundle) -> set[str] | None:
+    """Return the patients; None if the bundle does not list them."""
+    rows = csv.DictReader(stored.files.get("cross_validation.csv", b"").decode().splitlines())
+    return {row["fingerprint"] for row in rows} if "fingerprint" in (rows.fieldnames or ()) else None

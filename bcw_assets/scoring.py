@@ -6,7 +6,7 @@ What belongs here is arithmetic on chunks of rows, without scikit-learn, pandas 
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,6 @@ from bcw_assets.ml.performance import Confusion
 from bcw_assets.ml.rows import Rows
 from bcw_assets.ml.rules import Rule
 
-COUNT = len(columns.MEASUREMENTS)
 CLASSES = [0, 1]  # 1 is malignant
 EXPLAINED = 3  # contributions that are shown of a row
 WARNING = "warning: "
@@ -29,56 +28,85 @@ REMEMBERED = 10_000  # rows whose fingerprints are kept; there are 569 to look f
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """The numbers of a model: 30 means, scales and coefficients in the order of `columns.MEASUREMENTS`."""
+    """The numbers of a model: one mean, scale and coefficient for each of the measurements that it takes.
 
+    Attributes:
+        features: the names of these measurements.
+        mean, scale, coefficients: in their order.
+        intercept: the log odds of a patient with average measurements.
+    """
+
+    features: tuple[str, ...]
     mean: np.ndarray
     scale: np.ndarray
     coefficients: np.ndarray
     intercept: float
 
     @classmethod
-    def load(cls, content: bytes) -> "Scorer":
-        """Return the model that the bytes of a `model.json` hold.
+    def load(cls, files: Mapping[str, bytes]) -> "Scorer":
+        """Return the model that the `model.json` among the files of a release holds.
 
         Raises:
-            ScoringError: they are no JSON, or not the numbers of a model of the 30 measurements.
+            ScoringError: there is none, or it is no JSON, or not the numbers of a model of known measurements.
         """
+        if "model.json" not in files:
+            raise _refused("is missing from the bundle")
         try:
-            document = documents.read(content)
+            document = documents.read(files["model.json"])
         except ValueError as error:
             raise _refused(f"cannot be used: {error}") from error
-        if document.get("features") != list(columns.MEASUREMENTS):
-            raise _refused("names features that are not the 30 measurements in order")
+        features = _known_features(document)
         classes = document.get("classes")
         if classes != CLASSES or any(isinstance(one, bool) for one in classes):
             raise _refused(f"has the classes {classes!r}; allowed are {CLASSES} (1 = malignant)")
-        mean, scale, coefficients = (_numbers(document, name, COUNT) for name in ("mean", "scale", "coefficients"))
+        mean, scale, coefficients = (
+            _numbers(document, name, len(features)) for name in ("mean", "scale", "coefficients")
+        )
         if not (scale > 0).all():
             raise _refused("has a scale that is not above 0")
         (intercept,) = _numbers({"intercept": [document.get("intercept")]}, "intercept", 1)
-        return cls(mean, scale, coefficients, float(intercept))
+        return cls(features, mean, scale, coefficients, float(intercept))
+
+    @property
+    def places(self) -> list[int]:
+        """Where the features are among the `columns.MEASUREMENTS`."""
+        return [columns.MEASUREMENTS.index(name) for name in self.features]
 
     def contributions(self, measurements: np.ndarray) -> np.ndarray:
-        """Return what each measurement adds to the log odds, of shape (30, n); the intercept is beside them."""
-        standardised = (measurements - self.mean[:, None]) / self.scale[:, None]
+        """Return what each of m features adds to the log odds, of shape (m, n); the intercept is beside them.
+
+        Args:
+            measurements: 30 × n, in the order of `columns.MEASUREMENTS`.
+        """
+        standardised = (measurements[self.places] - self.mean[:, None]) / self.scale[:, None]
         added: np.ndarray = self.coefficients[:, None] * standardised
         return added
 
     def log_odds(self, measurements: np.ndarray) -> np.ndarray:
-        """Return the log odds of malignancy of the rows of a 30 × n array, of shape (n,).
+        """Return the log odds of malignancy of the rows, of shape (n,).
 
         They are added up column by column, so that a row's are the same to the last digit in any company.
+
+        Args:
+            measurements: 30 × n, in the order of `columns.MEASUREMENTS`.
         """
         found = np.full(measurements.shape[1], self.intercept)
-        for values, mean, scale, coefficient in zip(
-            measurements, self.mean, self.scale, self.coefficients, strict=True
-        ):
-            found += coefficient * ((values - mean) / scale)
+        for place, mean, scale, coefficient in zip(self.places, self.mean, self.scale, self.coefficients, strict=True):
+            found += coefficient * ((measurements[place] - mean) / scale)
         return found
 
 
 def _refused(problem: str) -> ScoringError:
-    return ScoringError(f"model.json {problem}. Rows cannot be scored with it; use another release")
+    return ScoringError(f"model.json {problem}; {documents.OTHER_VERSION}, or use another release")
+
+
+def _known_features(document: documents.Document) -> tuple[str, ...]:
+    features = document.get("features")
+    if not isinstance(features, list) or not features:
+        raise _refused("names no features")
+    if strangers := [name for name in features if name not in columns.MEASUREMENTS]:
+        raise _refused(f"takes features that this version does not know ({', '.join(map(repr, strangers))[:300]})")
+    return tuple(features)
 
 
 def _numbers(document: dict[str, object], name: str, count: int) -> np.ndarray:
@@ -175,7 +203,7 @@ def explained(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray) -
     order = np.argsort(-np.abs(added), axis=0, kind="stable")[:EXPLAINED]
     texts = np.full((EXPLAINED, len(is_scored)), "", dtype=object)
     for rank, numbers in enumerate(np.take_along_axis(added, order, axis=0).tolist()):
-        names = (columns.MEASUREMENTS[place] for place in order[rank].tolist())
+        names = (scorer.features[place] for place in order[rank].tolist())
         texts[rank, is_scored] = [f"{name} {number:+.2f}" for name, number in zip(names, numbers, strict=True)]
     found: list[list[str]] = texts.tolist()
     return found
@@ -191,24 +219,15 @@ class Known:
         self._remembered: dict[bytes, bool] = {}
 
     @classmethod
-    def load(cls, content: bytes) -> "Known":
-        """Return the training rows that the bytes of a release's `cross_validation.csv` hold.
-
-        Raises:
-            ScoringError: they have no columns fingerprint, split and log_odds.
-        """
+    def load(cls, files: Mapping[str, bytes]) -> "Known | None":
+        """Return the training rows that the files of a release list; None if they do not, as another version's may."""
         try:
-            reader = csv.DictReader(io.StringIO(content.decode()), strict=True)
-            absent = {"fingerprint", "split", "log_odds"}.difference(reader.fieldnames or ())
-            if absent:
-                raise ValueError(f"no column {min(absent)}")
+            reader = csv.DictReader(io.StringIO(files["cross_validation.csv"].decode()), strict=True)
             rows = [row for row in reader if row["split"] == "train"]
             log_odds = np.array([float(row["log_odds"]) for row in rows])
             return cls(log_odds, frozenset(row["fingerprint"] for row in rows))
-        except (TypeError, ValueError, csv.Error) as error:
-            raise ScoringError(
-                f"cross_validation.csv does not say which rows were in training ({error}). Use another release"
-            ) from error
+        except (LookupError, TypeError, ValueError, csv.Error):
+            return None
 
     def count(self, rows: Rows, log_odds: np.ndarray) -> int:
         """Return how many of the rows, whose log odds are given, the model was trained on, under either diagnosis.
@@ -238,11 +257,13 @@ class Tally:
     """What is counted while rows are scored.
 
     Attributes:
+        known: the rows that the model was trained on; None if nobody knows.
         rows, scored, malignant, with_warnings: of rows; malignant are those called so.
         codes: of rules → how many rows that are not scored break them.
-        in_training: scored rows with a diagnosis that the model was trained on.
+        in_training: scored rows with a diagnosis that the model is known to have been trained on.
     """
 
+    known: Known | None
     rows: int = 0
     scored: int = 0
     malignant: int = 0
@@ -251,7 +272,7 @@ class Tally:
     codes: Counter[str] = field(default_factory=Counter)
     _cells: np.ndarray = field(default_factory=lambda: np.zeros(4, dtype=np.int64))
 
-    def add(self, rows: Rows, scored: Scored, threshold: float, known: Known) -> None:
+    def add(self, rows: Rows, scored: Scored, threshold: float) -> None:
         """Count some rows more."""
         self.rows += len(rows)
         self.scored += int(scored.is_scored.sum())
@@ -265,7 +286,8 @@ class Tally:
             self._cells += (
                 count.true_positives, count.false_positives, count.false_negatives, count.true_negatives,
             )  # fmt: skip
-            self.in_training += known.count(rows, np.where(judged, scored.log_odds, np.nan))
+            if self.known is not None:
+                self.in_training += self.known.count(rows, np.where(judged, scored.log_odds, np.nan))
 
     @property
     def not_scored(self) -> int:

@@ -9,5 +9,5 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     >>> aligned([("name", "value"), ("a", "1")])
     ['name  value', 'a     1']
     """
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

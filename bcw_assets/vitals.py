@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 import requests
 
-from bcw_assets import alerts, check_report, documents, history
+from bcw_assets import alerts, check_report, history
 from bcw_assets.check_report import CRASHED, FAILED, PASSED
 from bcw_assets.errors import BcwError, ReleaseError
 from bcw_assets.releases import bundle, log
@@ -242,9 +242,7 @@ def _checks(instance: dg.DagsterInstance, made: Mapping[dg.AssetKey, Made | None
 
 def _scores(store: Store, champion: log.Entry) -> Iterator[Sample]:
     try:
-        content, manifest = bundle.manifest_of(store, champion.release)
-        if documents.digest(content) != champion.manifest:
-            raise ValueError("it is not the one that the log names")
+        _, manifest = bundle.manifest_of(store, champion.release, champion.manifest)
     except ValueError as error:
         what = f"The manifest of release {champion.release} cannot be used ({error})"
         raise ReleaseError(f"{what}. Look at bcw releases verify") from error

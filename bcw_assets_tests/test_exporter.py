@@ -365,7 +365,8 @@ def test_the_champion_and_refusals_are_told(lived: tuple[Graph, Values], store: 
 
 
 @pytest.mark.parametrize(
-    ("what", "says"), [("log", "000001.json cannot be read"), ("manifest", "cannot be used (it was changed or cut")]
+    ("what", "says"),
+    [("log", "000001.json cannot be read"), ("manifest", "cannot be used (it is not the one that the log")],
 )
 def test_of_a_damaged_champion_nothing_is_told(lived: tuple[Graph, Values], store: Store, what: str, says: str) -> None:
     champion = released(lived, store)

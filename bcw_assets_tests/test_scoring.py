@@ -27,7 +27,7 @@ def files(candidate: Candidate) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def scorer(files: dict[str, bytes]) -> Scorer:
-    return Scorer.load(files["model.json"])
+    return Scorer.load(files)
 
 
 def of(frame: pd.DataFrame, *, has_diagnoses: bool = True) -> Rows:
@@ -57,9 +57,11 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
     "no JSON": (lambda one: b"{", "is no JSON"),
     "deep JSON": (lambda one: b"[" * 100_000, "is no JSON"),
     "a list": (lambda one: b"[]", "is no JSON object"),
-    "features in another order": (
-        lambda one: changed(one, features=one["features"][::-1]),
-        "features that are not the 30 measurements in order",
+    "no features": (lambda one: changed(one, features=[]), "names no features"),
+    "features that are no list": (lambda one: changed(one, features={"radius_mean": 1}), "names no features"),
+    "unknown features": (
+        lambda one: changed(one, features=["age", *one["features"][1:-1], ["x"]]),
+        "takes features that this version does not know ('age', ['x']); another, perhaps newer, version of bcw_assets",
     ),
     "classes": (lambda one: changed(one, classes=[1, 0]), "has the classes [1, 0]; allowed are [0, 1]"),
     "classes that are no numbers": (lambda one: changed(one, classes=[False, True]), "has the classes [False, True]"),
@@ -79,7 +81,25 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
 def test_what_is_no_model_is_refused_by_what_is_wrong_with_it(files: dict[str, bytes], name: str) -> None:
     change, says = REFUSED[name]
     with pytest.raises(ScoringError, match=re.escape(says)):
-        Scorer.load(change(json.loads(files["model.json"])))
+        Scorer.load({"model.json": change(json.loads(files["model.json"]))})
+
+
+def test_a_model_of_some_measurements_in_any_order_takes_them_by_name(
+    raw: pd.DataFrame, files: dict[str, bytes], scorer: Scorer
+) -> None:
+    document = json.loads(files["model.json"])
+    chosen = [27, 3, 12]
+    parts = {
+        name: [document[name][place] for place in chosen] for name in ("features", "mean", "scale", "coefficients")
+    }
+    model, some = Scorer.load({"model.json": changed(document, **parts)}), of(raw)
+    expected = scorer.contributions(some.measurements)[chosen]
+    np.testing.assert_array_equal(model.contributions(some.measurements), expected)
+    np.testing.assert_allclose(model.log_odds(some.measurements), expected.sum(axis=0) + scorer.intercept, atol=1e-12)
+    shown = {
+        text.split()[0] for texts in scoring.explained(model, some.measurements, np.ones(569, bool)) for text in texts
+    }
+    assert shown == {columns.MEASUREMENTS[place] for place in chosen}
 
 
 def broken(raw: pd.DataFrame, rule: rules.Rule) -> pd.DataFrame:
@@ -133,16 +153,16 @@ def test_with_the_intercept_all_contributions_make_the_log_odds(raw: pd.DataFram
             assert float(number) == pytest.approx(added[columns.MEASUREMENTS.index(name), row], abs=0.005)
 
 
-def counted(scorer: Scorer, known: Known, some: Rows) -> Tally:
-    tally = Tally()
-    tally.add(some, scoring.score(scorer, some), 0.5, known)
+def counted(scorer: Scorer, known: Known | None, some: Rows) -> Tally:
+    tally = Tally(known)
+    tally.add(some, scoring.score(scorer, some), 0.5)
     return tally
 
 
 def test_rows_of_the_training_are_counted_and_others_are_not(
     raw: pd.DataFrame, made: dict[str, Any], files: dict[str, bytes], scorer: Scorer
 ) -> None:
-    known = Known.load(files["cross_validation.csv"])
+    known = Known.load(files)
     assert counted(scorer, known, of(raw)).in_training == 455
     assert counted(scorer, known, of(raw.assign(diagnosis="B", id="x"))).in_training == 455
     assert counted(scorer, known, of(raw.assign(texture_mean=raw["texture_mean"] * 0.9999))).in_training == 0
@@ -152,14 +172,17 @@ def test_rows_of_the_training_are_counted_and_others_are_not(
     assert Known(np.array([]), frozenset()).count(of(raw), np.zeros(569)) == 0
 
 
-def test_what_does_not_say_which_rows_were_in_training_is_refused() -> None:
+def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_known(
+    raw: pd.DataFrame, scorer: Scorer
+) -> None:
     for content in (b"id,diagnosis\n1,M\n", b"\xff", b"fingerprint,split,log_odds\na,train,x\n", b"split\ntrain\n"):
-        with pytest.raises(ScoringError, match="does not say which rows were in training"):
-            Known.load(content)
+        assert Known.load({"cross_validation.csv": content}) is None
+    assert Known.load({}) is None
+    assert counted(scorer, None, of(raw)).confusion.total == 569
 
 
 def test_agreement_is_with_the_diagnoses_that_are_there(raw: pd.DataFrame, scorer: Scorer) -> None:
-    tally = counted(scorer, Known(np.array([]), frozenset()), of(raw.assign(diagnosis=["", "M"] + ["B"] * 567)))
+    tally = counted(scorer, None, of(raw.assign(diagnosis=["", "M"] + ["B"] * 567)))
     assert tally.confusion.total == 568
     assert tally.rows == tally.scored == 569
     right, total = tally.confusion.proportions()["accuracy"]
@@ -170,6 +193,6 @@ def test_a_row_exactly_at_the_threshold_is_malignant(raw: pd.DataFrame, scorer: 
     some = of(raw.head(1))
     scored = Scored(np.zeros(1), np.array([0.5]), {}, Counter())
     for threshold, malignant in ((0.5, 1), (0.500001, 0)):
-        tally = Tally()
-        tally.add(some, scored, threshold, Known(np.array([]), frozenset()))
+        tally = Tally(None)
+        tally.add(some, scored, threshold)
         assert tally.malignant == malignant

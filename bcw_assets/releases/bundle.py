@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 from pydantic import StringConstraints
@@ -21,16 +21,11 @@ PLACE = "releases"
 FOLDER = f"{PLACE}/"
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
-MEMBERS = (
-    *("model.json", "model.onnx", "metrics.json", "cross_validation.csv", "evaluation.png", "MODEL_CARD.md"),
-    *("example.csv", "README.txt", SUMS),
-)
-"""The files of a bundle in the order in which they are stored; the manifest comes after them."""
 
 HEADLINE = ("accuracy", "sensitivity", "specificity", "roc_auc", "log_loss")
-"""The cross-validated scores that a manifest tells of a release."""
+"""The cross-validated scores that go into the manifest of what this version publishes."""
 
-SCHEMA_VERSION = 1  # of the manifest
+SCHEMA_VERSION = 1  # of the manifest: raised when a name in it changes its meaning or goes
 ID = re.compile(r"[0-9a-f]{16}")
 MOST_BYTES = 2**28  # of a file; cross_validation.csv has 250 a patient
 MOST_BYTES_OF_MANIFEST = 2**20
@@ -38,6 +33,7 @@ MOST_BYTES_OF_MANIFEST = 2**20
 
 Digest = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
 ReleaseId = Annotated[str, StringConstraints(pattern=rf"\A{ID.pattern}\z")]
+FileName = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\z")]
 
 
 @dataclass(frozen=True)
@@ -48,21 +44,21 @@ class Member:
     sha256: Digest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a bundle says of itself.
+    """What a bundle says of itself: which files and scores it has is for the version to say that wrote it.
 
     Attributes:
-        inputs: what the release was made from; its id follows from them.
+        inputs: what the release was made from.
         headline: cross-validated score → its summary.
         files: name → what the file must be.
     """
 
-    schema_version: Literal[1]
+    schema_version: Annotated[int, Ge(1)]
     release: ReleaseId
-    inputs: dict[str, Any]
-    headline: dict[str, Summary]
-    files: dict[str, Member]
+    inputs: dict[str, Any] = field(default_factory=dict)
+    headline: dict[str, Summary] = field(default_factory=dict)
+    files: dict[FileName, Member]
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,11 @@ class Bundle:
     is_finished: bool
     problems: tuple[str, ...]
 
+    @property
+    def headline(self) -> Mapping[str, Summary]:
+        """Cross-validated score → its summary; empty if the manifest cannot be read."""
+        return self.manifest.headline if self.manifest else {}
+
     def require(self) -> "Bundle":
         """Return the bundle if nothing is wrong with it.
 
@@ -93,8 +94,8 @@ class Bundle:
         """
         if self.problems:
             raise ReleaseError(
-                f"Release {self.id} is not what was published: {'; '.join(self.problems)}. Go back to another release "
-                f"(bcw releases rollback), or put the files back from a copy"
+                f"Release {self.id} cannot be used: {'; '.join(self.problems)}. Go back to another release (bcw "
+                f"releases rollback), or put files that are damaged back from a copy"
             )
         return self
 
@@ -151,7 +152,7 @@ def publish(
     Args:
         store: holds the releases.
         inputs: what decides the release, and its id.
-        files: name → content, in the order of `MEMBERS`, without SHA256SUMS, which is made of what is stored.
+        files: name → content, in the order in which they are stored, without SHA256SUMS, which is made of them.
         says_the_same: whether other bytes that are stored under a name say what the file of that name says.
 
     Returns:
@@ -178,7 +179,7 @@ def publish(
         "schema_version": SCHEMA_VERSION,
         "release": release,
         "inputs": dict(inputs),
-        "headline": {name: scores[name] for name in HEADLINE},
+        "headline": {name: scores[name] for name in HEADLINE if name in scores},
         "files": {name: {"bytes": len(content), "sha256": digest(content)} for name, content in stored.items()},
     }
     _put(store, key(release, MANIFEST), documents.seal(manifest))
@@ -190,21 +191,27 @@ def _put(store: Store, where: str, content: bytes) -> bytes:
     return content if store.create(where, content) else store.read(where, MOST_BYTES)
 
 
-def manifest_of(store: Store, release: str) -> tuple[bytes, Manifest]:
+def manifest_of(store: Store, release: str, sha256: str | None = None) -> tuple[bytes, Manifest]:
     """Return the manifest of a bundle, as bytes and as what they say.
+
+    The id of a release is not made of its inputs again: another version makes it in another way. What vouches for a
+    manifest is the log.
+
+    Args:
+        store: holds the releases.
+        release: its id.
+        sha256: of the manifest, as the log has it; None if the log is not asked, or does not know the release.
 
     Raises:
         KeyMissing: there is none.
-        KeyRefused, ValueError: it is not to be read, or is not a manifest of this release.
+        KeyRefused, ValueError: it is not to be read, or is not the manifest of this release.
     """
     content = store.read(key(release, MANIFEST), MOST_BYTES_OF_MANIFEST)
-    manifest = documents.typed(Manifest, documents.unseal(content))
-    if manifest.release != release or identify(manifest.inputs) != release:
+    if sha256 not in (None, digest(content)):
+        raise ValueError("it is not the one that the log names")
+    manifest = documents.read_sealed(Manifest, content)
+    if manifest.release != release:
         raise ValueError("it is that of another release")
-    if tuple(manifest.files) != MEMBERS:
-        raise ValueError(f"it names {', '.join(map(repr, manifest.files))[:200]}, not {', '.join(MEMBERS)}")
-    if tuple(manifest.headline) != HEADLINE:
-        raise ValueError(f"its headline has {', '.join(manifest.headline)}, not {', '.join(HEADLINE)}")
     return content, manifest
 
 
@@ -222,13 +229,11 @@ def read(store: Store, release: str, sha256: str | None = None) -> Bundle:
         what = f"{prefix}{MANIFEST} is missing, so the bundle is {'unfinished' if there else 'not stored any more'}"
         return Bundle(release, {}, None, "", is_finished=False, problems=(what,))
     try:
-        content, manifest = manifest_of(store, release)
+        content, manifest = manifest_of(store, release, sha256)
     except (KeyMissing, KeyRefused, ValueError) as error:
         what = f"{prefix}{MANIFEST} cannot be used ({error})"
         return Bundle(release, {}, None, "", is_finished=True, problems=(what,))
-    problems = [f"{prefix}{name} does not belong there" for name in sorted(there - {MANIFEST, *MEMBERS})]
-    if sha256 not in (None, digest(content)):
-        problems.append(f"{prefix}{MANIFEST} is not the one that the log names")
+    problems = [f"{prefix}{name} does not belong there" for name in sorted(there - {MANIFEST, *manifest.files})]
     files = {}
     for name, said in manifest.files.items():
         found = _member(store, prefix + name, said.bytes)
@@ -237,12 +242,8 @@ def read(store: Store, release: str, sha256: str | None = None) -> Bundle:
         else:
             problems.append(f"{prefix}{name} {found if isinstance(found, str) else 'is not what the manifest says'}")
     if not problems:
-        problems += [f"{prefix}{problem}" for problem in (*_sums_problems(files), *example_problems(files))]
+        problems += [f"{prefix}{problem}" for problem in example_problems(files)]
     return Bundle(release, files, manifest, digest(content), is_finished=True, problems=tuple(problems))
-
-
-def _sums_problems(files: Mapping[str, bytes]) -> list[str]:
-    return [] if files[SUMS] == sums(files) else [f"{SUMS} does not name the other files as they are"]
 
 
 def _member(store: Store, where: str, size: int) -> bytes | str:

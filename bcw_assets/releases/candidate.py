@@ -125,7 +125,7 @@ class Candidate:
 
     @cached_property
     def files(self) -> dict[str, bytes]:
-        """The files of the bundle but for SHA256SUMS, in the order of `bundle.MEMBERS`.
+        """The files of the bundle but for SHA256SUMS, in the order in which they are stored.
 
         Patients are told by fingerprints: the copy of UCI's table that has no ids makes the same bytes.
 
@@ -155,7 +155,17 @@ class Candidate:
             return figure.is_alike(content, self.files[name])
         if not proof.is_equal_but_for_rounding(content, self.files[name]):
             return False
-        return name != "model.json" or self._off_by_numbers(content) <= proof.TOLERANCE
+        return name != "model.json" or self.is_same_model({name: content})
+
+    def is_same_model(self, files: Mapping[str, bytes]) -> bool:
+        """Say whether the `model.json` among the files, perhaps of another version, gives this model's probabilities.
+
+        Raises:
+            ScoringError: there is none that can be used.
+        """
+        measurements = self._measurements()
+        found = proof.probabilities(files, measurements.to_numpy())
+        return bool(np.abs(found - self.model.predict_proba(measurements)[:, 1]).max() <= proof.TOLERANCE)
 
     def _without_ids(self) -> Report:
         named = dict(zip(self.raw_data[columns.ID], self.fingerprints, strict=True))
@@ -204,12 +214,6 @@ class Candidate:
             raise ReleaseError(f"model.onnx of {self.id} cannot be used ({error})") from error
         return float(np.abs(found - self.model.predict_proba(measurements)).max())
 
-    def _off_by_numbers(self, content: bytes) -> float:
-        """Return the largest difference of the probabilities of a `model.json` from the model's, over all rows."""
-        measurements = self._measurements()
-        found = proof.probabilities(content, measurements.to_numpy())
-        return float(np.abs(found - self.model.predict_proba(measurements)[:, 1]).max())
-
     def _out_of_fold(self) -> bytes:
         """Return one row a patient: fingerprint, diagnosis, split, the model's own log odds, and every repeat."""
         rows = self.cross_validation.rows
@@ -234,12 +238,18 @@ class Candidate:
 
 
 def predictions_of(files: Mapping[str, bytes]) -> Predictions:
-    """Return what the recipe of a bundle says of patients that it had not seen."""
-    rows = [line.split(",") for line in files["cross_validation.csv"].decode().splitlines()]
-    place = {name: number for number, name in enumerate(rows[0])}
+    """Return what the recipe of a bundle says of patients that it had not seen.
+
+    Raises:
+        LookupError, ValueError: the bundle does not have it in a form that this version knows.
+    """
+    header, *rows = (line.split(",") for line in files["cross_validation.csv"].decode().splitlines())
+    place = {name: number for number, name in enumerate(header)}
     repeats = [number for name, number in place.items() if name.startswith("repeat_")]
+    if not repeats:
+        raise ValueError("cross_validation.csv has no column repeat_0")
     return Predictions(
-        [row[place["fingerprint"]] for row in rows[1:]],
-        np.array([row[place[columns.DIAGNOSIS]] == columns.MALIGNANT for row in rows[1:]], dtype=np.int64),
-        np.array([[float(row[number]) for number in repeats] for row in rows[1:]]),
+        [row[place["fingerprint"]] for row in rows],
+        np.array([row[place[columns.DIAGNOSIS]] == columns.MALIGNANT for row in rows], dtype=np.int64),
+        np.array([[float(row[number]) for number in repeats] for row in rows]),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from bcw_assets import documents
 from bcw_assets.ml import comparison, verdicts
 from bcw_assets.ml.comparison import Comparison
 from bcw_assets.releases.bundle import Bundle
@@ -65,10 +66,15 @@ def _beside(candidate: Candidate, champion: Bundle | None) -> Iterator[Ruling]:
     if champion is None:
         yield from (_row(rule, "there is no champion before it", NOT_JUDGED) for rule in rules)
     elif champion.problems:
-        what = f"the champion {champion.id} is damaged: {champion.problems[0]}"
+        what = f"the champion {champion.id} cannot be used: {champion.problems[0]}"
         yield from (_row(rule, what, BROKEN) for rule in rules)
     else:
-        theirs = predictions_of(champion.files)
+        try:
+            theirs = predictions_of(champion.files)
+        except (LookupError, ValueError) as error:
+            what = f"the champion {champion.id} has no predictions of unseen patients that can be read ({error}; "
+            yield from (_row(rule, f"{what}{documents.OTHER_VERSION})", NOT_JUDGED) for rule in rules)
+            return
         found = comparison.compare(candidate.predictions, candidate.relabelled, theirs)
         yield from _not_inferior(found)
         yield _labels(candidate, found)

@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -39,7 +39,7 @@ class Overtaken(ReleaseError):
     """Another writer took the next number in the log."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One promotion, rollback or prune.
 
@@ -62,13 +62,13 @@ class Entry:
     action: Action
     release: ReleaseId
     manifest: Digest
-    reason: str | None
+    reason: str | None = None
     run: str
     made: str
-    gate: list[Ruling]
-    pruned: list[ReleaseId]
+    gate: list[Ruling] = field(default_factory=list)
+    pruned: list[ReleaseId] = field(default_factory=list)
     previous: Digest | None
-    damaged: list[str]
+    damaged: list[str] = field(default_factory=list)
     nonce: str
 
 
@@ -205,7 +205,7 @@ def read(store: Store) -> Log:
             content = store.read(FOLDER + _name(number), MOST_BYTES)
             files[FOLDER + _name(number)] = content
             digest = documents.digest(content)
-            entry = _parse(content)
+            entry = documents.read_sealed(Entry, content)
             if entry.sequence != number:
                 raise ValueError(f"it has the number {entry.sequence}")
             if number == 1 and entry.previous is not None:
@@ -252,7 +252,7 @@ def append(
         manifest=champion[1],
         run=run,
         reason=reason,
-        **({"gate": [], "pruned": []} | more),
+        **more,
     )
     name, content = _name(entry.sequence), documents.seal(asdict(entry))
     # A lost answer makes a client try again, and the second try is told "exists": the nonce says whose entry it is.
@@ -268,14 +268,10 @@ def told(damage: Mapping[str, str]) -> Iterator[str]:
 
 def _winner(store: Store, name: str) -> str:
     try:
-        entry = _parse(store.read(FOLDER + name, MOST_BYTES))
+        entry = documents.read_sealed(Entry, store.read(FOLDER + name, MOST_BYTES))
     except (KeyRefused, ValueError) as error:
         return str(error)
     return f"{entry.action} of {entry.release} by {entry.run}"
-
-
-def _parse(content: bytes) -> Entry:
-    return documents.typed(Entry, documents.unseal(content))
 
 
 def _name(number: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from bcw_assets import documents
 from bcw_assets.errors import ReleaseRefused, StorageError
 from bcw_assets.releases import bundle, gate, log
+from bcw_assets.releases.bundle import Bundle
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import PROMOTE, Entry, Log, Overtaken, Ruling
 from bcw_assets.storage.stores import Store
@@ -107,8 +108,19 @@ def _publish(
 ) -> Entry:
     if found.newest == 0:
         require_a_log_can_be_kept(store)
-    stored = bundle.publish(store, candidate.inputs, candidate.files, candidate.says_the_same)
+    stored = _find_published(store, candidate, found) or bundle.publish(
+        store, candidate.inputs, candidate.files, candidate.says_the_same
+    )
     return log.append(store, found, PROMOTE, (candidate.id, stored.sha256), run, reason, gate=table)
+
+
+def _find_published(store: Store, candidate: Candidate, found: Log) -> Bundle | None:
+    """Return the whole bundle of a candidate that was champion before; another version may have written its files."""
+    if not found.of(candidate.id):
+        return None
+    stored = found.bundle(store, candidate.id)
+    is_whole = not stored.problems and candidate.is_same_model(stored.files)
+    return stored if is_whole else None
 
 
 def require_a_log_can_be_kept(store: Store) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bcw_assets import scoring
+from bcw_assets import documents, scoring
 from bcw_assets.errors import ScoringError
 from bcw_assets.ml import columns
 from bcw_assets.scoring import Scorer
@@ -17,27 +17,37 @@ VERSION = re.compile(rb"\d+\.\d+\.\d+[\w.+]*")
 NUMBER = re.compile(rb"(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 
 
-def probabilities(model: bytes, measurements: np.ndarray) -> np.ndarray:
-    """Return P(malignant) of n × 30 raw measurements by the numbers of a `model.json`.
+def probabilities(files: Mapping[str, bytes], measurements: np.ndarray) -> np.ndarray:
+    """Return P(malignant) of n × 30 raw measurements by the numbers of the `model.json` among the files.
 
     Raises:
-        ScoringError: the bytes are none.
+        ScoringError: there is none that can be used.
     """
-    return scoring.probability(Scorer.load(model).log_odds(measurements.T))
+    return scoring.probability(Scorer.load(files).log_odds(measurements.T))
 
 
 def example_problems(files: Mapping[str, bytes]) -> list[str]:
-    """Return what is wrong with the model or the example, beginning with the file's name; nothing if all is well."""
+    """Return what is wrong with the model or the example, beginning with the file's name.
+
+    Returns:
+        nothing if the model gives what its example promises, or if a bundle of another version does without one.
+    """
+    if "example.csv" not in files or "model.json" not in files:
+        return []
     try:
         rows = list(csv.DictReader(files["example.csv"].decode().splitlines()))
-        measurements = np.array([[float(row[name]) for name in columns.MEASUREMENTS] for row in rows])
+        # What an example does without is not a number, and so is the probability by a model that takes it.
+        measurements = np.array([[float(row.get(name, "nan")) for name in columns.MEASUREMENTS] for row in rows])
         promised = np.array([float(row[columns.PROBABILITY]) for row in rows])
-        off = float(np.abs(probabilities(files["model.json"], measurements) - promised).max())
+        off = float(np.abs(probabilities(files, measurements) - promised).max())
     except ScoringError as error:
         return [str(error)]
     except (LookupError, TypeError, ValueError) as error:
-        return [f"example.csv cannot be used ({error})"]
-    return [] if off <= TOLERANCE else [f"example.csv promises other probabilities than model.json gives, by {off:.3g}"]
+        return [f"example.csv cannot be used ({error}; {documents.OTHER_VERSION})"]
+    if off <= TOLERANCE:
+        return []
+    promise = f"example.csv promises other probabilities than this version makes of model.json, by {off:.3g}"
+    return [f"{promise}; {documents.OTHER_VERSION}"]
 
 
 def is_equal_but_for_rounding(content: bytes, other: bytes) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bcw_assets.ml.findings import Findings
+from bcw_assets.ml.performance import Summary
 from bcw_assets.releases import bundle, log
 from bcw_assets.storage.stores import Store
 
@@ -15,12 +16,14 @@ class Release:
     Attributes:
         id: 16 hexadecimal digits.
         files: name → content.
+        headline: cross-validated score → its summary.
         made: when it became champion first, in UTC.
         is_champion: whether it is the champion.
     """
 
     id: str
     files: Mapping[str, bytes]
+    headline: Mapping[str, Summary]
     made: str
     is_champion: bool
 
@@ -38,8 +41,9 @@ def open_release(store: Store, prefix: str | None) -> Release:
     found = log.read(store)
     champion = found.current().release
     release = champion if prefix is None else bundle.resolve(store, prefix)
-    files = found.require(store, release).files
-    return Release(release, files, found.of(release)[0].made, is_champion=release == champion)
+    stored = found.require(store, release)
+    made = found.of(release)[0].made
+    return Release(release, stored.files, stored.headline, made, is_champion=release == champion)
 
 
 def is_published(store: Store, release: str | None) -> Findings:

@@ -11,6 +11,12 @@ from bcw_assets.ml.preparation import Split
 from bcw_assets.ml.resampling import Resampling
 from bcw_assets.releases.candidate import Candidate
 
+MEMBERS = (
+    *("model.json", "model.onnx", "metrics.json", "cross_validation.csv", "evaluation.png", "MODEL_CARD.md"),
+    *("example.csv", "README.txt", "SHA256SUMS"),
+)
+"""The files of a bundle in the order in which they are stored; the manifest comes after them."""
+
 
 def candidate_of(
     metrics: Evaluation,
@@ -18,13 +24,14 @@ def candidate_of(
     *,
     C: float = 1.0,  # noqa: N803 (scikit-learn's name for the knob)
     seed: int = 42,
+    folds: int = 10,
     repeats: int = 2,
     folds_seed: int = 0,
 ) -> Candidate:
     """Return a candidate of a table, whose report has its scores and its provenance from it; the rest is `metrics`'."""
     ready = preparation.prepare(raw, Split(0.2, seed, stratify=False))
     model = training.train(ready, C)
-    predicted = resampling.out_of_fold(raw, model, Resampling(10, repeats, folds_seed))
+    predicted = resampling.out_of_fold(raw, model, Resampling(folds, repeats, folds_seed))
     malignant, probabilities = table.malignant(raw), predicted.probabilities()
     report = metrics.report
     provenance = dataclasses.replace(

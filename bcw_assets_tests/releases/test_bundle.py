@@ -26,6 +26,7 @@ from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
 from bcw_assets.storage.stores import LocalStore, Store
 from bcw_assets_tests.conftest import CHECKOUT, Place, on_disk_only, once_elsewhere
+from bcw_assets_tests.releases.candidates import MEMBERS
 from bcw_assets_tests.tables import shuffled, uci_form
 
 
@@ -39,11 +40,11 @@ def outside(candidate: Candidate, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_sha256sum_accepts_it(outside: Path) -> None:
     done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=outside, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [f"{name}: OK" for name in bundle.MEMBERS if name != bundle.SUMS]
+    assert done.stdout.splitlines() == [f"{name}: OK" for name in MEMBERS if name != bundle.SUMS]
 
 
 def test_it_holds_these_files_and_no_other_and_none_is_a_program_or_a_pickle(outside: Path) -> None:
-    assert sorted(path.name for path in outside.iterdir()) == sorted([*bundle.MEMBERS, bundle.MANIFEST])
+    assert sorted(path.name for path in outside.iterdir()) == sorted([*MEMBERS, bundle.MANIFEST])
     for path in outside.iterdir():
         assert path.stat().st_mode & 0o111 == 0
         with pytest.raises((pickle.UnpicklingError, ValueError, EOFError, IndexError, KeyError)):

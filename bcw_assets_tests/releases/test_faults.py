@@ -20,10 +20,11 @@ from bcw_assets.releases.log import Overtaken
 from bcw_assets.releases.use import open_release
 from bcw_assets.storage.stores import Store, open_store
 from bcw_assets_tests.conftest import Graph, Place, contents, once_elsewhere, with_all
+from bcw_assets_tests.releases.candidates import MEMBERS
 
 OPERATIONS = ("read", "write", "create", "list", "exists", "delete")
 CHANGES = ("write", "create", "delete")
-BUNDLE = len(bundle.MEMBERS) + 1  # files, with the manifest; the first promotion takes three changes for the probe
+BUNDLE = len(MEMBERS) + 1  # files, with the manifest; the first promotion takes three changes for the probe
 
 
 class Interrupted:
@@ -299,7 +300,7 @@ def test_files_of_another_machine_under_the_same_id_are_kept_and_listed(store: S
     assert {name: stored[name] for name in theirs} == theirs
 
 
-@once_elsewhere("name", [name for name in bundle.MEMBERS if name not in (bundle.SUMS, "README.txt")])
+@once_elsewhere("name", [name for name in MEMBERS if name not in (bundle.SUMS, "README.txt")])
 def test_a_remnant_that_says_something_else_is_not_released(
     store: Store, candidate: Candidate, challenger: Candidate, name: str
 ) -> None:

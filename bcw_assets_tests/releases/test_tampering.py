@@ -17,8 +17,9 @@ from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.use import open_release
 from bcw_assets.storage.stores import Store
 from bcw_assets_tests.conftest import on_disk_only, once_elsewhere
+from bcw_assets_tests.releases.candidates import MEMBERS
 
-BUNDLE = [*bundle.MEMBERS, bundle.MANIFEST]
+BUNDLE = [*MEMBERS, bundle.MANIFEST]
 
 
 def is_refused(store: Store, because: str, release: str, other: str | None = None) -> None:
@@ -50,7 +51,7 @@ def test_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, na
     assert release_report.verified(released, None, everything=True)["good"]
 
 
-@once_elsewhere("name", bundle.MEMBERS)
+@once_elsewhere("name", MEMBERS)
 def test_a_missing_file_is_named(released: Store, candidate: Candidate, name: str) -> None:
     released.delete(bundle.key(candidate.id, name))
     is_refused(released, re.escape(f"{bundle.key(candidate.id, name)} is missing"), candidate.id)
@@ -75,8 +76,13 @@ def test_an_added_file_is_named(released: Store, candidate: Candidate, name: str
     is_refused(released, re.escape(f"{bundle.key(candidate.id, name)} does not belong there"), candidate.id)
 
 
-def renamed(manifest: dict[str, Any]) -> None:
-    manifest["files"]["../../../etc/passwd"] = manifest["files"].pop("model.json")
+def renamed(name: str) -> Callable[[dict[str, Any]], None]:
+    """Return a change that gives model.json another name."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"][name] = manifest["files"].pop("model.json")
+
+    return change
 
 
 def enlarged(manifest: dict[str, Any]) -> None:
@@ -103,20 +109,45 @@ def without_files(manifest: dict[str, Any]) -> None:
     del manifest["files"]
 
 
-@once_elsewhere(
-    "change", [renamed, enlarged, negative, of_another_id, of_other_inputs, of_another_version, without_files]
-)
+OUTSIDE = ["../../../etc/passwd", "/etc/passwd", "sub/model.json", "..", ".hidden", "", "a\n", "model.json\0"]
+NO_MANIFEST = [*map(renamed, OUTSIDE), enlarged, negative, of_another_id, without_files]
+
+
+def forge(store: Store, release: str, change: Callable[[dict[str, Any]], None]) -> str:
+    """Change a manifest, seal it again, and return its key."""
+    key = bundle.key(release, bundle.MANIFEST)
+    manifest = documents.unseal(store.read(key))
+    change(manifest)
+    store.write({key: documents.seal(manifest)})
+    return key
+
+
+@once_elsewhere("change", [*NO_MANIFEST, of_other_inputs, of_another_version])
 def test_a_forged_manifest_with_a_right_seal_is_refused_before_anything_is_read(
     released: Store, candidate: Candidate, change: Callable[[dict[str, Any]], None]
 ) -> None:
-    key = bundle.key(candidate.id, bundle.MANIFEST)
-    manifest = documents.unseal(released.read(key))
-    change(manifest)
-    released.write({key: documents.seal(manifest)})
-    is_refused(released, re.escape(f"{key} cannot be used"), candidate.id)
+    sha256 = log.read(released).of(candidate.id)[-1].manifest
+    key = forge(released, candidate.id, change)
+    is_refused(released, re.escape(f"{key} cannot be used (it is not the one that the log names"), candidate.id)
     with mock.patch.object(released, "read", wraps=released.read) as read:
-        assert bundle.read(released, candidate.id).problems
+        assert bundle.read(released, candidate.id, sha256).problems
     assert {one.args[0] for one in read.call_args_list} == {key}
+
+
+@once_elsewhere("change", NO_MANIFEST)
+def test_what_can_be_no_manifest_is_refused_before_anything_is_read_also_without_an_entry_for_it(
+    released: Store, candidate: Candidate, change: Callable[[dict[str, Any]], None]
+) -> None:
+    key = forge(released, candidate.id, change)
+    with mock.patch.object(released, "read", wraps=released.read) as read:
+        (problem,) = bundle.read(released, candidate.id).problems
+    assert problem.startswith(f"{key} cannot be used (")
+    assert {one.args[0] for one in read.call_args_list} == {key}
+
+
+def test_a_manifest_that_names_itself_is_refused(released: Store, candidate: Candidate) -> None:
+    key = forge(released, candidate.id, renamed(bundle.MANIFEST))
+    assert any(problem.startswith(f"{key} has ") for problem in bundle.read(released, candidate.id).problems)
 
 
 def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
@@ -130,7 +161,7 @@ def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
     for key in released.list(bundle.key(candidate.id, "")):
         released.delete(key)
     assert bundle.publish(released, candidate.inputs, theirs, candidate.says_the_same).problems == ()
-    is_refused(released, r"manifest\.json is not the one that the log names", candidate.id)
+    is_refused(released, r"manifest\.json cannot be used \(it is not the one that the log names", candidate.id)
 
 
 # Not the newest entry taken away, or forged with a right seal: checksums prove integrity, and not origin.
@@ -259,10 +290,10 @@ HEADLINES: list[Any] = [None, {"sensitivity": 1}, "text", {name: {"estimate": "x
 def test_a_forged_headline_is_a_problem_and_no_traceback(
     released: Store, candidate: Candidate, challenger: Candidate, headline: object
 ) -> None:
-    key = bundle.key(candidate.id, bundle.MANIFEST)
-    released.write({key: documents.seal(documents.unseal(released.read(key)) | {"headline": headline})})
+    key = forge(released, candidate.id, lambda manifest: manifest.update(headline=headline))
     is_refused(released, re.escape(f"{key} cannot be used"), candidate.id)
-    assert "headline" in release_report.show_text(release_report.shown(released, candidate.id))
+    assert "log names" in release_report.show_text(release_report.shown(released, candidate.id))
+    assert "headline" in bundle.read(released, candidate.id).problems[0]
     assert candidate.id in release_report.list_text(release_report.listed(released))
     with pytest.raises(BcwError, match=re.escape(key)):
         release_report.compared(released, candidate.id, challenger.id)

@@ -1,0 +1,465 @@
+"""Stores that earlier versions wrote, and such as a later one may write: what this version does with their releases.
+
+Each folder under `past/` is one more store of the past; it needs nothing here.
+"""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from bcw_assets import documents
+from bcw_assets.cli import main
+from bcw_assets.errors import ReleaseRefused
+from bcw_assets.ml import columns
+from bcw_assets.releases import bundle, gate, log, promotion
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.releases.log import Log
+from bcw_assets.releases.use import open_release
+from bcw_assets.storage.stores import LocalStore, Store
+from bcw_assets_tests.conftest import contents
+from bcw_assets_tests.releases.candidates import candidate_of, flipped
+
+PAST = sorted(path for path in (Path(__file__).parent / "past").iterdir() if path.is_dir())
+BESIDE = [rule for rule, _ in (gate.LOG_LOSS, gate.SENSITIVITY, gate.LABELS)]
+
+Document = dict[str, Any]
+Change = Callable[[Document], object]
+
+
+def keep(_: Document) -> None:
+    """Change nothing."""
+
+
+def change_log(store: Store, change: Change = keep) -> None:
+    """Change every entry, and chain and seal them anew, with the manifests that are there now."""
+    before = None
+    for key in store.list(log.FOLDER):
+        entry = documents.unseal(store.read(key)) | {"previous": before}
+        manifest = bundle.key(entry["release"], bundle.MANIFEST)
+        if store.exists(manifest):
+            entry["manifest"] = documents.digest(store.read(manifest))
+        change(entry)
+        store.write({key: documents.seal(entry)})
+        before = documents.digest(store.read(key))
+
+
+def change_manifests(store: Store, change: Change, *releases: str) -> None:
+    """Change the manifests of some releases, or of all, and what the log says of them."""
+    for release in releases or bundle.stored_ids(store):
+        key = bundle.key(release, bundle.MANIFEST)
+        manifest = documents.unseal(store.read(key))
+        change(manifest)
+        store.write({key: documents.seal(manifest)})
+    change_log(store)
+
+
+def change_files(store: Store, change: Callable[[dict[str, bytes]], dict[str, bytes]], *releases: str) -> None:
+    """Change the files of the bundles of some releases, or of all, and what SHA256SUMS and the manifest say of them."""
+    for release in releases or bundle.stored_ids(store):
+        prefix = bundle.key(release, "")
+        stored = {key.removeprefix(prefix): store.read(key) for key in store.list(prefix)}
+        del stored[bundle.MANIFEST]
+        files = change(stored)
+        files[bundle.SUMS] = bundle.sums(files)
+        for name in stored.keys() - files.keys():
+            store.delete(prefix + name)
+        store.write({prefix + name: content for name, content in files.items()})
+        change_manifests(store, naming(files), release)
+
+
+def naming(files: dict[str, bytes]) -> Change:
+    """Return a change of a manifest after which it names these files."""
+    members = {name: {"bytes": len(content), "sha256": documents.digest(content)} for name, content in files.items()}
+    return lambda manifest: manifest.update(files=members)
+
+
+def without(*names: str) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
+    """Return a change that takes files out of a bundle."""
+    return lambda files: {name: content for name, content in files.items() if name not in names}
+
+
+def with_model(**changes: object) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
+    """Return a change of the document in model.json."""
+    return lambda files: files | {"model.json": documents.write(documents.read(files["model.json"]) | changes)}
+
+
+def add_score(store: Store) -> None:
+    score = {"estimate": 0.9, "sd": None, "interval": [0.8, 0.95], "unit": "none", "bounds": {"method": "exact"}}
+
+    def change(files: dict[str, bytes]) -> dict[str, bytes]:
+        metrics = documents.read(files["metrics.json"])
+        metrics["cross_validation"]["calibration_slope"] = score
+        return files | {"metrics.json": documents.write(metrics | {"schema_version": 9, "fairness": {}})}
+
+    change_files(store, change)
+    change_manifests(store, lambda manifest: manifest["headline"].update(calibration_slope=score))
+
+
+def replace_scores(store: Store) -> None:
+    score = {"estimate": 0.02, "sd": 0.001, "interval": None}
+    change_manifests(store, lambda manifest: manifest.update(headline={"brier": score}))
+
+
+def drop_fields(store: Store) -> None:
+    def change(entry: Document) -> None:
+        for name in ("gate", "pruned", "damaged", "reason"):
+            if not entry[name]:
+                del entry[name]
+
+    change_manifests(store, lambda manifest: manifest.pop("inputs"))
+    change_log(store, change)
+
+
+def add_fields(store: Store) -> None:
+    def change(document: Document) -> None:
+        document |= {"bcw_assets": "9.0", "signature": {"key": "x", "value": None}}
+        for row in [*document.get("gate", []), *document.get("files", {}).values()]:
+            row["more"] = 1
+
+    change_manifests(store, change)
+    change_log(store, change)
+
+
+VERSIONS: dict[str, Callable[[Store], None]] = {
+    "as it was written": lambda store: None,
+    "one more score": add_score,
+    "other scores": replace_scores,
+    "one more file": lambda store: change_files(store, lambda files: {"Threshold-1_a.json": b"{}"} | files),
+    "fewer files": lambda store: change_files(store, without("metrics.json", "model.onnx", "evaluation.png")),
+    "more in the model": lambda store: change_files(store, with_model(calibration=None, steps="many")),
+    "more fields": add_fields,
+    "fewer fields": drop_fields,
+    "a newer schema": lambda store: change_manifests(store, lambda manifest: manifest.update(schema_version=99)),
+}
+
+
+@pytest.fixture(params=PAST, ids=lambda path: path.name)
+def past(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A copy of a store of the past, in whose folder we are."""
+    shutil.copytree(request.param, tmp_path / "store")
+    monkeypatch.chdir(tmp_path / "store")
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture(params=VERSIONS)
+def store(request: pytest.FixtureRequest, past: Store) -> Store:
+    """The same, as it was written, and as a version would have written it that has another form."""
+    VERSIONS[request.param](past)
+    return past
+
+
+@pytest.fixture(scope="session")
+def newcomer(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
+    """A candidate that is as good as any and was in no store of the past."""
+    return candidate_of(made["metrics"], raw, seed=11)
+
+
+@pytest.fixture(scope="session")
+def worse(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
+    return candidate_of(made["metrics"], flipped(raw, 28))
+
+
+@pytest.fixture(scope="session")
+def candidate_with(made: dict[str, Any], raw: pd.DataFrame) -> Callable[[Path, str], Candidate]:
+    """Make the candidate of the inputs that a release in a store of the past was made from."""
+
+    @cache
+    def make(place: Path, release: str) -> Candidate:
+        inputs = bundle.manifest_of(LocalStore(place), release)[1].inputs
+        return candidate_of(
+            made["metrics"], raw, C=inputs["settings"]["C"], seed=inputs["split"]["seed"],
+            folds=inputs["resampling"]["folds"], repeats=inputs["resampling"]["repeats"],
+        )  # fmt: skip
+
+    return make
+
+
+def bcw(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def releases(*arguments: str) -> str:
+    """Return what `bcw releases` says; it must not fail."""
+    done = bcw("releases", *arguments)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def champion_and_other(store: Store) -> tuple[Log, str, str]:
+    """Return the log, the champion, and a release that is stored beside it."""
+    found = log.read(store)
+    champion = found.current().release
+    return found, champion, next(release for release in bundle.stored_ids(store) if release != champion)
+
+
+def beside(rows: Any) -> dict[str, str]:
+    """Return what the gate says of the rules beside the champion: rule → verdict."""
+    return {row["rule"]: row["verdict"] for row in rows if row["rule"] in BESIDE}
+
+
+def test_there_is_a_past() -> None:
+    assert PAST
+
+
+def test_releases_and_log_are_whole(store: Store) -> None:
+    text = releases("verify", "--all")
+    for release in bundle.stored_ids(store):
+        assert re.search(rf"^{release}  whole: \d+ files", text, re.MULTILINE)
+        folder = Path("releases", release)
+        done = subprocess.run(["sha256sum", "-c", bundle.SUMS], cwd=folder, capture_output=True, text=True, check=True)
+        names = {line.removesuffix(": OK") for line in done.stdout.splitlines()}
+        assert names == {path.name for path in folder.iterdir()} - {bundle.MANIFEST, bundle.SUMS}
+
+
+def test_releases_are_listed_and_shown_with_all_that_they_say_of_themselves(store: Store) -> None:
+    found, champion, other = champion_and_other(store)
+    report = json.loads(releases("list", "--json"))
+    assert ([entry["sequence"] for entry in report["entries"]], report["damage"]) == ([*range(1, found.newest + 1)], [])
+    assert re.search(rf"{champion} .*champion", releases("list"))
+    for release in (champion, other):
+        manifest = documents.unseal(store.read(bundle.key(release, bundle.MANIFEST)))
+        shown = json.loads(releases("show", release, "--json"))["manifest"]
+        assert shown["headline"].keys() == manifest["headline"].keys()
+        assert shown["files"].keys() == manifest["files"].keys()
+        text = releases("show", release)
+        assert [name for name in (*manifest["headline"], *manifest["files"]) if name not in text] == []
+
+
+def test_two_releases_are_compared(store: Store) -> None:
+    _, champion, other = champion_and_other(store)
+    report = json.loads(releases("diff", champion, other, "--json"))
+    assert report["scores"].keys() == open_release(store, champion).headline.keys()
+    assert all(len(values) == 2 and None not in values for values in report["scores"].values())
+    assert (len(report["coefficients"]), report["patients"]["in_one_only"]) == (30, [0, 0])
+    assert "Patients in both: 569" in releases("diff", other, champion)
+
+
+@pytest.mark.parametrize("is_champion", [True, False])
+def test_models_give_what_their_examples_promise(store: Store, is_champion: bool) -> None:
+    _, champion, other = champion_and_other(store)
+    release = champion if is_champion else other
+    done = bcw("predict", f"releases/{release}/example.csv", *([] if is_champion else ["--release", release[:8]]))
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.startswith(f"Release {release}, {'the' if is_champion else 'not the'} champion, made ")
+    assert ("sensitivity 0." in done.stderr) == ("sensitivity" in open_release(store, release).headline)
+    promised = store.read(bundle.key(release, "example.csv"))
+    given, expected = (
+        [float(row[columns.PROBABILITY]) for row in csv.DictReader(io.StringIO(content.decode()))]
+        for content in (done.stdout_bytes, promised)
+    )
+    assert len(expected) > 1
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-9)
+
+
+def test_a_champion_is_rolled_back_forth_and_back_and_what_a_prune_would_delete_is_shown(store: Store) -> None:
+    found, champion, other = champion_and_other(store)
+    for number, release in enumerate((other, champion), found.newest + 1):
+        releases("rollback", release, "--reason", "a test")
+        assert (log.read(store).current().release, log.read(store).newest) == (release, number)
+    assert releases("prune", "--keep", "1") == f"Would delete (give --yes to do it): {other}\n"
+    assert "whole" in releases("verify")
+
+
+def test_a_champion_is_unchanged_by_a_run_with_its_inputs(store: Store, candidate: Candidate) -> None:
+    before = contents(store)
+    outcome = promotion.promote(store, candidate, [], "a run")
+    assert (outcome.result, outcome.entry.release) == ("unchanged", log.read(store).current().release)
+    assert contents(store) == before
+
+
+def test_a_new_release_follows_a_champion_that_it_was_compared_with(store: Store, newcomer: Candidate) -> None:
+    newest = log.read(store).newest
+    outcome = promotion.promote(store, newcomer, [], "a run")
+    assert (outcome.result, outcome.entry.sequence) == ("promoted", newest + 1)
+    assert beside(outcome.entry.gate) == dict.fromkeys(BESIDE, "kept")
+    assert open_release(store, None).id == newcomer.id
+    releases("verify", "--all")
+
+
+def test_a_candidate_that_is_worse_than_a_champion_is_refused(store: Store, worse: Candidate) -> None:
+    before = log.read(store).current()
+    with pytest.raises(ReleaseRefused) as refusal:
+        promotion.promote(store, worse, [], "a run")
+    assert beside(refusal.value.rows) == dict.fromkeys(BESIDE, "broken")
+    assert log.read(store).current() == before
+
+
+def test_what_was_rolled_back_from_returns_only_with_a_reason_and_as_it_was_published(
+    store: Store, request: pytest.FixtureRequest, candidate_with: Callable[[Path, str], Candidate]
+) -> None:
+    (release,) = log.read(store).rolled_back()
+    returning = candidate_with(request.node.callspec.params["past"], release)
+    before = contents(store)
+    with pytest.raises(ReleaseRefused, match="rolled back from: in entry "):
+        promotion.promote(store, returning, [], "a run")
+    outcome = promotion.promote(store, returning, [], "a run", "the alarms had another cause")
+    assert (outcome.result, outcome.entry.release) == ("promoted", release)
+    assert {key: content for key, content in contents(store).items() if key in before} == before
+    assert open_release(store, None).id == release
+
+
+# What only one of two releases has.
+
+
+def test_a_score_that_only_one_of_two_releases_has_is_blank_for_the_other(past: Store) -> None:
+    _, champion, other = champion_and_other(past)
+    change_manifests(past, lambda manifest: manifest["headline"].pop("roc_auc"), other)
+    has_it, has_not = json.loads(releases("diff", champion, other, "--json"))["scores"]["roc_auc"]
+    assert (has_it["estimate"] > 0.9, has_not) == (True, None)
+    (line,) = (line for line in releases("diff", other, champion).splitlines() if line.startswith("roc_auc"))
+    assert line.count("(") == 1
+    said = bcw("predict", f"releases/{other}/example.csv", "--release", other).stderr
+    assert ("sensitivity" in said, "ROC AUC" in said) == (True, False)
+
+
+def test_a_model_of_fewer_measurements_in_another_order_is_used_and_compared(past: Store) -> None:
+    _, champion, other = champion_and_other(past)
+    change_files(past, with_fewer_features, champion)
+    releases("verify", "--all")
+    done = bcw("predict", f"releases/{other}/example.csv", "--explain")
+    assert done.exit_code == 0, done.stderr
+    given = pd.read_csv(io.BytesIO(done.stdout_bytes))
+    example = pd.read_csv(io.BytesIO(past.read(bundle.key(champion, "example.csv"))))
+    np.testing.assert_allclose(given[columns.PROBABILITY], example[columns.PROBABILITY], rtol=0, atol=1e-9)
+    named = given.filter(like="contribution").map(lambda text: text.split()[0]).to_numpy().ravel()
+    assert set(named) <= set(FEWER)
+    weights = json.loads(releases("diff", champion, other, "--json"))["coefficients"]
+    assert {name for name, (one, _) in weights.items() if one is None} == set(columns.MEASUREMENTS) - set(FEWER)
+    assert releases("diff", champion, other) != releases("diff", other, champion)
+
+
+FEWER = columns.MEASUREMENTS[25:3:-4]
+
+
+def with_fewer_features(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Return a bundle whose model, and whose example, has the `FEWER` measurements only."""
+    document = documents.read(files["model.json"])
+    places = [document["features"].index(name) for name in FEWER]
+    numbers = {name: [document[name][place] for place in places] for name in ("mean", "scale", "coefficients")}
+    example = pd.read_csv(io.BytesIO(files["example.csv"]))[["id", *sorted(FEWER)]]
+    standard = (example[list(FEWER)].to_numpy() - numbers["mean"]) / numbers["scale"]
+    log_odds = document["intercept"] + standard @ np.array(numbers["coefficients"])
+    example = example.assign(**{columns.PROBABILITY: 1 / (1 + np.exp(-log_odds))})
+    return with_model(features=list(FEWER), **numbers)(files) | {"example.csv": example.to_csv(index=False).encode()}
+
+
+def test_without_out_of_fold_predictions_the_gate_says_that_it_does_not_judge_and_predict_that_it_does_not_know(
+    past: Store, newcomer: Candidate
+) -> None:
+    _, champion, other = champion_and_other(past)
+    change_files(past, without("cross_validation.csv"), champion)
+    table = Path("table.csv")
+    newcomer.raw_data.to_csv(table, index=False)
+    done = bcw("predict", str(table))
+    assert done.exit_code == 0
+    assert done.stderr.count("it is not known how many of them this release was trained on") == 1
+    assert "Patients in both: not known" in releases("diff", champion, other)
+    rows = promotion.promote(past, newcomer, [], "a run").entry.gate
+    assert beside(rows) == dict.fromkeys(BESIDE, "not judged")
+    (why,) = {row["value"] for row in rows if row["rule"] in BESIDE}
+    assert f"the champion {champion} has no predictions of unseen patients" in why
+
+
+@pytest.mark.parametrize("known", [b"fingerprint", b"diagnosis", b"repeat_", b"0."])
+def test_out_of_fold_predictions_in_another_form_are_as_if_there_were_none(
+    past: Store, newcomer: Candidate, known: bytes
+) -> None:
+    name = "cross_validation.csv"
+    change_files(past, lambda files: files | {name: files[name].replace(known, b"x")})
+    rows = promotion.promote(past, newcomer, [], "a run").entry.gate
+    assert beside(rows) == dict.fromkeys(BESIDE, "not judged")
+
+
+# What this version cannot use says that another version wrote it.
+
+
+def nest_files(store: Store) -> None:
+    def change(manifest: Document) -> None:
+        manifest["files"] = [{"name": name} | member for name, member in manifest["files"].items()]
+
+    change_manifests(store, change)
+
+
+UNKNOWN: dict[str, tuple[Callable[[Store], None], str]] = {
+    "files as a list": (nest_files, "manifest.json cannot be used (files: "),
+    "files in folders": (
+        lambda store: change_manifests(store, lambda manifest: manifest["files"].update({"a/b": {}})),
+        "manifest.json cannot be used (files.a/b",
+    ),
+    "a feature that is new": (
+        lambda store: change_files(store, with_model(features=["age_mean", *columns.MEASUREMENTS[1:]])),
+        "model.json takes features that this version does not know ('age_mean')",
+    ),
+    "another kind of model": (
+        lambda store: change_files(store, with_model(features=list(columns.MEASUREMENTS), mean={"forest": []})),
+        "model.json has no 30 numbers as mean",
+    ),
+    "another formula": (
+        lambda store: change_files(store, with_model(intercept=1.0)),
+        "example.csv promises other probabilities than this version makes of model.json, by ",
+    ),
+    "another example": (
+        lambda store: change_files(store, lambda files: files | {"example.csv": b"id,p\n1,2\n"}),
+        "example.csv cannot be used ('probability_malignant'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_a_bundle_that_this_version_cannot_use_is_refused_as_one_of_another_version(
+    past: Store, newcomer: Candidate, name: str
+) -> None:
+    change, says = UNKNOWN[name]
+    _, champion, other = champion_and_other(past)
+    change(past)
+    for arguments in (
+        ["releases", "verify", champion],
+        ["predict", f"releases/{champion}/example.csv"],
+        ["releases", "rollback", other, "--reason", "a test"],
+        ["releases", "diff", champion, other],
+    ):
+        done = bcw(*arguments)
+        assert done.exit_code == 1
+        assert says in done.output
+        assert documents.OTHER_VERSION in done.output
+        assert "published" not in done.output
+    assert bcw("releases", "list").exit_code == bcw("releases", "show").exit_code == 0
+    with pytest.raises(ReleaseRefused, match=documents.OTHER_VERSION) as refusal:
+        promotion.promote(past, newcomer, [], "a run")
+    assert beside(refusal.value.rows) == dict.fromkeys(BESIDE, "broken")
+    assert log.read(past).current().release == champion
+
+
+def test_a_release_without_a_model_that_this_version_knows_is_verified_and_not_used_to_predict(past: Store) -> None:
+    _, champion, other = champion_and_other(past)
+    change_files(past, without("model.json"))
+    releases("verify", "--all")
+    releases("diff", champion, other)
+    done = bcw("predict", f"releases/{champion}/example.csv")
+    assert (done.exit_code, documents.OTHER_VERSION in done.stderr) == (1, True)
+    assert "model.json is missing from the bundle; " in done.stderr
+
+
+def test_an_entry_with_an_action_of_another_version_says_so_and_a_run_goes_past_it(
+    past: Store, newcomer: Candidate
+) -> None:
+    newest = log.read(past).newest
+    change_log(past, lambda entry: entry.update(action="retire") if entry["sequence"] == newest else None)
+    done = bcw("releases", "verify")
+    assert done.exit_code == 1
+    assert f"{newest:06}.json cannot be read (action: " in done.stderr
+    assert documents.OTHER_VERSION in done.stderr
+    assert promotion.promote(past, newcomer, [], "a run").entry.sequence == newest + 1
+    assert open_release(past, None).id == newcomer.id
