@@ -1,7 +1,7 @@
 """How often the 95 % intervals hold the truth, on synthetic tables whose truth is known exactly.
 
 make coverage
-.venv/bin/python bench/coverage.py --tables 200 --rows 150
+.venv/bin/python bench/coverage.py --tables 200 --rows 150 --shift 0.5
 
 The patients of a table are malignant with the real prevalence, and their measurements normal within each diagnosis,
 with the real means and covariances. So the log odds of a linear model are normal too, and each of its scores in the
@@ -13,7 +13,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from multiprocessing import Pool
 
 import numpy as np
@@ -55,11 +55,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--tables", type=int, default=1000)
     parser.add_argument("--rows", type=int, nargs="*", default=ROWS)
+    parser.add_argument("--shift", type=float, default=1.0, help="of the means, in differences of the diagnoses")
     arguments = parser.parse_args()
+    people = population(arguments.shift)
     with Pool(initializer=threadpool_limits, initargs=(1,)) as pool:
         for rows in arguments.rows:
             start = time.perf_counter()
-            tables = pool.map(partial(judge, rows), range(arguments.tables), chunksize=5)
+            tables = pool.map(partial(judge, people, rows), range(arguments.tables), chunksize=5)
             seconds = time.perf_counter() - start
             print(f"\n{len(tables)} tables of {rows} patients, {REPEATS} × {FOLDS} folds, {seconds:.0f} s\n")
             print("| | own models' truth | held | recipe's truth | held | no interval |\n|---|---|---|---|---|---|")
@@ -89,36 +91,41 @@ def share(hits: int, tables: int) -> str:
     return f"{hits / tables:.1%} ({interval.low:.1%} to {interval.high:.1%})"
 
 
-def judge(rows: int, seed: int) -> tuple[dict[str, Summary], dict[str, float]]:
+def judge(people: Population, rows: int, seed: int) -> tuple[dict[str, Summary], dict[str, float]]:
     """Return every measure with its interval, and its truth, for one table."""
     random = np.random.default_rng([rows, seed])
     malignant = np.zeros(rows, dtype=np.int64)
     while not FOLDS <= malignant.sum() <= rows - FOLDS:  # each fold needs both diagnoses
-        malignant = (random.random(rows) < population().prevalence).astype(np.int64)
-    probabilities, models = cross_validate(draw(random, malignant), malignant)
-    return summarise(malignant, probabilities), {name: float(values.mean()) for name, values in score(models).items()}
+        malignant = (random.random(rows) < people.prevalence).astype(np.int64)
+    probabilities, models = cross_validate(draw(people, random, malignant), malignant)
+    truth = {name: float(values.mean()) for name, values in score(people, models).items()}
+    return summarise(malignant, probabilities), truth
 
 
-@cache
-def population() -> Population:
-    """Return the population that the real table could be of."""
+def population(shift: float) -> Population:
+    """Return the population that the real table could be of.
+
+    Args:
+        shift: of the malignant means from the benign ones, in real differences: below 1 it is a harder table.
+    """
     measurements, target = load_breast_cancer(return_X_y=True)
     malignant = target == 0
     groups = [measurements[malignant == label] for label in (False, True)]
+    benign = groups[0].mean(axis=0)
     return Population(
         prevalence=float(malignant.mean()),
-        means=[group.mean(axis=0) for group in groups],
+        means=[benign, benign + shift * (groups[1].mean(axis=0) - benign)],
         covariances=[np.cov(group.T) for group in groups],
     )
 
 
-def draw(random: np.random.Generator, malignant: np.ndarray) -> np.ndarray:
+def draw(people: Population, random: np.random.Generator, malignant: np.ndarray) -> np.ndarray:
     """Draw the measurements of patients with these diagnoses."""
-    measurements = np.empty((len(malignant), len(population().means[0])))
+    measurements = np.empty((len(malignant), len(people.means[0])))
     for label in (0, 1):
-        root = np.linalg.cholesky(population().covariances[label])
+        root = np.linalg.cholesky(people.covariances[label])
         noise = random.standard_normal((int((malignant == label).sum()), len(root)))
-        measurements[malignant == label] = population().means[label] + noise @ root.T
+        measurements[malignant == label] = people.means[label] + noise @ root.T
     return measurements
 
 
@@ -149,19 +156,19 @@ def summarise(malignant: np.ndarray, probabilities: np.ndarray) -> dict[str, Sum
     return summaries
 
 
-def score(models: Models) -> dict[str, np.ndarray]:
+def score(people: Population, models: Models) -> dict[str, np.ndarray]:
     """Return what the models reach in the population: measure → M values."""
-    prevalence = population().prevalence
-    mean = [models.intercepts + models.coefficients @ means for means in population().means]
+    prevalence = people.prevalence
+    mean = [models.intercepts + models.coefficients @ means for means in people.means]
     sd = [
         np.sqrt(np.einsum("md,de,me->m", models.coefficients, covariance, models.coefficients))
-        for covariance in population().covariances
+        for covariance in people.covariances
     ]
     odds = [mean[label][:, None] + sd[label][:, None] * GRID for label in (0, 1)]
     above_well = norm.sf((odds[1] - mean[0][:, None]) / sd[0][:, None])
     above_ill = norm.sf(GRID)[None, :]
     benign, malignant = (1 - prevalence) * DENSITY, prevalence * DENSITY
-    rates = {threshold: _rates(mean, sd, threshold) for threshold in utility.THRESHOLDS}
+    rates = {threshold: _rates(prevalence, mean, sd, threshold) for threshold in utility.THRESHOLDS}
     return {
         **rates[performance.THRESHOLD],
         "roc_auc": norm.cdf((mean[1] - mean[0]) / np.hypot(*sd)),
@@ -169,7 +176,7 @@ def score(models: Models) -> dict[str, np.ndarray]:
         "brier": (1 - expit(odds[1])) ** 2 @ malignant + expit(odds[0]) ** 2 @ benign,
         "log_loss": -log_expit(odds[1]) @ malignant - log_expit(-odds[0]) @ benign,
         "observed_expected_ratio": prevalence / (expit(odds[1]) @ malignant + expit(odds[0]) @ benign),
-        **_calibration(odds),
+        **_calibration(prevalence, odds),
         **{
             f"{name} at {threshold}": found[name]
             for threshold, found in rates.items()
@@ -178,9 +185,9 @@ def score(models: Models) -> dict[str, np.ndarray]:
     }
 
 
-def _rates(mean: list[np.ndarray], sd: list[np.ndarray], threshold: float) -> dict[str, np.ndarray]:
+def _rates(prevalence: float, mean: list[np.ndarray], sd: list[np.ndarray], threshold: float) -> dict[str, np.ndarray]:
     """Return what follows from calling patients malignant from a threshold on."""
-    prevalence, cut = population().prevalence, np.log(threshold / (1 - threshold))
+    cut = np.log(threshold / (1 - threshold))
     sensitivity, specificity = norm.cdf((mean[1] - cut) / sd[1]), norm.cdf((cut - mean[0]) / sd[0])
     hits, alarms = prevalence * sensitivity, (1 - prevalence) * (1 - specificity)
     missed, spared = prevalence - hits, 1 - prevalence - alarms
@@ -196,9 +203,8 @@ def _rates(mean: list[np.ndarray], sd: list[np.ndarray], threshold: float) -> di
     }
 
 
-def _calibration(odds: list[np.ndarray]) -> dict[str, np.ndarray]:
+def _calibration(prevalence: float, odds: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Fit slope and calibration-in-the-large of each model to the whole population, by Newton's method."""
-    prevalence = population().prevalence
     weights = np.concatenate([(1 - prevalence) * DENSITY, prevalence * DENSITY])
     truth, all_odds = np.repeat([0.0, 1.0], len(GRID)), np.concatenate(odds, axis=1)
     intercept, slope, shift = np.zeros(len(all_odds)), np.ones(len(all_odds)), np.zeros(len(all_odds))

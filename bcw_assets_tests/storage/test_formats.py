@@ -114,7 +114,7 @@ def test_a_report_with_less_or_other_things_in_it_is_refused(
     ("there", "instead"),
     [
         (b'"slope": {', b'"slope": {"p_value": 0.04, '),
-        (b'"schema_version": 2', b'"schema_version": 2, "auc": 1.0'),
+        (b'"schema_version": 3', b'"schema_version": 3, "auc": 1.0'),
         (b'"pr_auc": {', b'"average_precision": {'),
     ],
 )
