@@ -64,7 +64,7 @@ test-stack: install  ## start the whole stack and attack it, with whatever DOCKE
 	@$(BIN)/pytest -n 0 -m stack -s bcw_assets_tests/stack
 
 fuzz: install  ## try the reader and the rules on many more tables than make test does (some minutes)
-	@FUZZ_EXAMPLES=10000 $(BIN)/pytest bcw_assets_tests/ml/test_table_properties.py bcw_assets_tests/ml/test_rows.py
+	@FUZZ_EXAMPLES=10000 $(BIN)/pytest bcw_assets_tests/ml/table/test_properties.py bcw_assets_tests/ml/table/test_reading.py
 
 lint: install  ## check style and types
 	@$(BIN)/ruff check
@@ -78,7 +78,7 @@ lock: install  ## choose the newest allowed versions and write requirements.lock
 
 docs: materialize  ## write the documentation that is made from the code
 	@cp results/evaluation.png docs/evaluation.png
-	@$(BIN)/python -c 'from bcw_assets.ml import rules; print(rules.document(), end="")' > docs/rules.md
+	@$(BIN)/python -c 'from bcw_assets.ml.table import rules; print(rules.document(), end="")' > docs/rules.md
 
 bench: install  ## time the refresh, on S3 too, and bcw predict against bare scripts that do the same, the rules on a million rows, and the refresh of more and more rows
 	@$(BIN)/python bench/refresh.py

@@ -9,18 +9,18 @@ from sklearn.pipeline import Pipeline
 
 from bcw_assets import source
 from bcw_assets.checks import broken_promises
-from bcw_assets.failures import as_table
-from bcw_assets.ml import columns, evaluation, preparation, resampling, table, training
-from bcw_assets.ml.evaluation import Evaluation
-from bcw_assets.ml.preparation import Prepared, Split
-from bcw_assets.ml.resampling import CrossValidation, Resampling
+from bcw_assets.ml.evaluation.report import Evaluation, evaluate
+from bcw_assets.ml.model import preparation, resampling, training
+from bcw_assets.ml.model.preparation import Prepared, Split
+from bcw_assets.ml.model.resampling import CrossValidation, Resampling
+from bcw_assets.ml.table import canonical, columns
 from bcw_assets.releases import bundle, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure, tables
 from bcw_assets.settings import Settings
-from bcw_assets.stages import stage
+from bcw_assets.stages import as_table, stage
 from bcw_assets.storage.io_manager import PATH
-from bcw_assets.storage.stores import Store
+from bcw_assets.storage.store import Store
 
 
 class SplitConfig(dg.Config):
@@ -70,7 +70,7 @@ def raw_data(
     One row is one patient whose breast mass was sampled with a fine needle. The rows are sorted by id.
     """
     download = source.fetch(settings, tell=context.log.info)
-    patients = table.read(download.content, download.origin)
+    patients = canonical.read(download.content, download.origin)
     return dg.MaterializeResult(
         value=patients,
         metadata={
@@ -80,8 +80,8 @@ def raw_data(
             "source_is_named": settings.source_is_named,
             "fallback": download.fallback,
             "tries": as_table([asdict(one) for one in download.tries]),
-            "fingerprint": table.fingerprint(patients),
-            "malignant": int(table.malignant(patients).sum()),
+            "fingerprint": canonical.fingerprint(patients),
+            "malignant": int(canonical.malignant(patients).sum()),
         },
     )
 
@@ -151,7 +151,7 @@ def metrics(
     The four published numbers are of the test rows of one split: an anchor for comparison. The cross-validated ones are
     evidence.
     """
-    report = evaluation.evaluate(raw_data, ready_data, model, cross_validation)
+    report = evaluate(raw_data, ready_data, model, cross_validation)
     picture = figure.draw(report)
     return dg.MaterializeResult(
         value=Evaluation(report, picture, card.write(report)),

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from bcw_assets import alerts, housekeeping
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import addresses
 from bcw_assets.errors import SettingsError
-from bcw_assets.incidents import Watched
+from bcw_assets.operations import alerts, housekeeping
+from bcw_assets.operations.incidents import Watched
 from bcw_assets.settings import Settings
 
 refresh_job = dg.define_asset_job(

@@ -9,12 +9,14 @@ from typing import Any
 import dagster as dg
 
 from bcw_assets.errors import ArtifactError
-from bcw_assets.failures import as_table
-from bcw_assets.ml import preparation, resampling, rules, table, training, verdicts
+from bcw_assets.ml.evaluation import thresholds
 from bcw_assets.ml.findings import Findings
-from bcw_assets.releases import bundle, use
-from bcw_assets.storage.io_manager import FOLDER, ArtifactIOManager, Loaded, latest
-from bcw_assets.storage.stores import Store
+from bcw_assets.ml.model import preparation, resampling, training
+from bcw_assets.ml.table import canonical, rules
+from bcw_assets.releases import access, bundle
+from bcw_assets.stages import FOLDER, as_table
+from bcw_assets.storage.io_manager import ArtifactIOManager, Loaded, latest
+from bcw_assets.storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class Promise:
 
 
 PROMISES = (
-    Promise("raw_data", "schema", table.schema),
+    Promise("raw_data", "schema", canonical.schema),
     Promise("raw_data", "invariants", rules.invariants),
     Promise("raw_data", "plausibility", rules.plausibility, blocking=False),
-    Promise("raw_data", "source", table.is_from_uci_or_named, blocking=False),
+    Promise("raw_data", "source", canonical.is_from_uci_or_named, blocking=False),
     Promise("ready_data", "split", preparation.split_is_sound),
     Promise("ready_data", "scaling", preparation.scaled_by_training_rows),
     Promise("ready_data", "features", preparation.features_are_measurements),
@@ -47,11 +49,11 @@ PROMISES = (
     Promise("model", "converged", training.has_converged),
     Promise("model", "classes", training.classes_in_order),
     Promise("cross_validation", "coverage", resampling.covers_every_row),
-    Promise("metrics", "arithmetic", verdicts.follows_from_counts),
-    Promise("metrics", "beats_always_benign", verdicts.beats_always_benign, blocking=False),
-    Promise("metrics", "floors", verdicts.reaches_floors, blocking=False),
-    Promise("metrics", "calibration", verdicts.is_calibrated, blocking=False),
-    Promise("metrics", "label_suspects", verdicts.labels_are_plausible, blocking=False),
+    Promise("metrics", "arithmetic", thresholds.follows_from_counts),
+    Promise("metrics", "beats_always_benign", thresholds.beats_always_benign, blocking=False),
+    Promise("metrics", "floors", thresholds.reaches_floors, blocking=False),
+    Promise("metrics", "calibration", thresholds.is_calibrated, blocking=False),
+    Promise("metrics", "label_suspects", thresholds.labels_are_plausible, blocking=False),
 )
 
 CHECKS = "_checks"  # the ending of the name of the step that checks an asset
@@ -100,7 +102,7 @@ def folders_and_types(graph: Sequence[dg.AssetsDefinition]) -> tuple[dict[dg.Ass
 def every_check(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Return the specification of every check of an asset."""
     if asset == RELEASE:
-        says = (use.is_published.__doc__ or "").partition("\n")[0]
+        says = (access.is_published.__doc__ or "").partition("\n")[0]
         return [dg.AssetCheckSpec(PUBLISHED, asset=asset, blocking=True, description=says)]
     promises = [promise for promise in PROMISES if promise.asset == asset.to_user_string()]
     stored = dg.AssetCheckSpec(STORED, asset=asset, blocking=True, description=STORED_SAYS)
@@ -152,7 +154,7 @@ def _check_release() -> dg.AssetChecksDefinition:
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         releases: Store = context.resources.releases
         made = latest(RELEASE, releases.address(bundle.PLACE), context.instance)
-        yield _result(RELEASE, PUBLISHED, use.is_published(releases, made.facts["release"] if made else None))
+        yield _result(RELEASE, PUBLISHED, access.is_published(releases, made.facts["release"] if made else None))
 
     return check
 

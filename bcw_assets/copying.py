@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from bcw_assets import history, settings
+from bcw_assets import settings
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import addresses, folders_and_types
 from bcw_assets.errors import CopyRefused, KeyMissing, ReleaseError
+from bcw_assets.operations import history
 from bcw_assets.releases import bundle, log, promotion
 from bcw_assets.releases.log import Log
 from bcw_assets.storage import formats
 from bcw_assets.storage.io_manager import ArtifactIOManager
-from bcw_assets.storage.stores import Store, open_store
+from bcw_assets.storage.store import Store, open_store
 
 Files = Mapping[str, bytes]  # key → content
 

@@ -8,13 +8,12 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from bcw_assets.errors import OTHER_VERSION
+
 Document = dict[str, Any]
 T = TypeVar("T")
 SEAL = "seal"
 """The name in a sealed document of the SHA-256 of the rest of it."""
-
-OTHER_VERSION = "another, perhaps newer, version of bcw_assets wrote it: install the newest"
-"""What to do about something that is whole, and cannot be understood all the same."""
 
 
 def write(document: Document) -> bytes:

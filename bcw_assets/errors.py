@@ -3,6 +3,10 @@
 COMMAND = "dagster asset materialize -m bcw_assets --select {}"
 
 
+OTHER_VERSION = "another, perhaps newer, version of bcw_assets wrote it: install the newest"
+"""What to do about something that is whole, and cannot be understood all the same."""
+
+
 class BcwError(Exception):
     """A failure whose text says what is wrong, what is allowed and what to do next.
 

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bcw_assets.errors import SettingsError
-from bcw_assets.places import bucket
+from bcw_assets.locations import bucket
 
 PREFIX = "BCW_"
 AUTO = "auto"

@@ -1,19 +1,22 @@
-"""What every asset has in common: its decorator, its place and its code version."""
+"""What every asset has in common: its decorator, its place, its code version, and how its errors become Dagster's."""
 
 import hashlib
 import inspect
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import dagster as dg
 
-from bcw_assets.failures import explained
-from bcw_assets.storage.io_manager import FOLDER
+from bcw_assets.errors import BcwError
 
 PACKAGE = __name__.partition(".")[0]
+
+FOLDER = "folder"
+"""The key of an asset's metadata that says in which folder its files are."""
 
 
 def stage(name: str, folder: str | None, *kinds: str) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
@@ -30,6 +33,31 @@ def stage(name: str, folder: str | None, *kinds: str) -> Callable[[Callable[...,
         )(explained()(function))
 
     return decorate
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Let a BcwError within fail the step with its own words, and let a retry policy try again only where it may help.
+
+    As a decorator it does the same for a whole function.
+    """
+    try:
+        yield
+    except BcwError as error:
+        raise dg.Failure(
+            description=str(error),
+            metadata={
+                "error": type(error).__name__,
+                **({error.rows_are: as_table(error.rows)} if error.rows else {}),
+            },
+            allow_retries=error.retry_may_help,
+        ) from error
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """Return rows that all have the same names as a table for the UI."""
+    schema = dg.TableSchema([dg.TableColumn(name) for name in rows[0]] if rows else [])
+    return dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows], schema)
 
 
 def _link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMetadataValue]:

@@ -22,16 +22,18 @@ import pytest
 
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import addresses
-from bcw_assets.ml import evaluation, preparation, resampling, table, training
-from bcw_assets.ml.evaluation import Evaluation
-from bcw_assets.ml.preparation import Split
-from bcw_assets.ml.resampling import Resampling
+from bcw_assets.ml.evaluation.report import Evaluation, evaluate
+from bcw_assets.ml.model import preparation, resampling, training
+from bcw_assets.ml.model.preparation import Split
+from bcw_assets.ml.model.resampling import Resampling
+from bcw_assets.ml.table import canonical
 from bcw_assets.releases import promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
 from bcw_assets.settings import Settings
+from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.io_manager import ArtifactIOManager
-from bcw_assets.storage.stores import LocalStore, Store, open_store
+from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests import programs
 from bcw_assets_tests import seaweed as seaweed_server
 from bcw_assets_tests.releases.candidates import candidate_of
@@ -52,7 +54,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def raw() -> pd.DataFrame:
     """The real table, canonical."""
-    return table.read(uci_form(), "wdbc.data")
+    return canonical.read(uci_form(), "wdbc.data")
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +63,7 @@ def made(raw: pd.DataFrame) -> dict[str, Any]:
     ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
     model = training.train(ready, 1.0)
     predicted = resampling.out_of_fold(raw, model, Resampling(10, 10, 0))
-    report = evaluation.evaluate(raw, ready, model, predicted)
+    report = evaluate(raw, ready, model, predicted)
     return {
         "raw_data": raw,
         "ready_data": ready,
@@ -87,7 +89,7 @@ def challenger(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
 def one_release(candidate: Candidate) -> dict[str, bytes]:
     """The files of a store in which the candidate was released, to be copied: a release takes three times as long."""
     with TemporaryDirectory() as folder:
-        store = LocalStore(Path(folder))
+        store = FolderStore(Path(folder))
         promotion.promote(store, candidate, [], f"run of {candidate.id}")
         return contents(store)
 
@@ -96,7 +98,7 @@ def one_release(candidate: Candidate) -> dict[str, bytes]:
 def two_releases(one_release: dict[str, bytes], challenger: Candidate) -> dict[str, bytes]:
     """The files of that store after the challenger was released too, which is the champion then."""
     with TemporaryDirectory() as folder:
-        store = with_all(LocalStore(Path(folder)), one_release)
+        store = with_all(FolderStore(Path(folder)), one_release)
         promotion.promote(store, challenger, [], f"run of {challenger.id}")
         return contents(store)
 

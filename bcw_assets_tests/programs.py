@@ -14,7 +14,7 @@ from pathlib import Path
 
 # Not the definitions themselves: they are made from the environment, which every program has its own of.
 IMPORTED = [
-    *("bcw_assets.assets", "bcw_assets.automation", "bcw_assets.refresh", "dagster._cli"),
+    *("bcw_assets.assets", "bcw_assets.automation", "bcw_assets.cli.refresh", "dagster._cli"),
     *("matplotlib.figure", "skl2onnx"),  # which the package imports when it needs them
 ]
 

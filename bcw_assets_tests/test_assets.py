@@ -8,12 +8,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from bcw_assets.ml import resampling, table
-from bcw_assets.ml.evaluation import PUBLISHED
+from bcw_assets.ml.evaluation.report import PUBLISHED
+from bcw_assets.ml.model import resampling
+from bcw_assets.ml.table import canonical
 from bcw_assets.releases import log
-from bcw_assets.storage.stores import Store
+from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import Graph, on_disk_only, once_elsewhere, why
-from bcw_assets_tests.ml.test_table import REFUSED
+from bcw_assets_tests.ml.table.test_canonical import REFUSED
 from bcw_assets_tests.tables import shuffled, uci_form
 
 NAMES = ["raw_data", "ready_data", "model", "cross_validation", "metrics"]
@@ -334,5 +335,5 @@ def test_the_ui_gets_rows_columns_source_fingerprint_and_plotted_numbers(graph: 
 @on_disk_only
 def test_the_table_without_ids_is_numbered_in_the_files_order(graph: Graph) -> None:
     graph.run("raw_data", source="embedded")
-    ids = table.read(graph.files()["data/raw_data.csv"], "raw_data.csv")["id"]
+    ids = canonical.read(graph.files()["data/raw_data.csv"], "raw_data.csv")["id"]
     assert (ids.iloc[0], ids.iloc[-1]) == ("row-0001", "row-0569")

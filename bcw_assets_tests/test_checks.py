@@ -16,11 +16,11 @@ from sklearn.pipeline import Pipeline
 from bcw_assets import checks, source
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import PROMISES, Promise
-from bcw_assets.ml import preparation, training
+from bcw_assets.ml.evaluation.patients import Patient
+from bcw_assets.ml.evaluation.scores import Summary
 from bcw_assets.ml.findings import Findings
-from bcw_assets.ml.patients import Patient
-from bcw_assets.ml.performance import Summary
-from bcw_assets.ml.preparation import Prepared, Split
+from bcw_assets.ml.model import preparation, training
+from bcw_assets.ml.model.preparation import Prepared, Split
 from bcw_assets_tests.conftest import Graph, Place, broken, on_disk_only, once_elsewhere, why
 from bcw_assets_tests.tables import uci_form
 

@@ -14,15 +14,16 @@ from click.testing import CliRunner
 
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import folders_and_types
-from bcw_assets.cli import main
+from bcw_assets.cli.main import main
 from bcw_assets.copying import Copied, copy, run
 from bcw_assets.errors import ArtifactError, CopyRefused, ReleaseError, StorageError
-from bcw_assets.ml.evaluation import Evaluation
-from bcw_assets.releases import bundle, log, promotion, upkeep
+from bcw_assets.ml.evaluation.report import Evaluation
+from bcw_assets.releases import access, bundle, log, promotion
+from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.releases.use import open_release
 from bcw_assets.storage import formats
-from bcw_assets.storage.stores import LocalStore, Store, open_store
+from bcw_assets.storage.folder import FolderStore
+from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests.conftest import STORES, Graph, Place, contents, on_disk_only, once_elsewhere, why, with_all
 from bcw_assets_tests.releases.candidates import MEMBERS
 from bcw_assets_tests.releases.test_faults import Interrupted, all_is_well
@@ -36,11 +37,11 @@ def kept(
     tmp_path_factory: pytest.TempPathFactory, made: dict[str, Any], two_releases: dict[str, bytes]
 ) -> dict[str, bytes]:
     """The files of a run: every artifact, two releases, and a rollback to the first."""
-    store = with_all(LocalStore(tmp_path_factory.mktemp("kept")), two_releases)
+    store = with_all(FolderStore(tmp_path_factory.mktemp("kept")), two_releases)
     for asset, folder in folders_and_types(GRAPH)[0].items():
         name = asset.to_user_string()
         store.write(formats.dump(made[name], f"{folder}/{name}"))
-    upkeep.rollback(store, None, "alarms", "me")
+    access.rollback(store, None, "alarms", "me")
     files = contents(store)
     assert len(files) == FILES
     return files
@@ -206,9 +207,9 @@ def test_a_copy_stopped_at_any_change_leaves_a_champion_and_the_next_one_does_th
     monkeypatch: pytest.MonkeyPatch, has_earlier: bool,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(os, "fsync", lambda _: None)  # what a process wrote is there after its end without it
-    source, champions = with_all(LocalStore(tmp_path / "from"), kept), []
+    source, champions = with_all(FolderStore(tmp_path / "from"), kept), []
     for number in itertools.count(1):
-        target = with_all(LocalStore(tmp_path / str(number)), earlier if has_earlier else {})
+        target = with_all(FolderStore(tmp_path / str(number)), earlier if has_earlier else {})
         stopped: Any = Torn(target, number, "before", stop)
         try:
             copy(source, stopped)
@@ -280,7 +281,7 @@ def test_damage_of_the_log_that_a_run_went_past_is_copied_as_it_is_and_comes_bac
     found = log.read(target)
     assert list(found.damage) == ["000001.json", "000002.json"]
     assert (found.unknown_damage, open_release(target, None).id) == ({}, challenger.id)
-    upkeep.rollback(target, None, "goes on here", "me")
+    access.rollback(target, None, "goes on here", "me")
     assert len(copy(target, source).sizes) == 1
     assert log.read(source).files == log.read(target).files
 
@@ -289,7 +290,7 @@ def test_two_places_that_are_one_are_refused(
     tmp_path: Path, kept: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with_all(LocalStore(tmp_path / "store"), kept)
+    with_all(FolderStore(tmp_path / "store"), kept)
     (tmp_path / "link").symlink_to("store")
     for other in ("store", "store/", "./store", "link", f"{tmp_path}/x/../store"):
         with pytest.raises(
@@ -383,7 +384,7 @@ def test_a_remnant_with_other_bytes_is_named_and_once_it_is_moved_away_all_is_co
 
 def test_another_writer_of_the_targets_log_is_noticed(source: Store, target: Store) -> None:
     def another() -> None:
-        upkeep.rollback(target, None, "meanwhile", "somebody else")
+        access.rollback(target, None, "meanwhile", "somebody else")
 
     with pytest.raises(
         CopyRefused, match=r"/to/releases/log/000003\.json is there with other bytes .*wait for its end"
@@ -398,7 +399,7 @@ def test_another_writer_who_is_faster_at_the_end_is_noticed(
     class Overtaken(Watched):
         def list(self, prefix: str) -> list[str]:
             if prefix == log.FOLDER and self.store.list(prefix)[-1:] == ["releases/log/000003.json"]:
-                upkeep.rollback(target, challenger.id, "meanwhile", "somebody else")
+                access.rollback(target, challenger.id, "meanwhile", "somebody else")
             return self.store.list(prefix)
 
     overtaken: Any = Overtaken(target, lambda keys: None)
@@ -429,7 +430,7 @@ def test_what_is_added_to_the_source_meanwhile_waits_for_the_next_copy(
     source: Store, target: Store, kept: dict[str, bytes], challenger: Candidate
 ) -> None:
     def another() -> None:
-        upkeep.rollback(source, challenger.id, "meanwhile", "somebody else")
+        access.rollback(source, challenger.id, "meanwhile", "somebody else")
 
     assert copy(source, watched(target, before("releases/log/000001.json", another))).entries == 3
     assert contents(target) == kept
@@ -486,7 +487,7 @@ def test_a_target_that_lets_a_key_be_created_twice_is_refused_before_anything_is
 def test_a_release_that_was_pruned_stays_behind_and_where_it_still_is_it_is_left_alone(
     source: Store, place: Place, kept: dict[str, bytes], candidate: Candidate, challenger: Candidate
 ) -> None:
-    assert upkeep.prune(source, 1, "me") == [challenger.id]
+    assert access.prune(source, 1, "me") == [challenger.id]
     fresh, older = open_store(place("fresh")), with_all(open_store(place("older")), kept)
     assert copy(source, fresh).releases == 1
     assert copy(source, older).releases == 1
@@ -495,7 +496,7 @@ def test_a_release_that_was_pruned_stays_behind_and_where_it_still_is_it_is_left
 
 
 def test_the_command_says_what_it_did_and_what_to_do_next(graph: Graph, kept: dict[str, bytes]) -> None:
-    with_all(LocalStore(graph.folder / "a run"), kept)
+    with_all(FolderStore(graph.folder / "a run"), kept)
     done = graph.process("bcw", "storage", "copy", "a run", graph.place)
     size = f"{sum(map(len, kept.values())):,}"
     assert (done.returncode, done.stderr) == (0, "")
@@ -509,7 +510,7 @@ def test_the_command_says_what_it_did_and_what_to_do_next(graph: Graph, kept: di
 def test_the_second_time_the_command_says_that_all_was_there_and_quotes_the_place(
     tmp_path: Path, kept: dict[str, bytes]
 ) -> None:
-    with_all(LocalStore(tmp_path / "from"), kept)
+    with_all(FolderStore(tmp_path / "from"), kept)
     places = (str(tmp_path / "from"), str(tmp_path / "a run"))
     run(*places)
     assert run(*places) == (

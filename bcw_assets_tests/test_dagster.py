@@ -16,10 +16,10 @@ import dagster as dg
 import pytest
 import requests
 
-from bcw_assets import vitals
 from bcw_assets.automation import build_schedule
 from bcw_assets.checks import PROMISES
 from bcw_assets.errors import SettingsError
+from bcw_assets.operations import vitals
 from bcw_assets.settings import Settings
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import CHECKOUT, Graph, on_disk_only

@@ -12,7 +12,7 @@ import pytest
 
 from bcw_assets import source
 from bcw_assets.errors import SourceRefused, SourceUnavailable
-from bcw_assets.ml import table
+from bcw_assets.ml.table import canonical
 from bcw_assets.settings import Settings
 from bcw_assets.source import EMBEDDED_ORIGIN, Download
 from bcw_assets_tests import loopback
@@ -77,7 +77,7 @@ def test_a_rough_road_is_travelled_to_its_end_and_told(
     assert outcomes[-1].endswith(" bytes")
     assert str(facts["source"].value).startswith(server.url)
     assert facts["fallback"].value is False
-    assert facts["fingerprint"].value == table.fingerprint(raw)
+    assert facts["fingerprint"].value == canonical.fingerprint(raw)
 
 
 UNAVAILABLE: dict[str, tuple[Step, str]] = {

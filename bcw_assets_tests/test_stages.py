@@ -7,26 +7,26 @@ import pytest
 
 from bcw_assets import assets
 from bcw_assets.assets import ResamplingConfig
-from bcw_assets.ml import preparation, resampling, table
+from bcw_assets.ml.model import preparation, resampling
+from bcw_assets.ml.table import canonical
 from bcw_assets.stages import code_version, modules_used
 
-TABLE = {"errors", "ml.columns", "ml.findings", "ml.forms", "ml.ranks", "ml.rules", "ml.table"}
-KNOWLEDGE = TABLE | {"ml.preparation", "ml.training"}
+TABLE = {"errors", "ml.findings", *(f"ml.table.{name}" for name in ("canonical", "columns", "forms", "ranks", "rules"))}
+KNOWLEDGE = TABLE | {"ml.model.preparation", "ml.model.training"}
 
-EVALUATION = {
-    *("calibration", "coefficients", "curves", "evaluation", "influence", "patients", "performance"),
-    *("resampling", "utility"),
-}
-REPORT = {f"ml.{name}" for name in EVALUATION} | {"report.tables"}
+EVALUATION = ("calibration", "curves", "influence", "patients", "report", "scores", "utility")
+REPORT = {f"ml.evaluation.{name}" for name in EVALUATION} | {
+    "ml.model.coefficients", "ml.model.resampling", "report.tables",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "uses"),
     [
-        ("raw_data", TABLE | {"deadline", "failures", "places", "settings", "source"}),
-        ("ready_data", KNOWLEDGE - {"ml.training"}),
+        ("raw_data", TABLE | {"deadline", "locations", "settings", "source", "stages"}),
+        ("ready_data", KNOWLEDGE - {"ml.model.training"}),
         ("model", KNOWLEDGE),
-        ("cross_validation", KNOWLEDGE | {"ml.resampling"}),
+        ("cross_validation", KNOWLEDGE | {"ml.model.resampling"}),
         ("metrics", KNOWLEDGE | REPORT | {"report.card", "report.figure", "report.guidelines"}),
     ],
 )
@@ -37,7 +37,7 @@ def test_an_asset_uses_these_modules(name: str, uses: set[str]) -> None:
 
 def test_the_version_changes_with_the_function_its_config_and_what_it_uses() -> None:
     def one() -> object:
-        return table
+        return canonical
 
     def other() -> object:
         return preparation

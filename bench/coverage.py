@@ -23,8 +23,9 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
-from bcw_assets.ml import calibration, performance, resampling, training, utility
-from bcw_assets.ml.performance import Summary
+from bcw_assets.ml.evaluation import calibration, scores, utility
+from bcw_assets.ml.evaluation.scores import Summary
+from bcw_assets.ml.model import resampling, training
 
 ROWS = (569, 150, 50)
 FOLDS, REPEATS = 10, 10
@@ -145,7 +146,7 @@ def cross_validate(measurements: np.ndarray, malignant: np.ndarray) -> tuple[np.
 def summarise(malignant: np.ndarray, probabilities: np.ndarray) -> dict[str, Summary]:
     """Return every measure with its interval, by the project's own way."""
     calibrated = calibration.calibrate(malignant, probabilities, FOLDS)
-    summaries = performance.cross_validate(malignant, probabilities, FOLDS) | {
+    summaries = scores.cross_validate(malignant, probabilities, FOLDS) | {
         "slope": calibrated.slope,
         "calibration_in_the_large": calibrated.calibration_in_the_large,
         "observed_expected_ratio": calibrated.observed_expected_ratio,
@@ -170,7 +171,7 @@ def score(people: Population, models: Models) -> dict[str, np.ndarray]:
     benign, malignant = (1 - prevalence) * DENSITY, prevalence * DENSITY
     rates = {threshold: _rates(prevalence, mean, sd, threshold) for threshold in utility.THRESHOLDS}
     return {
-        **rates[performance.THRESHOLD],
+        **rates[scores.THRESHOLD],
         "roc_auc": norm.cdf((mean[1] - mean[0]) / np.hypot(*sd)),
         "pr_auc": (prevalence * above_ill / (prevalence * above_ill + (1 - prevalence) * above_well)) @ DENSITY,
         "brier": (1 - expit(odds[1])) ** 2 @ malignant + expit(odds[0]) ** 2 @ benign,

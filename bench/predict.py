@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 from refresh import Run, spread, timed
 
-from bcw_assets.ml import columns, evaluation, preparation, resampling, table, training
-from bcw_assets.ml.evaluation import Evaluation
-from bcw_assets.ml.preparation import Split
-from bcw_assets.ml.resampling import Resampling
+from bcw_assets.ml.evaluation.report import Evaluation, evaluate
+from bcw_assets.ml.model import preparation, resampling, training
+from bcw_assets.ml.model.preparation import Split
+from bcw_assets.ml.model.resampling import Resampling
+from bcw_assets.ml.table import canonical, columns
 from bcw_assets.releases import promotion
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.storage.stores import LocalStore
+from bcw_assets.storage.folder import FolderStore
 from bcw_assets_tests.tables import uci_form
 
 HERE = Path(__file__).parent
@@ -40,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pairs", type=int, default=3, help="counted pairs, after one that is not counted")
     pairs = parser.parse_args().pairs
-    real = table.read(uci_form(), "bench")
+    real = canonical.read(uci_form(), "bench")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         release(real, folder)
@@ -63,8 +64,8 @@ def release(real: pd.DataFrame, folder: Path) -> None:
     ready = preparation.prepare(real, Split(0.2, 42, stratify=False))
     model = training.train(ready, 1.0)
     predicted = resampling.out_of_fold(real, model, Resampling(10, 1, 0))
-    metrics = Evaluation(evaluation.evaluate(real, ready, model, predicted), b"", "")
-    promotion.promote(LocalStore(folder), Candidate(real, ready, model, predicted, metrics), [], "bench")
+    metrics = Evaluation(evaluate(real, ready, model, predicted), b"", "")
+    promotion.promote(FolderStore(folder), Candidate(real, ready, model, predicted, metrics), [], "bench")
     (folder / "model.pkl").write_bytes(pickle.dumps(model))
 
 

@@ -7,10 +7,11 @@ make resolution
 import argparse
 from collections import Counter
 
-from bcw_assets.ml import evaluation, preparation, resampling, table, training
-from bcw_assets.ml.evaluation import Evaluation
-from bcw_assets.ml.preparation import Split
-from bcw_assets.ml.resampling import Resampling
+from bcw_assets.ml.evaluation.report import Evaluation, evaluate
+from bcw_assets.ml.model import preparation, resampling, training
+from bcw_assets.ml.model.preparation import Split
+from bcw_assets.ml.model.resampling import Resampling
+from bcw_assets.ml.table import canonical
 from bcw_assets.releases import gate
 from bcw_assets.releases.bundle import Bundle
 from bcw_assets.releases.candidate import Candidate
@@ -29,11 +30,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--draws", type=int, default=20, help="copies of each share of wrong labels")
     draws = parser.parse_args().draws
-    real = table.read(uci_form(), "bench")
+    real = canonical.read(uci_form(), "bench")
     ready = preparation.prepare(real, Split(0.2, 42, stratify=False))
     model = training.train(ready, 1.0)
     predicted = resampling.out_of_fold(real, model, Resampling(10, 10, 0))
-    metrics = Evaluation(evaluation.evaluate(real, ready, model, predicted), b"", "")
+    metrics = Evaluation(evaluate(real, ready, model, predicted), b"", "")
     candidate = Candidate(real, ready, model, predicted, metrics)
     champion = Bundle(candidate.id, candidate.files, None, "", is_finished=True, problems=())
     print(f"refused of {draws} copies: by the floors, beside the clean champion, by its labels, by any of them")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bcw_assets.ml import columns, table
+from bcw_assets.ml.table import canonical, columns
 from bcw_assets_tests.tables import rows_as_uci, uci_form
 
 ROWS = (569, 5_000, 20_000, 100_000)
@@ -93,7 +93,7 @@ def measure(rows: int) -> dict[str, float]:
 
 def grow(rows: int) -> bytes:
     """Return a table of so many patients in UCI's form: each is a real one with a little noise."""
-    real = table.read(uci_form(), "bench")
+    real = canonical.read(uci_form(), "bench")
     random = np.random.default_rng(0)
     picked = random.integers(0, len(real), rows)
     numbers = real[list(columns.MEASUREMENTS)].to_numpy()[picked]
@@ -101,7 +101,7 @@ def grow(rows: int) -> bytes:
         of_family = [name.startswith(family) for name in columns.MEASUREMENTS]
         numbers[:, of_family] *= 1 + NOISE * random.uniform(-1, 1, (rows, 1))
     ids = [str(10_000_000 + row) for row in range(rows)]
-    return rows_as_uci(ids, numbers.round(7), table.malignant(real)[picked] == 1)
+    return rows_as_uci(ids, numbers.round(7), canonical.malignant(real)[picked] == 1)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ import time
 from pathlib import Path
 
 from bcw_assets.assets import ResamplingConfig, SplitConfig, TrainingConfig
-from bcw_assets.ml import evaluation, preparation, resampling, table, training
-from bcw_assets.ml.preparation import Split
-from bcw_assets.ml.resampling import Resampling
+from bcw_assets.ml.evaluation.report import evaluate
+from bcw_assets.ml.model import preparation, resampling, training
+from bcw_assets.ml.model.preparation import Split
+from bcw_assets.ml.model.resampling import Resampling
+from bcw_assets.ml.table import canonical
 
 start = time.perf_counter()
-raw = table.read(Path(sys.argv[1]).read_bytes(), "bench")
+raw = canonical.read(Path(sys.argv[1]).read_bytes(), "bench")
 ready = preparation.prepare(raw, Split(**SplitConfig.model_validate({}).model_dump()))
 model = training.train(ready, **TrainingConfig.model_validate({}).model_dump())
 predicted = resampling.out_of_fold(raw, model, Resampling(**ResamplingConfig.model_validate({}).model_dump()))
-evaluation.evaluate(raw, ready, model, predicted)
+evaluate(raw, ready, model, predicted)
 print(time.perf_counter() - start)

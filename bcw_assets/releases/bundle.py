@@ -11,9 +11,9 @@ from pydantic import StringConstraints
 from bcw_assets import documents
 from bcw_assets.documents import digest
 from bcw_assets.errors import KeyMissing, KeyRefused, ReleaseError
-from bcw_assets.ml.performance import Summary
+from bcw_assets.ml.evaluation.scores import Summary
 from bcw_assets.releases.proof import example_problems
-from bcw_assets.storage.stores import Store
+from bcw_assets.storage.store import Store
 
 PLACE = "releases"
 """Under which everything about releases is stored."""
@@ -167,8 +167,8 @@ def publish(
         if content != files[name] and not says_the_same(name, content):
             raise ReleaseError(
                 f"{key(release, name)} was there already and says something else than this run. A release never "
-                f"changes: move the folder away if it was damaged, or raise RECIPE in ml/training.py if the way of "
-                f"fitting has changed, and run it again"
+                f"changes: move the folder away if it was damaged, or raise RECIPE in ml/model/training.py if the way "
+                f"of fitting has changed, and run it again"
             )
     # Whoever else is at work here makes the same of what is stored, so a remnant may be written over.
     if _put(store, key(release, SUMS), sums(stored)) != sums(stored):

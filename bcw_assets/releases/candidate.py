@@ -13,12 +13,14 @@ from sklearn.pipeline import Pipeline
 
 from bcw_assets import documents
 from bcw_assets.errors import ArtifactError, ReleaseError
-from bcw_assets.ml import columns, evaluation, patients, preparation, table, training
-from bcw_assets.ml.comparison import Predictions
-from bcw_assets.ml.evaluation import Evaluation, Report
-from bcw_assets.ml.patients import Patient
-from bcw_assets.ml.preparation import Prepared
-from bcw_assets.ml.resampling import CrossValidation, repeat_names
+from bcw_assets.ml.evaluation import patients
+from bcw_assets.ml.evaluation.comparison import Predictions
+from bcw_assets.ml.evaluation.patients import Patient
+from bcw_assets.ml.evaluation.report import Evaluation, Report, require_one_history
+from bcw_assets.ml.model import numbers, preparation, training
+from bcw_assets.ml.model.preparation import Prepared
+from bcw_assets.ml.model.resampling import CrossValidation, repeat_names
+from bcw_assets.ml.table import canonical, columns
 from bcw_assets.releases import bundle, proof
 from bcw_assets.report import card, figure
 from bcw_assets.storage import formats
@@ -90,19 +92,19 @@ class Candidate:
     @cached_property
     def fingerprints(self) -> list[str]:
         """The fingerprint of every row."""
-        return table.row_fingerprints(self.raw_data)
+        return canonical.row_fingerprints(self.raw_data)
 
     @cached_property
     def relabelled(self) -> list[str]:
         """The fingerprint that every row would have under the other diagnosis."""
         is_malignant = self.raw_data[columns.DIAGNOSIS] == columns.MALIGNANT
         others = np.where(is_malignant, columns.BENIGN, columns.MALIGNANT)
-        return table.row_fingerprints(self.raw_data.assign(**{columns.DIAGNOSIS: others}))
+        return canonical.row_fingerprints(self.raw_data.assign(**{columns.DIAGNOSIS: others}))
 
     @property
     def predictions(self) -> Predictions:
         """What the recipe says of patients that it has not seen."""
-        return Predictions(self.fingerprints, table.malignant(self.raw_data), self.cross_validation.probabilities())
+        return Predictions(self.fingerprints, canonical.malignant(self.raw_data), self.cross_validation.probabilities())
 
     def require_one_history(self) -> None:
         """Refuse values that do not belong together.
@@ -110,7 +112,7 @@ class Candidate:
         Raises:
             ArtifactError: the text names the stage to run again.
         """
-        evaluation.require_one_history(self.raw_data, self.ready_data, self.model, self.cross_validation)
+        require_one_history(self.raw_data, self.ready_data, self.model, self.cross_validation)
         said = self.report.provenance
         if (said.fingerprint, said.split, said.resampling, said.settings) != (
             self.ready_data.fingerprint,
@@ -134,7 +136,7 @@ class Candidate:
         """
         report = self._without_ids()
         return {
-            "model.json": documents.write(formats.model_document(self.model)),
+            "model.json": documents.write(numbers.dump_model(self.model)),
             "model.onnx": self._onnx(),
             "metrics.json": documents.write(dataclasses.asdict(report)),
             "cross_validation.csv": self._out_of_fold(),

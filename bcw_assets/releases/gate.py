@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from bcw_assets import documents
-from bcw_assets.ml import comparison, verdicts
-from bcw_assets.ml.comparison import Comparison
+from bcw_assets.errors import OTHER_VERSION
+from bcw_assets.ml.evaluation import comparison, thresholds
+from bcw_assets.ml.evaluation.comparison import Comparison
 from bcw_assets.releases.bundle import Bundle
 from bcw_assets.releases.candidate import SHOWN, Candidate, predictions_of
 from bcw_assets.releases.log import Log, Ruling
@@ -40,7 +40,7 @@ def judge(candidate: Candidate, broken_promises: Sequence[str], champion: Bundle
         _judged((PROMISES, "all kept"), promises, is_kept=not broken_promises),
         *(
             _judged((one.score, one.limit), one.found, is_kept=not one.is_missed)
-            for one in verdicts.floors(candidate.report)
+            for one in thresholds.floors(candidate.report)
         ),
         *_beside(candidate, champion),
         _not_rolled_back(candidate, log),
@@ -73,7 +73,7 @@ def _beside(candidate: Candidate, champion: Bundle | None) -> Iterator[Ruling]:
             theirs = predictions_of(champion.files)
         except (LookupError, ValueError) as error:
             what = f"the champion {champion.id} has no predictions of unseen patients that can be read ({error}; "
-            yield from (_row(rule, f"{what}{documents.OTHER_VERSION})", NOT_JUDGED) for rule in rules)
+            yield from (_row(rule, f"{what}{OTHER_VERSION})", NOT_JUDGED) for rule in rules)
             return
         found = comparison.compare(candidate.predictions, candidate.relabelled, theirs)
         yield from _not_inferior(found)

@@ -14,7 +14,7 @@ from bcw_assets import documents
 from bcw_assets.errors import KeyRefused, ReleaseError
 from bcw_assets.releases import bundle
 from bcw_assets.releases.bundle import Bundle, Digest, ReleaseId
-from bcw_assets.storage.stores import Store
+from bcw_assets.storage.store import Store
 
 FOLDER = f"{bundle.FOLDER}log/"
 ENTRY = re.compile(r"(?!000000)[0-9]{6}\.json")

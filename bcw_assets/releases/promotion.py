@@ -11,7 +11,7 @@ from bcw_assets.releases import bundle, gate, log
 from bcw_assets.releases.bundle import Bundle
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import PROMOTE, Entry, Log, Overtaken, Ruling
-from bcw_assets.storage.stores import Store
+from bcw_assets.storage.store import Store
 
 REFUSED = f"{bundle.FOLDER}refused/"
 TRIES = 100  # more writers than that at once, and something else is wrong

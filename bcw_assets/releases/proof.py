@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bcw_assets import documents, scoring
-from bcw_assets.errors import ScoringError
-from bcw_assets.ml import columns
-from bcw_assets.scoring import Scorer
+from bcw_assets import documents
+from bcw_assets.errors import OTHER_VERSION, ScoringError
+from bcw_assets.ml.model import numbers
+from bcw_assets.ml.model.numbers import Scorer, probability
+from bcw_assets.ml.table import columns
 
 TOLERANCE = 1e-9  # another linear algebra library, another Python
 ROUNDING = 1e-6  # of a score: the same, and its digits in a text
@@ -23,7 +24,22 @@ def probabilities(files: Mapping[str, bytes], measurements: np.ndarray) -> np.nd
     Raises:
         ScoringError: there is none that can be used.
     """
-    return scoring.probability(Scorer.load(files).log_odds(measurements.T))
+    return probability(load_scorer(files).log_odds(measurements.T))
+
+
+def load_scorer(files: Mapping[str, bytes]) -> Scorer:
+    """Return the model of a bundle.
+
+    Raises:
+        ScoringError: there is none, or none that can be used.
+    """
+    if "model.json" not in files:
+        raise numbers.refuse("is missing from the bundle")
+    try:
+        document = documents.read(files["model.json"])
+    except ValueError as error:
+        raise numbers.refuse(f"cannot be used: {error}") from error
+    return Scorer.load(document)
 
 
 def example_problems(files: Mapping[str, bytes]) -> list[str]:
@@ -43,11 +59,11 @@ def example_problems(files: Mapping[str, bytes]) -> list[str]:
     except ScoringError as error:
         return [str(error)]
     except (LookupError, TypeError, ValueError) as error:
-        return [f"example.csv cannot be used ({error}; {documents.OTHER_VERSION})"]
+        return [f"example.csv cannot be used ({error}; {OTHER_VERSION})"]
     if off <= TOLERANCE:
         return []
     promise = f"example.csv promises other probabilities than this version makes of model.json, by {off:.3g}"
-    return [f"{promise}; {documents.OTHER_VERSION}"]
+    return [f"{promise}; {OTHER_VERSION}"]
 
 
 def is_equal_but_for_rounding(content: bytes, other: bytes) -> bool:

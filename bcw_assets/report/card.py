@@ -4,13 +4,14 @@ import textwrap
 
 import yaml
 
-from bcw_assets.ml import columns, patients, table
-from bcw_assets.ml.calibration import Calibration
-from bcw_assets.ml.evaluation import ENOUGH, FEW, STANDARD_NAMES, Report
-from bcw_assets.ml.patients import Patient, Subgroup
-from bcw_assets.ml.performance import THRESHOLD, Interval, Summary, limits, written
-from bcw_assets.ml.utility import OperatingPoint
-from bcw_assets.ml.verdicts import TOLERABLE_SLOPES
+from bcw_assets.ml.evaluation import patients
+from bcw_assets.ml.evaluation.calibration import Calibration
+from bcw_assets.ml.evaluation.patients import Patient, Subgroup
+from bcw_assets.ml.evaluation.report import ENOUGH, FEW, STANDARD_NAMES, Report
+from bcw_assets.ml.evaluation.scores import THRESHOLD, Interval, Summary, limits, written
+from bcw_assets.ml.evaluation.thresholds import TOLERABLE_SLOPES
+from bcw_assets.ml.evaluation.utility import OperatingPoint
+from bcw_assets.ml.table import canonical, columns
 from bcw_assets.report import guidelines, tables
 from bcw_assets.report.guidelines import AUTHOR
 from bcw_assets.report.tables import escaped, markdown
@@ -38,7 +39,7 @@ HUGGING_FACE = {
 
 def write(report: Report) -> str:
     """Return the card in Markdown, with the front matter that Hugging Face reads."""
-    is_known = report.provenance.fingerprint == table.UCI_FINGERPRINT
+    is_known = report.provenance.fingerprint == canonical.UCI_FINGERPRINT
     sections = [
         _front_matter(report, is_known=is_known),
         _headline(report),

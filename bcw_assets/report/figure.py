@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from bcw_assets.ml.curves import Curve
-from bcw_assets.ml.evaluation import Report
-from bcw_assets.ml.performance import Interval, Score, Summary, limits, written
-from bcw_assets.ml.utility import THRESHOLDS
+from bcw_assets.ml.evaluation.curves import Curve
+from bcw_assets.ml.evaluation.report import Report
+from bcw_assets.ml.evaluation.scores import Interval, Score, Summary, limits, written
+from bcw_assets.ml.evaluation.utility import THRESHOLDS
 
 # Of Okabe and Ito's palette, which colour-blind people can tell apart; the lines differ in style for grey prints too.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from bcw_assets.ml.evaluation import PUBLISHED, Report
-from bcw_assets.ml.performance import Summary, limits, written
+from bcw_assets.ml.evaluation.report import PUBLISHED, Report
+from bcw_assets.ml.evaluation.scores import Summary, limits, written
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -9,18 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
 from bcw_assets import documents
 from bcw_assets.documents import Document, digest
 from bcw_assets.errors import BcwError
-from bcw_assets.ml import columns, preparation, resampling, table, training
-from bcw_assets.ml.evaluation import SCHEMA_VERSION, Evaluation, Report
-from bcw_assets.ml.preparation import Prepared, Split
-from bcw_assets.ml.resampling import CrossValidation, Resampling
+from bcw_assets.ml.evaluation.report import SCHEMA_VERSION, Evaluation, Report
+from bcw_assets.ml.model import numbers, preparation, resampling
+from bcw_assets.ml.model.preparation import Prepared, Split
+from bcw_assets.ml.model.resampling import CrossValidation, Resampling
+from bcw_assets.ml.table import canonical, columns
 
 HASHES = "sha256"
 
@@ -109,84 +108,27 @@ def _frame(content: bytes, expected: list[str], texts: tuple[str, ...]) -> pd.Da
     return frame
 
 
-def _numbers(document: Document, name: str, count: int) -> np.ndarray:
-    values = np.array(document[name], dtype=np.float64)
-    if values.shape != (count,):
-        raise ValueError(f"{name} has shape {values.shape}, not ({count},)")
-    return values
-
-
 def _load_table(content: bytes) -> pd.DataFrame:
     frame = _frame(content, list(columns.RAW), texts=(columns.ID, columns.DIAGNOSIS))
     return frame.astype(dict.fromkeys(columns.MEASUREMENTS, "float64"))  # a column of 1 and 2 is one of floats too
-
-
-def _dump_scaler(scaler: StandardScaler) -> Document:
-    return {
-        "features": scaler.feature_names_in_.tolist(),
-        "mean": scaler.mean_.tolist(),
-        "scale": scaler.scale_.tolist(),
-        "variance": scaler.var_.tolist(),
-        "fitted_on_rows": int(scaler.n_samples_seen_),
-    }
-
-
-def _load_scaler(document: Document) -> StandardScaler:
-    scaler = StandardScaler()
-    scaler.feature_names_in_ = np.array(document["features"], dtype=object)
-    scaler.n_features_in_ = len(document["features"])
-    scaler.mean_ = _numbers(document, "mean", scaler.n_features_in_)
-    scaler.scale_ = _numbers(document, "scale", scaler.n_features_in_)
-    scaler.var_ = _numbers(document, "variance", scaler.n_features_in_)
-    scaler.n_samples_seen_ = np.int64(document["fitted_on_rows"])
-    return scaler
 
 
 def _dump_prepared(value: Prepared) -> tuple[bytes, Document]:
     document = {
         "fingerprint": value.fingerprint,
         "split": asdict(value.split),
-        "scaler": _dump_scaler(value.scaler),
+        "scaler": numbers.dump_scaler(value.scaler),
     }
     return csv_of(value.rows), document
 
 
 def _load_prepared(content: bytes, document: Document) -> Prepared:
     rows = _frame(content, list(preparation.READY), texts=(columns.ID, preparation.SPLIT))
-    return Prepared(rows, _load_scaler(document["scaler"]), Split(**document["split"]), document["fingerprint"])
-
-
-def model_document(model: Pipeline) -> Document:
-    """Return what `model.json` holds: all that is needed to compute a probability, as numbers."""
-    classifier = model[training.CLASSIFIER]
-    return {
-        "settings": training.settings(model),
-        "classes": classifier.classes_.tolist(),
-        "formula": "P(1 = malignant) = 1 / (1 + exp(-(intercept + Σ coefficient · (x - mean) / scale)))",
-        **_dump_scaler(model[training.SCALER]),
-        "coefficients": classifier.coef_[0].tolist(),
-        "intercept": float(classifier.intercept_[0]),
-        "steps": int(classifier.n_iter_[0]),
-    }
+    return Prepared(rows, numbers.load_scaler(document["scaler"]), Split(**document["split"]), document["fingerprint"])
 
 
 def _dump_model(model: Pipeline) -> tuple[bytes, Document]:
-    return pickle.dumps(model, protocol=5), model_document(model)
-
-
-def _load_model(_: bytes, document: Document) -> Pipeline:
-    """Build the model from its numbers; the pickle, which could execute anything, is for others."""
-    settings = document["settings"]
-    model = training.build(float(settings["C"]))
-    if training.settings(model) != settings:
-        raise ValueError(f"it was fitted with {settings}, this version fits with {training.settings(model)}")
-    scaler, classifier = _load_scaler(document), model[training.CLASSIFIER]
-    classifier.classes_ = np.array(document["classes"])
-    classifier.n_features_in_ = scaler.n_features_in_
-    classifier.coef_ = _numbers(document, "coefficients", scaler.n_features_in_).reshape(1, -1)
-    classifier.intercept_ = np.array([float(document["intercept"])])
-    classifier.n_iter_ = np.array([int(document["steps"])], dtype=np.int32)
-    return Pipeline([(training.SCALER, scaler), (training.CLASSIFIER, classifier)])
+    return pickle.dumps(model, protocol=5), numbers.dump_model(model)
 
 
 def _dump_cross_validation(value: CrossValidation) -> tuple[bytes, Document]:
@@ -219,9 +161,10 @@ def _load_evaluation(figure: bytes, card: bytes, document: Document) -> Evaluati
 
 
 FORMATS = {
-    pd.DataFrame: Format(("{}.csv",), lambda value: (table.write(value),), _load_table),
+    pd.DataFrame: Format(("{}.csv",), lambda value: (canonical.write(value),), _load_table),
     Prepared: Format(("{}.csv", "{}.json"), _dump_prepared, _load_prepared),
-    Pipeline: Format(("{}.pkl", "{}.json"), _dump_model, _load_model),
+    # The pickle, which could execute anything, is for others.
+    Pipeline: Format(("{}.pkl", "{}.json"), _dump_model, lambda _, document: numbers.load_model(document)),
     CrossValidation: Format(("{}.csv", "{}.json"), _dump_cross_validation, _load_cross_validation),
     Evaluation: Format(("evaluation.png", "MODEL_CARD.md", "{}.json"), _dump_evaluation, _load_evaluation),
 }

@@ -8,13 +8,10 @@ import dagster as dg
 
 from bcw_assets import documents
 from bcw_assets.errors import ArtifactError, KeyMissing
-from bcw_assets.failures import explained
+from bcw_assets.stages import FOLDER, explained
 from bcw_assets.storage import formats
 from bcw_assets.storage.formats import FormatError
-from bcw_assets.storage.stores import Store
-
-FOLDER = "folder"
-"""The key of an asset's metadata that says in which folder its files are."""
+from bcw_assets.storage.store import Store
 
 PATH = "path"
 """The key of a materialisation's metadata that says where it is stored."""

@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from bcw_assets.ml import columns, performance, preparation, resampling, table, training
-from bcw_assets.ml.evaluation import Evaluation
-from bcw_assets.ml.preparation import Split
-from bcw_assets.ml.resampling import Resampling
+from bcw_assets.ml.evaluation import scores
+from bcw_assets.ml.evaluation.report import Evaluation
+from bcw_assets.ml.model import preparation, resampling, training
+from bcw_assets.ml.model.preparation import Split
+from bcw_assets.ml.model.resampling import Resampling
+from bcw_assets.ml.table import canonical, columns
 from bcw_assets.releases.candidate import Candidate
 
 MEMBERS = (
@@ -32,7 +34,7 @@ def candidate_of(
     ready = preparation.prepare(raw, Split(0.2, seed, stratify=False))
     model = training.train(ready, C)
     predicted = resampling.out_of_fold(raw, model, Resampling(folds, repeats, folds_seed))
-    malignant, probabilities = table.malignant(raw), predicted.probabilities()
+    malignant, probabilities = canonical.malignant(raw), predicted.probabilities()
     report = metrics.report
     provenance = dataclasses.replace(
         report.provenance,
@@ -41,9 +43,9 @@ def candidate_of(
         resampling=predicted.resampling,
         settings=training.settings(model),
     )
-    scores = performance.cross_validate(malignant, probabilities, predicted.resampling.folds)
+    cross_validated = scores.cross_validate(malignant, probabilities, predicted.resampling.folds)
     report = dataclasses.replace(
-        report, cross_validation=scores, provenance=provenance, hardest_rows=[], label_suspects=[]
+        report, cross_validation=cross_validated, provenance=provenance, hardest_rows=[], label_suspects=[]
     )
     return Candidate(raw, ready, model, predicted, Evaluation(report, metrics.figure, "card"))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bcw_assets.storage.stores import Store
+from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import with_all
 
 

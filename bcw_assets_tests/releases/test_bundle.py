@@ -17,14 +17,16 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from bcw_assets.errors import ArtifactError, ReleaseError
-from bcw_assets.ml import columns, evaluation, preparation, resampling, table, training
-from bcw_assets.ml.evaluation import Evaluation
-from bcw_assets.ml.preparation import Split
-from bcw_assets.ml.resampling import Resampling
+from bcw_assets.ml.evaluation.report import Evaluation, evaluate
+from bcw_assets.ml.model import preparation, resampling, training
+from bcw_assets.ml.model.preparation import Split
+from bcw_assets.ml.model.resampling import Resampling
+from bcw_assets.ml.table import canonical, columns
 from bcw_assets.releases import bundle, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
-from bcw_assets.storage.stores import LocalStore, Store
+from bcw_assets.storage.folder import FolderStore
+from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import CHECKOUT, Place, on_disk_only, once_elsewhere
 from bcw_assets_tests.releases.candidates import MEMBERS
 from bcw_assets_tests.tables import shuffled, uci_form
@@ -34,7 +36,7 @@ from bcw_assets_tests.tables import shuffled, uci_form
 def outside(candidate: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with nothing but the bundle."""
     place = tmp_path_factory.mktemp("published")
-    promotion.promote(LocalStore(place), candidate, [], "a run")
+    promotion.promote(FolderStore(place), candidate, [], "a run")
     return (place / "releases" / candidate.id).rename(tmp_path_factory.mktemp("outside") / "bundle")
 
 
@@ -127,7 +129,7 @@ def made_of(raw: pd.DataFrame) -> Candidate:
     ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
     model = training.train(ready, 1.0)
     predicted = resampling.out_of_fold(raw, model, Resampling(10, 2, 0))
-    report = evaluation.evaluate(raw, ready, model, predicted)
+    report = evaluate(raw, ready, model, predicted)
     return Candidate(raw, ready, model, predicted, Evaluation(report, figure.draw(report), card.write(report)))
 
 
@@ -136,7 +138,7 @@ def test_ucis_file_in_any_order_and_the_copy_without_ids_are_one_release_byte_fo
     header = ",".join(columns.MEASUREMENTS) + ",target\n"
     lines = (",".join(map(repr, [*row, int(label)])) for row, label in zip(numbers.tolist(), target, strict=True))
     embedded = (header + "\n".join(lines)).encode()
-    of_uci, of_copy = (made_of(table.read(one, "x")) for one in (shuffled(uci_form()), embedded))
+    of_uci, of_copy = (made_of(canonical.read(one, "x")) for one in (shuffled(uci_form()), embedded))
     assert of_uci.raw_data[columns.ID].tolist() != of_copy.raw_data[columns.ID].tolist()
     assert of_uci.id == of_copy.id
     assert of_uci.files == of_copy.files
@@ -144,7 +146,7 @@ def test_ucis_file_in_any_order_and_the_copy_without_ids_are_one_release_byte_fo
 
 def test_every_row_is_there_by_its_fingerprint(candidate: Candidate) -> None:
     frame = pd.read_csv(io.BytesIO(candidate.files["cross_validation.csv"]))
-    assert frame["fingerprint"].tolist() == table.row_fingerprints(candidate.raw_data)
+    assert frame["fingerprint"].tolist() == canonical.row_fingerprints(candidate.raw_data)
     assert (frame["split"] == "train").sum() == 455
     probability = 1 / (1 + np.exp(-frame["log_odds"]))
     measurements = candidate.raw_data[list(columns.MEASUREMENTS)]
@@ -178,7 +180,7 @@ from bcw_assets.ml import table
 from bcw_assets_tests.tables import uci_form
 from bcw_assets.releases import promotion
 from bcw_assets.storage.stores import open_store
-outcome = promotion.promote(open_store(sys.argv[1]), made_of(table.read(uci_form(), "x")), [], "run")
+outcome = promotion.promote(open_store(sys.argv[1]), made_of(canonical.read(uci_form(), "x")), [], "run")
 print(outcome.result, outcome.entry.release)
 """
 

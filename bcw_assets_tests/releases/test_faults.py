@@ -14,11 +14,11 @@ from typing import Any, cast
 import pytest
 
 from bcw_assets.errors import BcwError, ReleaseError, StorageError
-from bcw_assets.releases import bundle, log, promotion, upkeep
+from bcw_assets.releases import access, bundle, log, promotion
+from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import Overtaken
-from bcw_assets.releases.use import open_release
-from bcw_assets.storage.stores import Store, open_store
+from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests.conftest import Graph, Place, contents, once_elsewhere, with_all
 from bcw_assets_tests.releases.candidates import MEMBERS
 
@@ -111,10 +111,10 @@ def test_a_rollback_or_a_prune_killed_at_any_change_leaves_a_champion_and_can_be
     released: Store, place: Place, candidate: Candidate, challenger: Candidate, what: str, changes: int
 ) -> None:
     def act(store: Any) -> object:
-        return upkeep.rollback(store, None, "why", "me") if what == "rollback" else upkeep.prune(store, 1, "me")
+        return access.rollback(store, None, "why", "me") if what == "rollback" else access.prune(store, 1, "me")
 
     if what == "prune":
-        upkeep.rollback(released, None, "so that the challenger may go", "me")
+        access.rollback(released, None, "so that the challenger may go", "me")
     before = contents(released)
     for number in range(1, 100):
         store = with_all(open_store(place(str(number))), before)
@@ -247,13 +247,13 @@ def test_a_rollback_that_another_overtakes_does_nothing_and_says_who_was_first(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     def another() -> None:
-        upkeep.rollback(released, candidate.id, "first", "somebody else")
+        access.rollback(released, candidate.id, "first", "somebody else")
 
     late = Interrupted(released, 0, "before", another)
-    late.number = operations(released, lambda store: upkeep.rollback(store, candidate.id, "second", "me"))
-    upkeep.rollback(released, challenger.id, "back", "me")
+    late.number = operations(released, lambda store: access.rollback(store, candidate.id, "second", "me"))
+    access.rollback(released, challenger.id, "back", "me")
     with pytest.raises(Overtaken, match=r"000005\.json was written by another run .*by somebody else\).*nothing was"):
-        upkeep.rollback(late, candidate.id, "second", "me")
+        access.rollback(late, candidate.id, "second", "me")
     assert log.read(released).newest == 5
 
 
@@ -334,7 +334,7 @@ def test_a_champion_whose_manifest_is_gone_is_not_certified_anew_with_other_numb
 def test_behind_a_damaged_newest_entry_the_gate_judges_again(
     released: Store, challenger: Candidate, candidate: Candidate
 ) -> None:
-    upkeep.rollback(released, None, "harmful", "me")
+    access.rollback(released, None, "harmful", "me")
     released.write({"releases/log/000003.json": b"cut"})
     outcome = promotion.promote(released, challenger, [], "next")
     assert (outcome.result, outcome.entry.sequence) == ("promoted", 4)
@@ -344,15 +344,15 @@ def test_behind_a_damaged_newest_entry_the_gate_judges_again(
 def test_a_rollback_and_a_prune_at_once_never_leave_a_champion_that_is_deleted(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
-    upkeep.rollback(released, candidate.id, "so that the challenger may go", "me")
+    access.rollback(released, candidate.id, "so that the challenger may go", "me")
 
     def back() -> None:
-        upkeep.rollback(released, challenger.id, "meanwhile", "somebody else")
+        access.rollback(released, challenger.id, "meanwhile", "somebody else")
 
     late = Interrupted(released, 0, "before", back)
     late.number = operations_until_create(released)
     with pytest.raises(Overtaken, match="nothing was deleted"):
-        upkeep.prune(late, 1, "me")
+        access.prune(late, 1, "me")
     assert all_is_well(released) == challenger.id
 
 
@@ -368,7 +368,7 @@ def operations_until_create(store: Store) -> int:
     counting = Interrupted(store, 0, "never", kill)
     counting.create = stop  # type: ignore[attr-defined]
     with pytest.raises(Stopped):
-        upkeep.prune(counting, 1, "me")
+        access.prune(counting, 1, "me")
     return counting.count + 1
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from bcw_assets import documents
 from bcw_assets.errors import ReleaseRefused
-from bcw_assets.ml import columns
-from bcw_assets.releases import bundle, gate, log, promotion, upkeep
+from bcw_assets.ml.table import columns
+from bcw_assets.releases import access, bundle, gate, log, promotion
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.storage.stores import Store
+from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import once_elsewhere
 from bcw_assets_tests.releases.candidates import candidate_of, flipped, part
 
@@ -100,7 +100,7 @@ def test_the_same_again_is_unchanged_and_writes_nothing(store: Store, candidate:
 def test_what_was_rolled_back_from_returns_only_with_a_reason(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
-    upkeep.rollback(released, None, "alarms at night", "somebody")
+    access.rollback(released, None, "alarms at night", "somebody")
     with pytest.raises(ReleaseRefused, match="rolled back from: in entry 3, because: alarms at night"):
         promotion.promote(released, challenger, [], "fourth")
     outcome = promotion.promote(released, challenger, [], "fourth", "the alarms had another cause")

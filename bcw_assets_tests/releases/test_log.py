@@ -7,7 +7,7 @@ import pytest
 from bcw_assets import documents
 from bcw_assets.errors import ReleaseError
 from bcw_assets.releases import log
-from bcw_assets.storage.stores import Store
+from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import once_elsewhere
 
 

@@ -20,14 +20,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bcw_assets import documents
-from bcw_assets.cli import main
-from bcw_assets.errors import ReleaseRefused
-from bcw_assets.ml import columns
+from bcw_assets.cli.main import main
+from bcw_assets.errors import OTHER_VERSION, ReleaseRefused
+from bcw_assets.ml.table import columns
 from bcw_assets.releases import bundle, gate, log, promotion
+from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import Log
-from bcw_assets.releases.use import open_release
-from bcw_assets.storage.stores import LocalStore, Store
+from bcw_assets.storage.folder import FolderStore
+from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import contents
 from bcw_assets_tests.releases.candidates import candidate_of, flipped
 
@@ -150,7 +151,7 @@ def past(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     """A copy of a store of the past, in whose folder we are."""
     shutil.copytree(request.param, tmp_path / "store")
     monkeypatch.chdir(tmp_path / "store")
-    return LocalStore(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 @pytest.fixture(params=VERSIONS)
@@ -177,7 +178,7 @@ def candidate_with(made: dict[str, Any], raw: pd.DataFrame) -> Callable[[Path, s
 
     @cache
     def make(place: Path, release: str) -> Candidate:
-        inputs = bundle.manifest_of(LocalStore(place), release)[1].inputs
+        inputs = bundle.manifest_of(FolderStore(place), release)[1].inputs
         return candidate_of(
             made["metrics"], raw, C=inputs["settings"]["C"], seed=inputs["split"]["seed"],
             folds=inputs["resampling"]["folds"], repeats=inputs["resampling"]["repeats"],
@@ -433,10 +434,10 @@ def test_a_bundle_that_this_version_cannot_use_is_refused_as_one_of_another_vers
         done = bcw(*arguments)
         assert done.exit_code == 1
         assert says in done.output
-        assert documents.OTHER_VERSION in done.output
+        assert OTHER_VERSION in done.output
         assert "published" not in done.output
     assert bcw("releases", "list").exit_code == bcw("releases", "show").exit_code == 0
-    with pytest.raises(ReleaseRefused, match=documents.OTHER_VERSION) as refusal:
+    with pytest.raises(ReleaseRefused, match=OTHER_VERSION) as refusal:
         promotion.promote(past, newcomer, [], "a run")
     assert beside(refusal.value.rows) == dict.fromkeys(BESIDE, "broken")
     assert log.read(past).current().release == champion
@@ -448,7 +449,7 @@ def test_a_release_without_a_model_that_this_version_knows_is_verified_and_not_u
     releases("verify", "--all")
     releases("diff", champion, other)
     done = bcw("predict", f"releases/{champion}/example.csv")
-    assert (done.exit_code, documents.OTHER_VERSION in done.stderr) == (1, True)
+    assert (done.exit_code, OTHER_VERSION in done.stderr) == (1, True)
     assert "model.json is missing from the bundle; " in done.stderr
 
 
@@ -460,6 +461,6 @@ def test_an_entry_with_an_action_of_another_version_says_so_and_a_run_goes_past_
     done = bcw("releases", "verify")
     assert done.exit_code == 1
     assert f"{newest:06}.json cannot be read (action: " in done.stderr
-    assert documents.OTHER_VERSION in done.stderr
+    assert OTHER_VERSION in done.stderr
     assert promotion.promote(past, newcomer, [], "a run").entry.sequence == newest + 1
     assert open_release(past, None).id == newcomer.id

@@ -10,12 +10,13 @@ from unittest import mock
 
 import pytest
 
-from bcw_assets import documents, release_report
+from bcw_assets import documents
+from bcw_assets.cli import releases
 from bcw_assets.errors import BcwError, ReleaseError
-from bcw_assets.releases import bundle, log, promotion, upkeep
+from bcw_assets.releases import access, bundle, log, promotion
+from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.releases.use import open_release
-from bcw_assets.storage.stores import Store
+from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import on_disk_only, once_elsewhere
 from bcw_assets_tests.releases.candidates import MEMBERS
 
@@ -24,17 +25,17 @@ BUNDLE = [*MEMBERS, bundle.MANIFEST]
 
 def is_refused(store: Store, because: str, release: str, other: str | None = None) -> None:
     """Hold that verify, predict and rollback refuse: to use the release, and to go back to the other or away."""
-    report = release_report.verified(store, release, everything=False)
+    report = releases.verified(store, release, everything=False)
     assert not report["good"]
-    everything = release_report.verified(store, None, everything=True)
+    everything = releases.verified(store, None, everything=True)
     assert not everything["good"]
-    for said in (release_report.verify_text(report), release_report.verify_text(everything)):
+    for said in (releases.verify_text(report), releases.verify_text(everything)):
         assert re.search(because, said), said
     before = store.list("")
     with pytest.raises(BcwError, match=because):
         open_release(store, release)
     with pytest.raises(BcwError, match=because):
-        upkeep.rollback(store, other or release, "why", "me")
+        access.rollback(store, other or release, "why", "me")
     assert store.list("") == before
 
 
@@ -48,7 +49,7 @@ def test_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, na
         released.write({key: bytes(changed)})
         is_refused(released, re.escape(key), candidate.id)
     released.write({key: content})
-    assert release_report.verified(released, None, everything=True)["good"]
+    assert releases.verified(released, None, everything=True)["good"]
 
 
 @once_elsewhere("name", MEMBERS)
@@ -61,11 +62,11 @@ def test_a_bundle_without_a_manifest_is_unfinished_which_is_no_failure_unless_it
     released: Store, candidate: Candidate
 ) -> None:
     released.delete(bundle.key(candidate.id, bundle.MANIFEST))
-    everything = release_report.verified(released, None, everything=True)
+    everything = releases.verified(released, None, everything=True)
     assert everything["good"]
-    assert f"{candidate.id}  unfinished" in release_report.verify_text(everything)
-    assert not release_report.verified(released, candidate.id, everything=False)["good"]
-    for use in (lambda: open_release(released, candidate.id), lambda: upkeep.rollback(released, None, "why", "me")):
+    assert f"{candidate.id}  unfinished" in releases.verify_text(everything)
+    assert not releases.verified(released, candidate.id, everything=False)["good"]
+    for use in (lambda: open_release(released, candidate.id), lambda: access.rollback(released, None, "why", "me")):
         with pytest.raises(ReleaseError, match=r"manifest\.json is missing, so the bundle is unfinished"):
             use()
 
@@ -183,7 +184,7 @@ def test_a_damaged_entry_of_the_log_stops_all_use_until_the_next_promotion(
     assert log.read(released).newest == before + 1
     assert log.read(released).entries[-1].damaged == [f"{number:06}.json"]
     assert released.list(key) == ([] if what == "gone" else [key])  # it is not written over
-    assert key in release_report.verify_text(release_report.verified(released, None, everything=True))
+    assert key in releases.verify_text(releases.verified(released, None, everything=True))
 
 
 @once_elsewhere(
@@ -193,7 +194,7 @@ def test_a_forged_entry_is_refused(released: Store, candidate: Candidate, challe
     entry = documents.unseal(released.read("releases/log/000002.json")) | {"release": candidate.id}
     released.create(f"releases/log/{name}", documents.seal(entry))
     is_refused(released, "000003.json is missing|is no entry of the log", challenger.id, candidate.id)
-    said = release_report.verify_text(release_report.verified(released, None, everything=True))
+    said = releases.verify_text(releases.verified(released, None, everything=True))
     assert name in said
     promotion.promote(released, challenger, [], "next")
     assert open_release(released, None).id == challenger.id
@@ -292,8 +293,8 @@ def test_a_forged_headline_is_a_problem_and_no_traceback(
 ) -> None:
     key = forge(released, candidate.id, lambda manifest: manifest.update(headline=headline))
     is_refused(released, re.escape(f"{key} cannot be used"), candidate.id)
-    assert "log names" in release_report.show_text(release_report.shown(released, candidate.id))
+    assert "log names" in releases.show_text(releases.shown(released, candidate.id))
     assert "headline" in bundle.read(released, candidate.id).problems[0]
-    assert candidate.id in release_report.list_text(release_report.listed(released))
+    assert candidate.id in releases.list_text(releases.listed(released))
     with pytest.raises(BcwError, match=re.escape(key)):
-        release_report.compared(released, candidate.id, challenger.id)
+        releases.compared(released, candidate.id, challenger.id)

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from bcw_assets.ml import evaluation, preparation, resampling, training
-from bcw_assets.ml.evaluation import Report
-from bcw_assets.ml.performance import Summary
-from bcw_assets.ml.preparation import Split
-from bcw_assets.ml.resampling import Resampling
+from bcw_assets.ml.evaluation.report import Report, evaluate
+from bcw_assets.ml.evaluation.scores import Summary
+from bcw_assets.ml.model import preparation, resampling, training
+from bcw_assets.ml.model.preparation import Split
+from bcw_assets.ml.model.resampling import Resampling
 from bcw_assets.report import card, figure, guidelines, tables
 from bcw_assets.storage import formats
 from bcw_assets_tests.conftest import CHECKOUT
@@ -46,7 +46,7 @@ def of_own_table(raw: pd.DataFrame) -> Report:
 def report_of(table: pd.DataFrame, split: Split, C: float, how: Resampling) -> Report:  # noqa: N803 (scikit-learn's)
     ready = preparation.prepare(table, split)
     model = training.train(ready, C)
-    return evaluation.evaluate(table, ready, model, resampling.out_of_fold(table, model, how))
+    return evaluate(table, ready, model, resampling.out_of_fold(table, model, how))
 
 
 def changed(value: Any) -> Any:

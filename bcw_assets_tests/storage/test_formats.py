@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from sklearn.pipeline import Pipeline
 
-from bcw_assets.ml import columns
-from bcw_assets.ml.evaluation import Evaluation
-from bcw_assets.ml.resampling import CrossValidation
+from bcw_assets.ml.evaluation.report import Evaluation
+from bcw_assets.ml.model.resampling import CrossValidation
+from bcw_assets.ml.table import columns
 from bcw_assets.storage import formats
 from bcw_assets.storage.formats import FORMATS, FormatError
 

@@ -22,13 +22,13 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from bcw_assets import predict
+from bcw_assets.cli import predict
 from bcw_assets.errors import BcwError, ScoringError, StorageError, StorageRefused
-from bcw_assets.releases import bundle, log, promotion, upkeep
+from bcw_assets.releases import access, bundle, log, promotion
+from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.releases.use import open_release
 from bcw_assets.storage import s3
-from bcw_assets.storage.stores import Store, open_store
+from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests import loopback
 from bcw_assets_tests import seaweed as seaweed_server
 from bcw_assets_tests.conftest import Graph, Place, contents, on_s3, with_all
@@ -385,7 +385,7 @@ def test_an_entry_whose_replies_are_all_lost_is_recognised(
     stored = with_all(direct.store(place("x")), two_releases)
     lost, well = loopback.reply_lost(url), misbehaving.well
     misbehaving.step = lambda handler: (lost if handler.command == "PUT" else well)(handler)
-    entry = upkeep.rollback(misbehaving.store(place("x")), None, "why", "me")
+    entry = access.rollback(misbehaving.store(place("x")), None, "why", "me")
     assert log.read(stored).entries[2:] == (entry,)
 
 

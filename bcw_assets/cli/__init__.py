@@ -1,0 +1,1 @@
+"""What `bcw` does, and what it says to people and to scripts."""

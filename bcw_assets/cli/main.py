@@ -1,0 +1,299 @@
+"""The `bcw` command: options and exit codes. What a command does stands in a module that it imports when it runs."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bcw_assets import settings
+from bcw_assets.errors import BcwError, SettingsError, TableError
+from bcw_assets.operations import notifiers
+
+if TYPE_CHECKING:
+    from bcw_assets.storage.store import Store
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")
+
+
+@click.group()
+def main() -> None:
+    """Train and measure a classifier of the Breast Cancer Wisconsin (Diagnostic) table."""
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """End with the error's message and exit code 1, without a traceback."""
+    try:
+        settings.read_env_file()
+        yield
+    except (BcwError, OSError) as error:  # the second: standard output is full
+        click.echo(f"Failed: {error}", err=True)
+        sys.exit(1)
+
+
+@main.command()
+def refresh() -> None:
+    """Make every asset again, with every check.
+
+    This is the run of `dagster asset materialize -m bcw_assets --select '*'`. Progress goes to the terminal while it
+    works, and a summary to standard output. The exit code is 0, or 1 if an asset or a blocking check failed: the last
+    lines then say why, and what to do.
+    """
+    with _explained():
+        # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
+        from bcw_assets.cli.refresh import run
+
+        click.echo(run(show_progress=sys.stderr.isatty()))
+
+
+@main.command()
+@json_option
+def checks(*, as_json: bool) -> None:
+    """Show the latest result of every check of the latest materialisations.
+
+    Nothing is run and no server is needed. The exit code is 0 if every blocking check passed, and 1 if one did not, or
+    has not run.
+    """
+    with _explained():
+        # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
+        from bcw_assets.cli.checks import latest_report
+
+        found = latest_report()
+        click.echo(found.as_json() if as_json else found.as_text())
+        if not found.is_good:
+            sys.exit(1)
+
+
+def _refuse_nan(_: click.Context, __: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # no comparison tells it from what is within a range
+        raise click.BadParameter("nan is no number; allowed are 0 to 1")
+    return value
+
+
+@main.command()
+@click.argument("source", metavar="INPUT")
+@click.option("-o", "target", metavar="OUT", default="-", help="The file for the rows; standard output if left out.")
+@click.option("--release", metavar="ID", help="The first characters of a release's id; the champion if left out.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    callback=_refuse_nan,
+    default=0.5,
+    show_default=True,
+    help="Call a row malignant from this probability.",
+)
+@click.option("--explain", is_flag=True, help="Add the three measurements that move each row most.")
+def predict(source: str, target: str, release: str | None, threshold: float, *, explain: bool) -> None:
+    """Score the rows of a table with a release.
+
+    INPUT is any form of the table, perhaps gzipped, with or without diagnoses, or Parquet: a path, s3://bucket/key, or
+    - for standard input. The rows come out in their order, with a probability or with what is wrong with them. OUT is
+    written whole or not at all.
+
+    The exit code is 0; 3 if some rows were not scored; 2 if the input cannot be used; 1 if anything else failed.
+    """
+    with _explained():
+        # NumPy is 0.1 s of imports, which `bcw --help` does without.
+        from bcw_assets.cli.predict import Request, run
+
+        try:
+            sys.exit(run(Request(source, target, release, threshold, explain)))
+        except TableError as error:
+            click.echo(f"Failed: {error}", err=True)
+            sys.exit(2)
+
+
+@main.command("notify-test")
+def notify_test() -> None:
+    """Send a test message to every messenger in BCW_NOTIFY_URLS.
+
+    Each is told by its position and its scheme, for its URL is a secret. The exit code is 0 if all accepted the
+    message, and 1 if one did not or there is none.
+    """
+    with _explained():
+        results = notifiers.test(settings.read())
+        for messenger, accepted in results.items():
+            click.echo(f"{messenger}: {'accepted' if accepted else 'not accepted'}")
+        if not all(results.values()):
+            raise SettingsError("not all accepted the message; see why with .venv/bin/apprise -vv -b test URL")
+
+
+@main.group()
+def releases() -> None:
+    """Look at releases, verify them, go back to an earlier one, make room.
+
+    They are where BCW_RELEASES says, or BCW_STORAGE. A release is named by the beginning of its id.
+    """
+
+
+@releases.command("list")
+@json_option
+def list_releases(*, as_json: bool) -> None:
+    """Show every promotion and rollback, the champion last."""
+    with _explained():
+        from bcw_assets.cli import releases  # imported here, as in all below: NumPy takes 0.1 s
+
+        _tell(releases.listed(_releases()), releases.list_text, as_json=as_json)
+
+
+@releases.command()
+@click.argument("release", required=False)
+@json_option
+def show(release: str | None, *, as_json: bool) -> None:
+    """Show what RELEASE was made from, its scores, what the gate said, its files; the champion by default."""
+    with _explained():
+        from bcw_assets.cli import releases
+
+        store = _releases()
+        _tell(releases.shown(store, _id(store, release)), releases.show_text, as_json=as_json)
+
+
+@releases.command()
+@click.argument("release", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every release, and the whole log.")
+@json_option
+def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
+    """Hold every byte of RELEASE against its manifest and the log, and its model against its example.
+
+    By default the champion. The exit code is 1 if something is not as it was published. Checksums find damage
+    and accidental changes; whoever can write all files of a bundle and the log can forge them.
+    """
+    if release and everything:
+        raise click.UsageError("Give RELEASE or --all, not both")
+    with _explained():
+        from bcw_assets.cli import releases
+
+        store = _releases()
+        report = releases.verified(store, _id(store, release), everything=everything)
+        _tell(report, releases.verify_text, as_json=as_json)
+        if not report["good"]:
+            sys.exit(1)
+
+
+@releases.command()
+@click.argument("one")
+@click.argument("other")
+@json_option
+def diff(one: str, other: str, *, as_json: bool) -> None:
+    """Show how the releases ONE and OTHER differ: what they were made from, scores, coefficients, patients."""
+    with _explained():
+        from bcw_assets.cli import releases
+        from bcw_assets.releases.bundle import resolve
+
+        store = _releases()
+        report = releases.compared(store, resolve(store, one), resolve(store, other))
+        _tell(report, releases.compare_text, as_json=as_json)
+
+
+@releases.command()
+@click.argument("release", required=False)
+@click.option("--reason", required=True, help="Why, for the log.")
+@json_option
+def rollback(release: str | None, *, reason: str, as_json: bool) -> None:
+    """Make RELEASE the champion again; by default the one before this champion.
+
+    What is gone back from stays stored, and a refresh does not release it again without an override.
+    """
+    if not reason.strip():
+        raise click.UsageError("--reason is empty; the log needs to say why")
+    with _explained():
+        from bcw_assets.releases import access
+
+        store = _releases()
+        entry = access.rollback(store, _id(store, release), reason.strip(), "bcw releases rollback")
+        report = {"release": entry.release, "sequence": entry.sequence, "reason": entry.reason}
+        _tell(
+            report,
+            "Release {release} is the champion again, by entry {sequence} of the log".format_map,
+            as_json=as_json,
+        )
+
+
+@releases.command()
+@click.option("--keep", type=click.IntRange(1), required=True, help="How many of the newest stay.")
+@click.option("--yes", is_flag=True, help="Delete; without it, only show what would go.")
+@json_option
+def prune(*, keep: int, yes: bool, as_json: bool) -> None:
+    """Delete all but the newest releases; never the champion, nor the one that a rollback would go to.
+
+    The log says so, and stays whole. A bundle that is unfinished, or never was champion, is left alone.
+    """
+    with _explained():
+        from bcw_assets.releases import access, log
+
+        store = _releases()
+        gone = (
+            access.prune(store, keep, "bcw releases prune") if yes else access.superfluous(store, log.read(store), keep)
+        )
+        verb = "Deleted" if yes else "Would delete (give --yes to do it)"
+        _tell({"deleted": yes, "releases": gone}, lambda _: f"{verb}: {', '.join(gone) or 'nothing'}", as_json=as_json)
+
+
+@main.group()
+def storage() -> None:
+    """Copy what is stored to another place: from disk to S3, and back.
+
+    A place is written as BCW_STORAGE takes it: a folder, or s3://bucket/prefix.
+    """
+
+
+@storage.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+def copy(source: str, target: str) -> None:
+    """Copy the artifacts, the releases and their log in FROM to TO, and read all of it back.
+
+    Nothing is copied if something in FROM is damaged, or if the log in TO is not the beginning of that in FROM.
+    Artifacts in TO are replaced only where its log is shorter, so that they are earlier ones. Releases that the log
+    does not know stay behind. If it was stopped, the same command does the rest. The exit code is 0, or 1 if not all is
+    in TO.
+    """
+    with _explained():
+        # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
+        from bcw_assets.copying import run
+
+        click.echo(run(source, target))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="0 for any that is free.")
+@click.option(
+    "--webserver",
+    metavar="URL",
+    default="http://127.0.0.1:3000",
+    show_default=True,
+    help="Dagster's web server, which knows whether the code location could be loaded.",
+)
+@click.option("--interval", type=click.FloatRange(1), default=30, show_default=True, help="Seconds between two looks.")
+def exporter(host: str, port: int, webserver: str, interval: float) -> None:
+    """Tell Prometheus how runs, schedules, checks and releases are, at /metrics.
+
+    What is told is collected in the background. What is away meanwhile, or hangs, is left out, and said. /healthz
+    answers as long as the process lives.
+    """
+    with _explained():
+        # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
+        from bcw_assets.operations.exporter import run
+
+        run(host, port, webserver, interval)
+
+
+def _releases() -> "Store":
+    from bcw_assets.storage.store import open_store
+
+    return open_store(settings.read().releases_place)
+
+
+def _id(store: "Store", prefix: str | None) -> str | None:
+    from bcw_assets.releases.bundle import resolve
+
+    return None if prefix is None else resolve(store, prefix)
+
+
+def _tell(report: dict[str, Any], text: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:
+    click.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else text(report))

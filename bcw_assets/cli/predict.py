@@ -1,0 +1,323 @@
+"""Scores a file with a release: what `bcw predict` reads, writes and says. Without Dagster, scikit-learn and pandas.
+
+The only module beside `storage.stores` that writes a file: the one that its user names.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from itertools import chain
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO, NoReturn, cast
+
+import click
+import numpy as np
+
+from bcw_assets import settings
+from bcw_assets.cli import scoring
+from bcw_assets.cli.scoring import Known, Scored, Tally
+from bcw_assets.errors import ScoringError, StorageError, TableError
+from bcw_assets.locations import S3, Bucket, bucket
+from bcw_assets.ml.evaluation import scores
+from bcw_assets.ml.model.numbers import Scorer
+from bcw_assets.ml.table import columns, reading
+from bcw_assets.ml.table.reading import Rows
+from bcw_assets.releases.access import Release, open_release
+from bcw_assets.releases.proof import load_scorer
+from bcw_assets.storage.store import TEMPORARY, open_store
+
+STANDARD = "-"  # the name of standard input and standard output
+SOME_NOT_SCORED = 3  # exit code
+LARGE = 20_000_000  # bytes of input from which a terminal shows progress
+SPECIAL = '",\r\n'  # what a field of CSV needs quotes for
+HEADER = (columns.ID, columns.PROBABILITY, "malignant", "release", "problems")
+CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.EXPLAINED + 1))
+SCORES = {"sensitivity": "sensitivity", "roc_auc": "ROC AUC"}  # of the release, and their names for people
+NO_DEVICE = "This is no medical device: nothing here may decide about a patient."
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        source: a path, an `s3://` URI, or `-` for standard input.
+        target: a path, or `-` for standard output.
+        release: the first characters of a release's id; None for the champion.
+        threshold: the probability from which a row is called malignant.
+        explain: whether to add the largest contributions.
+    """
+
+    source: str
+    target: str
+    release: str | None
+    threshold: float
+    explain: bool
+
+
+def run(request: Request) -> int:
+    """Score the rows of a file and return the exit code: 0, or 3 if some rows were not scored.
+
+    Raises:
+        TableError: the input cannot be used.
+        BcwError: the release cannot be used, or the output not be written.
+    """
+    release = open_release(open_store(settings.read().releases_place), request.release)
+    scorer, tally = load_scorer(release.files), Tally(Known.load(release.files))
+    with _input(request.source) as source, _output(request) as target, ExitStack() as stack:
+        found = stack.enter_context(closing(_ahead(_read(source, request), source)))
+        first = next(found, None)  # an input that is refused at once leaves nothing on standard output
+        _say(_introduced(release), NO_DEVICE)
+        try:
+            target.write(_header(request))
+            for some in chain([first] if first else [], found):
+                scored = scoring.score(scorer, some)
+                tally.add(some, scored, request.threshold)
+                target.write(_written(some, scored, scorer, release, request))
+            target.flush()
+        except BrokenPipeError:
+            _forget_standard_output()
+            return 0
+    _say(*_summary(tally, request.threshold))
+    return SOME_NOT_SCORED if tally.not_scored else 0
+
+
+def _introduced(release: Release) -> str:
+    """Return which release it is, and how good."""
+    champion = "the champion" if release.is_champion else "not the champion"
+    headline = release.headline
+    values = ", ".join(f"{SCORES[name]} {scores.told(headline[name])}" for name in SCORES if name in headline)
+    quality = f"; cross-validated {values}, with 95 % intervals" if values else ""
+    return f"Release {release.id}, {champion}, made {release.made}{quality}"
+
+
+def _summary(tally: Tally, threshold: float) -> Iterator[str]:
+    """Return what to know after the rows."""
+    yield f"{_counted(tally.scored)} scored, {tally.malignant:,} of them malignant at a threshold of {threshold:g}"
+    if tally.not_scored:
+        ((code, count),) = tally.codes.most_common(1)
+        yield f"{_counted(tally.not_scored)} not scored, most often because of {code} ({_counted(count)})"
+    if tally.with_warnings:
+        yield f"{_counted(tally.with_warnings)} with warnings"
+    if tally.confusion.total:
+        yield (
+            f"Agreement with the diagnoses of the input: {tally.agreement()}, with its 95 % interval, of "
+            f"{_counted(int(tally.confusion.total))}; {_training(tally)}"
+        )
+
+
+def _training(tally: Tally) -> str:
+    if tally.known is None:
+        return "it is not known how many of them this release was trained on, so that may be no evaluation"
+    evaluation = ", so that is not an evaluation" if tally.in_training else ""
+    return f"this release was trained on {tally.in_training:,} of them{evaluation}"
+
+
+def _counted(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        click.echo(line, err=True)
+
+
+@contextmanager
+def _input(source: str) -> Iterator[BinaryIO]:
+    if source == STANDARD:
+        if sys.stdin is None:
+            raise TableError("Standard input is closed; give the path of a file")
+        with _seekable_if_parquet(sys.stdin.buffer) as stream:
+            yield stream
+        return
+    if _is_on_s3(source):
+        with _fetched(source) as copy:
+            yield copy
+        return
+    try:
+        file = open(source, "rb")  # noqa: SIM115 (closed two lines on: errors of reading are said elsewhere)
+    except OSError as error:
+        raise TableError(
+            f"{source} cannot be read: {error.strerror}. Give the path of a file, or s3://bucket/key"
+        ) from error
+    with file, _seekable_if_parquet(file) as stream:
+        yield stream
+
+
+@contextmanager
+def _fetched(uri: str) -> Iterator[BinaryIO]:
+    """Give a temporary copy of an object on S3: rows are needed as they come, and an answer may break off."""
+    from bcw_assets.storage.s3 import S3Store  # boto3 takes 0.2 s
+
+    with tempfile.TemporaryFile() as copy:
+        name, _, key = uri.partition("://")[2].partition("/")
+        try:
+            bucket(uri[: len(S3)] + name)  # raises what is wrong with it
+            S3Store(Bucket(name, "")).download(key, cast(BinaryIO, copy))
+        except (StorageError, ValueError) as error:
+            raise TableError(f"{uri} cannot be read: {error}") from error
+        except OSError as error:
+            raise ScoringError(
+                f"{uri} does not fit into the temporary folder {tempfile.gettempdir()}: {error.strerror}. Set TMPDIR "
+                f"to a larger one"
+            ) from error
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
+
+
+def _is_on_s3(name: str) -> bool:
+    return name.lower().startswith("s3:")
+
+
+@contextmanager
+def _seekable_if_parquet(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """Copy Parquet that comes through a pipe to a temporary file: its table of contents is at its end."""
+    if stream.seekable() or not cast(BufferedReader, stream).peek(len(reading.PARQUET)).startswith(reading.PARQUET):
+        yield stream
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(stream, copy)
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
+
+
+def _read(source: BinaryIO, request: Request) -> Iterator[Rows]:
+    """Return the rows of the input, while a terminal shows how far they are."""
+    try:
+        with _progress(source, request) as reached:
+            for some in reading.chunks(source):
+                yield some
+                reached()
+    except TableError as error:
+        raise TableError(f"{error}. {_called(request.source)} cannot be scored") from error
+    except OSError as error:
+        raise TableError(f"{_called(request.source)} cannot be read: {error.strerror or error}") from error
+
+
+def _ahead(found: Iterator[Rows], source: BinaryIO) -> Generator[Rows]:
+    """Read some rows while those before are scored and written: pyarrow works without Python's lock."""
+    if not source.seekable():  # a thread that waits for a pipe could not be interrupted
+        yield from found
+        return
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, found, None)
+        while (some := coming.result()) is not None:
+            coming = pool.submit(next, found, None)
+            yield some
+
+
+def _called(source: str) -> str:
+    return "Standard input" if source == STANDARD else source
+
+
+@contextmanager
+def _progress(source: BinaryIO, request: Request) -> Iterator[Callable[[], None]]:
+    """Show a bar on standard error if that is a terminal, the rows go elsewhere, and the input is large."""
+    rows_are_shown = request.target == STANDARD and sys.stdout.isatty()
+    shows = sys.stderr.isatty() and not rows_are_shown and source.seekable()
+    size = os.fstat(source.fileno()).st_size if shows else 0
+    if size < LARGE:
+        yield lambda: None
+        return
+    with click.progressbar(length=size, file=sys.stderr) as bar:
+        yield lambda: bar.update(max(source.tell() - bar.pos, 0))
+
+
+@contextmanager
+def _output(request: Request) -> Iterator[BinaryIO]:
+    """Give what takes the output: standard output, or a file that gets its name when all is written."""
+    if request.target == STANDARD:
+        if sys.stdout is None:
+            raise ScoringError("Standard output is closed; give a file to -o")
+        yield sys.stdout.buffer
+        return
+    if _is_on_s3(request.target):
+        raise ScoringError(f"{request.target} is on S3; allowed for -o is the path of a file")
+    path = Path(request.target)
+    try:
+        _require_another(path, request)
+        is_special = path.exists() and not path.is_file()  # a device or a pipe; a folder, which is refused
+        with open(path, "wb") if is_special else _replaced(path.resolve()) as file:  # a link stays a link
+            yield file
+    except OSError as error:
+        raise ScoringError(
+            f"{request.target} cannot be written: {error.strerror or error}. What was there before is unchanged"
+        ) from error
+
+
+def _require_another(path: Path, request: Request) -> None:
+    is_path = request.source != STANDARD and not _is_on_s3(request.source)
+    if is_path and path.exists() and path.samefile(request.source):
+        raise ScoringError(f"{request.target} is the input, which is never written to; give another file to -o")
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file, which takes the name at the end; on any error, and on a signal, it is gone."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
+    before = {one: signal.signal(one, _stop) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        # O_EXCL and 0o666: never follows a link, and the umask decides who may read.
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            if path.exists():  # who may read it stays as it was
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _stop(number: int, _: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _forget_standard_output() -> None:
+    """Let the interpreter flush what nobody reads into nothing when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _header(request: Request) -> bytes:
+    return (",".join(HEADER + (CONTRIBUTIONS if request.explain else ())) + "\n").encode()
+
+
+def _written(some: Rows, scored: Scored, scorer: Scorer, release: Release, request: Request) -> bytes:
+    """Return the lines of some rows."""
+    ids = list(map(_quoted, some.ids)) if _needs_quotes("".join(some.ids)) else some.ids
+    called = np.where(scored.probability >= request.threshold, "1", "0").tolist()
+    said = zip(ids, scored.probability.tolist(), called, strict=True)
+    lines = [f"{identifier},{number!r},{call},{release.id}," for identifier, number, call in said]
+    for row in np.flatnonzero(~scored.is_scored).tolist():
+        lines[row] = f"{ids[row]},,,{release.id},"
+    for row, remarks in scored.remarks.items():
+        lines[row] += _quoted("; ".join(remarks))
+    if request.explain:
+        added = zip(*scoring.explained(scorer, some.measurements, scored.is_scored), strict=True)
+        lines = [",".join((line, *texts)) for line, texts in zip(lines, added, strict=True)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _quoted(text: str) -> str:
+    """Return a field of CSV.
+
+    >>> _quoted("a,b")
+    '"a,b"'
+    """
+    return '"' + text.replace('"', '""') + '"' if _needs_quotes(text) else text
+
+
+def _needs_quotes(text: str) -> bool:
+    return any(mark in text for mark in SPECIAL)

@@ -1,0 +1,196 @@
+"""Scores rows with the numbers of a released model, and says which rows it does not score, and why.
+
+What belongs here is arithmetic on chunks of rows, without scikit-learn, pandas and Dagster. Files are for `predict`.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bcw_assets.ml.evaluation import scores
+from bcw_assets.ml.evaluation.scores import Confusion
+from bcw_assets.ml.model.numbers import Scorer, probability
+from bcw_assets.ml.table import columns, forms, rules
+from bcw_assets.ml.table.reading import Rows
+from bcw_assets.ml.table.rules import Rule
+
+EXPLAINED = 3  # contributions that are shown of a row
+WARNING = "warning: "
+UNREADABLE = "unreadable"  # stands for a rule's code where a row cannot be read
+NEAR = 1e-9  # of a row's log odds, relative: other rows that near are rare, and told apart by their fingerprints
+REMEMBERED = 10_000  # rows whose fingerprints are kept; there are 569 to look for
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What is said of some rows.
+
+    Attributes:
+        log_odds, probability: n numbers; not a number where a row is not scored.
+        remarks: row → its problems if it is not scored, and warnings, which begin with `warning: `.
+        codes: of rules that rows which are not scored break → how many do.
+    """
+
+    log_odds: np.ndarray
+    probability: np.ndarray
+    remarks: dict[int, list[str]]
+    codes: Counter[str]
+
+    @property
+    def is_scored(self) -> np.ndarray:
+        """Which rows have a probability."""
+        found: np.ndarray = ~np.isnan(self.probability)
+        return found
+
+
+def score(scorer: Scorer, rows: Rows) -> Scored:
+    """Return the probabilities of rows; a row that cannot be read, or that breaks a hard rule, gets none."""
+    values = dict(zip(columns.MEASUREMENTS, rows.measurements, strict=True))
+    readable = np.ones(len(rows), dtype=bool)
+    readable[list(rows.problems)] = False
+    broken, doubted = (_broken(some, values, readable) for some in (rules.HARD, rules.ADVICE))
+    codes = Counter(code for found in broken.values() for code in found)
+    codes.update({UNREADABLE: len(rows.problems)})
+    with np.errstate(all="ignore"):  # a row that breaks a rule may overflow, and gets no probability
+        log_odds = scorer.log_odds(rows.measurements)
+    log_odds[[*broken, *rows.problems]] = np.nan
+    remarks: dict[int, list[str]] = {}
+    for row, texts in rows.problems.items():
+        remarks.setdefault(row, []).extend(texts)
+    for row, found in broken.items():
+        remarks.setdefault(row, []).extend(_described(found.values(), values, row))
+    for row, texts in rows.warnings.items():
+        remarks.setdefault(row, []).extend(WARNING + text for text in texts)
+    for row, found in doubted.items():
+        remarks.setdefault(row, []).extend(WARNING + text for text in _described(found.values(), values, row))
+    return Scored(log_odds, probability(log_odds), remarks, +codes)
+
+
+def _broken(some: Iterable[Rule], values: dict[str, np.ndarray], among: np.ndarray) -> dict[int, dict[str, Rule]]:
+    """Return row → code → the first of the rules of that code that the row breaks."""
+    found: dict[int, dict[str, Rule]] = {}
+    for rule in some:
+        for row in np.flatnonzero(rule.is_broken(values) & among).tolist():
+            found.setdefault(row, {}).setdefault(rule.code, rule)
+    return found
+
+
+def _described(some: Iterable[Rule], values: dict[str, np.ndarray], row: int) -> list[str]:
+    numbers = {name: float(column[row]) for name, column in values.items()}
+    return [rule.describe(numbers) for rule in some]
+
+
+def explained(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray) -> list[list[str]]:
+    """Return the largest contributions to the log odds of each row, as its name and number.
+
+    Returns:
+        three lists of n texts, which are empty where a row is not scored.
+    """
+    added = scorer.contributions(measurements[:, is_scored])
+    order = np.argsort(-np.abs(added), axis=0, kind="stable")[:EXPLAINED]
+    texts = np.full((EXPLAINED, len(is_scored)), "", dtype=object)
+    for rank, numbers in enumerate(np.take_along_axis(added, order, axis=0).tolist()):
+        names = (scorer.features[place] for place in order[rank].tolist())
+        texts[rank, is_scored] = [f"{name} {number:+.2f}" for name, number in zip(names, numbers, strict=True)]
+    found: list[list[str]] = texts.tolist()
+    return found
+
+
+class Known:
+    """The rows that a model was trained on, as its release lists them."""
+
+    def __init__(self, log_odds: np.ndarray, fingerprints: frozenset[str]) -> None:
+        """Look for rows of these log odds and fingerprints."""
+        self._log_odds = np.sort(log_odds)
+        self._fingerprints = fingerprints
+        self._remembered: dict[bytes, bool] = {}
+
+    @classmethod
+    def load(cls, files: Mapping[str, bytes]) -> "Known | None":
+        """Return the training rows that the files of a release list; None if they do not, as another version's may."""
+        try:
+            reader = csv.DictReader(io.StringIO(files["cross_validation.csv"].decode()), strict=True)
+            rows = [row for row in reader if row["split"] == "train"]
+            log_odds = np.array([float(row["log_odds"]) for row in rows])
+            return cls(log_odds, frozenset(row["fingerprint"] for row in rows))
+        except (LookupError, TypeError, ValueError, csv.Error):
+            return None
+
+    def count(self, rows: Rows, log_odds: np.ndarray) -> int:
+        """Return how many of the rows, whose log odds are given, the model was trained on, under either diagnosis.
+
+        A fingerprint takes longer than a probability, so only rows are looked at whose log odds are those of one.
+        """
+        if not len(self._log_odds):
+            return 0
+        after = np.searchsorted(self._log_odds, log_odds).clip(0, len(self._log_odds) - 1)
+        nearest = np.minimum(*(np.abs(self._log_odds[place] - log_odds) for place in (after, np.maximum(after - 1, 0))))
+        candidates = np.flatnonzero(nearest <= NEAR * np.maximum(1, np.abs(log_odds)))
+        numbers = np.ascontiguousarray(rows.measurements[:, candidates].T)
+        return sum(map(self._is_known, numbers))
+
+    def _is_known(self, numbers: np.ndarray) -> bool:
+        key = numbers.tobytes()
+        if key not in self._remembered:
+            if len(self._remembered) >= REMEMBERED:
+                self._remembered.clear()
+            texts = {forms.row_fingerprint(diagnosis, numbers.tolist()) for diagnosis in columns.LABELS}
+            self._remembered[key] = not texts.isdisjoint(self._fingerprints)
+        return self._remembered[key]
+
+
+@dataclass
+class Tally:
+    """What is counted while rows are scored.
+
+    Attributes:
+        known: the rows that the model was trained on; None if nobody knows.
+        rows, scored, malignant, with_warnings: of rows; malignant are those called so.
+        codes: of rules → how many rows that are not scored break them.
+        in_training: scored rows with a diagnosis that the model is known to have been trained on.
+    """
+
+    known: Known | None
+    rows: int = 0
+    scored: int = 0
+    malignant: int = 0
+    with_warnings: int = 0
+    in_training: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
+    _cells: np.ndarray = field(default_factory=lambda: np.zeros(4, dtype=np.int64))
+
+    def add(self, rows: Rows, scored: Scored, threshold: float) -> None:
+        """Count some rows more."""
+        self.rows += len(rows)
+        self.scored += int(scored.is_scored.sum())
+        called = scored.probability >= threshold
+        self.malignant += int(called.sum())
+        self.with_warnings += sum(any(text.startswith(WARNING) for text in one) for one in scored.remarks.values())
+        self.codes += scored.codes
+        if rows.has_diagnoses:
+            judged = scored.is_scored & (rows.diagnoses != "")
+            count = Confusion.count(rows.diagnoses[judged] == columns.MALIGNANT, called[judged])
+            self._cells += (
+                count.true_positives, count.false_positives, count.false_negatives, count.true_negatives,
+            )  # fmt: skip
+            if self.known is not None:
+                self.in_training += self.known.count(rows, np.where(judged, scored.log_odds, np.nan))
+
+    @property
+    def not_scored(self) -> int:
+        """Rows without a probability."""
+        return self.rows - self.scored
+
+    @property
+    def confusion(self) -> Confusion:
+        """The scored rows that have a diagnosis, by what was said and what the input says."""
+        return Confusion(*self._cells.tolist())
+
+    def agreement(self) -> str:
+        """Return how often probability and diagnosis agree, for people; there must be such rows."""
+        right, total = self.confusion.proportions()["accuracy"]
+        return f"{right / total:.4f} ({scores.limits(scores.wilson(right, total))})"

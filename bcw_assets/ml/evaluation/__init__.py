@@ -1,0 +1,1 @@
+"""How good the model is, and how far each number can be trusted."""

@@ -1,0 +1,120 @@
+"""Whom the model serves badly: groups of patients, and single ones."""
+
+import statistics
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bcw_assets.ml.evaluation import scores
+from bcw_assets.ml.evaluation.scores import THRESHOLD, Summary
+from bcw_assets.ml.table import canonical, columns
+
+PARTS = 3  # terciles
+FEWEST = 20  # patients of a group of which a rate is told
+NEARLY_ALL = 0.9  # share of the repeats in which a hard row is misclassified
+SUSPICIOUS = 0.05  # P(the given label) below which a label is suspected
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """One third of the patients of a diagnosis, by the size of their nuclei.
+
+    Attributes:
+        diagnosis: M or B.
+        measurement: what they are divided by.
+        low: its smallest value in the group, in image units; `high` its largest; None in an empty group.
+        patients: in the group.
+        measure: sensitivity (of malignant patients) or specificity (of benign ones).
+        rate: how many of them are judged rightly at 0.5, with Wilson's interval; None below 20 patients.
+    """
+
+    diagnosis: str
+    measurement: str
+    low: float | None
+    high: float | None
+    patients: int
+    measure: str
+    rate: Summary
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient.
+
+    Attributes:
+        id: of the table.
+        diagnosis: M or B, as the table gives it.
+        probability: of malignancy by models that have not seen the patient, as the mean over the repeats.
+        misclassified: number of repeats in which the patient is on the wrong side of 0.5.
+    """
+
+    id: str
+    diagnosis: str
+    probability: float
+    misclassified: int
+
+
+def subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Subgroup]:
+    """Return sensitivity by terciles of size among the malignant, and specificity among the benign.
+
+    Args:
+        raw_data: n patients.
+        probabilities: out-of-fold P(malignant) of shape (n, R).
+    """
+    malignant, sizes = canonical.malignant(raw_data), raw_data[columns.SIZE].to_numpy()
+    right = (probabilities >= THRESHOLD) == (malignant == 1)[:, None]
+    found = []
+    for label, diagnosis, measure in ((1, columns.MALIGNANT, "sensitivity"), (0, columns.BENIGN, "specificity")):
+        of_diagnosis = sizes[malignant == label]
+        edges = np.quantile(of_diagnosis, np.arange(1, PARTS) / PARTS)
+        part = np.searchsorted(edges, of_diagnosis, side="left")
+        for one in range(PARTS):
+            values, hits = of_diagnosis[part == one], right[malignant == label][part == one]
+            low, high = (float(values.min()), float(values.max())) if len(values) else (None, None)
+            found.append(Subgroup(diagnosis, columns.SIZE, low, high, len(values), measure, _rate(hits)))
+    return found
+
+
+def everybody(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Patient]:
+    """Return every patient, in the order of the rows."""
+    wrong = ((probabilities >= THRESHOLD) != (canonical.malignant(raw_data) == 1)[:, None]).sum(axis=1)
+    rows = zip(
+        raw_data[columns.ID],
+        raw_data[columns.DIAGNOSIS],
+        probabilities.mean(axis=1).tolist(),
+        wrong.tolist(),
+        strict=True,
+    )
+    return [Patient(*row) for row in rows]
+
+
+def hardest(patients: list[Patient], repeats: int) -> list[Patient]:
+    """Return the patients who are misclassified in nearly every repeat, the worst first."""
+    return worst_first([one for one in patients if one.misclassified >= NEARLY_ALL * repeats])
+
+
+def label_suspects(patients: list[Patient]) -> list[Patient]:
+    """Return the patients whose label the models think nearly impossible, the least possible first.
+
+    The label may be wrong, or the patient unlike the others.
+    """
+    return worst_first([one for one in patients if of_label(one) < SUSPICIOUS])
+
+
+def of_label(patient: Patient) -> float:
+    """Return the out-of-fold probability of the diagnosis that the table gives."""
+    return patient.probability if patient.diagnosis == columns.MALIGNANT else 1 - patient.probability
+
+
+def worst_first(patients: list[Patient]) -> list[Patient]:
+    """Return the patients in the order of the probability of their label, the least possible first."""
+    return sorted(patients, key=lambda one: (of_label(one), one.id))
+
+
+def _rate(right: np.ndarray) -> Summary:
+    """Summarise the share of True over the patients of a group (rows) in each repeat (columns)."""
+    if len(right) < FEWEST:
+        return Summary(None, None, None, f"no rate of fewer than {FEWEST} patients")
+    rates = right.mean(axis=0).tolist()
+    return scores.summarise(rates, scores.wilson(statistics.fmean(rates) * len(right), len(right)))

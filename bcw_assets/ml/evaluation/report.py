@@ -1,0 +1,265 @@
+"""The report on a model: every number that is known of it."""
+
+import platform
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import scipy
+import sklearn
+from annotated_types import Gt
+from sklearn.pipeline import Pipeline
+
+from bcw_assets.errors import ArtifactError
+from bcw_assets.ml.evaluation import calibration, curves, patients, scores, utility
+from bcw_assets.ml.evaluation.calibration import Calibration
+from bcw_assets.ml.evaluation.curves import Curve
+from bcw_assets.ml.evaluation.patients import Patient, Subgroup
+from bcw_assets.ml.evaluation.scores import Confusion, Count, Interval, Score, Summary
+from bcw_assets.ml.evaluation.utility import DecisionCurve, OperatingPoint
+from bcw_assets.ml.model import coefficients, preparation, resampling, training
+from bcw_assets.ml.model.coefficients import Coefficient
+from bcw_assets.ml.model.preparation import Prepared, Split
+from bcw_assets.ml.model.resampling import CrossValidation, Resampling
+from bcw_assets.ml.table import canonical, columns
+
+SCHEMA_VERSION = 3  # of metrics.json: raised when a name in it changes its meaning or goes
+
+PUBLISHED = {
+    "accuracy": 0.9736842105263158,
+    "precision": 0.9761904761904762,
+    "recall": 0.9534883720930233,
+    "f1_score": 0.9647058823529412,
+}
+"""What the project that this one replaces published for its one split of the original table."""
+
+TEST_SCORES = ("specificity", "npv", "balanced_accuracy", "roc_auc", "pr_auc", "brier", "log_loss")
+"""The scores of the held-out rows beside the published ones."""
+
+STANDARD_NAMES = {"precision": "ppv", "recall": "sensitivity", "f1_score": "f1"}
+"""The published names that are not the field's → the field's."""
+
+FEW, ENOUGH = 10, 20  # events per predictor
+
+
+@dataclass(frozen=True)
+class SampleSize:
+    """Whether there are enough patients for so many measurements.
+
+    Attributes:
+        events: training patients of the rarer diagnosis.
+        predictors: measurements.
+        events_per_predictor: their ratio.
+        meaning: in words.
+    """
+
+    events: int
+    predictors: int
+    events_per_predictor: float
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What all numbers follow from.
+
+    Attributes:
+        fingerprint: of the table; `rows` and `malignant` count it, `prevalence` is their ratio.
+        split: how training and test rows were divided.
+        resampling: folds, repeats and their seed.
+        repeats_chosen: why so many repeats, in words.
+        settings: of the model, the number of the recipe among them (`training.settings`).
+        python: its version.
+        libraries: name → version of those that decide a number.
+    """
+
+    fingerprint: str
+    rows: Annotated[int, Gt(0)]
+    malignant: Count
+    prevalence: float
+    split: Split
+    resampling: Resampling
+    repeats_chosen: str
+    settings: dict[str, float | int | str]
+    python: str
+    libraries: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known about the model; `metrics.json` has these names in this order.
+
+    The first four keep the names and the one test split of the project that this one replaces; everything up to
+    `intervals` is about the same test rows. All that follows is about the out-of-fold probabilities of all rows, but
+    for `coefficients` and `sample_size`, which are about the model and its training rows.
+
+    Attributes:
+        intervals: score → [low, high], the 95 % interval of every score of the test split that counts give.
+        cross_validation: score → its summary.
+        roc: sensitivity over 1 - specificity.
+        precision_recall: precision (PPV) over recall (sensitivity).
+        hardest_rows: patients misclassified in nearly every repeat.
+        label_suspects: patients whose label the models think nearly impossible.
+    """
+
+    accuracy: Score
+    precision: Score
+    recall: Score
+    f1_score: Score
+    confusion: Confusion
+    specificity: Score
+    npv: Score
+    balanced_accuracy: Score
+    roc_auc: Score
+    pr_auc: Score
+    brier: Score
+    log_loss: Score
+    intervals: dict[str, Interval]
+    cross_validation: dict[str, Summary]
+    calibration: Calibration
+    operating_points: list[OperatingPoint]
+    decision_curve: DecisionCurve
+    roc: Curve
+    precision_recall: Curve
+    subgroups: list[Subgroup]
+    coefficients: list[Coefficient]
+    hardest_rows: list[Patient]
+    label_suspects: list[Patient]
+    sample_size: SampleSize
+    provenance: Provenance
+    schema_version: int = SCHEMA_VERSION
+
+    def published(self) -> dict[str, Score]:
+        """Return the four scores that have published values, by their published names."""
+        return {name: getattr(self, name) for name in PUBLISHED}
+
+    def numbers(self) -> dict[str, float]:
+        """Return every number worth following from run to run that is defined; those cross-validated begin with cv_."""
+        values = self.published() | {name: getattr(self, name) for name in TEST_SCORES}
+        values |= {f"cv_{name}": summary.estimate for name, summary in self.cross_validation.items()}
+        values |= {
+            "calibration_slope": self.calibration.slope.estimate,
+            "calibration_in_the_large": self.calibration.calibration_in_the_large.estimate,
+            "label_suspects": len(self.label_suspects),
+            "hardest_rows": len(self.hardest_rows),
+        }
+        return {name: float(value) for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The report, and what people read of it.
+
+    Attributes:
+        report: every number.
+        figure: a picture of it, PNG.
+        card: the model card, Markdown.
+    """
+
+    report: Report
+    figure: bytes
+    card: str
+
+
+def evaluate(
+    raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
+) -> Report:
+    """Measure `model` on the test rows, and its recipe by cross-validation on all rows.
+
+    Raises:
+        ArtifactError: the four do not belong together; the text names the stage to run again.
+    """
+    require_one_history(raw_data, ready_data, model, cross_validation)
+    malignant, probabilities = canonical.malignant(raw_data), cross_validation.probabilities()
+    how, everybody = cross_validation.resampling, patients.everybody(raw_data, probabilities)
+    return Report(
+        **_on_test_rows(raw_data, ready_data, model),
+        cross_validation=scores.cross_validate(malignant, probabilities, how.folds),
+        calibration=calibration.calibrate(malignant, probabilities, how.folds),
+        operating_points=utility.operating_points(malignant, probabilities, how.folds),
+        decision_curve=utility.decision_curve(malignant, probabilities, how.folds),
+        roc=curves.roc(malignant, probabilities),
+        precision_recall=curves.precision_recall(malignant, probabilities),
+        subgroups=patients.subgroups(raw_data, probabilities),
+        coefficients=coefficients.describe(ready_data, model),
+        hardest_rows=patients.hardest(everybody, how.repeats),
+        label_suspects=patients.label_suspects(everybody),
+        sample_size=_sample_size(ready_data.malignant(preparation.TRAIN)),
+        provenance=_provenance(ready_data, model, how),
+    )
+
+
+def _on_test_rows(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> dict[str, Any]:
+    is_test = (ready_data.rows[preparation.SPLIT] == preparation.TEST).to_numpy()
+    malignant = canonical.malignant(raw_data)[is_test]
+    probability = model.predict_proba(raw_data.loc[is_test, list(columns.MEASUREMENTS)])[:, 1]
+    confusion = Confusion.count(malignant, probability >= scores.THRESHOLD)
+    by_size = {name: estimate.value for name, estimate in scores.score(malignant, probability).items()}
+    values = confusion.scores() | by_size
+    old_names = {name: values.pop(standard) for name, standard in STANDARD_NAMES.items()}
+    return values | old_names | {"confusion": confusion, "intervals": confusion.intervals()}
+
+
+def _sample_size(malignant: np.ndarray) -> SampleSize:
+    """Judge the number of events per predictor.
+
+    Source of 10 and 20: P. Peduzzi et al., J. Clin. Epidemiol. 49 (1996) 1373-1379; E. W. Steyerberg, Clinical
+    Prediction Models (2019), chapter 3. R. D. Riley et al., BMJ 368 (2020) m441, shows that no such number is enough.
+    """
+    events, predictors = int(min(malignant.sum(), len(malignant) - malignant.sum())), len(columns.MEASUREMENTS)
+    ratio = events / predictors
+    if ratio < FEW:
+        meaning = (
+            f"fewer than {FEW} events per predictor: without its penalty the model would be overfitted, single "
+            "coefficients are uncertain, and the probabilities need to be checked on other patients before they are "
+            "believed"
+        )
+    elif ratio < ENOUGH:
+        meaning = (
+            f"{FEW} to {ENOUGH} events per predictor: enough for the model as a whole, and few for single coefficients"
+        )
+    else:
+        meaning = f"{ENOUGH} events per predictor or more: the number of patients is not what limits this model"
+    return SampleSize(events, predictors, ratio, meaning)
+
+
+def _provenance(ready_data: Prepared, model: Pipeline, how: Resampling) -> Provenance:
+    malignant = ready_data.rows[preparation.IS_MALIGNANT]
+    return Provenance(
+        fingerprint=ready_data.fingerprint,
+        rows=len(malignant),
+        malignant=int(malignant.sum()),
+        prevalence=float(malignant.mean()),
+        split=ready_data.split,
+        resampling=how,
+        repeats_chosen=resampling.explain_repeats(len(malignant), how.repeats),
+        settings=training.settings(model),
+        python=platform.python_version(),
+        libraries={one.__name__: one.__version__ for one in (np, pd, scipy, sklearn)},
+    )
+
+
+def require_one_history(
+    raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
+) -> None:
+    """Refuse values that do not belong together.
+
+    Raises:
+        ArtifactError: the text names the stage to run again.
+    """
+    fingerprint = canonical.fingerprint(raw_data)
+    if ready_data.fingerprint != fingerprint:
+        raise ArtifactError("ready_data was made from another raw_data than the one stored now", "ready_data")
+    if not training.steepness(raw_data, ready_data, model) < training.FLAT:
+        raise ArtifactError("model was not trained on the ready_data stored now", "model")
+    if cross_validation.fingerprint != fingerprint:
+        raise ArtifactError(
+            "cross_validation was made from another raw_data than the one stored now", "cross_validation"
+        )
+    if cross_validation.settings != training.settings(model):
+        raise ArtifactError(
+            f"cross_validation judged a model with {cross_validation.settings}, and the model stored now has "
+            f"{training.settings(model)}",
+            "cross_validation",
+        )

@@ -1,0 +1,240 @@
+"""Scores probabilities against the truth, and says how far each score can be trusted."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Len
+
+from bcw_assets.ml.evaluation import influence
+from bcw_assets.ml.evaluation.influence import LOG, Estimate, Z
+
+THRESHOLD = 0.5  # P(malignant) from which a patient is called malignant
+SMALLEST = float(np.finfo(np.float64).eps)  # as in scikit-learn: a certain error costs 36, not infinity
+ROUNDING = 1e-12  # of a score of some hundred patients, added up in another order
+
+Score = float | None  # None: not defined for these rows, for example precision when nobody is called malignant
+Interval = Annotated[list[float], Len(2, 2)] | None  # [low, high] with 95 % confidence
+Count = Annotated[int | float, Ge(0)]  # no whole number where it is a mean over repeats
+
+UNDEFINED = {"ppv": "nobody is called malignant", "npv": "nobody is called benign"}
+"""Score → where it has no value."""
+
+ONE_REPEAT = "no sd of one repeat"
+ONE_REPEAT_TO_LEARN_FROM = f"{ONE_REPEAT}, and so an interval without what other patients to learn from would change"
+NO_UNCERTAINTY = "no interval: every patient contributes the same, which shows no uncertainty"
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of patients by what was said and what is true, or their means over repeats; malignant is positive."""
+
+    true_positives: Count
+    false_positives: Count
+    false_negatives: Count
+    true_negatives: Count
+
+    @classmethod
+    def count(cls, malignant: np.ndarray, called_malignant: np.ndarray) -> "Confusion":
+        """Count two boolean (or 0/1) arrays of shape (n,)."""
+        cells = np.bincount(2 * malignant.astype(int) + called_malignant.astype(int), minlength=4).tolist()
+        true_negatives, false_positives, false_negatives, true_positives = cells
+        return cls(true_positives, false_positives, false_negatives, true_negatives)
+
+    @classmethod
+    def mean(cls, repeats: Sequence["Confusion"]) -> "Confusion":
+        """Return the mean counts."""
+        return cls(*(statistics.fmean(counts) for counts in zip(*map(astuple, repeats), strict=True)))
+
+    @property
+    def total(self) -> int | float:
+        """The number of patients."""
+        return self.true_positives + self.false_positives + self.false_negatives + self.true_negatives
+
+    def proportions(self) -> dict[str, tuple[float, float]]:
+        """Return the proportions that the counts give, each as (successes, trials)."""
+        return {
+            "accuracy": (self.true_positives + self.true_negatives, self.total),
+            "sensitivity": (self.true_positives, self.true_positives + self.false_negatives),
+            "specificity": (self.true_negatives, self.true_negatives + self.false_positives),
+            "ppv": (self.true_positives, self.true_positives + self.false_positives),
+            "npv": (self.true_negatives, self.true_negatives + self.false_negatives),
+        }
+
+    def scores(self) -> dict[str, Score]:
+        """Return the proportions, their balanced accuracy and F1; None where there is nothing to divide by.
+
+        >>> Confusion(41, 1, 2, 70).scores()["f1"]
+        0.9647058823529412
+        >>> print(Confusion(0, 0, 2, 70).scores()["ppv"])
+        None
+        """
+        rates = {name: divide(successes, trials) for name, (successes, trials) in self.proportions().items()}
+        sensitivity, specificity = rates["sensitivity"], rates["specificity"]
+        both = None if sensitivity is None or specificity is None else (sensitivity + specificity) / 2
+        called_or_ill = 2 * self.true_positives + self.false_positives + self.false_negatives
+        return rates | {"balanced_accuracy": both, "f1": divide(2 * self.true_positives, called_or_ill)}
+
+    def intervals(self) -> dict[str, Interval]:
+        """Return the 95 % interval of every score; None without patients to count.
+
+        That of a proportion is Wilson's. F1 = 2 J / (1 + J) rises with J, the share of the found among all who are
+        called malignant or are so, and takes J's. That of balanced accuracy combines those of its two halves, which
+        are independent (MOVER): G. Y. Zou, A. Donner, Stat. Med. 27 (2008) 1693-1702.
+        """
+        counts = self.proportions()
+        jaccard = wilson(self.true_positives, self.total - self.true_negatives)
+        return {name: wilson(*count) for name, count in counts.items()} | {
+            "balanced_accuracy": _mean_interval(counts["sensitivity"], counts["specificity"]),
+            "f1": jaccard and [2 * limit / (1 + limit) for limit in jaccard],
+        }
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One score of a cross-validation.
+
+    Attributes:
+        estimate: its mean over the repeats.
+        sd: its standard deviation over the repeats: what other folds would change, not what other patients would.
+        interval: of the estimate with 95 % confidence, of what the models of this table would reach on all patients.
+        reason: why something of it is None, or what the interval leaves out.
+    """
+
+    estimate: Score
+    sd: Score
+    interval: Interval
+    reason: str | None = None
+
+
+def divide(part: float, whole: float) -> Score:
+    """Return the quotient; None where there is nothing to divide by."""
+    return part / whole if whole else None
+
+
+def wilson(successes: float, trials: float) -> Interval:
+    """Return Wilson's 95 % interval of a proportion as [low, high]; None without trials.
+
+    Successes and trials may be means over repeats, and so no whole numbers.
+
+    Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212.
+
+    >>> [round(limit, 3) for limit in wilson(41, 43)]
+    [0.845, 0.987]
+    """
+    if trials == 0:
+        return None
+    square = Z**2
+    centre = successes + square / 2
+    half = math.sqrt(square * (max(successes * (1 - successes / trials), 0.0) + square / 4))
+    low, high = ((centre + side) / (trials + square) for side in (-half, half))
+    return [max(low, 0.0) if successes else 0.0, min(high, 1.0) if successes < trials else 1.0]
+
+
+def _mean_interval(*proportions: tuple[float, float]) -> Interval:
+    """Return the 95 % interval of the mean of independent proportions, each given as (successes, trials)."""
+    shares = [successes / trials for successes, trials in proportions if trials]
+    limits = [interval for counts in proportions if (interval := wilson(*counts))]
+    if len(limits) < len(proportions):
+        return None
+    below, above = (
+        math.hypot(*(share - interval[end] for share, interval in zip(shares, limits, strict=True))) / len(shares)
+        for end in (0, 1)
+    )
+    return [statistics.fmean(shares) - below, statistics.fmean(shares) + above]
+
+
+def score(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
+    """Score n probabilities by their order and by their size.
+
+    Args:
+        malignant: n truths, 1 or 0; both must occur.
+        probability: n values of P(malignant).
+
+    Returns:
+        roc_auc; pr_auc (average precision); brier and log_loss (means over the patients, natural logarithm).
+    """
+    of_truth = np.clip(np.where(malignant == 1, probability, 1 - probability), SMALLEST, 1 - SMALLEST)
+    return influence.estimate_areas(malignant, probability) | {
+        "brier": influence.estimate_mean((probability - malignant) ** 2, LOG),
+        "log_loss": influence.estimate_mean(-np.log(of_truth), LOG),
+    }
+
+
+def cross_validate(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> dict[str, Summary]:
+    """Summarise every score of n patients in R repeats (n × R); where a threshold matters, it is 0.5."""
+    by_size = [score(malignant, probability) for probability in probabilities.T]
+    return summarise_counts(malignant, probabilities >= THRESHOLD) | summarise_estimates(by_size, folds)
+
+
+def summarise_counts(malignant: np.ndarray, called_malignant: np.ndarray) -> dict[str, Summary]:
+    """Summarise what the counts of n truths and n × R calls give."""
+    repeats = [Confusion.count(malignant, called) for called in called_malignant.T]
+    scores, intervals = [repeat.scores() for repeat in repeats], Confusion.mean(repeats).intervals()
+    return {
+        name: summarise([values[name] for values in scores], interval, UNDEFINED.get(name))
+        for name, interval in intervals.items()
+    }
+
+
+def summarise_estimates(
+    repeats: Sequence[Mapping[str, Estimate]], folds: int, undefined: Mapping[str, str] | None = None
+) -> dict[str, Summary]:
+    """Summarise every score by what each patient contributes to it.
+
+    Args:
+        repeats: name → score, of each repeat.
+        folds: parts of each repeat.
+        undefined: the names that may be NaN → where they are, in words.
+    """
+    summaries = {}
+    for name in repeats[0]:
+        estimates = [repeat[name] for repeat in repeats]
+        values = [None if math.isnan(estimate.value) else estimate.value for estimate in estimates]
+        interval = None if None in values else influence.mean_interval(estimates, folds)
+        summaries[name] = summarise(values, interval, (undefined or {}).get(name), ONE_REPEAT_TO_LEARN_FROM)
+    return summaries
+
+
+def summarise(
+    values: Sequence[Score], interval: Interval, undefined: str | None = None, one_repeat: str = ONE_REPEAT
+) -> Summary:
+    """Summarise the values of a score in all repeats.
+
+    Args:
+        values: of each repeat; None where it is not defined.
+        interval: of their mean; None where nothing shows an uncertainty.
+        undefined: where it is not defined, in words.
+        one_repeat: what one repeat cannot show.
+    """
+    absent = sum(value is None for value in values)
+    if absent:
+        where = undefined or "there is nothing to divide by"
+        return Summary(None, None, None, f"not defined in {absent} of {len(values)} repeats, where {where}")
+    numbers = [value for value in values if value is not None]
+    reasons = [one_repeat] * (len(numbers) == 1) + [NO_UNCERTAINTY] * (interval is None)
+    spread = statistics.stdev(numbers) if len(numbers) > 1 else None
+    return Summary(statistics.fmean(numbers), spread, interval, "; ".join(reasons) or None)
+
+
+def written(value: Score, digits: int = 4) -> str:
+    """Return a score for people."""
+    return "not defined" if value is None else f"{value:.{digits}f}"
+
+
+def limits(interval: Interval, digits: int = 3) -> str:
+    """Return an interval for people.
+
+    >>> limits([0.92975, 0.98203])
+    '0.930 to 0.982'
+    """
+    return "no interval" if interval is None else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
+
+
+def told(summary: Summary, digits: int = 3) -> str:
+    """Return an estimate with its interval for people, or with the reason why there is none."""
+    interval = limits(summary.interval, digits) if summary.interval else summary.reason
+    return f"{written(summary.estimate, digits)} ({interval})"

@@ -1,0 +1,83 @@
+"""What the model weighs: its coefficients, whether their signs are stable, and whether they mean what they seem to."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+
+from bcw_assets.ml.model import preparation, training
+from bcw_assets.ml.model.preparation import Prepared
+from bcw_assets.ml.table import columns
+from bcw_assets.ml.table.ranks import auc_of_each
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """The weight of one measurement.
+
+    Attributes:
+        measurement: its name.
+        coefficient: log odds of malignancy per standard deviation of it, the others unchanged.
+        sign_stability: how probable the same sign is with other training patients; None where no error of the
+            coefficient can be told.
+        univariate_auc: ROC AUC of the measurement alone on the training rows: above 0.5, larger values are malignant.
+        opposes_univariate: its sign is the other way round than the measurement alone suggests. That is what
+            measurements that go together do to each other's coefficients (collinearity), and not biology.
+    """
+
+    measurement: str
+    coefficient: float
+    sign_stability: float | None
+    univariate_auc: float
+    opposes_univariate: bool
+
+
+def describe(ready_data: Prepared, model: Pipeline) -> list[Coefficient]:
+    """Return every coefficient of the model, the largest first.
+
+    Args:
+        ready_data: its training rows are those that the model was fitted on.
+        model: the pipeline.
+    """
+    classifier = model[training.CLASSIFIER]
+    measurements, malignant = ready_data.measurements(preparation.TRAIN), ready_data.malignant(preparation.TRAIN)
+    values = classifier.coef_[0]
+    with np.errstate(all="ignore"):  # where everybody is predicted without doubt nothing can be told
+        stability = ndtr(np.abs(values) / standard_errors(measurements, malignant, classifier))
+    alone = auc_of_each(pd.DataFrame(measurements), malignant)
+    rows = zip(columns.MEASUREMENTS, values.tolist(), stability.tolist(), alone.tolist(), strict=True)
+    return sorted(
+        (
+            Coefficient(name, value, None if np.isnan(stable) else stable, auc, (auc - 0.5) * value < 0)
+            for name, value, stable, auc in rows
+        ),
+        key=lambda coefficient: -abs(coefficient.coefficient),
+    )
+
+
+def standard_errors(measurements: np.ndarray, malignant: np.ndarray, classifier: LogisticRegression) -> np.ndarray:
+    """Return the standard error (HC3) of each coefficient: one step towards leaving out each patient in turn.
+
+    Source: J. G. MacKinnon, H. White, J. Econometrics 29 (1985) 305-325.
+
+    Args:
+        measurements: n × d, that the classifier was fitted on.
+        malignant: n truths, 1 or 0.
+        classifier: fitted with a penalty of 1/C on all but the intercept.
+    """
+    design = np.column_stack([measurements, np.ones(len(malignant))])
+    predicted = classifier.predict_proba(measurements)[:, 1]
+    weight = predicted * (1 - predicted)
+    penalty = np.append(np.full(measurements.shape[1], 1 / classifier.C), 0.0)
+    try:
+        inverse = np.linalg.inv((design.T * weight) @ design + np.diag(penalty))
+    except np.linalg.LinAlgError:
+        return np.full(measurements.shape[1], np.nan)
+    moved = design @ inverse
+    leverage = weight * (moved * design).sum(axis=1)
+    moved *= ((malignant - predicted) / (1 - leverage))[:, None]
+    errors: np.ndarray = np.sqrt((moved**2).sum(axis=0))[:-1]
+    return errors

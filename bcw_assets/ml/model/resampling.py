@@ -1,0 +1,147 @@
+"""Predicts every patient by models that have not seen them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import sklearn
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline
+
+from bcw_assets.errors import TrainingError
+from bcw_assets.ml.findings import Findings
+from bcw_assets.ml.model import training
+from bcw_assets.ml.table import canonical, columns
+
+FEWEST_REPEATS, MOST_REPEATS = 2, 10
+WARM = {f"{training.CLASSIFIER}__warm_start": True, f"{training.CLASSIFIER}__tol": 1e-12}
+"""Each fold is fitted from the optimum of the one before, which halves the steps.
+
+So near to its own optimum, the solver's usual tolerance would let it stop 1e-6 short of it in a probability.
+"""
+
+ROWS_TO_PREDICT = 50_000  # in all repeats together, where the table is neither small nor large
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How the rows are resampled: stratified folds, repeated with the seeds seed, seed + 1 and so on."""
+
+    folds: int
+    repeats: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """The out-of-fold probability of every patient in every repeat.
+
+    Attributes:
+        rows: n rows × (2 + repeats) columns: id, diagnosis, and P(malignant) as `repeat_0`, `repeat_1`, …
+        resampling: how the rows were resampled.
+        settings: of the model that was refitted in every fold (`training.settings`).
+        fingerprint: of the table.
+    """
+
+    rows: pd.DataFrame
+    resampling: Resampling
+    settings: dict[str, float | int | str]
+    fingerprint: str
+
+    def probabilities(self) -> np.ndarray:
+        """Return P(malignant) of shape (n, repeats)."""
+        return self.rows[repeat_names(self.resampling.repeats)].to_numpy()
+
+
+def choose_repeats(rows: int) -> int:
+    """Return how often to repeat the folds of so many rows.
+
+    Other folds change less, the more rows there are: the sd over the repeats is a fifth of the standard error at 569
+    rows and a fiftieth at 50,000.
+
+    >>> [choose_repeats(rows) for rows in (569, 10_000, 1_000_000)]
+    [10, 5, 2]
+    """
+    return min(MOST_REPEATS, max(FEWEST_REPEATS, ROWS_TO_PREDICT // rows))
+
+
+def explain_repeats(rows: int, repeats: int) -> str:
+    """Say why there are so many repeats.
+
+    >>> explain_repeats(569, 10)
+    '10 for 569 rows: 50,000 / 569, at least 2 and at most 10'
+    >>> explain_repeats(569, 3)
+    '3 by the config of the run; 10 would be chosen for 569 rows: 50,000 / 569, at least 2 and at most 10'
+    """
+    rule = f"{ROWS_TO_PREDICT:,} / {rows:,}, at least {FEWEST_REPEATS} and at most {MOST_REPEATS}"
+    chosen = choose_repeats(rows)
+    if repeats == chosen:
+        return f"{chosen} for {rows:,} rows: {rule}"
+    return f"{repeats} by the config of the run; {chosen} would be chosen for {rows:,} rows: {rule}"
+
+
+def repeat_names(repeats: int) -> list[str]:
+    """Return the columns of the repeats.
+
+    >>> repeat_names(2)
+    ['repeat_0', 'repeat_1']
+    """
+    return [f"repeat_{repeat}" for repeat in range(repeats)]
+
+
+def descriptions(repeats: int) -> dict[str, tuple[str, str]]:
+    """Return column of the table → (what it means, its unit)."""
+    texts = {name: columns.DESCRIPTIONS[name] for name in (columns.ID, columns.DIAGNOSIS)}
+    meaning = "out-of-fold probability that the patient's mass is malignant"
+    return texts | dict.fromkeys(repeat_names(repeats), (meaning, "0 to 1"))
+
+
+def out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling) -> CrossValidation:
+    """Refit a clone of the whole pipeline in every fold of every repeat and predict the rows left out.
+
+    Raises:
+        TrainingError: a diagnosis has fewer rows than there are folds.
+    """
+    malignant = canonical.malignant(raw_data)
+    rarest = min(malignant.sum(), len(malignant) - malignant.sum())
+    folds = resampling.folds
+    if rarest < folds:
+        raise TrainingError(
+            f"{folds} folds need {folds} patients of each diagnosis, one a fold; the rarer has {rarest}. "
+            f"{f'Set folds to {rarest} or fewer, or use' if rarest > 1 else 'Use'} a larger table"
+        )
+    measurements = raw_data[list(columns.MEASUREMENTS)].to_numpy()
+    probability = np.empty((len(malignant), resampling.repeats))
+    refitted = clone(model).set_params(**WARM)  # one clone serves all folds
+    fast = sklearn.config_context(assume_finite=True, skip_parameter_validation=True)  # the table was validated
+    with fast, training.converging(model[training.CLASSIFIER].C):
+        for repeat in range(resampling.repeats):
+            splitter = StratifiedKFold(folds, shuffle=True, random_state=resampling.seed + repeat)
+            for train, test in splitter.split(measurements, malignant):
+                refitted.fit(measurements[train], malignant[train])
+                probability[test, repeat] = refitted.predict_proba(measurements[test])[:, 1]
+    rows = pd.DataFrame(probability, columns=repeat_names(resampling.repeats))
+    rows.insert(0, columns.ID, raw_data[columns.ID])
+    rows.insert(1, columns.DIAGNOSIS, raw_data[columns.DIAGNOSIS])
+    return CrossValidation(rows, resampling, training.settings(model), canonical.fingerprint(raw_data))
+
+
+def covers_every_row(raw_data: pd.DataFrame, cross_validation: CrossValidation) -> Findings:
+    """Find rows that some repeat does not predict, rows of another table, and values that are no probability."""
+    rows, repeats = cross_validation.rows, cross_validation.resampling.repeats
+    expected = [columns.ID, columns.DIAGNOSIS, *repeat_names(repeats)]
+    predicted = rows.drop(columns=[columns.ID, columns.DIAGNOSIS]).to_numpy(dtype=np.float64)
+    identical = rows[[columns.ID, columns.DIAGNOSIS]].equals(raw_data[[columns.ID, columns.DIAGNOSIS]])
+    return Findings.of(
+        (
+            "it was made from another table than raw_data",
+            cross_validation.fingerprint != canonical.fingerprint(raw_data),
+        ),
+        ("its rows are not those of raw_data, each once", not identical),
+        (f"its columns are not id, diagnosis and {repeats} repeats", list(rows.columns) != expected),
+        ("a value is no probability", not ((predicted >= 0) & (predicted <= 1)).all()),
+        rows=len(rows),
+        repeats=repeats,
+        folds=cross_validation.resampling.folds,
+    )

@@ -1,0 +1,1 @@
+"""The table: its columns and rules, every form that it comes in, and the strict one."""

@@ -1,0 +1,1 @@
+"""Whoever runs this every week: the history of runs, alerts, the exporter, housekeeping."""

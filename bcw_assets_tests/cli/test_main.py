@@ -1,0 +1,159 @@
+"""`bcw refresh` as a person and as a script meet it: processes of their own, on a terminal and in a pipe."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from bcw_assets_tests.conftest import BIN, Graph, on_disk_only
+from bcw_assets_tests.loopback import hang, serve
+
+
+def on_a_terminal(graph: Graph, *command: str, **changes: str) -> tuple[int, str]:
+    """Run a program whose three streams are a terminal; return its exit code and all that it showed."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [BIN / command[0], *command[1:]],
+        env=graph.environment(**changes), cwd=graph.folder, stdin=terminal, stdout=terminal, stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    try:
+        while some := os.read(controller, 4096):
+            shown += some
+    except OSError:  # the other end is closed
+        pass
+    os.close(controller)
+    return process.wait(), shown.decode().replace("\r\n", "\n")
+
+
+def test_in_a_pipe_a_refresh_says_only_the_summary_and_leaves_what_any_run_leaves(graph: Graph) -> None:
+    done = graph.process("bcw", "refresh")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"accuracy +0\.9737 +0\.9793, 0\.964 to 0\.988", done.stdout)
+    assert re.search(r"recall \(sensitivity\) +0\.9535 +0\.9642, 0\.930 to 0\.982", done.stdout)
+    assert f"Source       {graph.source}\n" in done.stdout
+    assert "Fingerprint  ae5f3663df59" in done.stdout
+    assert f"Files        {graph.store.address('data')}/ and {graph.store.address('results')}/\n" in done.stdout
+    assert f" of the log ({graph.store.address('releases')}/" in done.stdout
+    by_bcw = graph.files()
+    graph.refresh()
+    assert graph.files() == by_bcw
+
+
+@on_disk_only
+def test_on_a_terminal_a_refresh_shows_each_stage_while_it_works(graph: Graph) -> None:
+    code, shown = on_a_terminal(graph, "bcw", "refresh")
+    assert code == 0
+    stages = re.findall(r"^(\w+) … +\d+\.\d s$", shown, flags=re.MULTILINE)
+    assert stages == ["raw_data", "ready_data", "model", "cross_validation", "metrics", "release"]
+    assert "DEBUG" not in shown
+    assert "Warning" not in shown
+
+
+@on_disk_only
+def test_a_fallback_is_said(graph: Graph) -> None:
+    # A proxy that refuses stands for a network without UCI.
+    done = graph.process("bcw", "refresh", BCW_SOURCE="auto", HTTPS_PROXY="http://127.0.0.1:9")
+    assert done.returncode == 0
+    assert "Source       scikit-learn's embedded copy (UCI could not be reached)" in done.stdout
+
+
+@on_disk_only
+def test_a_failure_ends_with_its_message_and_nothing_else(graph: Graph) -> None:
+    graph.source.write_bytes(b"<html>moved</html>")
+    done = graph.process("bcw", "refresh")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Failed: raw_data: It is an HTML or XML page, and no CSV file")
+    assert done.stderr.count("\n") == 1
+
+
+@on_disk_only
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("BCW_SORCE", "auto", "BCW_SORCE is no setting; did you mean BCW_SOURCE?"),
+        ("DAGSTER_HOME", "/no/such/folder", "Dagster could not keep or read the history in /no/such/folder"),
+    ],
+)
+def test_a_setting_that_is_not_allowed_is_said_without_a_traceback(
+    graph: Graph, name: str, value: str, says: str
+) -> None:
+    done = graph.process("bcw", "refresh", **{name: value})
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@on_disk_only
+def test_an_env_file_that_is_no_text_is_said(graph: Graph) -> None:
+    (graph.folder / ".env").write_bytes(b"\xff\xfe")
+    done = graph.process("bcw", "refresh")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("Failed: .env cannot be read")
+
+
+@on_disk_only
+def test_a_history_that_cannot_be_kept_is_said_and_harms_nothing(graph: Graph) -> None:
+    graph.prepare()
+    before = graph.files()
+    graph.process("bcw", "checks")  # which makes a history
+    for path in (graph.folder / "home" / "history").rglob("*.db"):
+        path.write_bytes(b"garbage" * 1000)
+    done = graph.process("bcw", "refresh")
+    assert done.returncode == 1
+    assert f"Dagster could not keep or read the history in {graph.folder}/home: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert graph.files() == before
+
+
+@on_disk_only
+def test_a_full_standard_output_is_said(graph: Graph) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [BIN / "bcw", "checks"], env=graph.environment(), cwd=graph.folder, stdout=full, stderr=-1, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"Failed: [Errno 28] No space left on device\n"
+
+
+@on_disk_only
+def test_the_env_file_is_read_and_without_a_home_a_refresh_says_that_it_is_in_no_history(graph: Graph) -> None:
+    (graph.folder / ".env").write_text("BCW_SOURCE=embedded\nDAGSTER_HOME=\n")
+    done = graph.process("bcw", "refresh")
+    assert "scikit-learn's embedded copy\n" in done.stdout
+    assert done.stderr == "DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.\n"
+
+
+@on_disk_only
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_refresh_and_the_history_says_so(graph: Graph, number: int) -> None:
+    import dagster as dg
+
+    with serve(hang) as server:
+        environment = graph.environment(BCW_SOURCE=server.url)
+        process = subprocess.Popen(
+            [BIN / "bcw", "refresh"], env=environment, cwd=graph.folder, stderr=subprocess.PIPE, text=True
+        )
+        while not server.requests and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert said == "Failed: raw_data: stopped by a signal. What was stored before is unchanged; run it again\n"
+    with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
+        assert instance.get_runs()[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+@on_disk_only
+def test_help_needs_no_dagster(graph: Graph) -> None:
+    program = (
+        "import sys; from bcw_assets.cli.main import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    )
+    output = graph.python(program)
+    assert re.search("refresh +Make every asset again, with every check", output)
+    assert {"dagster", "pandas", "sklearn"} & set(output.split()) == set()

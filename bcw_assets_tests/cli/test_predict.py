@@ -1,0 +1,415 @@
+"""`bcw predict` as its users meet it: what it writes, what it says, and the exit code."""
+
+import csv
+import gzip
+import io
+import os
+import re
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from bcw_assets.cli import predict
+from bcw_assets.cli.main import main
+from bcw_assets.ml.table import canonical, columns, rules
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.storage.folder import FolderStore
+from bcw_assets.storage.store import Store
+from bcw_assets_tests.cli.test_main import on_a_terminal
+from bcw_assets_tests.cli.test_scoring import broken
+from bcw_assets_tests.conftest import BIN, Graph, Place, on_disk_only, with_all
+from bcw_assets_tests.ml.table.test_canonical import FORMS, REFUSED, WITHOUT_DIAGNOSES, scikit_learn
+from bcw_assets_tests.ml.table.test_reading import OF_THE_WHOLE, parquet
+from bcw_assets_tests.tables import uci_form
+
+
+@pytest.fixture
+def folder(tmp_path: Path, one_release: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a release, and the table in it."""
+    with_all(FolderStore(tmp_path), one_release)
+    (tmp_path / "table.csv").write_bytes(uci_form())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def released(
+    store: Store, place: Place, one_release: dict[str, bytes], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Store:
+    """A store with a release, which the environment names, and a working folder with the table."""
+    with_all(store, one_release)
+    monkeypatch.setenv("BCW_STORAGE", place("store"))
+    return store
+
+
+def bcw(*arguments: str, given: bytes | None = None) -> Result:
+    """Run `bcw predict` in this process, with the bytes on standard input."""
+    return CliRunner().invoke(main, ["predict", *arguments], input=given)
+
+
+def rows_of(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+
+
+def probabilities(content: bytes) -> list[str]:
+    return [row["probability_malignant"] for row in rows_of(content)]
+
+
+@pytest.fixture(scope="session")
+def expected(raw: pd.DataFrame, made: dict[str, Any]) -> dict[str, float]:
+    """The pipeline's probability of every id."""
+    found = made["model"].predict_proba(raw[list(columns.MEASUREMENTS)])[:, 1]
+    return dict(zip(raw["id"], found.tolist(), strict=True))
+
+
+def test_every_row_gets_its_probability_and_the_streams_say_the_rest(
+    released: Store, candidate: Candidate, expected: dict[str, float]
+) -> None:
+    done = bcw("table.csv")
+    assert done.exit_code == 0
+    found = rows_of(done.stdout_bytes)
+    assert [row["id"] for row in found] == [line.partition(",")[0] for line in uci_form().decode().splitlines()]
+    for row in found:
+        assert float(row["probability_malignant"]) == pytest.approx(expected[row["id"]], abs=1e-12)
+        assert row["malignant"] == str(int(float(row["probability_malignant"]) >= 0.5))
+        assert (row["release"], row["problems"]) == (candidate.id, "")
+    assert done.stdout_bytes.startswith(b"id,probability_malignant,malignant,release,problems\n")
+    assert b"\r" not in done.stdout_bytes
+    first, *others = done.stderr.splitlines()
+    assert re.fullmatch(
+        rf"Release {candidate.id}, the champion, made 20[-0-9T:+]+; cross-validated sensitivity 0\.964 \(0\.930 to "
+        r"0\.982\), ROC AUC 0\.995 \(0\.985 to 0\.998\), with 95 % intervals",
+        first,
+    )
+    assert others == [
+        "This is no medical device: nothing here may decide about a patient.",
+        "569 rows scored, 209 of them malignant at a threshold of 0.5",
+        (
+            "Agreement with the diagnoses of the input: 0.9842 (0.970 to 0.992), with its 95 % interval, of 569 rows; "
+            "this release was trained on 455 of them, so that is not an evaluation"
+        ),
+    ]
+
+
+INPUTS = FORMS | WITHOUT_DIAGNOSES | {"scikit-learn's": scikit_learn, "Parquet": parquet}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_form_from_a_pipe_gives_the_same_probabilities(
+    folder: Path, raw: pd.DataFrame, expected: dict[str, float], name: str
+) -> None:
+    done = bcw("-", given=INPUTS[name](raw))
+    found = probabilities(done.stdout_bytes)
+    assert done.exit_code == 0
+    np.testing.assert_allclose(sorted(map(float, found)), sorted(expected.values()), rtol=1e-12)
+
+
+def test_a_file_is_recognised_by_content_whatever_its_name(folder: Path, raw: pd.DataFrame) -> None:
+    plain = probabilities(bcw("table.csv").stdout_bytes)
+    for content in (gzip.compress(uci_form()), parquet(raw.set_index("id").loc[ids()].reset_index())):
+        (folder / "data.txt").write_bytes(content)
+        assert probabilities(bcw("data.txt").stdout_bytes) == plain
+
+
+def ids() -> list[str]:
+    return [line.partition(",")[0] for line in uci_form().decode().splitlines()]
+
+
+@pytest.mark.parametrize("name", OF_THE_WHOLE)
+def test_what_is_not_the_table_ends_with_its_reason_and_code_2_and_leaves_nothing(folder: Path, name: str) -> None:
+    content, says = REFUSED[name]
+    (folder / "patients.csv").write_bytes(content)
+    before = sorted(folder.iterdir())
+    done = bcw("patients.csv", "-o", "out.csv")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("Failed: ")
+    assert says in done.stderr
+    assert done.stderr.endswith(". patients.csv cannot be scored\n")
+    assert done.stderr.count("\n") == 1
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("none.csv", "No such file or directory"),
+        ("releases", "Is a directory"),
+        ("/proc/self/mem", "Input/output error"),
+    ],
+)
+def test_an_input_that_cannot_be_read_ends_with_code_2(folder: Path, source: str, says: str) -> None:
+    done = bcw(source)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"Failed: {source} cannot be read: {says}")
+
+
+CODES = [f"R{number}" for number in range(2, 14)]
+FIELDS = ["abc", "", "nan", "inf", "1_5", '"1', "1,5", "\0", "\udce9"]
+
+
+def test_bad_rows_are_scored_around_named_and_counted(folder: Path, raw: pd.DataFrame) -> None:
+    first = {rule.code: rule for rule in reversed(rules.HARD)}
+    wrong = [broken(raw, first[code]).assign(id=code) for code in CODES]
+    content = canonical.write(raw) + b"".join(canonical.write(one).partition(b"\n")[2] for one in wrong)
+    line = uci_form().partition(b"\n")[0].split(b",", 4)
+    for field in FIELDS:
+        content += b",".join([*line[:2], line[2], field.encode("utf-8", "surrogateescape"), line[4]]) + b"\n"
+    content += uci_form()
+    (folder / "many.csv").write_bytes(content)
+    done = bcw("many.csv", "-o", "out.csv")
+    assert done.exit_code == 3
+    found = rows_of((folder / "out.csv").read_bytes())
+    by_rule, by_field = found[569 : 569 + len(CODES)], found[569 + len(CODES) : -569]
+    for row, code in zip(by_rule, CODES, strict=True):
+        assert row["id"] == code
+        assert f"({code}: " in row["problems"]
+    for number, row in enumerate(by_field, 571 + len(CODES)):
+        assert row["problems"].startswith((f"Line {number}", f"The row that begins in line {number} is not CSV"))
+    assert {(row["probability_malignant"], row["malignant"]) for row in by_rule + by_field} == {("", "")}
+    assert all(row["probability_malignant"] for row in found[:569] + found[-569:])
+    assert "1,138 rows scored" in done.stderr
+    assert re.search(r"^21 rows not scored, most often because of (unreadable|R\d+) \(\d+ rows\)$", done.stderr, re.M)
+
+
+def test_warnings_do_not_prevent_scores(folder: Path) -> None:
+    done = bcw("-", given=uci_form().replace(b",M,", b",malignant,", 2))
+    assert done.exit_code == 0
+    assert rows_of(done.stdout_bytes)[0]["problems"] == "warning: diagnosis is 'malignant'; allowed is M or B"
+    assert "2 rows with warnings" in done.stderr
+    assert "of 567 rows" in done.stderr
+
+
+def test_without_diagnoses_nothing_is_said_of_agreement_or_training(folder: Path, raw: pd.DataFrame) -> None:
+    done = bcw("-", given=WITHOUT_DIAGNOSES["ours"](raw))
+    assert done.stderr.splitlines()[2:] == ["569 rows scored, 209 of them malignant at a threshold of 0.5"]
+
+
+def test_a_header_alone_gives_a_header(folder: Path) -> None:
+    done = bcw("-", given=",".join(columns.RAW).encode())
+    assert (done.exit_code, done.stdout) == (0, "id,probability_malignant,malignant,release,problems\n")
+
+
+def test_an_id_that_needs_quotes_keeps_its_commas(folder: Path) -> None:
+    done = bcw("-", given=b'"a,""1"""' + uci_form()[5:])
+    assert rows_of(done.stdout_bytes)[0]["id"] == 'a,"1"'
+
+
+def test_the_threshold_decides_who_is_called_malignant(folder: Path) -> None:
+    counts = {}
+    for threshold in ("0", "0.1", "0.9", "1"):
+        done = bcw("table.csv", "--threshold", threshold)
+        counts[threshold] = sum(row["malignant"] == "1" for row in rows_of(done.stdout_bytes))
+        assert f"{counts[threshold]} of them malignant at a threshold of {threshold}" in done.stderr
+    assert counts["0"] == 569 > counts["0.1"] > counts["0.9"] > counts["1"]
+
+
+@pytest.mark.parametrize("threshold", ["nan", "-0.1", "1.1", "half"])
+def test_a_threshold_that_is_no_probability_is_refused(folder: Path, threshold: str) -> None:
+    done = bcw("table.csv", "--threshold", threshold)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "Invalid value for '--threshold'" in done.stderr
+
+
+def test_explain_adds_the_three_largest_contributions(folder: Path) -> None:
+    done = bcw("-", "--explain", given=uci_form().replace(b"17.99", b"?", 1))
+    first, second = rows_of(done.stdout_bytes)[:2]
+    names = ["contribution_1", "contribution_2", "contribution_3"]
+    assert [first[name] for name in names] == ["", "", ""]
+    sizes = [abs(float(second[name].split()[1])) for name in names]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(re.fullmatch(r"\w+ [+-]\d+\.\d\d", second[name]) for name in names)
+
+
+def test_an_output_file_is_what_standard_output_would_be(folder: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        assert bcw("table.csv", "-o", "out.csv").exit_code == 0
+    finally:
+        os.umask(before)
+    assert (folder / "out.csv").read_bytes() == bcw("table.csv", "-o", "-").stdout_bytes
+    assert stat.S_IMODE((folder / "out.csv").stat().st_mode) == 0o640
+
+
+def test_a_link_to_the_output_stays_a_link(folder: Path) -> None:
+    (folder / "link.csv").symlink_to("out.csv")
+    bcw("table.csv", "-o", "link.csv")
+    assert (folder / "link.csv").is_symlink()
+    assert (folder / "out.csv").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), SystemExit(143)])
+def test_a_failure_in_the_middle_leaves_the_old_file_and_no_other(folder: Path, error: BaseException) -> None:
+    (folder / "out.csv").write_text("old")
+    before = sorted(folder.iterdir())
+    written = mock.Mock(side_effect=[b"first\n", error])
+    with mock.patch.object(predict, "_written", written):
+        done = bcw("table.csv", "-o", "out.csv")
+    assert written.call_count == 2
+    assert done.exit_code in (1, 143)
+    assert (folder / "out.csv").read_text() == "old"
+    assert sorted(folder.iterdir()) == before
+
+
+def test_an_input_damaged_further_on_leaves_the_old_file(folder: Path) -> None:
+    (folder / "out.csv").write_text("old")
+    done = bcw("-", "-o", "out.csv", given=gzip.compress(uci_form() * 20)[:-20_000])
+    assert done.exit_code == 2
+    assert "Failed: It is a damaged gzip file" in done.stderr
+    assert (folder / "out.csv").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("table.csv", "table.csv is the input, which is never written to; give another file to -o"),
+        ("./releases/../table.csv", "is the input"),
+        ("releases", "releases cannot be written: Is a directory. What was there before is unchanged"),
+        ("none/out.csv", "none/out.csv cannot be written: No such file or directory"),
+        ("/dev/full", "/dev/full cannot be written: No space left on device"),
+    ],
+)
+def test_an_output_that_cannot_be_written_ends_with_code_1(folder: Path, target: str, says: str) -> None:
+    done = bcw("table.csv", "-o", target)
+    assert done.exit_code == 1
+    assert says in done.stderr
+    assert (folder / "table.csv").read_bytes() == uci_form()
+
+
+def test_who_may_read_an_output_that_is_written_over_stays_as_it_was(folder: Path) -> None:
+    (folder / "out.csv").touch(mode=0o600)
+    assert bcw("table.csv", "-o", "out.csv").exit_code == 0
+    assert (folder / "out.csv").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_device_is_written_to_and_not_replaced(folder: Path) -> None:
+    assert bcw("table.csv", "-o", os.devnull).exit_code == 0
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+def test_a_damaged_release_ends_with_code_1_and_its_file(released: Store, candidate: Candidate) -> None:
+    released.write({f"releases/{candidate.id}/model.json": b"{}"})
+    done = bcw("table.csv")
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert f"releases/{candidate.id}/model.json has 2 bytes" in done.stderr
+
+
+def test_without_a_release_the_command_that_makes_one_is_said(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BCW_STORAGE", place("store"))
+    done = bcw("table.csv")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        f"Failed: There is no release in {place('store')}/releases yet. To make one: bcw refresh\n",
+    )
+
+
+@pytest.fixture
+def scoring_graph(graph: Graph, one_release: dict[str, bytes]) -> Graph:
+    with_all(graph.store, one_release)
+    return graph
+
+
+@on_disk_only
+def test_parquet_comes_through_a_pipe_too(scoring_graph: Graph, raw: pd.DataFrame) -> None:
+    done = subprocess.run(
+        [BIN / "bcw", "predict", "-"], input=parquet(raw), env=scoring_graph.environment(), cwd=scoring_graph.folder,
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert [row["id"] for row in rows_of(done.stdout)] == raw["id"].tolist()
+
+
+@on_disk_only
+def test_a_reader_that_has_enough_ends_it_quietly(scoring_graph: Graph) -> None:
+    (scoring_graph.folder / "many.csv").write_bytes(uci_form() * 20)
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; '{BIN}/bcw' predict many.csv | head -1"],
+        env=scoring_graph.environment(), cwd=scoring_graph.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout == "id,probability_malignant,malignant,release,problems\n"
+    assert done.stderr.count("\n") == 2
+    assert "rror" not in done.stderr
+
+
+@on_disk_only
+@pytest.mark.parametrize(
+    ("redirected", "code", "says"),
+    [
+        ("table.csv > /dev/full", 1, "Failed: [Errno 28] No space left on device"),
+        ("table.csv >&-", 1, "Failed: Standard output is closed; give a file to -o"),
+        ("- <&-", 2, "Failed: Standard input is closed; give the path of a file"),
+        ("table.csv -o /dev/stdout", 0, "569 rows scored, 209 of them malignant at a threshold of 0.5"),
+    ],
+)
+def test_a_standard_stream_that_is_full_closed_or_named_is_met(
+    scoring_graph: Graph, redirected: str, code: int, says: str
+) -> None:
+    (scoring_graph.folder / "table.csv").write_bytes(uci_form())
+    done = subprocess.run(
+        ["bash", "-c", f"'{BIN}/bcw' predict {redirected}"],
+        env=scoring_graph.environment(), cwd=scoring_graph.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert says in done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+
+
+@on_disk_only
+def test_a_signal_in_the_middle_leaves_the_old_file_and_no_other(scoring_graph: Graph) -> None:
+    (scoring_graph.folder / "out.csv").write_text("old")
+    for number, code in ((signal.SIGINT, 1), (signal.SIGTERM, 143)):
+        process = subprocess.Popen(
+            [BIN / "bcw", "predict", "-", "-o", "out.csv"], env=scoring_graph.environment(), cwd=scoring_graph.folder,
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+            # What starts in the background of a shell ignores SIGINT, and so would the tests' children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        assert process.stdin
+        process.stdin.write(uci_form() * 3)
+        process.stdin.flush()
+        while not list(scoring_graph.folder.glob("*.bcw-tmp")) + list(scoring_graph.folder.glob(".*.bcw-tmp")):
+            time.sleep(0.02)
+        time.sleep(0.2)
+        process.send_signal(number)
+        process.communicate(timeout=10)
+        assert process.returncode == code
+        assert (scoring_graph.folder / "out.csv").read_text() == "old"
+        assert list(scoring_graph.folder.glob(".*.bcw-tmp")) == []
+
+
+@on_disk_only
+def test_a_terminal_sees_how_far_a_large_input_is_and_a_pipe_does_not(scoring_graph: Graph) -> None:
+    (scoring_graph.folder / "many.csv").write_bytes(uci_form() * 200)
+    command = ("bcw", "predict", "many.csv", "-o", "out.csv")
+    code, shown = on_a_terminal(scoring_graph, *command)
+    assert code == 0
+    assert "100%" in shown
+    assert "100%" not in scoring_graph.process(*command).stderr
+
+
+@pytest.mark.parametrize(("rows", "without"), [(1, {"pyarrow"}), (1138, set())])
+def test_scoring_needs_no_pandas_scikit_learn_or_dagster_and_few_rows_no_pyarrow(
+    scoring_graph: Graph, rows: int, without: set[str]
+) -> None:
+    (scoring_graph.folder / "some.csv").write_bytes(b"".join((uci_form() * 2).splitlines(keepends=True)[:rows]))
+    program = (
+        "import sys; from bcw_assets.cli.main import main; sys.argv[1:] = ['predict', 'some.csv', '-o', 'out.csv']\n"
+        "try: main()\nexcept SystemExit: print(*sys.modules)"
+    )
+    modules = scoring_graph.python(program).split()
+    assert "bcw_assets.cli.scoring" in modules
+    without = without | {"pandas", "sklearn", "scipy", "dagster", "matplotlib", "requests"}
+    loaded = {name.split(".")[0] for name in modules}
+    assert loaded & without == set()
+    assert ("pyarrow" in loaded) == (rows == 1138)

@@ -1,0 +1,266 @@
+"""The asset `release`, and `bcw releases`, as people and scripts meet them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner, Result
+
+from bcw_assets.cli.main import main
+from bcw_assets.releases import bundle, log
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.storage.store import Store, open_store
+from bcw_assets_tests.conftest import Graph, Place, broken, on_disk_only, why, with_all
+
+SEED_7: dict[str, object] = {"ready_data": {"seed": 7}}
+
+
+def released(graph: Graph) -> dict[str, Any]:
+    """Refresh quickly, and return what the materialisation of release tells."""
+    return made_of(graph.run())
+
+
+def champion(graph: Graph) -> str:
+    """Return the id of the release that the log names last."""
+    return log.read(graph.store).current().release
+
+
+def made_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """Return what the materialisation of release in a run tells."""
+    assert result.success, why(result)
+    (made,) = result.asset_materializations_for_node("release")
+    told = {name: entry.value for name, entry in made.metadata.items()}
+    gate: Any = made.metadata["gate"]
+    return told | {"gate": [record.data for record in gate.records]}
+
+
+def test_a_refresh_publishes_a_release_and_tells_of_it(graph: Graph) -> None:
+    told = released(graph)
+    found = log.read(graph.store)
+    assert (told["release"], told["result"], told["sequence"]) == (found.current().release, "promoted", 1)
+    assert told["bundle"] == f"{graph.place}/releases/{told['release']}"
+    assert [row["rule"] for row in told["gate"]][:2] == ["blocking checks", "accuracy"]
+
+
+def test_a_refresh_of_the_same_is_green_unchanged_and_writes_nothing(graph: Graph) -> None:
+    graph.prepare()
+    before = {key: graph.store.read(key) for key in graph.store.list("releases/")}
+    again = released(graph)
+    assert (again["release"], again["result"]) == (champion(graph), "unchanged")
+    assert {key: graph.store.read(key) for key in graph.store.list("releases/")} == before
+
+
+def test_the_source_that_stands_in_makes_the_same_release(graph: Graph) -> None:
+    graph.prepare()
+    result = graph.run(source="embedded")
+    (made,) = result.asset_materializations_for_node("release")
+    assert (made.metadata["release"].value, made.metadata["result"].value) == (champion(graph), "unchanged")
+
+
+def test_a_candidate_that_is_refused_fails_the_run_with_the_table_and_a_reason_lets_it_pass(graph: Graph) -> None:
+    graph.prepare()
+    first = champion(graph)
+    result = graph.run(config={"model": {"C": 0.0001}})
+    assert not result.success
+    assert "The gate refused" in why(result)
+    assert "log_loss: 0.5" in why(result)
+    (failure,) = result.get_step_failure_events()
+    table = failure.step_failure_data.user_failure_data.metadata["gate"].records
+    assert {record.data["verdict"] for record in table} == {"kept", "broken"}
+    assert champion(graph) == first
+    told = made_of(graph.run("release", config={"release": {"override": " for the seminar "}}))
+    assert (told["override"], told["sequence"]) == ("for the seminar", 2)
+
+
+def test_what_a_blocking_check_would_find_is_refused_although_nobody_ran_the_check(graph: Graph) -> None:
+    graph.prepare()
+    for what, by in ((b",M,", b",?,"), (b",B,", b",M,"), (b",?,", b",B,")):
+        graph.damage("data/raw_data.csv", what, by)
+    assert graph.without_history().run("ready_data", "model", "cross_validation", "metrics").success
+    result = graph.without_history().run("release", config={"release": {"override": "I insist"}})
+    assert "blocking checks: raw_data, invariants: the diagnoses look inverted" in why(result)
+
+
+@on_disk_only  # to S3 they go alone in the tests of the assets
+def test_releases_go_where_the_setting_says_and_results_stay(graph: Graph, place: Place) -> None:
+    assert graph.run(releases=place("published")).success
+    assert bundle.stored_ids(open_store(place("published")))
+    assert {key.partition("/")[0] for key in graph.store.list("")} == {"data", "results"}
+
+
+def test_the_check_of_the_release_finds_what_was_changed_since(graph: Graph) -> None:
+    graph.prepare()
+    assert graph.check("release").success
+    card = bundle.key(champion(graph), "MODEL_CARD.md")
+    graph.store.write({card: graph.store.read(card) + b"Cures everything."})
+    result = graph.check("release")
+    assert not result.success
+    assert f"{card} has " in broken(result)["release", "published"]
+    assert not graph.run("release").success  # nor does a refresh write over it
+
+
+def test_the_check_of_the_release_needs_an_entry_of_the_log(graph: Graph) -> None:
+    graph.prepare()
+    graph.store.delete("releases/log/000001.json")
+    assert "no entry of the log is for" in broken(graph.check("release"))["release", "published"]
+
+
+@pytest.fixture
+def named(store: Store, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store with nothing in it, which the environment names."""
+    monkeypatch.setenv("BCW_STORAGE", place("store"))
+    monkeypatch.chdir(tmp_path)
+    return store
+
+
+@pytest.fixture
+def published(named: Store, two_releases: dict[str, bytes]) -> Store:
+    """The same, after the candidate and then the challenger were released."""
+    return with_all(named, two_releases)
+
+
+def bcw(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["releases", *arguments])
+
+
+def as_json(*arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(bcw(*arguments, "--json").stdout)
+    return found
+
+
+def test_list_shows_each_promotion_with_its_headline_and_who_is_champion(
+    published: Store, candidate: Candidate, challenger: Candidate
+) -> None:
+    head, first, second = bcw("list").stdout.splitlines()
+    assert head.split() == ["entry", "action", "release", "made", "sensitivity", "ROC", "AUC", "state", "reason"]
+    assert first.split()[:3] == ["1", "promote", candidate.id]
+    assert "0.964 (0.930 to 0.982)" in first
+    assert second.split()[:3] == ["2", "promote", challenger.id]
+    assert [("champion" in line) for line in (first, second)] == [False, True]
+    assert [one["state"] for one in as_json("list")["entries"]] == [[], ["champion"]]
+
+
+def test_list_shows_what_was_rolled_back_what_is_gone_and_what_is_unfinished(
+    published: Store, candidate: Candidate, challenger: Candidate
+) -> None:
+    assert bcw("rollback", "--reason", "odd").exit_code == 0
+    assert bcw("prune", "--keep", "1", "--yes").stdout == f"Deleted: {challenger.id}\n"
+    published.create(bundle.key("0" * 16, "model.json"), b"{}")
+    found = as_json("list")
+    assert [one["state"] for one in found["entries"]] == [
+        [], ["rolled back in entry 3", "not stored any more"], ["champion"], [],
+    ]  # fmt: skip
+    assert (found["entries"][2]["reason"], found["entries"][3]["pruned"]) == ("odd", [challenger.id])
+    assert found["without_entry"] == [{"release": "0" * 16, "state": "unfinished"}]
+    assert "Without an entry: 0000000000000000, unfinished" in bcw("list").stdout
+    assert bcw("verify", "--all").exit_code == 0
+
+
+def test_show_tells_what_a_release_was_made_from_and_what_the_gate_said(
+    published: Store, challenger: Candidate
+) -> None:
+    text = bcw("show").stdout
+    assert text.startswith(f"Release {challenger.id}, the champion\nEntry 2  promote at ")
+    assert "split.seed          7\n" in text
+    assert "sensitivity beside the champion" in text
+    assert as_json("show", challenger.id[:5])["manifest"]["inputs"] == challenger.inputs
+
+
+def test_verify_says_whole_or_names_the_file_and_fails(published: Store, candidate: Candidate) -> None:
+    done = bcw("verify", "--all")
+    assert (done.exit_code, done.stdout.count("whole: 9 files")) == (0, 2)
+    key = bundle.key(candidate.id, "model.onnx")
+    published.write({key: b"other"})
+    assert bcw("verify").exit_code == 0  # of the champion
+    for asked in (["--all"], [candidate.id[:6]]):
+        done = bcw("verify", *asked)
+        assert done.exit_code == 1
+        assert f"{key} has 5 bytes, not" in done.stdout
+        assert not as_json("verify", *asked)["good"]
+
+
+def test_diff_shows_inputs_scores_coefficients_and_patients(
+    published: Store, candidate: Candidate, challenger: Candidate
+) -> None:
+    found = as_json("diff", candidate.id, challenger.id)
+    assert found["inputs"]["split.seed"] == ["42", "7"]
+    assert found["patients"]["in_both"] == 569
+    weights = dict(zip(candidate.model[0].feature_names_in_, candidate.model[1].coef_[0], strict=True))
+    assert {name: one for name, (one, _) in found["coefficients"].items()} == weights
+    assert "split.seed" in bcw("diff", candidate.id, challenger.id).stdout
+
+
+def test_rollback_goes_back_and_says_so_and_not_beyond_the_first(
+    published: Store, candidate: Candidate, challenger: Candidate
+) -> None:
+    done = bcw("rollback", "--reason", "alarms")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        f"Release {candidate.id} is the champion again, by entry 3 of the log\n",
+    )
+    done = bcw("rollback", "--reason", "more alarms")
+    assert done.exit_code == 1
+    assert f"Release {candidate.id} is the first" in done.stderr
+    assert f"{challenger.id} was rolled back from" in done.stderr
+    assert as_json("rollback", challenger.id[:8], "--reason", "it was the cable") == {
+        "release": challenger.id, "sequence": 4, "reason": "it was the cable",
+    }  # fmt: skip
+    assert log.read(published).rolled_back().keys() == {candidate.id}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["rollback"], 2, "Missing option '--reason'"),
+        (["rollback", "--reason", " "], 2, "--reason is empty"),
+        (["rollback", "f00", "--reason", "x"], 1, "No stored release begins with 'f00'"),
+        (["rollback", "../../etc", "--reason", "x"], 1, "No stored release begins with '../../etc'"),
+        (["verify", "f00"], 1, "No stored release begins with 'f00'. bcw releases list shows all of them"),
+        (["verify", "f00", "--all"], 2, "Give RELEASE or --all, not both"),
+        (["prune", "--keep", "0"], 2, "0 is not in the range x>=1"),
+        (["diff", "f00"], 2, "Missing argument 'OTHER'"),
+    ],
+)
+def test_what_cannot_be_done_is_said(published: Store, arguments: list[str], code: int, says: str) -> None:
+    before = published.list("")
+    done = bcw(*arguments)
+    assert done.exit_code == code
+    assert says in done.stderr
+    assert published.list("") == before
+
+
+def test_prune_shows_what_would_go_and_spares_the_champion_and_the_one_before(
+    published: Store, candidate: Candidate, challenger: Candidate
+) -> None:
+    assert bcw("prune", "--keep", "1", "--yes").stdout == "Deleted: nothing\n"
+    bcw("rollback", "--reason", "so that there is something to prune")
+    before = published.list("")
+    assert bcw("prune", "--keep", "1").stdout == f"Would delete (give --yes to do it): {challenger.id}\n"
+    assert as_json("prune", "--keep", "1") == {"deleted": False, "releases": [challenger.id]}
+    assert published.list("") == before
+    assert as_json("prune", "--keep", "1", "--yes") == {"deleted": True, "releases": [challenger.id]}
+    assert bundle.stored_ids(published) == [candidate.id]
+    assert log.read(published).entries[-1].pruned == [challenger.id]
+
+
+@pytest.mark.parametrize("command", [["list"], ["verify", "--all"]])
+def test_without_a_release_a_report_says_how_to_make_one(
+    named: Store, place: Place, tmp_path: Path, command: list[str]
+) -> None:
+    done = bcw(*command)
+    assert (done.exit_code, done.stdout) == (
+        0,
+        f"There is no release in {place('store')}/releases yet. To make one: bcw refresh\n",
+    )
+    assert (named.list(""), list(tmp_path.iterdir())) == ([], [])
+
+
+@pytest.mark.parametrize("command", [["show"], ["verify"], ["rollback", "--reason", "x"], ["prune", "--keep", "1"]])
+def test_what_needs_a_release_says_how_to_make_one(named: Store, place: Place, command: list[str]) -> None:
+    done = bcw(*command)
+    assert (done.exit_code, done.stderr) == (
+        1,
+        f"Failed: There is no release in {place('store')}/releases yet. To make one: bcw refresh\n",
+    )

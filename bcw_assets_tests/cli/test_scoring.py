@@ -1,0 +1,200 @@
+"""Probabilities by the numbers of a model: the same as the pipeline's, for every row that can be one of a nucleus."""
+
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bcw_assets.cli import scoring
+from bcw_assets.cli.scoring import Known, Scored, Tally
+from bcw_assets.errors import ScoringError
+from bcw_assets.ml.model.numbers import Scorer
+from bcw_assets.ml.table import canonical, columns, reading, rules
+from bcw_assets.ml.table.reading import Rows
+from bcw_assets.releases.candidate import Candidate
+from bcw_assets.releases.proof import load_scorer
+
+
+@pytest.fixture(scope="session")
+def files(candidate: Candidate) -> dict[str, bytes]:
+    """The files of a release."""
+    return candidate.files
+
+
+@pytest.fixture(scope="session")
+def scorer(files: dict[str, bytes]) -> Scorer:
+    return load_scorer(files)
+
+
+def of(frame: pd.DataFrame, *, has_diagnoses: bool = True) -> Rows:
+    numbers = frame[list(columns.MEASUREMENTS)].to_numpy().T.copy()
+    return Rows(frame["id"].tolist(), frame["diagnosis"].to_numpy(dtype="<U1"), numbers, has_diagnoses)
+
+
+def test_probabilities_are_those_of_the_pipeline(raw: pd.DataFrame, made: dict[str, Any], scorer: Scorer) -> None:
+    scored = scoring.score(scorer, of(raw))
+    expected = made["model"].predict_proba(raw[list(columns.MEASUREMENTS)])[:, 1]
+    np.testing.assert_allclose(scored.probability, expected, rtol=1e-12, atol=0)
+    assert scored.remarks == {}
+
+
+def test_a_probability_is_the_same_to_the_last_bit_in_any_company(raw: pd.DataFrame, scorer: Scorer) -> None:
+    whole = scoring.score(scorer, of(raw)).probability
+    for size in (1, 7, 100):
+        parts = [scoring.score(scorer, of(raw[start : start + size])).probability for start in range(0, 569, size)]
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+def changed(document: dict[str, Any], **changes: object) -> bytes:
+    return json.dumps(document | changes).encode()
+
+
+REFUSED: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
+    "no JSON": (lambda one: b"{", "is no JSON"),
+    "deep JSON": (lambda one: b"[" * 100_000, "is no JSON"),
+    "a list": (lambda one: b"[]", "is no JSON object"),
+    "no features": (lambda one: changed(one, features=[]), "names no features"),
+    "features that are no list": (lambda one: changed(one, features={"radius_mean": 1}), "names no features"),
+    "unknown features": (
+        lambda one: changed(one, features=["age", *one["features"][1:-1], ["x"]]),
+        "takes features that this version does not know ('age', ['x']); another, perhaps newer, version of bcw_assets",
+    ),
+    "classes": (lambda one: changed(one, classes=[1, 0]), "has the classes [1, 0]; allowed are [0, 1]"),
+    "classes that are no numbers": (lambda one: changed(one, classes=[False, True]), "has the classes [False, True]"),
+    "too few": (lambda one: changed(one, mean=one["mean"][:-1]), "has no 30 numbers as mean"),
+    "texts": (lambda one: changed(one, scale=["1"] * 30), "has no 30 numbers as scale"),
+    "a scale of 0": (lambda one: changed(one, scale=[0.0, *one["scale"][1:]]), "has a scale that is not above 0"),
+    "nan": (
+        lambda one: changed(one, coefficients=[float("nan"), *one["coefficients"][1:]]),
+        "NaN is no number",
+    ),
+    "too large": (lambda one: changed(one, mean=[10**400] * 30), "has a number among mean that is not finite"),
+    "no intercept": (lambda one: changed(one, intercept=None), "has no 1 numbers as intercept"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_model_is_refused_by_what_is_wrong_with_it(files: dict[str, bytes], name: str) -> None:
+    change, says = REFUSED[name]
+    with pytest.raises(ScoringError, match=re.escape(says)):
+        load_scorer({"model.json": change(json.loads(files["model.json"]))})
+
+
+def test_a_model_of_some_measurements_in_any_order_takes_them_by_name(
+    raw: pd.DataFrame, files: dict[str, bytes], scorer: Scorer
+) -> None:
+    document = json.loads(files["model.json"])
+    chosen = [27, 3, 12]
+    parts = {
+        name: [document[name][place] for place in chosen] for name in ("features", "mean", "scale", "coefficients")
+    }
+    model, some = load_scorer({"model.json": changed(document, **parts)}), of(raw)
+    expected = scorer.contributions(some.measurements)[chosen]
+    np.testing.assert_array_equal(model.contributions(some.measurements), expected)
+    np.testing.assert_allclose(model.log_odds(some.measurements), expected.sum(axis=0) + scorer.intercept, atol=1e-12)
+    shown = {
+        text.split()[0] for texts in scoring.explained(model, some.measurements, np.ones(569, bool)) for text in texts
+    }
+    assert shown == {columns.MEASUREMENTS[place] for place in chosen}
+
+
+def broken(raw: pd.DataFrame, rule: rules.Rule) -> pd.DataFrame:
+    """Return the first row of the table so changed that it breaks the rule."""
+    row = raw.head(1).astype(dict.fromkeys(columns.MEASUREMENTS, "float64"))
+    for name in (rule.subject, *rule.program.co_names):
+        for factor in (0.0, -1.0, 0.01, 0.3, 3.0, 30.0, 1e6):
+            tried = row.assign(**{name: row[name] * factor}) if name in row else row
+            if rule.is_broken({one: tried[one].to_numpy() for one in columns.MEASUREMENTS})[0]:
+                return tried
+    raise AssertionError(f"nothing breaks {rule}")
+
+
+@pytest.mark.parametrize("code", [f"R{number}" for number in range(2, 14)])
+def test_a_row_that_breaks_a_rule_is_named_by_it_and_the_others_are_scored(
+    raw: pd.DataFrame, scorer: Scorer, code: str
+) -> None:
+    rule = next(one for one in rules.HARD if one.code == code)
+    found = scoring.score(scorer, of(pd.concat([raw.head(3), broken(raw, rule), raw.tail(3)])))
+    assert np.isnan(found.probability).tolist() == [False] * 3 + [True] + [False] * 3
+    assert any(f"({code}: {rule.meaning})" in remark for remark in found.remarks[3])
+    assert found.codes[code] == 1
+    assert sum(f"({code}: " in remark for remark in found.remarks[3]) == 1
+
+
+def test_advice_is_a_warning_and_the_row_is_scored(raw: pd.DataFrame, scorer: Scorer) -> None:
+    found = scoring.score(scorer, of(raw.head(1).assign(texture_mean=85.0, texture_worst=90.0)))
+    assert found.is_scored.tolist() == [True]
+    assert found.remarks[0][0].startswith("warning: texture_mean is 85; allowed is ")
+    assert found.codes == {}
+
+
+def test_an_unreadable_row_keeps_its_reason(scorer: Scorer, raw: pd.DataFrame) -> None:
+    (some,) = reading.chunks(io.BytesIO(canonical.write(raw.head(3)).replace(b"17.99", b"?")))
+    found = scoring.score(scorer, some)
+    assert found.remarks[0][0].startswith("Line 2: radius_mean is '?'")
+    assert found.codes == {"unreadable": 1}
+
+
+def test_with_the_intercept_all_contributions_make_the_log_odds(raw: pd.DataFrame, scorer: Scorer) -> None:
+    some = of(raw)
+    added = scorer.contributions(some.measurements)
+    np.testing.assert_allclose(added.sum(axis=0) + scorer.intercept, scorer.log_odds(some.measurements), atol=1e-9)
+    texts = scoring.explained(scorer, some.measurements, np.ones(569, dtype=bool))
+    for row in (0, 100, 568):
+        largest = sorted(map(abs, added[:, row]), reverse=True)[:3]
+        shown = [text[row] for text in texts]
+        assert [abs(float(text.split()[1])) for text in shown] == pytest.approx(largest, abs=0.005)
+        for text in shown:
+            name, number = text.split()
+            assert float(number) == pytest.approx(added[columns.MEASUREMENTS.index(name), row], abs=0.005)
+
+
+def counted(scorer: Scorer, known: Known | None, some: Rows) -> Tally:
+    tally = Tally(known)
+    tally.add(some, scoring.score(scorer, some), 0.5)
+    return tally
+
+
+def test_rows_of_the_training_are_counted_and_others_are_not(
+    raw: pd.DataFrame, made: dict[str, Any], files: dict[str, bytes], scorer: Scorer
+) -> None:
+    known = Known.load(files)
+    assert counted(scorer, known, of(raw)).in_training == 455
+    assert counted(scorer, known, of(raw.assign(diagnosis="B", id="x"))).in_training == 455
+    assert counted(scorer, known, of(raw.assign(texture_mean=raw["texture_mean"] * 0.9999))).in_training == 0
+    ready = made["ready_data"].rows.set_index("id")["split"]
+    assert counted(scorer, known, of(raw[raw["id"].map(ready) == "test"])).in_training == 0
+    assert counted(scorer, known, of(raw, has_diagnoses=False)).in_training == 0
+    assert Known(np.array([]), frozenset()).count(of(raw), np.zeros(569)) == 0
+
+
+def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_known(
+    raw: pd.DataFrame, scorer: Scorer
+) -> None:
+    for content in (b"id,diagnosis\n1,M\n", b"\xff", b"fingerprint,split,log_odds\na,train,x\n", b"split\ntrain\n"):
+        assert Known.load({"cross_validation.csv": content}) is None
+    assert Known.load({}) is None
+    assert counted(scorer, None, of(raw)).confusion.total == 569
+
+
+def test_agreement_is_with_the_diagnoses_that_are_there(raw: pd.DataFrame, scorer: Scorer) -> None:
+    tally = counted(scorer, None, of(raw.assign(diagnosis=["", "M"] + ["B"] * 567)))
+    assert tally.confusion.total == 568
+    assert tally.rows == tally.scored == 569
+    right, total = tally.confusion.proportions()["accuracy"]
+    assert tally.agreement().startswith(f"{right / total:.4f} (")
+
+
+def test_a_row_exactly_at_the_threshold_is_malignant(raw: pd.DataFrame, scorer: Scorer) -> None:
+    some = of(raw.head(1))
+    scored = Scored(np.zeros(1), np.array([0.5]), {}, Counter())
+    for threshold, malignant in ((0.5, 1), (0.500001, 0)):
+        tally = Tally(None)
+        tally.add(some, scored, threshold)
+        assert tally.malignant == malignant

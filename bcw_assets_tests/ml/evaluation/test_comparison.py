@@ -1,0 +1,94 @@
+"""Champion and challenger on the same patients: bounds against second sources, rows found by fingerprint."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm, sem
+
+from bcw_assets.ml.evaluation.comparison import Predictions, compare, tango
+
+
+def score_statistic(difference: float, gained: int, lost: int, patients: int) -> float:
+    """Return Tango's statistic with the discordant probability found by maximising the likelihood."""
+
+    def unlikely(rare: float) -> float:
+        shares = np.array([rare + difference, rare, 1 - 2 * rare - difference])
+        counts = np.array([gained, lost, patients - gained - lost])
+        return -float(np.sum(counts * np.log(np.clip(shares, 1e-300, 1))))
+
+    bounds = (max(0.0, -difference), (1 - difference) / 2)
+    rare = minimize_scalar(unlikely, bounds=bounds, method="bounded", options={"xatol": 1e-13}).x
+    variance = patients * (2 * rare + difference - difference**2)
+    return float((gained - lost - patients * difference) / np.sqrt(variance))
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "patients"),
+    [(1, 0, 44), (3, 1, 212), (0, 5, 212), (10, 12, 300), (0, 0, 150), (7, 25, 200), (5, 0, 5)],
+)
+def test_at_the_bound_the_score_statistic_is_the_normal_quantile(gained: int, lost: int, patients: int) -> None:
+    bound = tango(gained, lost, patients)
+    assert score_statistic(bound, gained, lost, patients) == pytest.approx(1.959964, abs=1e-4)
+
+
+def test_where_everybody_was_lost_the_bound_is_minus_one() -> None:
+    assert tango(0, 5, 5) == -1
+
+
+def test_the_bound_holds_the_truth_in_97_5_percent_of_samples() -> None:
+    random = np.random.default_rng(0)
+    samples = random.multinomial(212, [0.02, 0.03, 0.95], size=2000)
+    held = np.mean([tango(gained, lost, 212) <= -0.01 for gained, lost, _ in samples])
+    assert 0.96 <= held <= 0.99
+
+
+def predictions(names: str, probabilities: list[float], malignant: str) -> Predictions:
+    return Predictions(list(names), np.array(list(map(int, malignant))), np.array([probabilities]).T)
+
+
+def test_patients_are_paired_by_fingerprint_and_not_by_place() -> None:
+    champion = predictions("abcd", [0.9, 0.2, 0.6, 0.1], "1010")
+    challenger = predictions("dcbax", [0.1, 0.4, 0.2, 0.9, 0.5], "01011")
+    found = compare(challenger, ["-"] * 5, champion)
+    assert (found.known, found.malignant) == (4, 2)
+    assert found.sensitivity is not None
+    assert found.sensitivity.estimate == -0.5  # of a and c only c is missed, and only now
+    assert found.log_loss is not None
+    assert found.log_loss.estimate == pytest.approx((np.log(0.6) - np.log(0.4)) / 4)
+
+
+def test_the_log_loss_of_a_patient_is_the_mean_over_the_repeats() -> None:
+    one = Predictions(["a", "b"], np.array([1, 0]), np.array([[0.5, 0.9], [0.2, 0.2]]))
+    other = Predictions(["a", "b"], np.array([1, 0]), np.array([[0.9, 0.9], [0.2, 0.2]]))
+    found = compare(one, ["-", "-"], other)
+    assert found.log_loss is not None
+    assert found.log_loss.estimate == pytest.approx((np.log(0.9) - np.log(0.5)) / 4)
+
+
+def test_the_bound_of_the_log_loss_is_that_of_a_paired_comparison_by_scipy() -> None:
+    random = np.random.default_rng(1)
+    malignant = (np.arange(300) < 120).astype(int)
+    old, new = random.uniform(0.05, 0.95, (2, 300, 1))
+    names = [str(row) for row in range(300)]
+    found = compare(Predictions(names, malignant, new), ["-"] * 300, Predictions(names, malignant, old))
+    losses = [-np.log(np.where(malignant == 1, values[:, 0], 1 - values[:, 0])) for values in (new, old)]
+    difference = losses[0] - losses[1]
+    assert found.log_loss is not None
+    assert found.log_loss.estimate == pytest.approx(difference.mean())
+    assert found.log_loss.bound == pytest.approx(norm.ppf(0.975, difference.mean(), sem(difference)))
+
+
+def test_a_row_that_the_champion_knows_under_the_other_diagnosis_is_relabelled() -> None:
+    champion = predictions("abc", [0.9, 0.2, 0.6], "101")
+    found = compare(predictions("abz", [0.9, 0.2, 0.3], "100"), ["-", "-", "c"], champion)
+    assert (found.relabelled, found.known) == ((2,), 3)
+
+
+def test_without_patients_in_common_nothing_is_compared() -> None:
+    found = compare(predictions("a", [0.5], "1"), ["-"], predictions("b", [0.5], "1"))
+    assert (found.known, found.malignant, found.log_loss, found.sensitivity) == (0, 0, None, None)
+
+
+def test_without_malignant_patients_in_common_there_is_no_sensitivity() -> None:
+    found = compare(predictions("a", [0.5], "0"), ["-"], predictions("a", [0.5], "0"))
+    assert (found.known, found.sensitivity) == (1, None)

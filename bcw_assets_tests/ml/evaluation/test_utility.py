@@ -1,0 +1,97 @@
+"""Operating points and net benefit, by hand and by second sources."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from statsmodels.stats.proportion import confint_proportions_2indep
+
+from bcw_assets.ml.evaluation import utility
+from bcw_assets.ml.evaluation.scores import Confusion
+from bcw_assets.ml.table import canonical
+
+MALIGNANT = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+PROBABILITY = np.array([0.9, 0.8, 0.2, 0.05, 0.6, 0.3, 0.05, 0.04, 0.03, 0.02])
+COUNTS = Confusion(3, 2, 1, 4)  # what is called malignant from 0.1
+
+
+def test_the_points_by_hand() -> None:
+    half, tenth = utility.operating_points(MALIGNANT, PROBABILITY[:, None], folds=5)
+    assert (half.threshold, half.cost_ratio, tenth.threshold, tenth.cost_ratio) == (0.5, 1, 0.1, 9)
+    counts = (tenth.true_positives, tenth.false_positives, tenth.false_negatives, tenth.true_negatives)
+    assert counts == (3.0, 2.0, 1.0, 4.0)
+    rates = [rate.estimate for rate in (tenth.sensitivity, tenth.specificity, tenth.ppv, tenth.npv)]
+    assert rates == pytest.approx([3 / 4, 4 / 6, 3 / 5, 4 / 5])
+    assert tenth.net_benefit.estimate == pytest.approx((3 - 2 / 9) / 10)
+    assert tenth.treat_all == pytest.approx(0.4 - 0.6 / 9)
+    assert tenth.treat_none == 0
+
+
+def test_ppv_and_npv_at_another_prevalence_by_hand() -> None:
+    at = utility.restate([COUNTS, COUNTS], 0.1)
+    assert at.ppv.estimate == pytest.approx(0.075 / (0.075 + 0.9 / 3))
+    assert at.npv.estimate == pytest.approx(0.6 / (0.6 + 0.025))
+
+
+def test_restated_at_the_prevalence_of_these_patients_ppv_and_npv_are_unchanged() -> None:
+    at = utility.restate([COUNTS, COUNTS], 0.4)
+    assert [at.ppv.estimate, at.npv.estimate] == pytest.approx([3 / 5, 4 / 5])
+
+
+@pytest.mark.parametrize("prevalence", utility.PREVALENCES)
+def test_their_intervals_are_those_of_the_likelihood_ratio_by_statsmodels(prevalence: float) -> None:
+    counts = Confusion(205, 12, 7, 345)
+    at, odds = utility.restate([counts, counts], prevalence), prevalence / (1 - prevalence)
+    of_ppv = confint_proportions_2indep(205, 212, 12, 357, method="log", compare="ratio")
+    of_npv = confint_proportions_2indep(345, 357, 7, 212, method="log", compare="ratio")
+    assert at.ppv.interval == pytest.approx([odds * ratio / (1 + odds * ratio) for ratio in of_ppv])
+    assert at.npv.interval == pytest.approx([ratio / (odds + ratio) for ratio in of_npv])
+
+
+def test_nobody_called_malignant_leaves_the_ppv_open() -> None:
+    nobody = Confusion(0, 0, 4, 6)
+    at = utility.restate([nobody, nobody], 0.1)
+    assert (at.ppv.estimate, at.ppv.interval) == (None, None)
+    assert at.ppv.reason == "not defined in 2 of 2 repeats, where nobody is called malignant"
+    assert at.npv.estimate == pytest.approx(0.9)
+    assert utility.net_benefits(MALIGNANT, np.zeros((10, 1)), 0.1)[0].value == 0
+
+
+def test_without_a_false_alarm_the_ppv_has_no_interval_elsewhere() -> None:
+    spotless = Confusion(3, 0, 1, 6)
+    at = utility.restate([spotless, spotless], 0.1)
+    assert (at.ppv.estimate, at.ppv.interval) == (1.0, None)
+    assert "shows no uncertainty" in (at.ppv.reason or "")
+    assert at.npv.interval is not None
+
+
+def test_the_decision_curve_is_that_of_counting(made: dict[str, Any]) -> None:
+    malignant, probabilities = canonical.malignant(made["raw_data"]), made["cross_validation"].probabilities()
+    curve = made["metrics"].report.decision_curve
+    for at, threshold in enumerate(curve.thresholds):
+        gains = []
+        for probability in probabilities.T:
+            called = probability >= threshold
+            cost = threshold / (1 - threshold)
+            gains.append((called[malignant == 1].sum() - called[malignant == 0].sum() * cost) / len(malignant))
+        assert curve.model[at] == pytest.approx(np.mean(gains), abs=1e-12)
+        everybody = malignant.mean() - (1 - malignant.mean()) * threshold / (1 - threshold)
+        assert curve.treat_all[at] == pytest.approx(everybody, abs=1e-12)
+
+
+def test_the_operating_points_lie_on_the_decision_curve_with_its_intervals(made: dict[str, Any]) -> None:
+    report = made["metrics"].report
+    for point in report.operating_points:
+        at = report.decision_curve.thresholds.index(point.threshold)
+        assert report.decision_curve.model[at] == pytest.approx(point.net_benefit.estimate, abs=1e-12)
+        assert report.decision_curve.intervals[at] == pytest.approx(point.net_benefit.interval, abs=1e-12)
+        assert report.decision_curve.treat_all[at] == pytest.approx(point.treat_all, abs=1e-12)
+        assert point.threshold == 1 / (1 + point.cost_ratio)
+
+
+def test_the_band_of_the_decision_curve_is_that_of_a_mean_where_other_folds_change_nothing() -> None:
+    curve = utility.decision_curve(MALIGNANT, np.stack([PROBABILITY, PROBABILITY], axis=1), folds=5)
+    gains = np.where(PROBABILITY >= 0.5, np.where(MALIGNANT == 1, 1, -1), 0)
+    error = gains.std(ddof=1) / np.sqrt(10)
+    assert curve.intervals[49] == pytest.approx([gains.mean() - 1.96 * error, gains.mean() + 1.96 * error], abs=1e-4)
+    assert curve.intervals[98] is None  # nobody is called malignant from 0.99

@@ -1,0 +1,95 @@
+"""What holds of every table and of every string of bytes, tried on those that hypothesis thinks of.
+
+`make fuzz` tries for longer.
+"""
+
+import contextlib
+import os
+import string
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bcw_assets.errors import TableError
+from bcw_assets.ml.table import canonical, columns, rules
+from bcw_assets_tests.tables import uci_form
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))
+tried = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+IDS = st.lists(
+    st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=8),
+    min_size=60,
+    unique=True,
+)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@tried
+@given(ids=IDS, rows=st.permutations(range(569)))
+def test_an_accepted_table_survives_write_and_read_unchanged(
+    raw: pd.DataFrame, ids: list[str], rows: list[int]
+) -> None:
+    some = raw.iloc[rows[: len(ids)]].assign(id=ids)
+    accepted = canonical.read(canonical.write(some), "first")
+    pd.testing.assert_frame_equal(canonical.read(canonical.write(accepted), "again"), accepted)
+    assert accepted["id"].tolist() == sorted(ids)
+
+
+@tried
+@given(number=FLOATS)
+def test_any_finite_number_survives_write_and_read_unchanged(raw: pd.DataFrame, number: float) -> None:
+    some = raw.head(30).assign(area_se=number + 0.0)
+    assert canonical.parse(canonical.write(some)).table["area_se"].tolist() == [number + 0.0] * 30
+
+
+@tried
+@given(
+    row=st.integers(0, 568), name=st.sampled_from(columns.MEASUREMENTS), factor=st.floats(1.001, 1e6), up=st.booleans()
+)
+def test_any_cell_beyond_half_and_twice_of_what_is_known_is_refused_or_flagged_by_its_id(
+    raw: pd.DataFrame, row: int, name: str, factor: float, up: bool
+) -> None:
+    smallest, largest = raw[name].min(), raw[name].max()
+    number = largest * 2 * factor if up else smallest / 2 / factor - (smallest == 0)
+    changed = raw.assign(**{name: raw[name].where(raw.index != row, number)})
+    problems = rules.invariants(changed).problems + rules.plausibility(changed).problems
+    assert any(f"id {raw['id'].iloc[row]}: " in problem for problem in problems)
+
+
+def only_its_own_error(content: bytes) -> None:
+    with contextlib.suppress(TableError):
+        canonical.read(content, "fuzz")
+
+
+@tried
+@given(content=st.binary(max_size=2000))
+def test_the_reader_raises_nothing_but_its_own_error_on_any_bytes(content: bytes) -> None:
+    only_its_own_error(content)
+
+
+@tried
+@given(content=st.text(st.sampled_from(string.printable + "é٣\u2028\ufeff"), max_size=2000))
+def test_the_reader_raises_nothing_but_its_own_error_on_any_text(content: str) -> None:
+    only_its_own_error(content.encode())
+
+
+@tried
+@given(seed=st.integers(0, 2**32 - 1), changes=st.integers(1, 20))
+def test_the_reader_raises_nothing_but_its_own_error_on_a_damaged_table(seed: int, changes: int) -> None:
+    random = np.random.default_rng(seed)
+    content = bytearray(uci_form()[:20_000])
+    for position in random.integers(0, len(content), changes):
+        content[position] = random.integers(0, 256)
+    start, end = sorted(random.integers(0, len(content), 2).tolist())
+    only_its_own_error(bytes(content[start:end] + content[:end]))
+
+
+@pytest.mark.parametrize("name", columns.MEASUREMENTS)
+def test_any_column_of_minus_one_is_refused(raw: pd.DataFrame, name: str) -> None:
+    with pytest.raises(TableError, match="R2"):
+        rules.require(raw.assign(**{name: -1.0}), str)

@@ -1,0 +1,581 @@
+"""Who is told what, and when: by a real webhook and a real mail server on loopback, from histories of real runs."""
+
+import email
+import email.policy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from aiosmtpd.controller import Controller
+from click.testing import CliRunner
+from dagster._core.definitions.dependency import NodeHandle
+from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
+from dagster._core.execution.plan.handle import StepHandle
+from pydantic import SecretStr
+
+from bcw_assets.automation import build_alerts
+from bcw_assets.cli.main import main
+from bcw_assets.errors import BcwError, ReleaseRefused
+from bcw_assets.operations import alerts, notifiers
+from bcw_assets.operations.alerts import harmless, read
+from bcw_assets.operations.incidents import Watched
+from bcw_assets.settings import Settings
+from bcw_assets.stages import explained
+from bcw_assets_tests import loopback
+from bcw_assets_tests.conftest import Graph, on_disk_only
+from bcw_assets_tests.loopback import Step, hang, serve, status, taken
+
+WEAK: dict[str, object] = {
+    "model": {"C": 0.0001}
+}  # too strong a penalty: such a model misses its floors, and the gate refuses it
+
+
+@dataclass
+class Mailbox:
+    """What the mail server was sent: subject and text."""
+
+    mails: list[tuple[str, str]] = field(default_factory=list)
+
+    async def handle_DATA(  # noqa: N802 (what aiosmtpd calls)
+        self, server: object, session: object, envelope: Any
+    ) -> str:
+        mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        assert mail.get_content_type() == "text/plain"
+        self.mails.append((mail["Subject"], mail.get_content().replace("\r\n", "\n").rstrip("\n")))
+        return "250 OK"
+
+
+class MailServer(Controller):
+    """A mail server on a port that is free."""
+
+    def _trigger_server(self) -> None:
+        self.port = self.server.sockets[0].getsockname()[1]
+        super()._trigger_server()  # type: ignore[no-untyped-call]
+
+
+class World:
+    """Runs that succeed or fail as the test says, two messengers that listen, and the sensor.
+
+    The job refresh makes table and release, alone the table; housekeeping is an op that needs a server.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, urls: str = "") -> None:
+        self.instance = instance
+        self.settings = Settings(notify_urls=SecretStr(urls), ui_url="http://ui:3000/", storage="s3://bcw/x")
+        self.faults: dict[str, Exception] = {}
+        self.finding: str | None = None
+        self.is_blocking = False
+        self.cursor: str | None = None
+        self.watched = Watched([dg.AssetCheckKey(dg.AssetKey("table"), "sound")], dg.AssetKey("release"), 14)
+
+    def may_fail(self, name: str) -> None:
+        if name in self.faults:
+            raise self.faults[name]
+
+    def definitions(self) -> dg.Definitions:
+        table = dg.asset(name="table")(explained()(lambda: self.may_fail("table")))
+        release = dg.asset(name="release", deps=[table])(explained()(lambda: self.may_fail("release")))
+        server = dg.resource(lambda _: self.may_fail("server"))
+        sweep = dg.op(name="sweep", required_resource_keys={"server"})(lambda: self.may_fail("sweep"))
+        jobs: list[Any] = [
+            dg.define_asset_job("refresh", dg.AssetSelection.all()),
+            dg.define_asset_job("alone", dg.AssetSelection.assets("table")),
+            dg.GraphDefinition("housekeeping", node_defs=[sweep]).to_job(resource_defs={"server": server}),
+        ]
+
+        @dg.asset_check(asset=table, name="sound", blocking=self.is_blocking)
+        def sound() -> dg.AssetCheckResult:
+            return dg.AssetCheckResult(passed=self.finding is None, description=self.finding)
+
+        return dg.Definitions([table, release], asset_checks=[sound], jobs=jobs)
+
+    def run(self, job: str = "refresh", tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        return (
+            self.definitions()
+            .resolve_job_def(job)
+            .execute_in_process(instance=self.instance, raise_on_error=False, run_config=quiet, tags=tags)
+        )
+
+    def tick(self) -> str:
+        """Evaluate the sensor, as the daemon does twice a minute, and return what it says."""
+        context = dg.build_sensor_context(self.instance, cursor=self.cursor)
+        said = build_alerts(self.settings, self.watched)(context)
+        self.cursor = context.cursor
+        assert isinstance(said, dg.SkipReason)
+        return said.skip_message or ""
+
+    def grow_old(self, state: FreshnessState) -> None:
+        """Report what the freshness daemon reports."""
+        change = FreshnessStateChange(
+            key=self.watched.release, new_state=state, previous_state=state, state_change_timestamp=time.time()
+        )
+        self.instance._report_runless_asset_event(change)
+
+
+class Told(World):
+    """The same with a webhook and a mailbox, which must be told the same."""
+
+    def __init__(self, instance: dg.DagsterInstance, urls: str, posts: list[dict[str, str]], mailbox: Mailbox) -> None:
+        super().__init__(instance, urls)
+        self.posts, self.mailbox = posts, mailbox
+
+    def heard(self) -> list[tuple[str, str]]:
+        """Tick twice, and return the titles and texts that both messengers were sent since the last time."""
+        self.tick()
+        self.tick()
+        posts = [(post["title"], post["message"]) for post in self.posts]
+        assert posts == self.mailbox.mails
+        self.posts.clear()
+        self.mailbox.mails.clear()
+        return posts
+
+
+@pytest.fixture(scope="module")
+def mail() -> Iterator[tuple[str, Mailbox]]:
+    mailbox = Mailbox()
+    controller = MailServer(mailbox, hostname="127.0.0.1", port=0)
+    controller.start()
+    yield f"mailto://127.0.0.1:{controller.port}?from=bcw@example.org&to=team@example.org", mailbox
+    controller.stop()
+
+
+@pytest.fixture
+def told(mail: tuple[str, Mailbox]) -> Iterator[Told]:
+    posts: list[dict[str, str]] = []
+    url, mailbox = mail
+    mailbox.mails.clear()
+    with dg.DagsterInstance.ephemeral() as instance, serve(taken(posts)) as webhook:
+        yield Told(instance, f"{hook(webhook)} {url}", posts, mailbox)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield World(instance)
+
+
+def hook(webhook: loopback.Loopback, path: str = "") -> str:
+    return f"{webhook.url.replace('http', 'json')}/{path}"
+
+
+def ended(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance) -> str:
+    record = instance.get_run_record_by_id(result.run_id)
+    return written(record.end_time or 0)
+
+
+def written(when: float) -> str:
+    return f"{datetime.fromtimestamp(when, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def test_a_failed_run_is_told_once_and_again_when_a_later_run_succeeds(told: Told) -> None:
+    told.faults["table"] = BcwError("no answer from UCI. Try BCW_SOURCE=embedded")
+    first = told.run()
+    since = ended(first, told.instance)
+    ((title, text),) = told.heard()
+    assert title == "bcw_assets: The run of refresh failed at table"
+    assert text.splitlines() == [
+        "Evidence: table: no answer from UCI. Try BCW_SOURCE=embedded",
+        f"Since: {since}",
+        "Where: s3://bcw/x",
+        f"Run: http://ui:3000/runs/{first.run_id}",
+    ]
+    told.run()
+    assert told.heard() == []
+    told.faults.clear()
+    last = told.run()
+    ((title, text),) = told.heard()
+    assert title == "Recovered: bcw_assets: The run of refresh failed at table"
+    assert text.startswith("It is over since ")
+    assert f", and was so since {since} (" in text
+    assert text.endswith(f"\nWhere: s3://bcw/x\nRun: http://ui:3000/runs/{last.run_id}")
+
+
+def test_what_failed_in_one_job_is_over_when_another_makes_it(told: Told) -> None:
+    told.faults["table"] = BcwError("no")
+    told.run()
+    assert len(told.heard()) == 1
+    told.faults.clear()
+    told.run("housekeeping")
+    assert told.heard() == []
+    told.run("alone")
+    assert [title for title, _ in told.heard()] == ["Recovered: bcw_assets: The run of refresh failed at table"]
+
+
+def test_a_run_that_fails_before_its_first_step_is_told_in_the_words_of_the_engine(told: Told) -> None:
+    told.faults["server"] = ConnectionError("no database at all")
+    result = told.run("housekeeping")
+    ((title, text),) = told.heard()
+    assert title == "bcw_assets: The run of housekeeping failed before its first step"
+    assert text.startswith(
+        'Evidence: Execution of run for "housekeeping" failed. An exception was thrown during execution. '
+        "ConnectionError: no database at all\nSince: "
+    )
+    assert text.endswith(f"/runs/{result.run_id}")
+    told.faults.clear()
+    told.run("housekeeping")
+    assert [title for title, _ in told.heard()] == [
+        "Recovered: bcw_assets: The run of housekeeping failed before its first step"
+    ]
+
+
+def test_a_run_whose_process_died_is_told_with_the_step_that_it_left(told: Told) -> None:
+    run = told.instance.create_run_for_job(_dying())
+    one = StepHandle(NodeHandle("one", None))
+    told.instance.report_dagster_event(dg.DagsterEvent("STEP_START", "dying", one), run.run_id)
+    told.instance.report_run_failed(run, "Run monitoring found its process dead")
+    ((title, text),) = told.heard()
+    assert title == "bcw_assets: The run of dying failed at one"
+    assert text.startswith("Evidence: Run monitoring found its process dead\n")
+
+
+def test_a_run_that_could_not_start_and_then_fails_at_a_step_is_one_incident(told: Told) -> None:
+    run = told.instance.create_run_for_job(told.definitions().resolve_job_def("refresh"))
+    told.instance.report_run_failed(run, "no memory for its process")
+    ((title, text),) = told.heard()
+    assert title == "bcw_assets: The run of refresh failed before its first step"
+    assert text.startswith("Evidence: no memory for its process\n")
+    told.faults["table"] = BcwError("no")
+    told.run()
+    assert told.heard() == []
+    told.faults.clear()
+    told.run("alone")  # of what the first run was to make, the release is still missing
+    assert told.heard() == []
+    told.run()
+    assert len(told.heard()) == 1
+
+
+def _dying() -> dg.JobDefinition:
+    @dg.op
+    def one() -> None:
+        """Do nothing."""
+
+    @dg.job
+    def dying() -> None:
+        one()
+
+    return dying
+
+
+def test_an_attempt_that_will_be_retried_is_not_told_and_the_last_one_is(told: Told) -> None:
+    told.faults["table"] = BcwError("no")
+    told.run(tags={"dagster/will_retry": "true"})
+    assert told.heard() == []
+    told.run(tags={"dagster/will_retry": "false"})
+    assert len(told.heard()) == 1
+
+
+def test_a_failed_run_waits_until_dagster_has_said_whether_it_will_be_retried(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told.faults["table"] = BcwError("no")
+    run = told.run()
+    monkeypatch.setattr(dg.DagsterInstance, "run_retries_enabled", True)
+    assert told.heard() == []
+    told.instance.add_run_tags(run.run_id, {"dagster/will_retry": "false"})
+    assert len(told.heard()) == 1
+
+
+def test_a_cancelled_run_is_no_failure(told: Told) -> None:
+    told.instance.report_run_canceled(told.instance.create_run_for_job(_dying()))
+    assert told.heard() == []
+
+
+def test_a_check_that_fails_on_green_runs_is_told_once_with_its_evidence(told: Told) -> None:
+    told.finding = "12 of 569 labels are nearly impossible"
+    first = told.run()
+    assert first.success
+    ((title, text),) = told.heard()
+    assert title == "bcw_assets: Check sound of table failed"
+    assert text.startswith("Evidence: 12 of 569 labels are nearly impossible\nSince: 20")
+    assert text.endswith(f"\nWhere: s3://bcw/x\nRun: http://ui:3000/runs/{first.run_id}")
+    told.run()
+    assert told.heard() == []
+    told.finding = None
+    told.run()
+    assert [title for title, _ in told.heard()] == ["Recovered: bcw_assets: Check sound of table failed"]
+
+
+def test_a_blocking_check_is_told_as_the_failed_run_alone(told: Told) -> None:
+    told.finding, told.is_blocking = "row 7 is negative", True
+    told.run()
+    ((title, text),) = told.heard()
+    assert title == "bcw_assets: The run of refresh failed at table_sound"
+    assert text.startswith("Evidence: Check sound of table: row 7 is negative\n")
+    told.finding = None
+    told.run()
+    assert len(told.heard()) == 1
+
+
+def test_a_refused_release_is_told_as_such_and_not_as_a_failed_run(told: Told) -> None:
+    told.faults["release"] = ReleaseRefused("The gate refused this candidate: accuracy", ({"rule": "accuracy"},))
+    result = told.run()
+    ((title, text),) = told.heard()
+    assert title == "bcw_assets: The gate refused a release"
+    assert text.startswith("Evidence: release: The gate refused this candidate: accuracy\nSince: ")
+    assert text.endswith(f"/runs/{result.run_id}")
+    told.run()
+    assert told.heard() == []
+    told.faults.clear()
+    told.run()
+    assert [title for title, _ in told.heard()] == ["Recovered: bcw_assets: The gate refused a release"]
+
+
+def test_a_release_that_is_too_old_is_told_until_there_is_a_new_one(told: Told) -> None:
+    last = told.run()
+    told.grow_old(FreshnessState.PASS)
+    assert told.heard() == []
+    told.grow_old(FreshnessState.FAIL)
+    ((title, text),) = told.heard()
+    assert title == "bcw_assets: No release was made or confirmed for 14 days"
+    made = told.instance.get_latest_materialization_event(dg.AssetKey("release"))
+    assert f"\nSince: {written(made.timestamp)}\n" in text
+    assert text.endswith(f"/runs/{last.run_id}")
+    told.run()
+    told.grow_old(FreshnessState.PASS)
+    assert [title for title, _ in told.heard()] == [
+        "Recovered: bcw_assets: No release was made or confirmed for 14 days"
+    ]
+
+
+def test_where_there_never_was_a_release_its_absence_is_told_after_as_many_days(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told.grow_old(FreshnessState.UNKNOWN)
+    assert told.heard() == []
+    began = time.time()
+    monkeypatch.setattr(alerts, "now", lambda: time.time() + 14 * 86_400)
+    ((title, text),) = told.heard()
+    assert title == "bcw_assets: No release was made or confirmed for 14 days"
+    assert f"Since: {written(began)}"[:-6] in text
+    assert "Run:" not in text
+
+
+def test_an_old_history_is_no_flood(told: Told) -> None:
+    told.faults["table"] = BcwError("long ago")
+    told.run()
+    told.faults.clear()
+    told.run()
+    assert told.heard() == []
+
+
+def test_who_is_named_later_hears_of_what_is_wrong_now(told: Told) -> None:
+    urls, told.settings = told.settings, Settings(ui_url="http://ui:3000")
+    told.faults = {"table": BcwError("no"), "sweep": BcwError("no")}
+    told.run("alone")
+    told.run("housekeeping")
+    assert told.tick() == "Open incidents: 2; BCW_NOTIFY_URLS is not set, so nobody is told"
+    del told.faults["table"]
+    told.run("alone")
+    assert told.heard() == []
+    told.settings = urls
+    assert [title for title, _ in told.heard()] == ["bcw_assets: The run of housekeeping failed at sweep"]
+
+
+@on_disk_only
+def test_a_run_of_dagsters_command_in_another_process_is_told(graph: Graph, told: Told) -> None:
+    done = graph.process("dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "model")
+    assert done.returncode == 1
+    with dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"]) as told.instance:
+        ((title, text),) = told.heard()
+    assert title == "bcw_assets: A run of selected assets failed at model"
+    assert text.startswith("Evidence: model: ready_data has not been materialised")
+
+
+@on_disk_only
+def test_the_real_graph_tells_of_its_checks_and_of_its_gate(graph: Graph, told: Told) -> None:
+    from bcw_assets.definitions import build_definitions
+
+    told.instance = graph.instance
+    told.watched = Watched(
+        [key for one in build_definitions(Settings()).asset_checks or [] for key in one.check_keys],
+        dg.AssetKey("release"),
+        14,
+    )
+    graph.prepare()
+    assert told.heard() == []
+    assert graph.run("model", "cross_validation", "metrics", config=WEAK).success
+    found = dict(told.heard())
+    assert "bcw_assets: Check floors of metrics failed" in found
+    assert "log_loss" in found["bcw_assets: Check floors of metrics failed"]
+    assert not graph.run("release").success
+    ((title, text),) = told.heard()
+    assert title == "bcw_assets: The gate refused a release"
+    assert text.startswith("Evidence: release: The gate refused this candidate: ")
+    assert "The champion stays" in text
+
+
+def due(world: World, *urls: str) -> Callable[[], str]:
+    """Let one message be due to these messengers."""
+    world.settings = Settings(notify_urls=SecretStr(" ".join(urls)))
+    world.faults["sweep"] = BcwError("no")
+    world.run("housekeeping")
+    return world.tick
+
+
+def test_a_messenger_that_answers_500_gets_the_message_at_the_next_tick_once(world: World) -> None:
+    posts: list[dict[str, str]] = []
+    with serve(status(500), taken(posts)) as webhook:
+        tick = due(world, hook(webhook))
+        assert "messages are due to messengers 1 (json), which did not accept them" in tick()
+        state = read(world.cursor)
+        assert (state.failures, state.undelivered, len(state.open)) == (1, 1, 1)
+        assert state.failed_at == pytest.approx(time.time(), abs=60)
+        assert "everybody in BCW_NOTIFY_URLS is told" in tick()
+        tick()
+        assert len(posts) == 1
+        assert (read(world.cursor).failures, read(world.cursor).undelivered) == (1, 0)
+
+
+@pytest.mark.parametrize("behaviour", [hang, loopback.drip, loopback.drip_headers, loopback.refuse])
+def test_a_messenger_that_hangs_costs_a_tick_its_limit_and_the_others_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, behaviour: Step
+) -> None:
+    monkeypatch.setattr(notifiers, "LIMIT", 0.5)
+    posts: list[dict[str, str]] = []
+    with serve(behaviour) as broken, serve(taken(posts)) as webhook:
+        tick = due(world, hook(broken), hook(webhook))
+        began = time.monotonic()
+        tick()
+        tick()
+        assert time.monotonic() - began < 5
+    assert len(posts) == 1
+    assert read(world.cursor).failures == 2
+
+
+def test_a_tick_without_time_left_leaves_messages_for_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    posts: list[dict[str, str]] = []
+    with serve(taken(posts)) as webhook:
+        tick = due(world, hook(webhook))
+        monkeypatch.setattr(alerts, "BUDGET", -1.0)
+        tick()
+        assert (read(world.cursor).undelivered, read(world.cursor).failures, posts) == (1, 0, [])
+        monkeypatch.undo()
+        tick()
+        assert len(posts) == 1
+
+
+def test_a_url_that_is_none_fails_alone_and_is_shown_by_position_and_scheme(world: World) -> None:
+    posts: list[dict[str, str]] = []
+    with serve(taken(posts)) as webhook:
+        tick = due(world, "slak://hunter2hunter2", "hunter2hunter2", hook(webhook))
+        assert "due to messengers 1 (slak), 2 (no scheme), which did not accept them" in tick()
+    assert len(posts) == 1
+    assert "hunter2" not in (world.cursor or "")
+
+
+def test_a_messenger_that_never_heard_of_an_incident_does_not_hear_that_it_is_over(world: World) -> None:
+    posts: list[dict[str, str]] = []
+    with serve(status(500), taken(posts)) as webhook:
+        tick = due(world, hook(webhook))
+        tick()
+        world.faults.clear()
+        world.run("housekeeping")
+        tick()
+    assert posts == []
+    assert read(world.cursor).known == {}
+
+
+def test_what_is_wrong_again_is_told_again_with_its_own_beginning(told: Told) -> None:
+    for problem in ("first", "second"):
+        told.faults["table"] = BcwError(problem)
+        run = told.run()
+        ((_, text),) = told.heard()
+        assert text.startswith(f"Evidence: table: {problem}\nSince: {ended(run, told.instance)}")
+        told.faults.clear()
+        told.run()
+        assert len(told.heard()) == 1
+
+
+def test_no_message_and_no_cursor_shows_a_secret_or_rouses_everybody(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2/environment")
+    token = "hunter2-of-the-webhook"
+    urls = told.settings.notify_urls.get_secret_value().replace("/ ", f"/{token} ")
+    told.settings = told.settings.model_copy(update={"notify_urls": SecretStr(urls)})
+    told.faults["table"] = BcwError(
+        "<!everyone> @channel: hunter2/environment, "
+        f"https://me:hunter2@example.org/x?X-Amz-Signature=hunter2&a=1, {token}"
+    )
+    told.run()
+    ((_, text),) = told.heard()
+    assert "‹!everyone› ＠channel: ***, https://***＠example.org/x?X-Amz-Signature=***&a=1, ***\n" in text
+    assert "hunter2" not in text + (told.cursor or "")
+
+
+def test_a_message_has_a_bounded_length_and_still_its_link(told: Told) -> None:
+    told.settings = told.settings.model_copy(update={"storage": f"s3://bcw/{'x' * 500}"})
+    told.faults["table"] = BcwError("y" * 100_000)
+    run = told.run()
+    ((title, text),) = told.heard()
+    assert len(title + text) < 2000
+    assert "y … (cut; the run has all of it)\nSince" in text
+    assert text.endswith(f"\nRun: http://ui:3000/runs/{run.run_id}")
+
+
+def test_a_tick_takes_no_longer_because_of_what_was_told_long_ago(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.faults["sweep"] = BcwError("no")
+    for _ in range(3):
+        world.run("housekeeping")
+    world.tick()
+    monkeypatch.setattr(alerts, "now", lambda: time.time() + 7200)
+    world.tick()
+    monkeypatch.setattr(world.instance, "get_records_for_run", None)  # no run's events are read any more
+    world.tick()
+    assert len(read(world.cursor).open) == 1
+
+
+@pytest.mark.parametrize("cursor", [None, "", "not JSON", '{"known": 1}'])
+def test_a_cursor_that_holds_no_state_is_a_new_beginning(cursor: str | None) -> None:
+    assert read(cursor) == alerts.State()
+
+
+def test_a_text_loses_what_cannot_be_printed() -> None:
+    assert harmless("a\x1b[31m\nb\u202ec", []) == "a[31m\nbc"
+
+
+def test_the_sensor_and_the_age_of_a_release_are_as_the_settings_say() -> None:
+    from bcw_assets.definitions import build_definitions
+
+    defs = build_definitions(Settings(autostart=True, stale_days=3))
+    assert defs.resolve_sensor_def(alerts.SENSOR).default_status is dg.DefaultSensorStatus.RUNNING
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    assert specs["release"].freshness_policy == dg.FreshnessPolicy.time_window(timedelta(days=3))
+    assert [name for name, spec in specs.items() if spec.freshness_policy] == ["release"]
+    assert build_alerts(Settings(), Watched([], dg.AssetKey("release"), 1)).default_status.value == "STOPPED"
+
+
+def test_bcw_notify_test_says_who_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    posts: list[dict[str, str]] = []
+    with ExitStack() as stack:
+        good, bad = stack.enter_context(serve(taken(posts))), stack.enter_context(serve(status(500)))
+        monkeypatch.setenv("BCW_NOTIFY_URLS", hook(good, "hunter2"))
+        monkeypatch.setenv("BCW_UI_URL", "http://ui:3000/")
+        done = CliRunner().invoke(main, ["notify-test"])
+        assert (done.exit_code, done.output) == (0, "1 (json): accepted\n")
+        monkeypatch.setenv("BCW_NOTIFY_URLS", f"{hook(good)} slak://hunter2 {hook(bad)}")
+        done = CliRunner().invoke(main, ["notify-test"])
+    assert done.exit_code == 1
+    assert done.output.startswith("1 (json): accepted\n2 (slak): not accepted\n3 (json): not accepted\nFailed: not all")
+    assert "hunter2" not in done.output
+    assert (posts[0]["title"], posts[0]["message"]) == (
+        "bcw_assets: test message",
+        "Alerts of bcw_assets reach you here. Links in messages lead to http://ui:3000.",
+    )
+
+
+def test_bcw_notify_test_without_anybody_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["notify-test"])
+    assert done.exit_code == 1
+    assert "BCW_NOTIFY_URLS is not set" in done.output
