@@ -19,7 +19,7 @@ MODULES = {
 # Whose modules a room may import, beside its own; arrows point down. `errors` is everybody's.
 BASE = {"settings", "locations", "documents", "deadline", "stages"}
 MAY_IMPORT = {
-    "cli": {"", "assets", "checks", "copying", "operations", "releases", "report", "storage", "ml"} | BASE,
+    "cli": {"", "assets", "checks", "operations", "releases", "report", "storage", "ml"} | BASE,
     "": {"definitions"},
     "definitions": {"assets", "checks", "automation", "operations", "storage"} | BASE,
     "automation": {"assets", "checks", "operations", "storage"} | BASE,

@@ -21,7 +21,7 @@ from bcw_assets_tests.tables import uci_form
 
 PERCENT = (0.5, 1, 2, 3, 4, 5)
 FLOORS = ("accuracy", "sensitivity", "roc_auc", "log_loss")
-NO_LOG = Log(place="", entries=(), damage={}, files={}, newest=0, digest=None)
+NO_LOG = Log(place="", entries=(), damage={}, newest=0, digest=None)
 BESIDE = ("log loss beside the champion", "sensitivity beside the champion")
 
 

@@ -233,32 +233,6 @@ def prune(*, keep: int, yes: bool, as_json: bool) -> None:
         _tell({"deleted": yes, "releases": gone}, lambda _: f"{verb}: {', '.join(gone) or 'nothing'}", as_json=as_json)
 
 
-@main.group()
-def storage() -> None:
-    """Copy what is stored to another place: from disk to S3, and back.
-
-    A place is written as BCW_STORAGE takes it: a folder, or s3://bucket/prefix.
-    """
-
-
-@storage.command()
-@click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO")
-def copy(source: str, target: str) -> None:
-    """Copy the artifacts, the releases and their log in FROM to TO, and read all of it back.
-
-    Nothing is copied if something in FROM is damaged, or if the log in TO is not the beginning of that in FROM.
-    Artifacts in TO are replaced only where its log is shorter, so that they are earlier ones. Releases that the log
-    does not know stay behind. If it was stopped, the same command does the rest. The exit code is 0, or 1 if not all is
-    in TO.
-    """
-    with _explained():
-        # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
-        from bcw_assets.copying import run
-
-        click.echo(run(source, target))
-
-
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="0 for any that is free.")

@@ -1,6 +1,6 @@
 """Scores a file with a release: what `bcw predict` reads, writes and says. Without Dagster, scikit-learn and pandas.
 
-The only module beside `storage.stores` that writes a file: the one that its user names.
+The only module beside `storage.folder` that writes a file: the one that its user names.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -79,7 +79,6 @@ class Log:
     Attributes:
         place: where the releases are, for people.
         entries: those that can be read, the oldest first.
-        files: key → content of the numbered files, in order, without those that the store does not give.
         damage: name of a file of the log → what is wrong with it.
         newest: number of the newest file, damaged or not; 0 in an empty log.
         digest: the SHA-256 of that file; None in an empty log.
@@ -87,7 +86,6 @@ class Log:
 
     place: str
     entries: tuple[Entry, ...]
-    files: Mapping[str, bytes]
     damage: Mapping[str, str]
     newest: int
     digest: str | None
@@ -103,16 +101,13 @@ class Log:
         known = self.last.damaged if self.last and self.last.sequence == self.newest else []
         return {name: what for name, what in self.damage.items() if name not in known}
 
-    def require_known_damage(self, also_known: Container[str] = ()) -> None:
+    def require_known_damage(self) -> None:
         """Refuse a log that was damaged since its newest entry was written.
-
-        Args:
-            also_known: files whose damage another log knows.
 
         Raises:
             ReleaseError: nobody can say who is champion.
         """
-        if damage := {name: what for name, what in self.unknown_damage.items() if name not in also_known}:
+        if damage := self.unknown_damage:
             raise ReleaseError(
                 f"{'; '.join(told(damage))}: nobody can say which release in {self.place} is the champion. Put the "
                 f"file back from a copy, move away what does not belong there, or let a run go past it: bcw refresh"
@@ -195,7 +190,7 @@ def read(store: Store) -> Log:
     """Return the whole log of a store."""
     names = [key.removeprefix(FOLDER) for key in store.list(FOLDER)]
     damage = {name: "is no entry of the log and does not belong there" for name in names if not ENTRY.fullmatch(name)}
-    entries, files, before, newest = [], {}, None, 0
+    entries, before, newest = [], None, 0
     for number in sorted(int(name.removesuffix(".json")) for name in names if name not in damage):
         if number != newest + 1:
             damage[_name(newest + 1)] = f"is missing, and {_name(number)} is there"
@@ -203,7 +198,6 @@ def read(store: Store) -> Log:
         digest = None
         try:
             content = store.read(FOLDER + _name(number), MOST_BYTES)
-            files[FOLDER + _name(number)] = content
             digest = documents.digest(content)
             entry = documents.read_sealed(Entry, content)
             if entry.sequence != number:
@@ -216,7 +210,7 @@ def read(store: Store) -> Log:
         except (KeyRefused, ValueError) as error:
             damage[_name(number)] = f"cannot be read ({error})"
         before = digest
-    return Log(store.address(bundle.PLACE), tuple(entries), files, damage, newest, before)
+    return Log(store.address(bundle.PLACE), tuple(entries), damage, newest, before)
 
 
 def append(

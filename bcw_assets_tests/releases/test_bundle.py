@@ -176,10 +176,10 @@ def test_the_id_is_the_same_on_any_machine(candidate: Candidate) -> None:
 KERNEL = """
 import sys
 from bcw_assets_tests.releases.test_bundle import made_of
-from bcw_assets.ml import table
+from bcw_assets.ml.table import canonical
 from bcw_assets_tests.tables import uci_form
 from bcw_assets.releases import promotion
-from bcw_assets.storage.stores import open_store
+from bcw_assets.storage.store import open_store
 outcome = promotion.promote(open_store(sys.argv[1]), made_of(canonical.read(uci_form(), "x")), [], "run")
 print(outcome.result, outcome.entry.release)
 """

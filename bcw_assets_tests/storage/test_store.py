@@ -203,7 +203,7 @@ WRITES_MUCH = """
 import resource, sys
 from pathlib import Path
 from bcw_assets.errors import StorageError
-from bcw_assets.storage.stores import FolderStore
+from bcw_assets.storage.folder import FolderStore
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     FolderStore(Path(sys.argv[1])).write({"results/model.pkl": b"new", "results/model.json": bytes(2000)})
