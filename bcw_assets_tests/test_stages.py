@@ -27,7 +27,7 @@ REPORT = {f"ml.evaluation.{name}" for name in EVALUATION} | {
         ("ready_data", KNOWLEDGE - {"ml.model.training"}),
         ("model", KNOWLEDGE),
         ("cross_validation", KNOWLEDGE | {"ml.model.resampling"}),
-        ("metrics", KNOWLEDGE | REPORT | {"report.card", "report.figure", "report.guidelines"}),
+        ("metrics", KNOWLEDGE | REPORT | {"report.card", "report.figure", "report.formatting", "report.guidelines"}),
     ],
 )
 def test_an_asset_uses_these_modules(name: str, uses: set[str]) -> None:

@@ -28,7 +28,6 @@ from bcw_assets.cli import scoring
 from bcw_assets.cli.scoring import Known, Scored, Tally
 from bcw_assets.errors import ScoringError, StorageError, TableError
 from bcw_assets.locations import S3, Bucket, bucket
-from bcw_assets.ml.evaluation import scores
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import columns, reading
 from bcw_assets.ml.table.reading import Rows
@@ -96,7 +95,7 @@ def _introduced(release: Release) -> str:
     """Return which release it is, and how good."""
     champion = "the champion" if release.is_champion else "not the champion"
     headline = release.headline
-    values = ", ".join(f"{SCORES[name]} {scores.told(headline[name])}" for name in SCORES if name in headline)
+    values = ", ".join(f"{SCORES[name]} {headline[name]:.3f}" for name in SCORES if name in headline)
     quality = f"; cross-validated {values}, with 95 % intervals" if values else ""
     return f"Release {release.id}, {champion}, made {release.made}{quality}"
 

@@ -13,10 +13,10 @@ from bcw_assets.checks import CHECKS
 from bcw_assets.errors import BcwError
 from bcw_assets.locations import S3
 from bcw_assets.ml.evaluation.report import STANDARD_NAMES, Report
-from bcw_assets.ml.evaluation.scores import limits, written
 from bcw_assets.operations import history
 from bcw_assets.releases.gate import NOT_JUDGED
 from bcw_assets.releases.promotion import UNCHANGED
+from bcw_assets.report.formatting import format_interval, format_score
 
 HEADLINE = {
     "accuracy": "accuracy",
@@ -76,9 +76,8 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
     lines = [f"{'':<21} {report.confusion.total} test rows   {judged}"]
     for name, label in HEADLINE.items():
         found = report.cross_validation[STANDARD_NAMES.get(name, name)]
-        lines.append(
-            f"{label:<21} {written(getattr(report, name)):<13} {written(found.estimate)}, {limits(found.interval)}"
-        )
+        cross_validated = f"{format_score(found.estimate)}, {format_interval(found.interval)}"
+        lines.append(f"{label:<21} {format_score(getattr(report, name)):<13} {cross_validated}")
     lines += [
         "",
         f"Source       {facts['source'].value}{' (UCI could not be reached)' if facts['fallback'].value else ''}",

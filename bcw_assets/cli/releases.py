@@ -7,11 +7,11 @@ from typing import Any
 
 from bcw_assets.cli.terminal import aligned
 from bcw_assets.errors import KeyMissing, KeyRefused
-from bcw_assets.ml.evaluation.scores import limits, written
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.bundle import Bundle, Manifest
 from bcw_assets.releases.log import Entry, Log
 from bcw_assets.releases.proof import load_scorer
+from bcw_assets.report.formatting import format_interval, format_score
 from bcw_assets.storage.store import Store
 
 Report = dict[str, Any]
@@ -196,7 +196,7 @@ def _manifest(store: Store, release: str) -> Manifest | None:
 
 def _score(summary: Mapping[str, Any] | None) -> str:
     """Return a score of a headline for people; nothing if the headline does not have it."""
-    return f"{written(summary['estimate'], 3)} ({limits(summary['interval'])})" if summary else ""
+    return f"{format_score(summary['estimate'], 3)} ({format_interval(summary['interval'])})" if summary else ""
 
 
 def _flat(inputs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ from bcw_assets.ml.model.numbers import Scorer, probability
 from bcw_assets.ml.table import columns, forms, rules
 from bcw_assets.ml.table.reading import Rows
 from bcw_assets.ml.table.rules import Rule
+from bcw_assets.report.formatting import format_interval
 
 EXPLAINED = 3  # contributions that are shown of a row
 WARNING = "warning: "
@@ -193,4 +194,4 @@ class Tally:
     def agreement(self) -> str:
         """Return how often probability and diagnosis agree, for people; there must be such rows."""
         right, total = self.confusion.proportions()["accuracy"]
-        return f"{right / total:.4f} ({scores.limits(scores.wilson(right, total))})"
+        return f"{right / total:.4f} ({format_interval(scores.wilson(right, total))})"

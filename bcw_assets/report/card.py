@@ -8,11 +8,12 @@ from bcw_assets.ml.evaluation import patients
 from bcw_assets.ml.evaluation.calibration import Calibration
 from bcw_assets.ml.evaluation.patients import Patient, Subgroup
 from bcw_assets.ml.evaluation.report import ENOUGH, FEW, STANDARD_NAMES, Report
-from bcw_assets.ml.evaluation.scores import THRESHOLD, Interval, Summary, limits, written
+from bcw_assets.ml.evaluation.scores import THRESHOLD, Summary
 from bcw_assets.ml.evaluation.thresholds import TOLERABLE_SLOPES
 from bcw_assets.ml.evaluation.utility import OperatingPoint
 from bcw_assets.ml.table import canonical, columns
 from bcw_assets.report import guidelines, tables
+from bcw_assets.report.formatting import format_interval, format_percent, format_percent_interval, format_score
 from bcw_assets.report.guidelines import AUTHOR
 from bcw_assets.report.tables import escaped, markdown
 
@@ -134,7 +135,9 @@ that have not seen the patient, and called malignant at a probability of {THRESH
 
 def _data(report: Report, *, is_known: bool) -> str:
     facts = report.provenance
-    counted = f"{facts.rows} patients, {facts.malignant} of them ({_share(facts.prevalence)}) with a malignant mass"
+    counted = (
+        f"{facts.rows} patients, {facts.malignant} of them ({format_percent(facts.prevalence)}) with a malignant mass"
+    )
     if not is_known:
         return f"""## The data
 
@@ -168,7 +171,11 @@ That is {size.meaning}."""
 def _performance(report: Report) -> str:
     heads = ["held-out patients", "value", "95 % interval"]
     rows = [
-        [name, written(getattr(report, name), 4), limits(report.intervals.get(STANDARD_NAMES.get(name, name)))]
+        [
+            name,
+            format_score(getattr(report, name), 4),
+            format_interval(report.intervals.get(STANDARD_NAMES.get(name, name))),
+        ]
         for name in (*report.published(), "roc_auc", "log_loss")
     ]
     return f"""## Performance
@@ -197,13 +204,13 @@ everybody and than treating nobody at {better} of the {len(curve.thresholds)} th
 
 def _operating_point(one: OperatingPoint) -> str:
     heads = ["if so many are malignant", "PPV", "95 % interval", "NPV", "95 % interval"]
-    rows = [[_share(at.prevalence, 0), *_percent(at.ppv), *_percent(at.npv)] for at in one.at_prevalences]
+    rows = [[format_percent(at.prevalence, 0), *_percent(at.ppv), *_percent(at.npv)] for at in one.at_prevalences]
     cost = f"{one.cost_ratio} false alarm{'' if one.cost_ratio == 1 else 's'}"
     return f"""**Malignant from {one.threshold:g}**: a missed cancer counts as much as {cost}. As means over the
 repeats, {one.true_positives:.1f} malignant masses are found and {one.false_negatives:.1f} missed; of the benign ones
 {one.false_positives:.1f} are false alarms and {one.true_negatives:.1f} are called benign. Sensitivity
 {_in_words(one.sensitivity)}, specificity {_in_words(one.specificity)}. Net benefit per patient
-{written(one.net_benefit.estimate, 3)} ({limits(one.net_benefit.interval)}); treating everybody {one.treat_all:.3f},
+{one.net_benefit:.3f}; treating everybody {one.treat_all:.3f},
 treating nobody {one.treat_none:g}. With the same kinds of patients in other shares:
 
 {markdown(heads, rows)}"""
@@ -215,18 +222,18 @@ def _calibration(found: Calibration) -> str:
         [
             f"{one.low:.1f} to {one.high:.1f}",
             f"{one.patients:.1f}",
-            _share(one.predicted),
-            _share(one.observed),
-            _range(one.interval),
+            format_percent(one.predicted),
+            format_percent(one.observed),
+            format_percent_interval(one.interval),
         ]
         for one in found.reliability
     ]
     large, ratio = found.calibration_in_the_large, found.observed_expected_ratio
     return f"""## Calibration
 
-Slope {written(found.slope.estimate, 2)} ({limits(found.slope.interval, 2)}): {_slope_in_words(found.slope)}
-Calibration-in-the-large {written(large.estimate, 2)} ({limits(large.interval, 2)}) in log odds; 0 is right. Observed
-over expected malignant {written(ratio.estimate, 3)} ({limits(ratio.interval)}); 1 is right.
+Slope {found.slope:.2f}: {_slope_in_words(found.slope)}
+Calibration-in-the-large {large:.2f} in log odds; 0 is right. Observed
+over expected malignant {ratio:.3f}; 1 is right.
 
 {markdown(heads, rows)}"""
 
@@ -286,7 +293,7 @@ def _coefficients(report: Report) -> str:
         [
             one.measurement,
             f"{one.coefficient:+.2f}",
-            "not known" if one.sign_stability is None else _share(one.sign_stability, 0),
+            "not known" if one.sign_stability is None else format_percent(one.sign_stability, 0),
             f"{one.univariate_auc:.2f}",
             "opposes" if one.opposes_univariate else "",
         ]
@@ -303,7 +310,7 @@ surely give the same sign that is collinearity, where they might not it is noise
 
 def _limits(report: Report, *, is_known: bool) -> str:
     facts = report.provenance
-    learned, of_fold = facts.rows - report.confusion.total, _share(1 - 1 / facts.resampling.folds, 0)
+    learned, of_fold = facts.rows - report.confusion.total, format_percent(1 - 1 / facts.resampling.folds, 0)
     own = """
 - One table is one hospital, one microscope and one program. Nothing here says how the model does elsewhere: that takes
   patients from there.
@@ -366,20 +373,12 @@ Python {facts.python}, {libraries}. All numbers are in `metrics.json`; `docs/met
 
 
 def _percent(one: Summary) -> list[str]:
-    return [_share(one.estimate), _range(one.interval)]
+    return [format_percent(one.estimate), format_percent_interval(one.interval)]
 
 
 def _plain(one: Summary) -> list[str]:
-    return [written(one.estimate, 3), limits(one.interval)]
+    return [format_score(one.estimate, 3), format_interval(one.interval)]
 
 
 def _in_words(one: Summary) -> str:
-    return f"{_share(one.estimate)} ({_range(one.interval)})"
-
-
-def _share(value: float | None, digits: int = 1) -> str:
-    return "not defined" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def _range(interval: Interval) -> str:
-    return "no interval" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+    return f"{format_percent(one.estimate)} ({format_percent_interval(one.interval)})"

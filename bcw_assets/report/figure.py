@@ -14,8 +14,9 @@ from matplotlib.image import imread
 
 from bcw_assets.ml.evaluation.curves import Curve
 from bcw_assets.ml.evaluation.report import Report
-from bcw_assets.ml.evaluation.scores import Interval, Score, Summary, limits, written
+from bcw_assets.ml.evaluation.scores import Interval, Score, Summary
 from bcw_assets.ml.evaluation.utility import THRESHOLDS
+from bcw_assets.report.formatting import format_interval, format_score
 
 # Of Okabe and Ito's palette, which colour-blind people can tell apart; the lines differ in style for grey prints too.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
@@ -177,4 +178,4 @@ def _limits(intervals: Iterable[Interval]) -> np.ndarray:
 
 
 def _format(summary: Summary, digits: int = 3) -> str:
-    return f"{written(summary.estimate, digits)} ({limits(summary.interval, digits)})"
+    return f"{format_score(summary.estimate, digits)} ({format_interval(summary.interval, digits)})"

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from bcw_assets.ml.evaluation.report import PUBLISHED, Report
-from bcw_assets.ml.evaluation.scores import Summary, limits, written
+from bcw_assets.ml.evaluation.scores import Summary
+from bcw_assets.report.formatting import format_interval, format_score
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -35,10 +36,10 @@ def scores(report: Report) -> str:
 
 def beside_published(report: Report) -> str:
     """Return the four published numbers and ours for the same names."""
-    rows = [[name, written(ours), written(PUBLISHED[name])] for name, ours in report.published().items()]
+    rows = [[name, format_score(ours), format_score(PUBLISHED[name])] for name, ours in report.published().items()]
     return markdown(["test split", "this run", "published"], rows)
 
 
 def _row(name: str, one: Summary) -> list[str]:
-    told = [written(one.estimate, 3), limits(one.interval), written(one.sd)]
+    told = [format_score(one.estimate, 3), format_interval(one.interval), format_score(one.sd)]
     return [name.replace("_", " "), *told, one.reason or ""]

@@ -109,6 +109,18 @@ class Summary:
     interval: Interval
     reason: str | None = None
 
+    def __format__(self, digits: str) -> str:
+        """Return the estimate with its interval, or with the reason why there is none.
+
+        >>> f"{Summary(0.9641, 0.002, [0.9297, 0.9820]):.3f}"
+        '0.964 (0.930 to 0.982)'
+        """
+        estimate = "not defined" if self.estimate is None else format(self.estimate, digits)
+        interval = (
+            self.reason if self.interval is None else " to ".join(format(limit, digits) for limit in self.interval)
+        )
+        return f"{estimate} ({interval})"
+
 
 def divide(part: float, whole: float) -> Score:
     """Return the quotient; None where there is nothing to divide by."""
@@ -218,23 +230,3 @@ def summarise(
     reasons = [one_repeat] * (len(numbers) == 1) + [NO_UNCERTAINTY] * (interval is None)
     spread = statistics.stdev(numbers) if len(numbers) > 1 else None
     return Summary(statistics.fmean(numbers), spread, interval, "; ".join(reasons) or None)
-
-
-def written(value: Score, digits: int = 4) -> str:
-    """Return a score for people."""
-    return "not defined" if value is None else f"{value:.{digits}f}"
-
-
-def limits(interval: Interval, digits: int = 3) -> str:
-    """Return an interval for people.
-
-    >>> limits([0.92975, 0.98203])
-    '0.930 to 0.982'
-    """
-    return "no interval" if interval is None else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
-
-
-def told(summary: Summary, digits: int = 3) -> str:
-    """Return an estimate with its interval for people, or with the reason why there is none."""
-    interval = limits(summary.interval, digits) if summary.interval else summary.reason
-    return f"{written(summary.estimate, digits)} ({interval})"

@@ -84,7 +84,7 @@ def floors(report: Report) -> list[Floor]:
         summary = report.cross_validation.get(name, ABSENT)
         best = _best(summary, kind)
         is_missed = best is None or (best < floor if kind == AT_LEAST else best > floor)
-        found.append(Floor(name, f"{kind} {floor}", scores.told(summary, 4), is_missed))
+        found.append(Floor(name, f"{kind} {floor}", f"{summary:.4f}", is_missed))
     return found
 
 
@@ -99,7 +99,7 @@ def reaches_floors(metrics: Evaluation) -> Findings:
 def is_calibrated(metrics: Evaluation) -> Findings:
     """Find a calibration slope whose interval lies outside what is tolerable: probabilities too extreme or cautious."""
     slope, (low, high) = metrics.report.calibration.slope, TOLERABLE_SLOPES
-    says, allowed = scores.told(slope, 2), f"{low} to {high}"
+    says, allowed = f"{slope:.2f}", f"{low} to {high}"
     if slope.interval is None:
         return Findings.of((f"the calibration slope is {says}", True), slope=says, tolerable=allowed)
     misses = slope.interval[1] < low or slope.interval[0] > high

@@ -1,0 +1,31 @@
+"""How numbers look to people. Imports nothing heavy: `bcw predict` writes numbers too."""
+
+from bcw_assets.ml.evaluation.scores import Interval, Score
+
+
+def format_score(value: Score, digits: int = 4) -> str:
+    """Return a score, or that it is not defined."""
+    return "not defined" if value is None else f"{value:.{digits}f}"
+
+
+def format_interval(interval: Interval, digits: int = 3) -> str:
+    """Return an interval, or that there is none.
+
+    >>> format_interval([0.92975, 0.98203])
+    '0.930 to 0.982'
+    """
+    return "no interval" if interval is None else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
+
+
+def format_percent(value: Score, digits: int = 1) -> str:
+    """Return a share in percent.
+
+    >>> format_percent(0.964)
+    '96.4 %'
+    """
+    return "not defined" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def format_percent_interval(interval: Interval) -> str:
+    """Return an interval in percent."""
+    return "no interval" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
