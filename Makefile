@@ -18,7 +18,7 @@ STACK := COMPOSE_ENV_FILES=deploy/stack.env docker compose
 ASK := "$(PYTHON)" deploy/stack.py
 BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H-%M-%SZ)
 
-.PHONY: help install materialize checks notify-test dev test test-stack fuzz lint lock docs bench resolution coverage clean $(STALE) \
+.PHONY: help install materialize checks notify-test dev test test-all test-stack fuzz lint lock docs bench resolution coverage clean $(STALE) \
 	up down run pause unpause reload bash python logs ps image backup restore upgrade
 
 help:  ## list the targets
@@ -59,6 +59,9 @@ dev: install  ## the UI at http://localhost:3000, with schedule and queue; PORT=
 
 test: install  ## run the tests, but for those that need Docker
 	@$(BIN)/pytest
+
+test-all: install  ## run the sweeps over every kill, fault and attack, too
+	@$(BIN)/pytest -m 'not stack'
 
 test-stack: install  ## start the whole stack and attack it, with whatever DOCKER_HOST names (half an hour)
 	@$(BIN)/pytest -n 0 -m stack -s bcw_assets_tests/stack
