@@ -132,7 +132,7 @@ def draw(people: Population, random: np.random.Generator, malignant: np.ndarray)
 
 def cross_validate(measurements: np.ndarray, malignant: np.ndarray) -> tuple[np.ndarray, Models]:
     """Return out-of-fold probabilities as `resampling.out_of_fold` makes them, and the models that gave them."""
-    model = training.build(1.0).set_params(**resampling.WARM)
+    model = training.build(1.0).set_params(**resampling.WARM_START)
     probabilities, intercepts, coefficients = np.empty((len(malignant), REPEATS)), [], []
     for repeat in range(REPEATS):
         for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=repeat).split(measurements, malignant):
@@ -145,13 +145,13 @@ def cross_validate(measurements: np.ndarray, malignant: np.ndarray) -> tuple[np.
 
 def summarise(malignant: np.ndarray, probabilities: np.ndarray) -> dict[str, Summary]:
     """Return every measure with its interval, by the project's own way."""
-    calibrated = calibration.calibrate(malignant, probabilities, FOLDS)
-    summaries = scores.cross_validate(malignant, probabilities, FOLDS) | {
+    calibrated = calibration.summarise_calibration(malignant, probabilities, FOLDS)
+    summaries = scores.summarise_scores(malignant, probabilities, FOLDS) | {
         "slope": calibrated.slope,
         "calibration_in_the_large": calibrated.calibration_in_the_large,
         "observed_expected_ratio": calibrated.observed_expected_ratio,
     }
-    for point in utility.operating_points(malignant, probabilities, FOLDS):
+    for point in utility.summarise_operating_points(malignant, probabilities, FOLDS):
         for name in ("net_benefit", "ppv", "npv"):
             summaries[f"{name} at {point.threshold}"] = getattr(point, name)
     return summaries

@@ -173,7 +173,7 @@ class Candidate:
         named = dict(zip(self.raw_data[columns.ID], self.fingerprints, strict=True))
 
         def renamed(ones: list[Patient]) -> list[Patient]:
-            return patients.worst_first([dataclasses.replace(one, id=named[one.id][:SHOWN]) for one in ones])
+            return patients.sort_worst_first([dataclasses.replace(one, id=named[one.id][:SHOWN]) for one in ones])
 
         return dataclasses.replace(
             self.report,

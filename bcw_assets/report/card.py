@@ -368,7 +368,7 @@ def _provenance(report: Report) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in facts.settings.items())
     return f"""## Provenance
 
-Table `{facts.fingerprint}`. Settings: {settings}. Repeats: {facts.repeats_chosen}; seed {facts.resampling.seed}.
+Table `{facts.fingerprint}`. Settings: {settings}. Repeats: {facts.repeats_reason}; seed {facts.resampling.seed}.
 Python {facts.python}, {libraries}. All numbers are in `metrics.json`; `docs/metrics.md` defines them."""
 
 

@@ -43,7 +43,7 @@ def candidate_of(
         resampling=predicted.resampling,
         settings=training.settings(model),
     )
-    cross_validated = scores.cross_validate(malignant, probabilities, predicted.resampling.folds)
+    cross_validated = scores.summarise_scores(malignant, probabilities, predicted.resampling.folds)
     report = dataclasses.replace(
         report, cross_validation=cross_validated, provenance=provenance, hardest_rows=[], label_suspects=[]
     )

@@ -67,7 +67,7 @@ CONSTANT = (
     r"10\.24432/C5DW2B", r"\(1993\)", r"before 1996", r"95 %", r"on 30 measurements", r"below 0\.05", r"L2",
     r"fewer than (10|20)", r"^\| \d+[a-c]? \|.*$", r"^\|[^|]*\| \d\.\d \|", r"\b[01] is (best|right)",
     r"(below|above) 1\b", r"`[^`]*`", r"Python [\d.]+", r"(numpy|pandas|scipy|sklearn) [\d.]+", r"(at|of) 0\.5 ",
-    r"at \d+ of the \d+ thresholds", r"CC BY 4\.0", r"Repeats: [^;]*;",
+    r"at \d+ of the \d+ thresholds", r"CC BY 4\.0", r"Repeats: [^)]*\)",
 )  # fmt: skip
 
 

@@ -12,17 +12,9 @@ from bcw_assets.ml.evaluation.scores import Interval, Score, Summary
 EDGES = np.linspace(0, 1, 11)  # of the reliability curve's bins
 TINY = 1e-15  # probabilities are held this far from 0 and 1, where the logit has no value
 
-MAX_STEPS = 100  # five to ten are usual
-LONGEST = 4.0  # step in a coefficient: where the likelihood is flat, Newton's own would leap beyond all bounds
+MAX_STEPS, MAX_HALVINGS = 100, 30  # five to ten steps are usual
 TOLERANCE = 1e-8  # a step below this leaves an error of about its square
 FLAT = 1e-12  # smallest eigenvalue of the Hessian, per patient, below which there is no optimum
-
-UNDEFINED = {
-    "slope": "the probabilities divide the diagnoses without an overlap, or are all the same",
-    "calibration_in_the_large": "all probabilities are 0 or 1",
-    "observed_expected_ratio": "all probabilities are 0",
-}
-"""Measure → where it has no value."""
 
 
 @dataclass(frozen=True)
@@ -74,27 +66,29 @@ def logit(probability: np.ndarray) -> np.ndarray:
     return odds
 
 
-def calibrate(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> Calibration:
+def summarise_calibration(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> Calibration:
     """Return the calibration of n patients in R repeats (n × R) of so many folds."""
-    repeats = [measure(malignant, probability) for probability in probabilities.T]
-    summaries = scores.summarise_estimates(repeats, folds, UNDEFINED)
-    return Calibration(**summaries, reliability=reliability(malignant, probabilities))
+    repeats = [estimate_calibration(malignant, probability) for probability in probabilities.T]
+    summaries = {
+        name: scores.summarise_estimates(name, [repeat[name] for repeat in repeats], folds) for name in repeats[0]
+    }
+    return Calibration(**summaries, reliability=bin_probabilities(malignant, probabilities))
 
 
-def measure(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
+def estimate_calibration(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
     """Return slope, calibration-in-the-large and the ratio of observed to expected malignant patients.
 
     Source: D. R. Cox, Biometrika 45 (1958) 562-565; B. Van Calster et al., J. Clin. Epidemiol. 74 (2016) 167-176.
     """
     odds, intercept = logit(probability), np.ones((len(probability), 1))
     return {
-        "slope": fit(np.column_stack([odds, intercept]), malignant, np.zeros_like(odds), np.array([1.0, 0.0])),
-        "calibration_in_the_large": fit(intercept, malignant, odds, np.zeros(1)),
+        "slope": fit_logistic(np.column_stack([odds, intercept]), malignant, np.zeros_like(odds)),
+        "calibration_in_the_large": fit_logistic(intercept, malignant, odds),
         "observed_expected_ratio": influence.estimate_ratio(malignant, probability, influence.LOG),
     }
 
 
-def fit(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray, start: np.ndarray) -> Estimate:
+def fit_logistic(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray) -> Estimate:
     """Return the first coefficient of a logistic regression, by Newton's method; NaN where there is no optimum.
 
     Its influences are those of the sandwich estimator: P. J. Huber, Proc. Fifth Berkeley Symp. Math. Stat. Probab. 1
@@ -104,23 +98,34 @@ def fit(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray, start: np
         design: n × d.
         malignant: n truths, 1 or 0.
         offset: n log odds that are added as they are.
-        start: d coefficients to begin at.
     """
-    coefficients = start
+    coefficients = np.zeros(design.shape[1])
     for _ in range(MAX_STEPS):
-        predicted = expit(offset + design @ coefficients)
+        odds = offset + design @ coefficients
+        predicted = expit(odds)
         hessian = (design.T * (predicted * (1 - predicted))) @ design
         if not np.linalg.eigvalsh(hessian)[0] > FLAT * len(design):
             break
         step = np.linalg.solve(hessian, design.T @ (malignant - predicted))
-        coefficients = coefficients + step / max(np.abs(step).max() / LONGEST, 1)
         if np.abs(step).max() <= TOLERANCE:
             moved = (malignant - predicted) * (design @ np.linalg.inv(hessian)[0])
-            return Estimate(float(coefficients[0]), len(design) * moved)
+            return Estimate(float(coefficients[0] + step[0]), len(design) * moved)
+        # Where the likelihood is flat, the whole step would leap beyond the optimum, to where it is flatter still.
+        reached, change = log_likelihood(malignant, odds), design @ step
+        for _ in range(MAX_HALVINGS):
+            if log_likelihood(malignant, odds + change) >= reached:
+                break
+            step, change = step / 2, change / 2
+        coefficients = coefficients + step
     return Estimate(np.nan, np.zeros(len(design)))
 
 
-def reliability(malignant: np.ndarray, probabilities: np.ndarray) -> list[Bin]:
+def log_likelihood(malignant: np.ndarray, odds: np.ndarray) -> float:
+    """Return the log likelihood of n truths under n log odds."""
+    return float(malignant @ odds - np.logaddexp(0, odds).sum())
+
+
+def bin_probabilities(malignant: np.ndarray, probabilities: np.ndarray) -> list[Bin]:
     """Return the reliability curve of n patients in R repeats (n × R); a bin's counts are means over the repeats."""
     repeats = probabilities.shape[1]
     bins = np.minimum(np.searchsorted(EDGES, probabilities, side="right") - 1, len(EDGES) - 2)
@@ -129,15 +134,17 @@ def reliability(malignant: np.ndarray, probabilities: np.ndarray) -> list[Bin]:
         np.bincount(bins.ravel(), values.ravel(), len(EDGES) - 1) / repeats
         for values in (np.ones(bins.shape), probabilities, truths)
     )
+    edges = EDGES.tolist()
+    rows = zip(edges[:-1], edges[1:], counts.tolist(), sums.tolist(), ill.tolist(), strict=True)
     return [
         Bin(
-            float(EDGES[one]),
-            float(EDGES[one + 1]),
-            float(counts[one]),
-            float(sums[one] / counts[one]) if counts[one] else None,
-            float(ill[one] / counts[one]) if counts[one] else None,
-            scores.wilson(float(ill[one]), float(counts[one])),
-            None if counts[one] else "no patient has such a probability",
+            low,
+            high,
+            patients,
+            scores.divide(expected, patients),
+            scores.divide(malignant_patients, patients),
+            scores.wilson(malignant_patients, patients),
+            None if patients else "no patient has such a probability",
         )
-        for one in range(len(EDGES) - 1)
+        for low, high, patients, expected, malignant_patients in rows
     ]

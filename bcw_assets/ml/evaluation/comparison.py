@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from bcw_assets.ml.evaluation.influence import Z  # the quantile of a bound that holds with 97.5 % on one side
-from bcw_assets.ml.evaluation.scores import SMALLEST, THRESHOLD
+from bcw_assets.ml.evaluation.scores import THRESHOLD, log_losses
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,22 +64,23 @@ def compare(challenger: Predictions, relabelled: list[str], champion: Prediction
         champion: predicted all its rows.
     """
     place = {fingerprint: row for row, fingerprint in enumerate(champion.fingerprints)}
-    pairs = [(row, place[one]) for row, one in enumerate(challenger.fingerprints) if one in place]
-    changed = tuple(row for row, one in enumerate(relabelled) if one in place)
+    pairs = [(row, place[patient]) for row, patient in enumerate(challenger.fingerprints) if patient in place]
+    changed = tuple(row for row, patient in enumerate(relabelled) if patient in place)
     if not pairs:
         return Comparison(len(changed), 0, changed, None, None)
     ours, theirs = (np.array(rows) for rows in zip(*pairs, strict=True))
     malignant = challenger.malignant[ours]
     new, old = challenger.probabilities[ours], champion.probabilities[theirs]
+    new_losses, old_losses = (log_losses(malignant[:, None], each).mean(axis=1) for each in (new, old))
     is_malignant = malignant == 1
-    called, was_called = (one[is_malignant].mean(axis=1) >= THRESHOLD for one in (new, old))
+    called, was_called = (each[is_malignant].mean(axis=1) >= THRESHOLD for each in (new, old))
     gained, lost = int((called & ~was_called).sum()), int((was_called & ~called).sum())
     patients = int(is_malignant.sum())
     return Comparison(
         len(pairs) + len(changed),
         patients,
         changed,
-        _excess(_losses(malignant, new) - _losses(malignant, old)),
+        _bound_mean(new_losses - old_losses),
         Difference((gained - lost) / patients, tango(gained, lost, patients)) if patients else None,
     )
 
@@ -112,17 +113,11 @@ def tango(gained: int, lost: int, patients: int) -> float:
     return float(brentq(excess, -1, max((gained - lost) / patients - 1e-9, -1)))
 
 
-def _losses(malignant: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return the log loss of every patient, as the mean over the repeats."""
-    of_truth = np.where((malignant == 1)[:, None], probabilities, 1 - probabilities)
-    losses: np.ndarray = -np.log(np.clip(of_truth, SMALLEST, 1)).mean(axis=1)
-    return losses
-
-
-def _excess(differences: np.ndarray) -> Difference | None:
+def _bound_mean(differences: np.ndarray) -> Difference | None:
     """Bound the mean of paired differences from above.
 
-    What other patients to learn from would change is left out: it moves both alike where they share their folds.
+    Without the second term of `influence.estimate_error`: the folds of the two may differ, so that their repeats
+    cannot be paired.
     """
     if len(differences) < 2:
         return None

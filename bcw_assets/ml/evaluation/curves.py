@@ -25,12 +25,12 @@ class Curve:
     highest: list[float]
 
 
-def roc(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
+def trace_roc(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
     """Return the ROC curve of n patients in R repeats (n × R)."""
     return _over_repeats([_roc(malignant, probability) for probability in probabilities.T])
 
 
-def precision_recall(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
+def trace_precision_recall(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
     """Return the precision-recall curve of n patients in R repeats (n × R)."""
     return _over_repeats([_precision(malignant, probability) for probability in probabilities.T])
 
@@ -40,15 +40,15 @@ def _roc(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
     reached = (
         np.searchsorted(false_positives, GRID + ROUNDING, side="right") - 1
     )  # no more false positives than allowed
-    found: np.ndarray = sensitivity[reached]
-    return found
+    at_grid: np.ndarray = sensitivity[reached]
+    return at_grid
 
 
 def _precision(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
     precision, recall, _ = precision_recall_curve(malignant, probability)  # recall falls from 1 to 0
     reached = len(recall) - 1 - np.searchsorted(recall[::-1], GRID - ROUNDING, side="left")  # at least that recall
-    found: np.ndarray = precision[reached]
-    return found
+    at_grid: np.ndarray = precision[reached]
+    return at_grid
 
 
 def _over_repeats(curves: list[np.ndarray]) -> Curve:

@@ -1,12 +1,8 @@
 """Scores with what each patient contributes to them, so that their uncertainty needs no resampling.
 
-The influence of a patient is n times the change of the score when the patient counts a little more. It has mean 0, and
-the variance of the score is the variance of these values over n: the infinitesimal jackknife, which is what a bootstrap
-over patients tends to. In a mean over repeats the influences are averaged first, because the same patients are in every
-repeat.
-
-That is the uncertainty of other patients to judge. Other patients to learn from move every prediction too, and how much
-is seen between the repeats: `standard_error` has the argument in short, docs/metrics.md in full.
+The influence of a patient is n times the change of the score when the patient counts a little more: its mean is 0, and
+its variance over n is that of the score (the infinitesimal jackknife). docs/metrics.md has the whole argument. There is
+no scipy here, because `bcw predict` does without.
 
 Sources: B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans (1982), chapter 6; for losses that are out of
 fold P. Bayle et al., NeurIPS 33 (2020) 16339-16350.
@@ -19,8 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CONFIDENCE = 0.95
-Z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+Z = statistics.NormalDist().inv_cdf(0.975)  # 95 % lie between -Z and Z
 ROUNDING = 1e-12  # of influences that cancel out
 
 
@@ -65,11 +60,11 @@ class Estimate:
 
 def estimate_ratio(numerator: np.ndarray, denominator: np.ndarray, scale: Scale = IDENTITY) -> Estimate:
     """Return the sum of n numbers over the sum of n others, which are at least 0."""
-    share = float(np.mean(denominator))
-    if share == 0:
+    mean = float(np.mean(denominator))
+    if mean == 0:
         return Estimate(math.nan, np.zeros(len(numerator)), scale)
-    value = float(np.mean(numerator)) / share
-    return Estimate(value, (numerator - value * denominator) / share, scale)
+    value = float(np.mean(numerator)) / mean
+    return Estimate(value, (numerator - value * denominator) / mean, scale)
 
 
 def estimate_mean(values: np.ndarray, scale: Scale = IDENTITY) -> Estimate:
@@ -110,17 +105,15 @@ def estimate_areas(malignant: np.ndarray, probability: np.ndarray) -> dict[str, 
     }
 
 
-def standard_error(repeats: Sequence[Estimate], folds: int) -> float:
+def estimate_error(repeats: Sequence[Estimate], folds: int) -> float:
     """Return the standard error of the mean over the repeats of a cross-validation.
 
-    The first term is that of other patients to judge. The second is that of other patients to learn from: two patients
-    learn from each other in all repeats but those where they share a fold, one in K. What the repeats differ by, sd²,
-    comes from that one share alone; the rest is K - 1 times as large, and 1/R of it is left in the mean. One repeat
-    shows no sd, so its error lacks this term.
+    The first term is that of other patients to judge: the same are in all repeats, so their influences are averaged.
+    The second is that of other patients to learn from, which the spread over the repeats shows; one repeat does not.
 
     Args:
         repeats: the same score of each.
-        folds: K, the parts of each repeat.
+        folds: parts of each repeat.
     """
     influence = np.mean([estimate.influence for estimate in repeats], axis=0)
     own = float(influence @ influence) / (len(influence) * (len(influence) - 1))
@@ -128,15 +121,11 @@ def standard_error(repeats: Sequence[Estimate], folds: int) -> float:
     return math.sqrt(own + (folds - 1 + 1 / len(repeats)) * spread)
 
 
-def confidence_interval(value: float, error: float, scale: Scale) -> list[float] | None:
-    """Return the 95 % interval as [low, high]; None where nothing shows an uncertainty."""
+def estimate_interval(repeats: Sequence[Estimate], folds: int) -> list[float] | None:
+    """Return the 95 % interval of the mean over the repeats as [low, high]; None where nothing shows an uncertainty."""
+    mean, scale = statistics.fmean(estimate.value for estimate in repeats), repeats[0].scale
+    error = estimate_error(repeats, folds)
     if not error > ROUNDING:
         return None
-    half = Z * scale.slope(value) * error
-    return [scale.back(scale.to(value) + side * half) for side in (-1, 1)]
-
-
-def mean_interval(repeats: Sequence[Estimate], folds: int) -> list[float] | None:
-    """Return the 95 % interval of the mean over the repeats; None where nothing shows an uncertainty."""
-    mean = statistics.fmean(estimate.value for estimate in repeats)
-    return confidence_interval(mean, standard_error(repeats, folds), repeats[0].scale)
+    half = Z * scale.slope(mean) * error
+    return [scale.back(scale.to(mean) + side * half) for side in (-1, 1)]

@@ -55,7 +55,7 @@ class Patient:
     misclassified: int
 
 
-def subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Subgroup]:
+def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Subgroup]:
     """Return sensitivity by terciles of size among the malignant, and specificity among the benign.
 
     Args:
@@ -64,19 +64,19 @@ def subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Subgrou
     """
     malignant, sizes = canonical.malignant(raw_data), raw_data[columns.SIZE].to_numpy()
     right = (probabilities >= THRESHOLD) == (malignant == 1)[:, None]
-    found = []
+    groups = []
     for label, diagnosis, measure in ((1, columns.MALIGNANT, "sensitivity"), (0, columns.BENIGN, "specificity")):
         of_diagnosis = sizes[malignant == label]
         edges = np.quantile(of_diagnosis, np.arange(1, PARTS) / PARTS)
         part = np.searchsorted(edges, of_diagnosis, side="left")
-        for one in range(PARTS):
-            values, hits = of_diagnosis[part == one], right[malignant == label][part == one]
+        for tercile in range(PARTS):
+            values, hits = of_diagnosis[part == tercile], right[malignant == label][part == tercile]
             low, high = (float(values.min()), float(values.max())) if len(values) else (None, None)
-            found.append(Subgroup(diagnosis, columns.SIZE, low, high, len(values), measure, _rate(hits)))
-    return found
+            groups.append(Subgroup(diagnosis, columns.SIZE, low, high, len(values), measure, _rate(measure, hits)))
+    return groups
 
 
-def everybody(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Patient]:
+def list_patients(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Patient]:
     """Return every patient, in the order of the rows."""
     wrong = ((probabilities >= THRESHOLD) != (canonical.malignant(raw_data) == 1)[:, None]).sum(axis=1)
     rows = zip(
@@ -89,32 +89,32 @@ def everybody(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Patient
     return [Patient(*row) for row in rows]
 
 
-def hardest(patients: list[Patient], repeats: int) -> list[Patient]:
+def select_hardest(patients: list[Patient], repeats: int) -> list[Patient]:
     """Return the patients who are misclassified in nearly every repeat, the worst first."""
-    return worst_first([one for one in patients if one.misclassified >= NEARLY_ALL * repeats])
+    return sort_worst_first([patient for patient in patients if patient.misclassified >= NEARLY_ALL * repeats])
 
 
-def label_suspects(patients: list[Patient]) -> list[Patient]:
+def select_label_suspects(patients: list[Patient]) -> list[Patient]:
     """Return the patients whose label the models think nearly impossible, the least possible first.
 
     The label may be wrong, or the patient unlike the others.
     """
-    return worst_first([one for one in patients if of_label(one) < SUSPICIOUS])
+    return sort_worst_first([patient for patient in patients if probability_of_label(patient) < SUSPICIOUS])
 
 
-def of_label(patient: Patient) -> float:
+def probability_of_label(patient: Patient) -> float:
     """Return the out-of-fold probability of the diagnosis that the table gives."""
     return patient.probability if patient.diagnosis == columns.MALIGNANT else 1 - patient.probability
 
 
-def worst_first(patients: list[Patient]) -> list[Patient]:
+def sort_worst_first(patients: list[Patient]) -> list[Patient]:
     """Return the patients in the order of the probability of their label, the least possible first."""
-    return sorted(patients, key=lambda one: (of_label(one), one.id))
+    return sorted(patients, key=lambda patient: (probability_of_label(patient), patient.id))
 
 
-def _rate(right: np.ndarray) -> Summary:
+def _rate(measure: str, right: np.ndarray) -> Summary:
     """Summarise the share of True over the patients of a group (rows) in each repeat (columns)."""
     if len(right) < FEWEST:
         return Summary(None, None, None, f"no rate of fewer than {FEWEST} patients")
     rates = right.mean(axis=0).tolist()
-    return scores.summarise(rates, scores.wilson(statistics.fmean(rates) * len(right), len(right)))
+    return scores.summarise(measure, rates, scores.wilson(statistics.fmean(rates) * len(right), len(right)))

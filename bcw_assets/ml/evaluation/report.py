@@ -68,7 +68,7 @@ class Provenance:
         fingerprint: of the table; `rows` and `malignant` count it, `prevalence` is their ratio.
         split: how training and test rows were divided.
         resampling: folds, repeats and their seed.
-        repeats_chosen: why so many repeats, in words.
+        repeats_reason: why so many repeats, in words.
         settings: of the model, the number of the recipe among them (`training.settings`).
         python: its version.
         libraries: name → version of those that decide a number.
@@ -80,7 +80,7 @@ class Provenance:
     prevalence: float
     split: Split
     resampling: Resampling
-    repeats_chosen: str
+    repeats_reason: str
     settings: dict[str, float | int | str]
     python: str
     libraries: dict[str, str]
@@ -172,19 +172,19 @@ def evaluate(
     """
     require_one_history(raw_data, ready_data, model, cross_validation)
     malignant, probabilities = canonical.malignant(raw_data), cross_validation.probabilities()
-    how, everybody = cross_validation.resampling, patients.everybody(raw_data, probabilities)
+    how, everybody = cross_validation.resampling, patients.list_patients(raw_data, probabilities)
     return Report(
         **_on_test_rows(raw_data, ready_data, model),
-        cross_validation=scores.cross_validate(malignant, probabilities, how.folds),
-        calibration=calibration.calibrate(malignant, probabilities, how.folds),
-        operating_points=utility.operating_points(malignant, probabilities, how.folds),
-        decision_curve=utility.decision_curve(malignant, probabilities, how.folds),
-        roc=curves.roc(malignant, probabilities),
-        precision_recall=curves.precision_recall(malignant, probabilities),
-        subgroups=patients.subgroups(raw_data, probabilities),
+        cross_validation=scores.summarise_scores(malignant, probabilities, how.folds),
+        calibration=calibration.summarise_calibration(malignant, probabilities, how.folds),
+        operating_points=utility.summarise_operating_points(malignant, probabilities, how.folds),
+        decision_curve=utility.trace_decision_curve(malignant, probabilities, how.folds),
+        roc=curves.trace_roc(malignant, probabilities),
+        precision_recall=curves.trace_precision_recall(malignant, probabilities),
+        subgroups=patients.summarise_subgroups(raw_data, probabilities),
         coefficients=coefficients.describe(ready_data, model),
-        hardest_rows=patients.hardest(everybody, how.repeats),
-        label_suspects=patients.label_suspects(everybody),
+        hardest_rows=patients.select_hardest(everybody, how.repeats),
+        label_suspects=patients.select_label_suspects(everybody),
         sample_size=_sample_size(ready_data.malignant(preparation.TRAIN)),
         provenance=_provenance(ready_data, model, how),
     )
@@ -195,8 +195,8 @@ def _on_test_rows(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline)
     malignant = canonical.malignant(raw_data)[is_test]
     probability = model.predict_proba(raw_data.loc[is_test, list(columns.MEASUREMENTS)])[:, 1]
     confusion = Confusion.count(malignant, probability >= scores.THRESHOLD)
-    by_size = {name: estimate.value for name, estimate in scores.score(malignant, probability).items()}
-    values = confusion.scores() | by_size
+    estimates = scores.estimate_scores(malignant, probability)
+    values = confusion.scores() | {name: estimate.value for name, estimate in estimates.items()}
     old_names = {name: values.pop(standard) for name, standard in STANDARD_NAMES.items()}
     return values | old_names | {"confusion": confusion, "intervals": confusion.intervals()}
 
@@ -233,10 +233,10 @@ def _provenance(ready_data: Prepared, model: Pipeline, how: Resampling) -> Prove
         prevalence=float(malignant.mean()),
         split=ready_data.split,
         resampling=how,
-        repeats_chosen=resampling.explain_repeats(len(malignant), how.repeats),
+        repeats_reason=resampling.explain_repeats(len(malignant), how.repeats),
         settings=training.settings(model),
         python=platform.python_version(),
-        libraries={one.__name__: one.__version__ for one in (np, pd, scipy, sklearn)},
+        libraries={library.__name__: library.__version__ for library in (np, pd, scipy, sklearn)},
     )
 
 

@@ -2,29 +2,36 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Len
 
 from bcw_assets.ml.evaluation import influence
-from bcw_assets.ml.evaluation.influence import LOG, Estimate, Z
+from bcw_assets.ml.evaluation.influence import LOG, LOGIT, Estimate, Z
 
 THRESHOLD = 0.5  # P(malignant) from which a patient is called malignant
-SMALLEST = float(np.finfo(np.float64).eps)  # as in scikit-learn: a certain error costs 36, not infinity
+_SMALLEST = float(np.finfo(np.float64).eps)  # as in scikit-learn: a certain error costs 36, not infinity
 ROUNDING = 1e-12  # of a score of some hundred patients, added up in another order
 
 Score = float | None  # None: not defined for these rows, for example precision when nobody is called malignant
 Interval = Annotated[list[float], Len(2, 2)] | None  # [low, high] with 95 % confidence
-Count = Annotated[int | float, Ge(0)]  # no whole number where it is a mean over repeats
+Count = Annotated[int, Ge(0)]
+MeanCount = Annotated[int | float, Ge(0)]  # no whole number where it is a mean over repeats
 
-UNDEFINED = {"ppv": "nobody is called malignant", "npv": "nobody is called benign"}
+UNDEFINED = {
+    "ppv": "nobody is called malignant",
+    "npv": "nobody is called benign",
+    "slope": "the probabilities divide the diagnoses without an overlap, or are all the same",
+    "calibration_in_the_large": "all probabilities are 0 or 1",
+    "observed_expected_ratio": "all probabilities are 0",
+}
 """Score → where it has no value."""
 
 ONE_REPEAT = "no sd of one repeat"
-ONE_REPEAT_TO_LEARN_FROM = f"{ONE_REPEAT}, and so an interval without what other patients to learn from would change"
+LACKS_TRAINING = "the interval leaves out what other training patients would change, which one repeat does not show"
 NO_UNCERTAINTY = "no interval: every patient contributes the same, which shows no uncertainty"
 
 
@@ -32,10 +39,10 @@ NO_UNCERTAINTY = "no interval: every patient contributes the same, which shows n
 class Confusion:
     """Counts of patients by what was said and what is true, or their means over repeats; malignant is positive."""
 
-    true_positives: Count
-    false_positives: Count
-    false_negatives: Count
-    true_negatives: Count
+    true_positives: MeanCount
+    false_positives: MeanCount
+    false_negatives: MeanCount
+    true_negatives: MeanCount
 
     @classmethod
     def count(cls, malignant: np.ndarray, called_malignant: np.ndarray) -> "Confusion":
@@ -86,9 +93,9 @@ class Confusion:
         are independent (MOVER): G. Y. Zou, A. Donner, Stat. Med. 27 (2008) 1693-1702.
         """
         counts = self.proportions()
-        jaccard = wilson(self.true_positives, self.total - self.true_negatives)
+        jaccard = wilson(self.true_positives, self.true_positives + self.false_positives + self.false_negatives)
         return {name: wilson(*count) for name, count in counts.items()} | {
-            "balanced_accuracy": _mean_interval(counts["sensitivity"], counts["specificity"]),
+            "balanced_accuracy": _combine_by_mover(counts["sensitivity"], counts["specificity"]),
             "f1": jaccard and [2 * limit / (1 + limit) for limit in jaccard],
         }
 
@@ -141,12 +148,12 @@ def wilson(successes: float, trials: float) -> Interval:
         return None
     square = Z**2
     centre = successes + square / 2
-    half = math.sqrt(square * (max(successes * (1 - successes / trials), 0.0) + square / 4))
+    half = math.sqrt(square * (successes * (1 - successes / trials) + square / 4))
     low, high = ((centre + side) / (trials + square) for side in (-half, half))
     return [max(low, 0.0) if successes else 0.0, min(high, 1.0) if successes < trials else 1.0]
 
 
-def _mean_interval(*proportions: tuple[float, float]) -> Interval:
+def _combine_by_mover(*proportions: tuple[float, float]) -> Interval:
     """Return the 95 % interval of the mean of independent proportions, each given as (successes, trials)."""
     shares = [successes / trials for successes, trials in proportions if trials]
     limits = [interval for counts in proportions if (interval := wilson(*counts))]
@@ -159,74 +166,73 @@ def _mean_interval(*proportions: tuple[float, float]) -> Interval:
     return [statistics.fmean(shares) - below, statistics.fmean(shares) + above]
 
 
-def score(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
-    """Score n probabilities by their order and by their size.
+def log_losses(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Return minus the natural logarithm of the probability of what is true, for each patient.
+
+    Args:
+        malignant: truths, 1 or 0.
+        probability: P(malignant) of the same shape.
+    """
+    of_truth = np.where(malignant == 1, probability, 1 - probability)
+    losses: np.ndarray = -np.log(np.clip(of_truth, _SMALLEST, 1 - _SMALLEST))
+    return losses
+
+
+def estimate_scores(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
+    """Return roc_auc, pr_auc (average precision), brier and log_loss of n patients.
 
     Args:
         malignant: n truths, 1 or 0; both must occur.
         probability: n values of P(malignant).
-
-    Returns:
-        roc_auc; pr_auc (average precision); brier and log_loss (means over the patients, natural logarithm).
     """
-    of_truth = np.clip(np.where(malignant == 1, probability, 1 - probability), SMALLEST, 1 - SMALLEST)
     return influence.estimate_areas(malignant, probability) | {
-        "brier": influence.estimate_mean((probability - malignant) ** 2, LOG),
-        "log_loss": influence.estimate_mean(-np.log(of_truth), LOG),
+        "brier": influence.estimate_mean((probability - malignant) ** 2, LOGIT),
+        "log_loss": influence.estimate_mean(log_losses(malignant, probability), LOG),
     }
 
 
-def cross_validate(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> dict[str, Summary]:
+def summarise_scores(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> dict[str, Summary]:
     """Summarise every score of n patients in R repeats (n × R); where a threshold matters, it is 0.5."""
-    by_size = [score(malignant, probability) for probability in probabilities.T]
-    return summarise_counts(malignant, probabilities >= THRESHOLD) | summarise_estimates(by_size, folds)
-
-
-def summarise_counts(malignant: np.ndarray, called_malignant: np.ndarray) -> dict[str, Summary]:
-    """Summarise what the counts of n truths and n × R calls give."""
-    repeats = [Confusion.count(malignant, called) for called in called_malignant.T]
-    scores, intervals = [repeat.scores() for repeat in repeats], Confusion.mean(repeats).intervals()
-    return {
-        name: summarise([values[name] for values in scores], interval, UNDEFINED.get(name))
-        for name, interval in intervals.items()
+    counts = [Confusion.count(malignant, called) for called in (probabilities >= THRESHOLD).T]
+    repeats = [estimate_scores(malignant, probability) for probability in probabilities.T]
+    return summarise_counts(counts) | {
+        name: summarise_estimates(name, [repeat[name] for repeat in repeats], folds) for name in repeats[0]
     }
 
 
-def summarise_estimates(
-    repeats: Sequence[Mapping[str, Estimate]], folds: int, undefined: Mapping[str, str] | None = None
-) -> dict[str, Summary]:
-    """Summarise every score by what each patient contributes to it.
-
-    Args:
-        repeats: name → score, of each repeat.
-        folds: parts of each repeat.
-        undefined: the names that may be NaN → where they are, in words.
-    """
-    summaries = {}
-    for name in repeats[0]:
-        estimates = [repeat[name] for repeat in repeats]
-        values = [None if math.isnan(estimate.value) else estimate.value for estimate in estimates]
-        interval = None if None in values else influence.mean_interval(estimates, folds)
-        summaries[name] = summarise(values, interval, (undefined or {}).get(name), ONE_REPEAT_TO_LEARN_FROM)
-    return summaries
+def summarise_counts(repeats: Sequence[Confusion]) -> dict[str, Summary]:
+    """Summarise what the counts of all repeats give."""
+    intervals, scores = Confusion.mean(repeats).intervals(), [repeat.scores() for repeat in repeats]
+    return {name: summarise(name, [values[name] for values in scores], intervals[name]) for name in intervals}
 
 
-def summarise(
-    values: Sequence[Score], interval: Interval, undefined: str | None = None, one_repeat: str = ONE_REPEAT
-) -> Summary:
+def summarise_estimates(name: str, repeats: Sequence[Estimate], folds: int) -> Summary:
+    """Summarise a score by what each patient contributes to it in each repeat, of so many folds."""
+    values = [None if math.isnan(estimate.value) else estimate.value for estimate in repeats]
+    interval = None if None in values else influence.estimate_interval(repeats, folds)
+    summary = summarise(name, values, interval)
+    if len(repeats) > 1 or interval is None:
+        return summary
+    return replace(summary, reason=f"{summary.reason}; {LACKS_TRAINING}")
+
+
+def summarise(name: str, values: Sequence[Score], interval: Interval, no_interval: str = NO_UNCERTAINTY) -> Summary:
     """Summarise the values of a score in all repeats.
 
     Args:
+        name: of the score.
         values: of each repeat; None where it is not defined.
-        interval: of their mean; None where nothing shows an uncertainty.
-        undefined: where it is not defined, in words.
-        one_repeat: what one repeat cannot show.
+        interval: of their mean.
+        no_interval: why there is none, if so.
     """
-    absent = sum(value is None for value in values)
-    if absent:
-        where = undefined or "there is nothing to divide by"
-        return Summary(None, None, None, f"not defined in {absent} of {len(values)} repeats, where {where}")
     numbers = [value for value in values if value is not None]
-    reasons = [one_repeat] * (len(numbers) == 1) + [NO_UNCERTAINTY] * (interval is None)
+    if len(numbers) < len(values):
+        absent = len(values) - len(numbers)
+        return Summary(None, None, None, f"not defined in {absent} of {len(values)} repeats, where {UNDEFINED[name]}")
+    reasons = []
+    if len(numbers) == 1:
+        reasons.append(ONE_REPEAT)
+    if interval is None:
+        reasons.append(no_interval)
     spread = statistics.stdev(numbers) if len(numbers) > 1 else None
     return Summary(statistics.fmean(numbers), spread, interval, "; ".join(reasons) or None)

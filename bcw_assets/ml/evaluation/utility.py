@@ -8,7 +8,7 @@ from dataclasses import asdict, astuple, dataclass
 import numpy as np
 
 from bcw_assets.ml.evaluation import influence, scores
-from bcw_assets.ml.evaluation.influence import Estimate
+from bcw_assets.ml.evaluation.influence import LOGIT, Estimate, Z
 from bcw_assets.ml.evaluation.scores import Confusion, Interval, Score, Summary
 
 COST_RATIOS = (1, 9)
@@ -24,6 +24,8 @@ PREVALENCES = (0.1, 0.37)
 """Shares of malignant masses for which PPV and NPV are restated: a clinic that sees few, and a referral clinic."""
 
 CURVE_THRESHOLDS = tuple(percent / 100 for percent in range(1, 100))
+
+NO_RATIO = "no interval: all who are called so are so, or nobody is, and the likelihood ratio has no bound"
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,13 @@ class DecisionCurve:
     treat_all: list[float]
 
 
-def operating_points(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> list[OperatingPoint]:
+def summarise_operating_points(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> list[OperatingPoint]:
     """Return what happens at each threshold, of n patients in R repeats (n × R) of so many folds."""
     prevalence = float(malignant.mean())
     points = []
     for cost_ratio, threshold in zip(COST_RATIOS, THRESHOLDS, strict=True):
-        called = probabilities >= threshold
-        repeats = [Confusion.count(malignant, calls) for calls in called.T]
-        rates = scores.summarise_counts(malignant, called)
-        benefits = [{"net_benefit": estimate} for estimate in net_benefits(malignant, probabilities, threshold)]
+        repeats = [Confusion.count(malignant, called) for called in (probabilities >= threshold).T]
+        rates, benefits = scores.summarise_counts(repeats), net_benefits(malignant, probabilities, threshold)
         points.append(
             OperatingPoint(
                 threshold=threshold,
@@ -101,7 +101,7 @@ def operating_points(malignant: np.ndarray, probabilities: np.ndarray, folds: in
                 ppv=rates["ppv"],
                 npv=rates["npv"],
                 at_prevalences=[restate(repeats, share) for share in PREVALENCES],
-                net_benefit=scores.summarise_estimates(benefits, folds)["net_benefit"],
+                net_benefit=scores.summarise_estimates("net_benefit", benefits, folds),
                 treat_all=prevalence - (1 - prevalence) / cost_ratio,
                 treat_none=0.0,
             )
@@ -110,32 +110,31 @@ def operating_points(malignant: np.ndarray, probabilities: np.ndarray, folds: in
 
 
 def restate(repeats: Sequence[Confusion], prevalence: float) -> AtPrevalence:
-    """Return PPV and NPV where another share of the masses is malignant: their odds are its times a likelihood ratio.
+    """Return PPV and NPV where another share of the masses is malignant: its odds, times the likelihood ratio."""
+    odds = prevalence / (1 - prevalence)
+    exchanged = [Confusion(*reversed(astuple(counts))) for counts in repeats]  # the NPV is the PPV of being benign
+    return AtPrevalence(prevalence, _restate_ppv("ppv", repeats, odds), _restate_ppv("npv", exchanged, 1 / odds))
+
+
+def _restate_ppv(name: str, repeats: Sequence[Confusion], odds: float) -> Summary:
+    """Return the PPV where the odds of being ill are given.
 
     Source of the interval: D. L. Simel et al., J. Clin. Epidemiol. 44 (1991) 763-770.
     """
-    odds, mean = prevalence / (1 - prevalence), Confusion.mean(repeats)
-
-    def summarise(name: str, odds: float, *, of_benign: bool) -> Summary:
-        counts = [astuple(repeat)[:: -1 if of_benign else 1] for repeat in (*repeats, mean)]
-        *values, _ = (_share_right(odds, *count) for count in counts)
-        return scores.summarise(values, _interval_of_share(odds, *counts[-1]), scores.UNDEFINED[name])
-
-    return AtPrevalence(prevalence, summarise("ppv", odds, of_benign=False), summarise("npv", 1 / odds, of_benign=True))
-
-
-def _share_right(odds: float, right: float, wrong: float, missed: float, spared: float) -> Score:
-    """Return how many of those called so are so, where the odds of being so are given."""
-    true_positive_rate, false_positive_rate = right / (right + missed), wrong / (wrong + spared)
-    return scores.divide(odds * true_positive_rate, odds * true_positive_rate + false_positive_rate)
+    values = [_ppv_at(odds, counts) for counts in repeats]
+    hits, alarms, missed, spared = astuple(Confusion.mean(repeats))
+    interval = None
+    if hits and alarms and None not in values:
+        error = math.sqrt(missed / hits / (hits + missed) + spared / alarms / (alarms + spared))  # of the log ratio
+        centre = LOGIT.to(statistics.fmean(value for value in values if value is not None))
+        interval = [LOGIT.back(centre + side * Z * error) for side in (-1, 1)]
+    return scores.summarise(name, values, interval, NO_RATIO)
 
 
-def _interval_of_share(odds: float, right: float, wrong: float, missed: float, spared: float) -> Interval:
-    share = _share_right(odds, right, wrong, missed, spared)
-    if not right or not wrong or share is None:
-        return None
-    of_log_ratio = math.sqrt(missed / right / (right + missed) + spared / wrong / (wrong + spared))
-    return influence.confidence_interval(share, of_log_ratio * share * (1 - share), influence.LOGIT)
+def _ppv_at(odds: float, counts: Confusion) -> Score:
+    hits, alarms, missed, spared = astuple(counts)
+    rightly = odds * hits / (hits + missed)
+    return scores.divide(rightly, rightly + alarms / (alarms + spared))
 
 
 def net_benefits(malignant: np.ndarray, probabilities: np.ndarray, threshold: float) -> list[Estimate]:
@@ -147,13 +146,13 @@ def net_benefits(malignant: np.ndarray, probabilities: np.ndarray, threshold: fl
     return [influence.estimate_mean(called * gain) for called in (probabilities >= threshold).T]
 
 
-def decision_curve(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> DecisionCurve:
+def trace_decision_curve(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> DecisionCurve:
     """Return the net benefit at each threshold, of n patients in R repeats (n × R) of so many folds."""
     prevalence = float(malignant.mean())
-    model, intervals = [], []
-    for threshold in CURVE_THRESHOLDS:
-        repeats = net_benefits(malignant, probabilities, threshold)
-        model.append(statistics.fmean(estimate.value for estimate in repeats))
-        intervals.append(influence.mean_interval(repeats, folds))
-    treat_all = [prevalence - (1 - prevalence) * t / (1 - t) for t in CURVE_THRESHOLDS]
-    return DecisionCurve(list(CURVE_THRESHOLDS), model, intervals, treat_all)
+    curve = [net_benefits(malignant, probabilities, threshold) for threshold in CURVE_THRESHOLDS]
+    return DecisionCurve(
+        list(CURVE_THRESHOLDS),
+        [statistics.fmean(estimate.value for estimate in repeats) for repeats in curve],
+        [influence.estimate_interval(repeats, folds) for repeats in curve],
+        [prevalence - (1 - prevalence) * t / (1 - t) for t in CURVE_THRESHOLDS],
+    )

@@ -15,13 +15,13 @@ from bcw_assets.ml.model import training
 from bcw_assets.ml.table import canonical, columns
 
 FEWEST_REPEATS, MOST_REPEATS = 2, 10
-WARM = {f"{training.CLASSIFIER}__warm_start": True, f"{training.CLASSIFIER}__tol": 1e-12}
+ROWS_TO_PREDICT = 50_000  # in all repeats together, where the table is neither small nor large
+
+WARM_START = {f"{training.CLASSIFIER}__warm_start": True, f"{training.CLASSIFIER}__tol": 1e-12}
 """Each fold is fitted from the optimum of the one before, which halves the steps.
 
 So near to its own optimum, the solver's usual tolerance would let it stop 1e-6 short of it in a probability.
 """
-
-ROWS_TO_PREDICT = 50_000  # in all repeats together, where the table is neither small nor large
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class CrossValidation:
     Attributes:
         rows: n rows × (2 + repeats) columns: id, diagnosis, and P(malignant) as `repeat_0`, `repeat_1`, …
         resampling: how the rows were resampled.
-        settings: of the model that was refitted in every fold (`training.settings`).
+        settings: of the model (`training.settings`), which the folds are fitted with, but for `WARM_START`.
         fingerprint: of the table.
     """
 
@@ -57,7 +57,7 @@ class CrossValidation:
 def choose_repeats(rows: int) -> int:
     """Return how often to repeat the folds of so many rows.
 
-    Other folds change less, the more rows there are: the sd over the repeats is a fifth of the standard error at 569
+    Other folds change less, the more rows there are: the sd over the repeats is a sixth of the standard error at 569
     rows and a fiftieth at 50,000.
 
     >>> [choose_repeats(rows) for rows in (569, 10_000, 1_000_000)]
@@ -67,18 +67,13 @@ def choose_repeats(rows: int) -> int:
 
 
 def explain_repeats(rows: int, repeats: int) -> str:
-    """Say why there are so many repeats.
+    """Say how many repeats there are, and how many the number of rows suggests.
 
-    >>> explain_repeats(569, 10)
-    '10 for 569 rows: 50,000 / 569, at least 2 and at most 10'
     >>> explain_repeats(569, 3)
-    '3 by the config of the run; 10 would be chosen for 569 rows: 50,000 / 569, at least 2 and at most 10'
+    '3; the number of rows suggests 10 (50,000 / 569, at least 2 and at most 10)'
     """
     rule = f"{ROWS_TO_PREDICT:,} / {rows:,}, at least {FEWEST_REPEATS} and at most {MOST_REPEATS}"
-    chosen = choose_repeats(rows)
-    if repeats == chosen:
-        return f"{chosen} for {rows:,} rows: {rule}"
-    return f"{repeats} by the config of the run; {chosen} would be chosen for {rows:,} rows: {rule}"
+    return f"{repeats}; the number of rows suggests {choose_repeats(rows)} ({rule})"
 
 
 def repeat_names(repeats: int) -> list[str]:
@@ -113,7 +108,7 @@ def out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling)
         )
     measurements = raw_data[list(columns.MEASUREMENTS)].to_numpy()
     probability = np.empty((len(malignant), resampling.repeats))
-    refitted = clone(model).set_params(**WARM)  # one clone serves all folds
+    refitted = clone(model).set_params(**WARM_START)  # one clone serves all folds
     fast = sklearn.config_context(assume_finite=True, skip_parameter_validation=True)  # the table was validated
     with fast, training.converging(model[training.CLASSIFIER].C):
         for repeat in range(resampling.repeats):

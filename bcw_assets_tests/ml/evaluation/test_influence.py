@@ -10,16 +10,9 @@ from sklearn import metrics as scikit_learn
 
 from bcw_assets.ml.evaluation import calibration, influence, scores, utility
 from bcw_assets.ml.evaluation.influence import Estimate
+from bcw_assets_tests.ml.evaluation.samples import draw_patients
 
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]  # of truths, probabilities and weights
-
-
-def draw_patients(count: int, seed: int = 1, digits: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return diagnoses and probabilities that have something to do with them; rounded, many are equal."""
-    random = np.random.default_rng(seed)
-    malignant = random.integers(0, 2, count)
-    probability = np.clip(malignant * 0.3 + 0.05 + random.random(count) * 0.6, 0, 1)
-    return malignant, probability if digits is None else probability.round(digits)
 
 
 def fit_by_statsmodels(malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> float:
@@ -60,8 +53,8 @@ WEIGHTED: dict[str, Score] = {
 def estimate_all(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
     (benefit,) = utility.net_benefits(malignant, probability[:, None], 0.3)
     return {
-        **scores.score(malignant, probability),
-        **calibration.measure(malignant, probability),
+        **scores.estimate_scores(malignant, probability),
+        **calibration.estimate_calibration(malignant, probability),
         "net_benefit": benefit,
     }
 
@@ -83,13 +76,13 @@ def test_every_score_and_its_influence_are_a_weighted_score_and_its_derivative(d
 
 
 def test_the_variance_of_the_roc_auc_is_delongs() -> None:
-    """His own formula, with the placements counted pair by pair."""
+    """Their own formula, with the placements counted pair by pair."""
     malignant, probability = draw_patients(80, digits=1)
     ill, well = probability[malignant == 1], probability[malignant == 0]
     above = (ill[:, None] > well) + 0.5 * (ill[:, None] == well)
     placements = above.mean(axis=1), above.mean(axis=0)
     variance = sum(values.var(ddof=1) / len(values) for values in placements)
-    found = influence.standard_error([influence.estimate_areas(malignant, probability)["roc_auc"]], folds=10) ** 2
+    found = influence.estimate_error([influence.estimate_areas(malignant, probability)["roc_auc"]], folds=10) ** 2
     # Each diagnosis has its own n - 1 there, and all patients one here.
     assert found == pytest.approx(variance, rel=0.02)
 
@@ -99,7 +92,7 @@ def test_the_error_of_the_slope_is_statsmodels_sandwich() -> None:
     design = statsmodels.add_constant(calibration.logit(probability))
     model = statsmodels.GLM(malignant, design, statsmodels.families.Binomial())
     expected = model.fit(tol=1e-14, cov_type="HC0").bse[1]
-    found = influence.standard_error([calibration.measure(malignant, probability)["slope"]], folds=10)
+    found = influence.estimate_error([calibration.estimate_calibration(malignant, probability)["slope"]], folds=10)
     assert found == pytest.approx(expected * math.sqrt(300 / 299), rel=1e-6)
 
 
@@ -107,23 +100,24 @@ def test_the_error_of_a_mean_over_repeats_by_hand() -> None:
     """Two repeats of three patients: the influences are averaged, and the values differ by 0.2."""
     repeats = [Estimate(0.4, np.array([0.3, -0.3, 0.0])), Estimate(0.6, np.array([0.1, 0.1, -0.2]))]
     own, spread = (0.2**2 + 0.1**2 + 0.1**2) / (3 * 2), 0.02
-    assert influence.standard_error(repeats, folds=5) == pytest.approx(math.sqrt(own + (5 - 1 + 1 / 2) * spread))
-    alone = influence.standard_error(repeats[:1], folds=5)
+    assert influence.estimate_error(repeats, folds=5) == pytest.approx(math.sqrt(own + (5 - 1 + 1 / 2) * spread))
+    alone = influence.estimate_error(repeats[:1], folds=5)
     assert alone == pytest.approx(math.sqrt((0.3**2 + 0.3**2) / (3 * 2)))
 
 
 @pytest.mark.parametrize(
-    ("scale", "value", "expected"),
+    ("scale", "expected"),
     [
-        (influence.IDENTITY, 0.5, [0.5 - 0.196, 0.5 + 0.196]),
-        (influence.LOG, 0.5, [0.5 * math.exp(-0.392), 0.5 * math.exp(0.392)]),
-        (influence.LOGIT, 0.5, [1 / (1 + math.exp(0.784)), 1 / (1 + math.exp(-0.784))]),
+        (influence.IDENTITY, [0.5 - 0.196, 0.5 + 0.196]),
+        (influence.LOG, [0.5 * math.exp(-0.392), 0.5 * math.exp(0.392)]),
+        (influence.LOGIT, [1 / (1 + math.exp(0.784)), 1 / (1 + math.exp(-0.784))]),
     ],
+    ids=["identity", "log", "logit"],
 )
-def test_an_interval_is_symmetric_on_its_scale(scale: influence.Scale, value: float, expected: list[float]) -> None:
-    assert influence.confidence_interval(value, 0.1, scale) == pytest.approx(expected, abs=1e-5)
+def test_an_interval_is_symmetric_on_its_scale(scale: influence.Scale, expected: list[float]) -> None:
+    of_error_one_tenth = Estimate(0.5, np.array([0.1, -0.1]), scale)
+    assert influence.estimate_interval([of_error_one_tenth], folds=10) == pytest.approx(expected, abs=1e-5)
 
 
 def test_without_an_uncertainty_there_is_no_interval() -> None:
-    assert influence.confidence_interval(1.0, 0.0, influence.LOGIT) is None
-    assert influence.confidence_interval(1.0, 1e-13, influence.LOGIT) is None
+    assert influence.estimate_interval([Estimate(1.0, np.full(5, 1e-13), influence.LOGIT)], folds=10) is None

@@ -97,13 +97,15 @@ def assert_strict_json(report: Report) -> None:
     json.dumps(asdict(report), allow_nan=False)  # raises at NaN and infinity
 
 
-@pytest.mark.parametrize(("malignant", "benign"), [(20, 30), (10, 10)])
-def test_few_patients_are_told_what_cannot_be_told(raw: pd.DataFrame, malignant: int, benign: int) -> None:
+@pytest.mark.parametrize(("malignant", "benign", "has_slope"), [(20, 30, True), (10, 10, False)])
+def test_few_patients_are_told_what_cannot_be_told(
+    raw: pd.DataFrame, malignant: int, benign: int, *, has_slope: bool
+) -> None:
     of_each = [raw[raw["diagnosis"] == one].head(count) for one, count in (("M", malignant), ("B", benign))]
     found = report_on(pd.concat(of_each, ignore_index=True))
     assert_strict_json(found)
     slope = found.calibration.slope
-    assert (slope.interval is None) == ("not defined in" in (slope.reason or ""))
+    assert (slope.interval is not None, slope.reason is None) == (has_slope, has_slope)
     assert {one.rate.estimate for one in found.subgroups} == {None}
     assert {one.rate.reason for one in found.subgroups} == {"no rate of fewer than 20 patients"}
 
@@ -150,10 +152,10 @@ DEGENERATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def test_what_cannot_be_told_is_none_with_the_reason(kind: str, repeats: int, patients: int) -> None:
     malignant = (np.arange(patients) % 2).astype(int)
     probabilities = np.repeat(DEGENERATE[kind](malignant)[:, None], repeats, axis=1)
-    calibrated = calibration.calibrate(malignant, probabilities, 5)
-    points = utility.operating_points(malignant, probabilities, 5)
-    curve = utility.decision_curve(malignant, probabilities, 5)
-    values = scores.cross_validate(malignant, probabilities, 5)
+    calibrated = calibration.summarise_calibration(malignant, probabilities, 5)
+    points = utility.summarise_operating_points(malignant, probabilities, 5)
+    curve = utility.trace_decision_curve(malignant, probabilities, 5)
+    values = scores.summarise_scores(malignant, probabilities, 5)
     json.dumps([values, asdict(calibrated), list(map(asdict, points)), asdict(curve)], default=asdict, allow_nan=False)
     summaries = [
         *values.values(), calibrated.slope, calibrated.calibration_in_the_large, calibrated.observed_expected_ratio,
@@ -161,6 +163,8 @@ def test_what_cannot_be_told_is_none_with_the_reason(kind: str, repeats: int, pa
         *(point.net_benefit for point in points),
         *(summary for point in points for at in point.at_prevalences for summary in (at.ppv, at.npv)),
     ]  # fmt: skip
+    if (kind, repeats) == ("perfect", 1):
+        assert values["roc_auc"].reason == f"{scores.ONE_REPEAT}; {scores.NO_UNCERTAINTY}"
     for summary in summaries:
         has_all = None not in (summary.estimate, summary.sd, summary.interval)
         assert has_all == (summary.reason is None), summary

@@ -1,7 +1,5 @@
 """Scores and intervals against scikit-learn's and statsmodels', brute force, and small cases by hand."""
 
-import math
-
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -10,15 +8,15 @@ from statsmodels.stats.proportion import proportion_confint
 
 from bcw_assets.ml.evaluation import scores
 from bcw_assets.ml.evaluation.scores import Confusion, Summary
-from bcw_assets_tests.ml.evaluation.test_influence import draw_patients
+from bcw_assets_tests.ml.evaluation.samples import draw_patients
 
 
 @pytest.mark.parametrize("digits", [None, 1])
-def test_scores_are_scikit_learns(digits: int | None) -> None:
+def test_scores_of_counts_are_scikit_learns(digits: int | None) -> None:
     malignant, probability = draw_patients(200, digits=digits)
     called = (probability >= 0.5).astype(int)
-    summaries = scores.cross_validate(malignant, probability[:, None], folds=10)
-    assert {name: summary.estimate for name, summary in summaries.items()} == pytest.approx(
+    summaries = scores.summarise_scores(malignant, probability[:, None], folds=10)
+    assert {name: summary.estimate for name, summary in list(summaries.items())[:7]} == pytest.approx(
         {
             "accuracy": scikit_learn.accuracy_score(malignant, called),
             "sensitivity": scikit_learn.recall_score(malignant, called),
@@ -27,27 +25,13 @@ def test_scores_are_scikit_learns(digits: int | None) -> None:
             "npv": scikit_learn.precision_score(malignant, called, pos_label=0),
             "balanced_accuracy": scikit_learn.balanced_accuracy_score(malignant, called),
             "f1": scikit_learn.f1_score(malignant, called),
-            "roc_auc": scikit_learn.roc_auc_score(malignant, probability),
-            "pr_auc": scikit_learn.average_precision_score(malignant, probability),
-            "brier": scikit_learn.brier_score_loss(malignant, probability),
-            "log_loss": scikit_learn.log_loss(malignant, probability),
         },
         rel=1e-12,
     )
 
 
-def test_scores_by_hand() -> None:
-    estimates = scores.score(np.array([1, 1, 0, 0]), np.array([0.8, 0.4, 0.5, 0.1]))
-    assert {name: estimate.value for name, estimate in estimates.items()} == pytest.approx(
-        {
-            "roc_auc": 0.75, "pr_auc": (1 + 2 / 3) / 2, "brier": (0.04 + 0.36 + 0.25 + 0.01) / 4,
-            "log_loss": -math.log(0.8 * 0.4 * 0.5 * 0.9) / 4,
-        }
-    )  # fmt: skip
-
-
 def test_probabilities_of_0_and_1_have_a_finite_loss_even_when_they_are_wrong() -> None:
-    estimates = scores.score(np.array([1, 0, 1, 0]), np.array([1.0, 0.0, 0.0, 1.0]))
+    estimates = scores.estimate_scores(np.array([1, 0, 1, 0]), np.array([1.0, 0.0, 0.0, 1.0]))
     expected = scikit_learn.log_loss([1, 0, 1, 0], [1.0, 0.0, 0.0, 1.0])
     assert estimates["log_loss"].value == pytest.approx(expected)
 
@@ -103,12 +87,12 @@ def test_the_interval_of_balanced_accuracy_is_that_of_a_worked_difference() -> N
 
 
 def test_what_is_not_defined_in_a_repeat_is_none_with_the_reason() -> None:
-    summary = scores.summarise([0.9, None], [0.8, 0.95], "nobody is called malignant")
+    summary = scores.summarise("ppv", [0.9, None], [0.8, 0.95])
     assert summary == Summary(None, None, None, "not defined in 1 of 2 repeats, where nobody is called malignant")
 
 
 def test_patients_who_all_contribute_the_same_show_no_uncertainty() -> None:
-    summaries = scores.cross_validate(np.array([1, 1, 0, 0]), np.array([[0.9, 0.8, 0.2, 0.1]] * 2).T, folds=2)
+    summaries = scores.summarise_scores(np.array([1, 1, 0, 0]), np.array([[0.9, 0.8, 0.2, 0.1]] * 2).T, folds=2)
     assert (summaries["roc_auc"].estimate, summaries["roc_auc"].sd, summaries["roc_auc"].interval) == (1.0, 0.0, None)
     assert "every patient contributes the same" in (summaries["roc_auc"].reason or "")
     assert summaries["accuracy"].interval == scores.wilson(4, 4)
@@ -116,20 +100,18 @@ def test_patients_who_all_contribute_the_same_show_no_uncertainty() -> None:
 
 def test_one_repeat_has_no_sd_and_an_interval_that_says_what_it_lacks() -> None:
     malignant, probability = draw_patients(60)
-    summaries = scores.cross_validate(malignant, probability[:, None], folds=10)
+    summaries = scores.summarise_scores(malignant, probability[:, None], folds=10)
     accuracy, roc_auc = summaries["accuracy"], summaries["roc_auc"]
     assert (accuracy.sd, accuracy.reason) == (None, "no sd of one repeat")
     assert accuracy.interval == scores.wilson((accuracy.estimate or 0) * 60, 60)
     assert (roc_auc.sd, roc_auc.interval is None) == (None, False)
-    assert roc_auc.reason == (
-        "no sd of one repeat, and so an interval without what other patients to learn from would change"
-    )
+    assert roc_auc.reason == f"{scores.ONE_REPEAT}; {scores.LACKS_TRAINING}"
 
 
 def test_the_interval_of_a_mean_over_repeats_takes_the_mean_counts() -> None:
     malignant, probability = draw_patients(60)
     repeats = np.stack([probability, probability.round(1)], axis=1)
-    summaries = scores.cross_validate(malignant, repeats, folds=10)
+    summaries = scores.summarise_scores(malignant, repeats, folds=10)
     called = repeats >= 0.5
     right = (called == (malignant == 1)[:, None]).mean(axis=1).sum()
     assert summaries["accuracy"].interval == pytest.approx(proportion_confint(right, 60, method="wilson"))

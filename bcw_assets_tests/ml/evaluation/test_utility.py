@@ -16,7 +16,7 @@ COUNTS = Confusion(3, 2, 1, 4)  # what is called malignant from 0.1
 
 
 def test_the_points_by_hand() -> None:
-    half, tenth = utility.operating_points(MALIGNANT, PROBABILITY[:, None], folds=5)
+    half, tenth = utility.summarise_operating_points(MALIGNANT, PROBABILITY[:, None], folds=5)
     assert (half.threshold, half.cost_ratio, tenth.threshold, tenth.cost_ratio) == (0.5, 1, 0.1, 9)
     counts = (tenth.true_positives, tenth.false_positives, tenth.false_negatives, tenth.true_negatives)
     assert counts == (3.0, 2.0, 1.0, 4.0)
@@ -61,7 +61,7 @@ def test_without_a_false_alarm_the_ppv_has_no_interval_elsewhere() -> None:
     spotless = Confusion(3, 0, 1, 6)
     at = utility.restate([spotless, spotless], 0.1)
     assert (at.ppv.estimate, at.ppv.interval) == (1.0, None)
-    assert "shows no uncertainty" in (at.ppv.reason or "")
+    assert at.ppv.reason == utility.NO_RATIO
     assert at.npv.interval is not None
 
 
@@ -90,8 +90,16 @@ def test_the_operating_points_lie_on_the_decision_curve_with_its_intervals(made:
 
 
 def test_the_band_of_the_decision_curve_is_that_of_a_mean_where_other_folds_change_nothing() -> None:
-    curve = utility.decision_curve(MALIGNANT, np.stack([PROBABILITY, PROBABILITY], axis=1), folds=5)
+    curve = utility.trace_decision_curve(MALIGNANT, np.stack([PROBABILITY, PROBABILITY], axis=1), folds=5)
     gains = np.where(PROBABILITY >= 0.5, np.where(MALIGNANT == 1, 1, -1), 0)
     error = gains.std(ddof=1) / np.sqrt(10)
     assert curve.intervals[49] == pytest.approx([gains.mean() - 1.96 * error, gains.mean() + 1.96 * error], abs=1e-4)
     assert curve.intervals[98] is None  # nobody is called malignant from 0.99
+
+
+def test_an_interval_elsewhere_holds_its_estimate_where_few_are_called_malignant() -> None:
+    """The mean over the repeats is far from what the mean counts give."""
+    repeats = [Confusion(1, 0, 20, 40), Confusion(0, 8, 21, 32), Confusion(0, 9, 21, 31)]
+    ppv = utility.restate(repeats, 0.1).ppv
+    assert ppv.interval is not None
+    assert ppv.interval[0] < (ppv.estimate or 0) < ppv.interval[1]
