@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,8 @@ import dagster as dg
 from bcw_assets.errors import BcwError
 
 PACKAGE = __name__.partition(".")[0]
+
+DATA = (".csv", ".j2")  # what modules read of the files beside them
 
 FOLDER = "folder"
 """The key of an asset's metadata that says in which folder its files are."""
@@ -74,11 +77,15 @@ def _link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMetadataVa
 
 
 def code_version(function: Callable[..., Any]) -> str:
-    """Return a hash of the sources that an asset is made by: its function, its config, and the modules it uses."""
+    """Return a hash of what makes an asset: its function, its config, the modules it uses, and the data beside them."""
     annotated = inspect.get_annotations(function).values()
     configs = [one for one in annotated if isinstance(one, type) and issubclass(one, dg.Config)]
     sources = [inspect.getsource(function), *map(inspect.getsource, configs)]
-    sources += map(inspect.getsource, modules_used(function))
+    modules = modules_used(function)
+    sources += map(inspect.getsource, modules)
+    folders = {Path(inspect.getfile(module)).parent for module in modules}
+    files = sorted(path for folder in folders for path in folder.iterdir() if path.suffix in DATA)
+    sources += [path.read_text(encoding="utf-8") for path in files]
     return hashlib.sha256("\n".join(sources).encode()).hexdigest()[:16]
 
 

@@ -26,7 +26,7 @@ HEADLINE = {
     "roc_auc": "roc_auc",
     "log_loss": "log_loss",
 }
-"""Score of the test split → how it is called here."""
+"""Score of the test split → its name in the summary."""
 
 # What Dagster logs is kept in the history; on the terminal it would bury the progress and the summary.
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -69,15 +69,15 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
     facts, place, released = (
         result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics", "release")
     )
-    example = _near(f"{released['bundle'].value}/example.csv")
-    card = _near(f"{_folder(place['path'].value)}MODEL_CARD.md")
+    example = _abbreviate(f"{released['bundle'].value}/example.csv")
+    card = _abbreviate(f"{_folder(place['path'].value)}MODEL_CARD.md")
     how, rows = report.provenance.resampling, report.provenance.rows
-    judged = f"{how.repeats} × {how.folds}-fold cross-validation of all {rows} rows, 95 % interval"
-    lines = [f"{'':<21} {report.confusion.total} test rows   {judged}"]
+    cross_validation = f"{how.repeats} × {how.folds}-fold cross-validation of all {rows} rows, 95 % interval"
+    lines = [f"{'':<21} {report.confusion.total} test rows   {cross_validation}"]
     for name, label in HEADLINE.items():
-        found = report.cross_validation[STANDARD_NAMES.get(name, name)]
-        cross_validated = f"{format_score(found.estimate)}, {format_interval(found.interval)}"
-        lines.append(f"{label:<21} {format_score(getattr(report, name)):<13} {cross_validated}")
+        summary = report.cross_validation[STANDARD_NAMES.get(name, name)]
+        estimate = f"{format_score(summary.estimate)}, {format_interval(summary.interval)}"
+        lines.append(f"{label:<21} {format_score(getattr(report, name)):<13} {estimate}")
     lines += [
         "",
         f"Source       {facts['source'].value}{' (UCI could not be reached)' if facts['fallback'].value else ''}",
@@ -85,7 +85,7 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
         f"Files        {_folder(facts['path'].value)} and {_folder(place['path'].value)}",
         *(f"Warning      {history.described(check)}" for check in history.broken_checks(result.all_events)),
         f"Release      {released['release'].value}, {_result(released)}",
-        *_not_judged(released),
+        *_describe_skipped_rules(released),
         f"Next         score a table with it: .venv/bin/bcw predict {shlex.quote(example)}",
         f"             read {card}, or see the run and its checks in the browser: make dev",
     ]
@@ -99,7 +99,7 @@ def _result(released: Mapping[str, dg.MetadataValue]) -> str:
     return f"the new champion, by entry {sequence} of the log ({where}/)"
 
 
-def _not_judged(released: Mapping[str, dg.MetadataValue]) -> list[str]:
+def _describe_skipped_rules(released: Mapping[str, dg.MetadataValue]) -> list[str]:
     """Return what the gate could not compare, of a candidate that it judged in this run."""
     table = released["gate"]
     if released["result"].value == UNCHANGED or not isinstance(table, dg.TableMetadataValue):
@@ -109,8 +109,8 @@ def _not_judged(released: Mapping[str, dg.MetadataValue]) -> list[str]:
     return [f"Gate         judged by the floors alone: {reason}" for reason in reasons]
 
 
-def _near(address: str) -> str:
-    """Return an address as one would type it here."""
+def _abbreviate(address: str) -> str:
+    """Return an address as a user types it in this folder."""
     return address if address.startswith(S3) else os.path.relpath(address)
 
 

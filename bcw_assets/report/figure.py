@@ -6,17 +6,18 @@ from collections.abc import Iterable
 from typing import Any
 
 import matplotlib
-import matplotlib.backends.backend_agg  # with the rest, while nobody looks for garbage: else the first picture pays
+import matplotlib.backends.backend_agg  # `savefig` would import it later, and then the garbage collector runs
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.ticker import EngFormatter, LogLocator
 
 from bcw_assets.ml.evaluation.curves import Curve
 from bcw_assets.ml.evaluation.report import Report
-from bcw_assets.ml.evaluation.scores import Interval, Score, Summary
+from bcw_assets.ml.evaluation.scores import Interval, Score
 from bcw_assets.ml.evaluation.utility import THRESHOLDS
-from bcw_assets.report.formatting import format_interval, format_score
+from bcw_assets.report.formatting import format_estimate
 
 # Of Okabe and Ito's palette, which colour-blind people can tell apart; the lines differ in style for grey prints too.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
@@ -62,15 +63,15 @@ def compose(report: Report) -> Figure:
     grid = figure.add_gridspec(2, 2, left=0.085, right=0.975, top=0.908, bottom=0.12, wspace=0.24, hspace=0.37)
     parts = grid[1, 0].subgridspec(2, 1, height_ratios=[3, 1], hspace=0.12)
     roc = figure.add_subplot(grid[0, 0])
-    _roc(roc, report)
-    _precision_recall(figure.add_subplot(grid[0, 1]), report)
-    _reliability(figure.add_subplot(parts[0]), figure.add_subplot(parts[1]), report)
-    _decision(figure.add_subplot(grid[1, 1]), report)
+    _draw_roc(roc, report)
+    _draw_precision_recall(figure.add_subplot(grid[0, 1]), report)
+    _draw_reliability(figure.add_subplot(parts[0]), figure.add_subplot(parts[1]), report)
+    _draw_decision(figure.add_subplot(grid[1, 1]), report)
     figure.legend(handles=roc.lines[1:], loc="upper left", bbox_to_anchor=(0.085, 0.99), ncols=3, columnspacing=2)
     how = report.provenance.resampling
     note = (
         f"{how.repeats} × {how.folds}-fold cross-validation of {report.provenance.rows} patients. Bands of the upper "
-        "curves: range over the repeats.\nBars and band of the lower: 95 % intervals. In brackets: 95 % intervals too."
+        "curves: range over the repeats.\nBars, band and brackets: 95 % intervals."
     )
     figure.text(0.085, 0.02, note, fontsize=8.5, color=GREY, linespacing=1.5)
     return figure
@@ -81,101 +82,101 @@ def inline(picture: bytes) -> str:
     return f"![evaluation](data:image/png;base64,{base64.b64encode(picture).decode()})"
 
 
-def _roc(axes: Axes, report: Report) -> None:
-    specificity = _numbers(point.specificity.estimate for point in report.operating_points)
-    part = _curve(axes, report.roc, (0, 1), np.array([1 - specificity, _sensitivity(report)]))
-    axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1, label="by chance (reliability: perfect)")
+def _draw_roc(axes: Axes, report: Report) -> None:
+    specificity = _to_array(point.specificity.estimate for point in report.operating_points)
+    side = _draw_curve(axes, report.roc, 0, np.array([1 - specificity, _sensitivity(report)]))
+    axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1, label="by chance; in the reliability panel: perfect")
     axes.set_xlabel("1 - specificity (share of benign called malignant)")
     axes.set_ylabel("sensitivity (share of malignant found)")
-    axes.set_title(f"ROC curve{part}\nAUC {_format(report.cross_validation['roc_auc'])}")
+    axes.set_title(f"ROC curve{_name_corner('left', side)}\nAUC {format_estimate(report.cross_validation['roc_auc'])}")
 
 
-def _precision_recall(axes: Axes, report: Report) -> None:
-    precision = _numbers(point.ppv.estimate for point in report.operating_points)
-    part = _curve(axes, report.precision_recall, (1, 1), np.array([_sensitivity(report), precision]))
+def _draw_precision_recall(axes: Axes, report: Report) -> None:
+    precision = _to_array(point.ppv.estimate for point in report.operating_points)
+    side = _draw_curve(axes, report.precision_recall, 1, np.array([_sensitivity(report), precision]))
     axes.axhline(report.provenance.prevalence, linestyle=":", color=GREY, linewidth=1)  # everybody called malignant
     axes.set_xlabel("recall (sensitivity)")
     axes.set_ylabel("precision (PPV)")
-    average = _format(report.cross_validation["pr_auc"])
-    axes.set_title(f"Precision-recall curve{part}\naverage precision {average}")
+    average = format_estimate(report.cross_validation["pr_auc"])
+    axes.set_title(f"Precision-recall curve{_name_corner('right', side)}\naverage precision {average}")
 
 
-def _reliability(axes: Axes, histogram: Axes, report: Report) -> None:
+def _draw_reliability(axes: Axes, histogram: Axes, report: Report) -> None:
     bins = report.calibration.reliability
     axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1)
-    predicted = _numbers(point.predicted for point in bins)
-    axes.vlines(predicted, *_limits(point.interval for point in bins), color=BLUE, linewidth=1.2)
-    axes.plot(predicted, _numbers(point.observed for point in bins), "o", color=BLUE, markersize=4.5)
+    predicted = _to_array(point.predicted for point in bins)
+    axes.vlines(predicted, *_to_limits(point.interval for point in bins), color=BLUE, linewidth=1.2)
+    axes.plot(predicted, _to_array(point.observed for point in bins), "o", color=BLUE, markersize=4.5)
     axes.set(ylabel="share that is malignant", xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), yticks=QUARTERS)
     axes.set_xticks(QUARTERS, labels=[])
-    axes.set_title(f"Reliability\ncalibration slope {_format(report.calibration.slope, 2)}")
+    axes.set_title(f"Reliability\ncalibration slope {format_estimate(report.calibration.slope, 2)}")
     counts, widths = [point.patients for point in bins], [point.high - point.low for point in bins]
     histogram.bar([point.low for point in bins], counts, widths, align="edge", color="#9CC7E4", edgecolor="white")
     histogram.set_yscale("log")
-    histogram.set_yticks([1, 10, 100, 1000], labels=["1", "10", "100", "1000"])
+    histogram.yaxis.set_major_locator(LogLocator(numticks=4))
+    histogram.yaxis.set_major_formatter(EngFormatter(sep=""))  # 10k: a longer label has no place
     histogram.set_ylim(0.5, max(10, 2 * max(counts)))
     histogram.minorticks_off()
     histogram.set(xlabel="predicted P(malignant)", ylabel="patients", xlim=(-0.02, 1.02), xticks=QUARTERS)
 
 
-def _decision(axes: Axes, report: Report) -> None:
+def _draw_decision(axes: Axes, report: Report) -> None:
     curve, prevalence = report.decision_curve, report.provenance.prevalence
-    low, high = _limits(curve.intervals)
+    low, high = _to_limits(curve.intervals)
     axes.fill_between(curve.thresholds, low, high, color=BLUE, alpha=0.25, linewidth=0)
     axes.plot(curve.thresholds, curve.model, "-", color=BLUE, label="act on the model")
     axes.plot(curve.thresholds, curve.treat_all, "--", color=ORANGE, label="treat all")
     axes.axhline(0, linestyle="-.", color=GREY, linewidth=1, label="treat none")
     axes.legend(handles=axes.lines, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=3, columnspacing=1.2)
-    gained = _numbers(point.net_benefit.estimate for point in report.operating_points)
-    _mark(axes, np.array([THRESHOLDS, gained]))
+    gained = _to_array(point.net_benefit.estimate for point in report.operating_points)
+    _mark_points(axes, np.array([THRESHOLDS, gained]))
     lowest = np.nanmin([0, *gained, max(np.min(curve.model), -DEEPEST * prevalence)])
     highest = np.nanmax([prevalence, *gained, *high])
     edge = 0.05 * (highest - lowest)
     axes.set(xlim=(-0.02, 1.02), xticks=QUARTERS, ylim=(lowest - edge, highest + edge))
+    axes.set_xlabel("threshold probability")
+    axes.set_ylabel("net benefit (true positives per patient)")
     axes.locator_params(axis="y", nbins=6)
-    axes.set(xlabel="threshold probability", ylabel="net benefit (true positives per patient)")
     axes.set_title("Decision curve", y=1.075)
 
 
-def _curve(axes: Axes, curve: Curve, best: tuple[int, int], points: np.ndarray) -> str:
-    """Draw a curve, its band and its operating points, and return which part of it is shown, in words."""
+def _draw_curve(axes: Axes, curve: Curve, best: int, points: np.ndarray) -> float:
+    """Draw a curve, its band and its operating points (2 × n), and enlarge the corner that holds its bend and them all.
+
+    The best that a curve can reach is (best, 1). Returns the side of the square that is shown.
+    """
     axes.fill_between(curve.x, curve.lowest, curve.highest, color=BLUE, alpha=0.25, linewidth=0)
     axes.plot(curve.x, curve.mean, "-", color=BLUE, linewidth=1.4)
-    _mark(axes, points)
-    bend = _distances(np.array([curve.x, curve.mean]), best).min()
-    needed = np.nanmax([2 * bend, *_distances(points, best)])  # twice: to show the curve on both sides of its bend
+    _mark_points(axes, points)
+    corner = np.array([[best], [1]])
+    bend = np.abs(np.array([curve.x, curve.mean]) - corner).max(axis=0).min()
+    needed = np.nanmax([2 * bend, *np.abs(points - corner).max(axis=0)])  # twice: both sides of the bend are seen
     side = next((side for side in SIDES if side >= needed), 1.0)
-    x, edge, ticks = best[0] * (1 - side), 0.02 * side, np.linspace(0, side, 5)
-    axes.set(xlim=(x - edge, x + side + edge), xticks=x + ticks)
-    axes.set(ylim=(1 - side - edge, 1 + edge), yticks=1 - side + ticks)
-    return "" if side == 1 else f", upper {'right' if best[0] else 'left'} corner"
+    left, bottom, edge, ticks = best * (1 - side), 1 - side, 0.02 * side, np.linspace(0, side, 5)
+    limits = {"xlim": (left - edge, left + side + edge), "ylim": (bottom - edge, 1 + edge)}
+    axes.set(**limits, xticks=left + ticks, yticks=bottom + ticks)
+    return side
 
 
-def _distances(points: np.ndarray, best: tuple[int, int]) -> np.ndarray:
-    """Return the side of the square at the best corner that just holds each point, of points (2 × n)."""
-    distances: np.ndarray = np.abs(points - np.array(best)[:, None]).max(axis=0)
-    return distances
+def _name_corner(name: str, side: float) -> str:
+    return "" if side == 1 else f", upper {name} corner"
 
 
-def _mark(axes: Axes, points: np.ndarray) -> None:
-    """Mark the operating points (2 × n)."""
+def _mark_points(axes: Axes, points: np.ndarray) -> None:
+    """Mark the operating points, of shape (2, n)."""
     for (x, y), threshold, marker in zip(points.T, THRESHOLDS, MARKERS, strict=True):
         axes.plot(x, y, **marker, linestyle="", color=ORANGE, clip_on=False, label=f"called malignant from {threshold}")
 
 
 def _sensitivity(report: Report) -> np.ndarray:
-    return _numbers(point.sensitivity.estimate for point in report.operating_points)
+    return _to_array(point.sensitivity.estimate for point in report.operating_points)
 
 
-def _numbers(values: Iterable[Score]) -> np.ndarray:
+def _to_array(values: Iterable[Score]) -> np.ndarray:
     """Return scores as an array, with NaN, which is not drawn, for those that are not defined."""
     return np.array(list(values), dtype=np.float64)
 
 
-def _limits(intervals: Iterable[Interval]) -> np.ndarray:
+def _to_limits(intervals: Iterable[Interval]) -> np.ndarray:
     """Return the lower limits and the upper ones, of shape (2, n)."""
     return np.array([interval or [np.nan, np.nan] for interval in intervals]).T
-
-
-def _format(summary: Summary, digits: int = 3) -> str:
-    return f"{format_score(summary.estimate, digits)} ({format_interval(summary.interval, digits)})"

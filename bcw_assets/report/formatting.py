@@ -1,6 +1,8 @@
-"""How numbers look to people. Imports nothing heavy: `bcw predict` writes numbers too."""
+"""How numbers, and ids of a user's file, look to people. Imports nothing heavy: `bcw predict` writes numbers too."""
 
-from bcw_assets.ml.evaluation.scores import Interval, Score
+import re
+
+from bcw_assets.ml.evaluation.scores import Interval, Score, Summary
 
 
 def format_score(value: Score, digits: int = 4) -> str:
@@ -17,6 +19,15 @@ def format_interval(interval: Interval, digits: int = 3) -> str:
     return "no interval" if interval is None else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
 
 
+def format_estimate(summary: Summary, digits: int = 3) -> str:
+    """Return an estimate and its interval, without the reason why one of them is missing, which `format` gives.
+
+    >>> format_estimate(Summary(0.9641, 0.002, [0.9297, 0.9820]))
+    '0.964 (0.930 to 0.982)'
+    """
+    return f"{format_score(summary.estimate, digits)} ({format_interval(summary.interval, digits)})"
+
+
 def format_percent(value: Score, digits: int = 1) -> str:
     """Return a share in percent.
 
@@ -29,3 +40,12 @@ def format_percent(value: Score, digits: int = 1) -> str:
 def format_percent_interval(interval: Interval) -> str:
     """Return an interval in percent."""
     return "no interval" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+
+
+def escape_markdown(text: str) -> str:
+    r"""Return text from a user's file as Markdown that shows it and does nothing else.
+
+    >>> print(escape_markdown("a|b<i>"))
+    a\|b\<i\>
+    """
+    return re.sub(r"([^\w\s.-])|_", r"\\\g<0>", text)
