@@ -34,4 +34,4 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     )
 
 
-defs = build_definitions(environment.read())
+defs = build_definitions(environment.read_environment())

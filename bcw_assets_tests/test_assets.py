@@ -304,7 +304,7 @@ def test_a_model_of_the_same_table_in_other_units_is_refused(graph: Graph) -> No
 def test_an_artifact_that_another_run_replaced_meanwhile_stops_this_one(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out_of_fold = resampling.out_of_fold
+    out_of_fold = resampling.predict_out_of_fold
 
     def while_another_run_is_at_work(*arguments: Any) -> Any:
         assert graph.run("model", config={"model": {"C": 0.5}}).success
@@ -335,5 +335,5 @@ def test_the_ui_gets_rows_columns_source_fingerprint_and_plotted_numbers(graph: 
 @on_disk_only
 def test_the_table_without_ids_is_numbered_in_the_files_order(graph: Graph) -> None:
     graph.run("raw_data", source="embedded")
-    ids = canonical.read(graph.files()["data/raw_data.csv"], "raw_data.csv")["id"]
+    ids = canonical.read_table(graph.files()["data/raw_data.csv"], "raw_data.csv")["id"]
     assert (ids.iloc[0], ids.iloc[-1]) == ("row-0001", "row-0569")

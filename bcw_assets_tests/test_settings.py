@@ -8,7 +8,7 @@ from bcw_assets_tests.conftest import CHECKOUT
 
 
 def test_without_variables_the_defaults_hold() -> None:
-    found = settings.read()
+    found = settings.read_environment()
     assert (found.source, found.storage, found.schedule_cron, found.schedule_timezone, found.autostart) == (
         "auto", ".", "0 6 * * 1", "UTC", False,
     )  # fmt: skip
@@ -19,7 +19,7 @@ def test_variables_are_read_and_empty_ones_are_not_there(monkeypatch: pytest.Mon
     monkeypatch.setenv("BCW_SOURCE_SHA256", "AB" * 32)
     monkeypatch.setenv("BCW_AUTOSTART", "true")
     monkeypatch.setenv("BCW_STORAGE", "")
-    found = settings.read()
+    found = settings.read_environment()
     assert (found.source, found.source_sha256, found.autostart, found.storage) == (
         "https://example.org/wdbc.data", "ab" * 32, True, ".",
     )  # fmt: skip
@@ -79,7 +79,7 @@ def test_what_is_not_allowed_is_refused_by_name(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as error:
-        settings.read()
+        settings.read_environment()
     assert says in str(error.value)
     assert "hunter2" not in str(error.value)
 

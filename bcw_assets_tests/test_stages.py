@@ -9,7 +9,7 @@ from bcw_assets import assets
 from bcw_assets.assets import ResamplingConfig
 from bcw_assets.ml.model import preparation, resampling
 from bcw_assets.ml.table import canonical
-from bcw_assets.stages import code_version, modules_used
+from bcw_assets.stages import find_modules, hash_sources
 
 TABLE = {"errors", "ml.findings", *(f"ml.table.{name}" for name in ("canonical", "columns", "forms", "ranks", "rules"))}
 KNOWLEDGE = TABLE | {"ml.model.preparation", "ml.model.training"}
@@ -32,7 +32,7 @@ REPORT = {f"ml.evaluation.{name}" for name in EVALUATION} | {
 )
 def test_an_asset_uses_these_modules(name: str, uses: set[str]) -> None:
     function: Callable[..., Any] = getattr(assets, name).op.compute_fn.decorated_fn.__wrapped__
-    assert {module.__name__.removeprefix("bcw_assets.") for module in modules_used(function)} == uses
+    assert {module.__name__.removeprefix("bcw_assets.") for module in find_modules(function)} == uses
 
 
 def test_the_version_changes_with_the_function_its_config_and_what_it_uses() -> None:
@@ -48,6 +48,6 @@ def test_the_version_changes_with_the_function_its_config_and_what_it_uses() -> 
     def more() -> object:
         return preparation, resampling
 
-    versions = [code_version(function) for function in (one, other, other_with_config, more)]
+    versions = [hash_sources(function) for function in (one, other, other_with_config, more)]
     assert len(set(versions)) == 4
-    assert versions == [code_version(function) for function in (one, other, other_with_config, more)]
+    assert versions == [hash_sources(function) for function in (one, other, other_with_config, more)]

@@ -46,7 +46,7 @@ def of_own_table(raw: pd.DataFrame) -> Report:
 def report_of(table: pd.DataFrame, split: Split, C: float, how: Resampling) -> Report:  # noqa: N803 (scikit-learn's)
     ready = preparation.prepare(table, split)
     model = training.train(ready, C)
-    return evaluate(table, ready, model, resampling.out_of_fold(table, model, how))
+    return evaluate(table, ready, model, resampling.predict_out_of_fold(table, model, how))
 
 
 def changed(value: Any) -> Any:

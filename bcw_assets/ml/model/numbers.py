@@ -150,7 +150,9 @@ def load_model(document: Mapping[str, Any]) -> "Pipeline":
     if training.settings(model) != settings:
         raise ValueError(f"it was fitted with {settings}, this version fits with {training.settings(model)}")
     scaler, classifier = load_scaler(document), model[training.CLASSIFIER]
-    classifier.classes_ = np.array(document["classes"])
+    if document["classes"] != CLASSES:
+        raise ValueError(f"its classes are {document['classes']}, not {CLASSES} (1 = malignant)")
+    classifier.classes_ = np.array(CLASSES)
     classifier.n_features_in_ = scaler.n_features_in_
     classifier.coef_ = _array(document, "coefficients", scaler.n_features_in_).reshape(1, -1)
     classifier.intercept_ = np.array([float(document["intercept"])])

@@ -90,14 +90,14 @@ def repeat_names(repeats: int) -> list[str]:
     return [f"repeat_{repeat}" for repeat in range(repeats)]
 
 
-def descriptions(repeats: int) -> dict[str, tuple[str, str]]:
+def describe_columns(repeats: int) -> dict[str, tuple[str, str]]:
     """Return column of the table → (what it means, its unit)."""
     texts = {name: columns.DESCRIPTIONS[name] for name in (columns.ID, columns.DIAGNOSIS)}
     meaning = "out-of-fold probability that the patient's mass is malignant"
     return texts | dict.fromkeys(repeat_names(repeats), (meaning, "0 to 1"))
 
 
-def out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling) -> CrossValidation:
+def predict_out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling) -> CrossValidation:
     """Refit a clone of the whole pipeline in every fold of every repeat and predict the rows left out.
 
     Raises:
@@ -115,7 +115,7 @@ def out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling)
     probability = np.empty((len(malignant), resampling.repeats))
     refitted = clone(model).set_params(**WARM)  # one clone serves all folds
     fast = sklearn.config_context(assume_finite=True, skip_parameter_validation=True)  # the table was validated
-    with fast, training.converging(model[training.CLASSIFIER].C):
+    with fast, training.require_convergence(model[training.CLASSIFIER].C):
         for repeat in range(resampling.repeats):
             splitter = StratifiedKFold(folds, shuffle=True, random_state=resampling.seed + repeat)
             for train, test in splitter.split(measurements, malignant):
@@ -127,18 +127,15 @@ def out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling)
     return CrossValidation(rows, resampling, training.settings(model), canonical.fingerprint(raw_data))
 
 
-def covers_every_row(raw_data: pd.DataFrame, cross_validation: CrossValidation) -> Findings:
+def check_coverage(raw_data: pd.DataFrame, cross_validation: CrossValidation) -> Findings:
     """Find rows that some repeat does not predict, rows of another table, and values that are no probability."""
     rows, repeats = cross_validation.rows, cross_validation.resampling.repeats
     expected = [columns.ID, columns.DIAGNOSIS, *repeat_names(repeats)]
     predicted = rows.drop(columns=[columns.ID, columns.DIAGNOSIS]).to_numpy(dtype=np.float64)
-    identical = rows[[columns.ID, columns.DIAGNOSIS]].equals(raw_data[[columns.ID, columns.DIAGNOSIS]])
+    is_identical = rows[[columns.ID, columns.DIAGNOSIS]].equals(raw_data[[columns.ID, columns.DIAGNOSIS]])
     return Findings.of(
-        (
-            "it was made from another table than raw_data",
-            cross_validation.fingerprint != canonical.fingerprint(raw_data),
-        ),
-        ("its rows are not those of raw_data, each once", not identical),
+        ("it was made from another table", cross_validation.fingerprint != canonical.fingerprint(raw_data)),
+        ("its rows are not those of raw_data, each once", not is_identical),
         (f"its columns are not id, diagnosis and {repeats} repeats", list(rows.columns) != expected),
         ("a value is no probability", not ((predicted >= 0) & (predicted <= 1)).all()),
         rows=len(rows),

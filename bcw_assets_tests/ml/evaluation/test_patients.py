@@ -71,6 +71,6 @@ def test_flipped_labels_are_suspected(raw: pd.DataFrame, flipped: int, found_at_
     labels = np.array(raw["diagnosis"].tolist(), dtype=object)
     labels[rows] = np.where(labels[rows] == "M", "B", "M")
     wrong = raw.assign(diagnosis=labels)
-    predicted = resampling.out_of_fold(wrong, training.build(1.0), Resampling(10, 2, 0))
+    predicted = resampling.predict_out_of_fold(wrong, training.build(1.0), Resampling(10, 2, 0))
     suspects = {one.id for one in patients.label_suspects(patients.everybody(wrong, predicted.probabilities()))}
     assert len(suspects & set(raw["id"].iloc[rows])) >= found_at_least

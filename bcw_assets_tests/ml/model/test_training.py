@@ -72,9 +72,9 @@ def test_the_model_takes_raw_measurements(raw: pd.DataFrame, ready: Prepared) ->
 
 def test_a_changed_coefficient_is_not_flat(raw: pd.DataFrame, ready: Prepared) -> None:
     model = training.train(ready, 1.0)
-    assert training.steepness(raw, ready, model) < 1e-9
+    assert training.measure_steepness(raw, ready, model) < 1e-9
     model[training.CLASSIFIER].coef_[0, 3] += 1e-3
-    assert training.steepness(raw, ready, model) > training.FLAT
+    assert training.measure_steepness(raw, ready, model) > training.FLAT
 
 
 def test_steepness_is_the_slope_of_scikit_learns_objective(raw: pd.DataFrame, ready: Prepared) -> None:
@@ -90,7 +90,7 @@ def test_steepness_is_the_slope_of_scikit_learns_objective(raw: pd.DataFrame, re
     step = 1e-6 * np.eye(30)
     by_hand = [(objective(classifier.coef_[0] + one) - objective(classifier.coef_[0] - one)) / 2e-6 for one in step]
     slopes = [*np.abs(by_hand)]
-    assert training.steepness(raw, ready, model) == pytest.approx(max(slopes), rel=1e-4)
+    assert training.measure_steepness(raw, ready, model) == pytest.approx(max(slopes), rel=1e-4)
 
 
 def test_a_fit_that_does_not_converge_is_a_training_error(ready: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:

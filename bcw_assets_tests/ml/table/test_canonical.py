@@ -39,7 +39,7 @@ def uci_api(raw: pd.DataFrame) -> bytes:
 def kaggle(raw: pd.DataFrame) -> bytes:
     """Return Kaggle's file: quotes, spaces in some names, CRLF, and a header with a comma too many."""
     names = [f'"{name.replace("concave_points", "concave points")}"' for name in columns.RAW]
-    rows = canonical.write(raw).decode().splitlines()[1:]
+    rows = canonical.write_table(raw).decode().splitlines()[1:]
     return ("\r\n".join([",".join(names) + ",", *rows]) + "\r\n").encode()
 
 
@@ -62,8 +62,8 @@ FORMS: dict[str, Callable[[pd.DataFrame], bytes]] = {
     "UCI's API": uci_api,
     "Kaggle's file": kaggle,
     "Kaggle's file, by pandas": kaggle_by_pandas,
-    "ours": canonical.write,
-    "ours, gzipped": lambda raw: gzip.compress(canonical.write(raw)),
+    "ours": canonical.write_table,
+    "ours, gzipped": lambda raw: gzip.compress(canonical.write_table(raw)),
     "columns in another order": in_another_order,
     "byte order mark": lambda raw: b"\xef\xbb\xbf" + uci_form(),
     "CRLF": lambda raw: uci_form().replace(b"\n", b"\r\n"),
@@ -78,12 +78,12 @@ FORMS: dict[str, Callable[[pd.DataFrame], bytes]] = {
 
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_gives_the_same_canonical_table(raw: pd.DataFrame, name: str) -> None:
-    pd.testing.assert_frame_equal(canonical.read(FORMS[name](raw), name), raw)
+    pd.testing.assert_frame_equal(canonical.read_table(FORMS[name](raw), name), raw)
 
 
 def test_scikit_learns_columns_and_target_are_ours_under_other_names(raw: pd.DataFrame) -> None:
     copy = load_breast_cancer(as_frame=True)
-    found = canonical.read(scikit_learn(raw), "embedded")
+    found = canonical.read_table(scikit_learn(raw), "embedded")
     pd.testing.assert_frame_equal(found.drop(columns="id"), raw.drop(columns="id"))
     assert (found["concave_points_worst"] == copy.data["worst concave points"]).all()
     assert (found["area_se"] == copy.data["area error"]).all()
@@ -102,24 +102,24 @@ WITHOUT_DIAGNOSES: dict[str, Callable[[pd.DataFrame], bytes]] = {
 @pytest.mark.parametrize("name", WITHOUT_DIAGNOSES)
 def test_a_table_without_diagnoses_is_recognised_and_refused_for_training(raw: pd.DataFrame, name: str) -> None:
     content = WITHOUT_DIAGNOSES[name](raw)
-    parsed = canonical.parse(content)
+    parsed = canonical.parse_table(content)
     assert not parsed.has_diagnoses
     pd.testing.assert_frame_equal(parsed.table.iloc[:, 2:], raw.iloc[:, 2:])
     with pytest.raises(TableError, match="It has no diagnoses, so no model can be trained on it"):
-        canonical.read(content, name)
+        canonical.read_table(content, name)
 
 
 def test_a_row_is_named_by_its_line_in_the_file_and_its_id() -> None:
-    parsed = canonical.parse(b"\n" + TWO_ROWS)
+    parsed = canonical.parse_table(b"\n" + TWO_ROWS)
     assert [parsed.name(0), parsed.name(1)] == ["Line 3, id 10", "Line 2, id 2"]
-    without_ids = canonical.parse(
+    without_ids = canonical.parse_table(
         b"\n".join(line.partition(b",")[2].partition(b",")[2] for line in TWO_ROWS.splitlines())
     )
     assert [without_ids.name(0), without_ids.table["id"].iloc[0]] == ["Line 1", "row-0001"]
 
 
 def test_rows_come_sorted_by_id_as_text_with_their_numbers() -> None:
-    found = canonical.parse(TWO_ROWS).table
+    found = canonical.parse_table(TWO_ROWS).table
     assert list(found.columns) == list(columns.RAW)
     assert found["id"].tolist() == ["10", "2"]
     assert found["diagnosis"].tolist() == ["B", "M"]
@@ -128,14 +128,14 @@ def test_rows_come_sorted_by_id_as_text_with_their_numbers() -> None:
 
 
 def test_without_its_header_the_written_table_is_ucis_file_byte_for_byte(raw: pd.DataFrame) -> None:
-    header, _, rest = canonical.write(raw).partition(b"\n")
+    header, _, rest = canonical.write_table(raw).partition(b"\n")
     assert header.decode() == ",".join(columns.RAW)
     assert rest == uci_form()
 
 
 def test_an_id_with_a_comma_survives_writing() -> None:
-    found = canonical.parse(TWO_ROWS.replace(b"10,", b'"a,1",')).table
-    assert canonical.parse(canonical.write(found)).table["id"].tolist() == ["2", "a,1"]
+    found = canonical.parse_table(TWO_ROWS.replace(b"10,", b'"a,1",')).table
+    assert canonical.parse_table(canonical.write_table(found)).table["id"].tolist() == ["2", "a,1"]
 
 
 def test_a_row_fingerprint_is_the_hash_of_the_line_after_the_id(raw: pd.DataFrame) -> None:
@@ -151,7 +151,7 @@ def test_the_fingerprint_knows_rows_and_not_ids(raw: pd.DataFrame) -> None:
 
 
 def test_minus_zero_is_zero() -> None:
-    zeros = [canonical.parse(TWO_ROWS.replace(b"17.99", text)).table for text in (b"0", b"-0.0", b"0e5")]
+    zeros = [canonical.parse_table(TWO_ROWS.replace(b"17.99", text)).table for text in (b"0", b"-0.0", b"0e5")]
     assert len({canonical.fingerprint(one) for one in zeros}) == 1
 
 
@@ -272,7 +272,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 def test_what_is_not_the_table_is_refused_with_the_reason(name: str) -> None:
     content, says = REFUSED[name]
     with pytest.raises(TableError) as error:
-        canonical.read(content, "some.csv")
+        canonical.read_table(content, "some.csv")
     assert says in str(error.value)
     assert str(error.value).endswith(". some.csv cannot be used")
 
@@ -282,7 +282,7 @@ def test_a_look_alike_is_told_what_this_table_is(name: str) -> None:
     with pytest.raises(
         TableError, match="the Diagnostic one has 30 measurements of cell nuclei and the diagnoses M and B"
     ):
-        canonical.read(REFUSED[name][0], "wdbc.data")
+        canonical.read_table(REFUSED[name][0], "wdbc.data")
 
 
 def test_the_first_row_that_breaks_a_rule_is_the_first_in_the_file() -> None:
@@ -291,4 +291,4 @@ def test_the_first_row_that_breaks_a_rule_is_the_first_in_the_file() -> None:
         re.sub(rb"^([^,]+,[MB],[^,]+,[^,]+,[^,]+),[^,]+,", rb"\1,1,", lines[row]) for row in (300, 6)
     )
     with pytest.raises(TableError, match=r"^Line 7, id .*\(2 rows break R\d+, this is the first\)"):
-        canonical.read(b"".join(lines), "wdbc.data")
+        canonical.read_table(b"".join(lines), "wdbc.data")

@@ -35,8 +35,8 @@ def test_an_accepted_table_survives_write_and_read_unchanged(
     raw: pd.DataFrame, ids: list[str], rows: list[int]
 ) -> None:
     some = raw.iloc[rows[: len(ids)]].assign(id=ids)
-    accepted = canonical.read(canonical.write(some), "first")
-    pd.testing.assert_frame_equal(canonical.read(canonical.write(accepted), "again"), accepted)
+    accepted = canonical.read_table(canonical.write_table(some), "first")
+    pd.testing.assert_frame_equal(canonical.read_table(canonical.write_table(accepted), "again"), accepted)
     assert accepted["id"].tolist() == sorted(ids)
 
 
@@ -44,7 +44,7 @@ def test_an_accepted_table_survives_write_and_read_unchanged(
 @given(number=FLOATS)
 def test_any_finite_number_survives_write_and_read_unchanged(raw: pd.DataFrame, number: float) -> None:
     some = raw.head(30).assign(area_se=number + 0.0)
-    assert canonical.parse(canonical.write(some)).table["area_se"].tolist() == [number + 0.0] * 30
+    assert canonical.parse_table(canonical.write_table(some)).table["area_se"].tolist() == [number + 0.0] * 30
 
 
 @tried
@@ -57,13 +57,13 @@ def test_any_cell_beyond_half_and_twice_of_what_is_known_is_refused_or_flagged_b
     smallest, largest = raw[name].min(), raw[name].max()
     number = largest * 2 * factor if up else smallest / 2 / factor - (smallest == 0)
     changed = raw.assign(**{name: raw[name].where(raw.index != row, number)})
-    problems = rules.invariants(changed).problems + rules.plausibility(changed).problems
+    problems = rules.check_invariants(changed).problems + rules.check_plausibility(changed).problems
     assert any(f"id {raw['id'].iloc[row]}: " in problem for problem in problems)
 
 
 def only_its_own_error(content: bytes) -> None:
     with contextlib.suppress(TableError):
-        canonical.read(content, "fuzz")
+        canonical.read_table(content, "fuzz")
 
 
 @tried

@@ -55,7 +55,7 @@ def joined(chunks: Iterable[Rows]) -> Rows:
 
 
 def read(content: bytes, kind: type[io.BytesIO] = io.BytesIO) -> Rows:
-    return joined(reading.chunks(kind(content)))
+    return joined(reading.read_chunks(kind(content)))
 
 
 def read_exactly(content: bytes) -> Rows:
@@ -105,11 +105,11 @@ def test_a_table_without_diagnoses_gives_rows_without(raw: pd.DataFrame, name: s
 def test_a_column_of_probabilities_is_not_read(raw: pd.DataFrame) -> None:
     with_it = csv_of(raw.assign(probability_malignant="yes"))
     assert numbers_of(read(with_it)) == numbers_of(read(uci_form()))
-    pd.testing.assert_frame_equal(canonical.read(with_it, "example.csv"), raw)
+    pd.testing.assert_frame_equal(canonical.read_table(with_it, "example.csv"), raw)
 
 
 def test_a_header_alone_has_no_rows() -> None:
-    assert list(reading.chunks(io.BytesIO(",".join(columns.RAW).encode()))) == []
+    assert list(reading.read_chunks(io.BytesIO(",".join(columns.RAW).encode()))) == []
 
 
 OF_A_ROW = (
@@ -171,7 +171,7 @@ def test_a_line_too_long_is_refused_by_its_number() -> None:
 
 def test_an_unpacked_stream_that_breaks_off_gives_its_rows_first() -> None:
     content = gzip.compress(uci_form() * 20)
-    stream = reading.chunks(io.BytesIO(content[:-20_000]))
+    stream = reading.read_chunks(io.BytesIO(content[:-20_000]))
     assert len(next(stream)) > 100
     with pytest.raises(TableError, match="damaged gzip"):
         list(stream)

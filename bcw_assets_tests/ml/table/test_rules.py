@@ -68,8 +68,8 @@ ADVICE_ALONE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 
 def codes(one: pd.DataFrame, *, is_hard: bool) -> set[str]:
     """Return the codes of the rules that a table breaks."""
-    found = {breach.code for breach in rules.breaches(one, rules.HARD if is_hard else rules.ADVICE)}
-    return found | {rule.code for rule, _ in rules.file_breaches(one, is_hard=is_hard)}
+    found = {breach.code for breach in rules.find_breaches(one, rules.HARD if is_hard else rules.ADVICE)}
+    return found | {rule.code for rule, _ in rules.find_file_breaches(one, is_hard=is_hard)}
 
 
 @pytest.mark.parametrize("code", ALONE)
@@ -84,7 +84,7 @@ def test_a_hard_rule_refuses_a_table_that_no_other_does(raw: pd.DataFrame, code:
 def test_a_piece_of_advice_speaks_of_a_table_where_no_other_does(raw: pd.DataFrame, code: str) -> None:
     changed = ADVICE_ALONE[code](raw)
     assert codes(changed, is_hard=False) == {code}
-    assert any(f"({code}" in problem for problem in rules.plausibility(changed).problems)
+    assert any(f"({code}" in problem for problem in rules.check_plausibility(changed).problems)
 
 
 def test_every_rule_but_r1_has_a_table_here() -> None:
@@ -151,7 +151,7 @@ def test_a_refused_row_is_told_with_its_values_put_in(raw: pd.DataFrame) -> None
 
 def test_advice_about_whole_tables_is_for_tables_of_full_size(raw: pd.DataFrame) -> None:
     half = raw[raw["diagnosis"] == "M"]
-    assert {rule.code for rule, _ in rules.file_breaches(half, is_hard=False)} == set()
+    assert {rule.code for rule, _ in rules.find_file_breaches(half, is_hard=False)} == set()
 
 
 @pytest.mark.parametrize("rule", rules.ROWS, ids=lambda rule: f"{rule.code}-{rule.subject}")
@@ -162,12 +162,12 @@ def test_an_expression_names_its_subject_and_columns_only(rule: rules.Rule) -> N
 
 
 def test_the_documentation_of_the_rules_is_the_table() -> None:
-    assert (CHECKOUT / "docs" / "rules.md").read_text() == rules.document(), "run: make docs"
+    assert (CHECKOUT / "docs" / "rules.md").read_text() == rules.document_rules(), "run: make docs"
 
 
 def test_a_read_table_keeps_every_rule(raw: pd.DataFrame) -> None:
     with pytest.raises(TableError, match=r"^Line 1, id 10003: area_mean is 500\.5 but radius_mean 17\.99 makes about"):
-        canonical.read(canonical.write(scaled("area_mean", 0.5, 0)(raw)).partition(b"\n")[2], "wdbc.data")
+        canonical.read_table(canonical.write_table(scaled("area_mean", 0.5, 0)(raw)).partition(b"\n")[2], "wdbc.data")
 
 
 def test_the_area_under_the_curve_is_scikit_learns(raw: pd.DataFrame) -> None:
