@@ -111,12 +111,12 @@ def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[
     A logistic regression on standardised measurements. Load it from `model.json`, which is numbers only; `model.pkl` is
     the same for those who expect a pickle.
     """
-    trained = training.train(ready_data, config.C)
+    pipeline = training.train(ready_data, config.C)
     return dg.MaterializeResult(
-        value=trained,
+        value=pipeline,
         metadata={
-            "settings": dg.MetadataValue.json(training.settings(trained)),
-            "coefficients": dg.MetadataValue.md(training.tabulate_coefficients(trained)),
+            "settings": dg.MetadataValue.json(training.settings(pipeline)),
+            "coefficients": dg.MetadataValue.md(training.tabulate_coefficients(pipeline)),
         },
     )
 
@@ -131,13 +131,13 @@ def cross_validation(
     model with the settings of `model` that was refitted on the others.
     """
     repeats = config.repeats or resampling.choose_repeats(len(raw_data))
-    predicted = resampling.predict_out_of_fold(raw_data, model, Resampling(config.folds, repeats, config.seed))
+    probabilities = resampling.predict_out_of_fold(raw_data, model, Resampling(config.folds, repeats, config.seed))
     return dg.MaterializeResult(
-        value=predicted,
+        value=probabilities,
         metadata={
-            "dagster/row_count": len(predicted.rows),
-            "dagster/column_schema": _schema(predicted.rows, resampling.describe_columns(repeats)),
-            "settings": dg.MetadataValue.json(asdict(predicted.resampling)),
+            "dagster/row_count": len(probabilities.rows),
+            "dagster/column_schema": _schema(probabilities.rows, resampling.describe_columns(repeats)),
+            "settings": dg.MetadataValue.json(asdict(probabilities.resampling)),
         },
     )
 

@@ -131,7 +131,7 @@ def draw(people: Population, random: np.random.Generator, malignant: np.ndarray)
 
 
 def cross_validate(measurements: np.ndarray, malignant: np.ndarray) -> tuple[np.ndarray, Models]:
-    """Return out-of-fold probabilities as `resampling.predict_out_of_fold` makes them, and the models that gave them."""
+    """Return out-of-fold probabilities as `resampling.predict_out_of_fold` makes them, and their models."""
     model = training.build(1.0).set_params(**resampling.WARM)
     probabilities, intercepts, coefficients = np.empty((len(malignant), REPEATS)), [], []
     for repeat in range(REPEATS):

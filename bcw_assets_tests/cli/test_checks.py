@@ -16,7 +16,7 @@ from bcw_assets.assets import GRAPH
 from bcw_assets.checks import specify_checks
 from bcw_assets.cli import checks
 from bcw_assets.cli.main import main
-from bcw_assets.ml.expectations import Expectation
+from bcw_assets.ml.expectations import EXPECTATIONS, Expectation
 from bcw_assets.ml.findings import Findings
 from bcw_assets_tests.conftest import Graph, Place, on_disk_only
 
@@ -110,7 +110,7 @@ def test_a_failed_check_fails_the_report_only_if_it_blocks(
 ) -> None:
     graph.prepare()
     monday = Expectation("raw_data", "weekday", "It is not Monday.", always_broken, blocking=blocking)
-    monkeypatch.setattr(the_checks, "EXPECTATIONS", (*the_checks.EXPECTATIONS, monday))
+    monkeypatch.setattr(the_checks, "EXPECTATIONS", (*EXPECTATIONS, monday))
     assert graph.run().success is not blocking
     good, report, lines = reported(graph)
     assert good is not blocking

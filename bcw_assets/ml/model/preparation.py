@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from bcw_assets.errors import TrainingError
 from bcw_assets.ml.findings import Findings
 from bcw_assets.ml.table import canonical, columns
-from bcw_assets.ml.table.ranks import auc_of_each
+from bcw_assets.ml.table.ranks import compute_aucs
 
 SPLIT = "split"
 TRAIN = "train"
@@ -161,7 +161,7 @@ def check_features(ready_data: Prepared) -> Findings:
         orders.append(ids)
     by_order = max(_largest_correlation(measurements.to_numpy(), order) for order in orders)
     by_label = _largest_correlation(measurements.to_numpy(), malignant)
-    areas = auc_of_each(measurements, malignant)
+    areas = compute_aucs(measurements, malignant)
     alone = float(np.maximum(areas, 1 - areas).max())
     return Findings.of(
         (f"a measurement follows the id or the row order (correlation {by_order:.3f})", by_order >= LEAK_CORRELATION),

@@ -40,7 +40,7 @@ class CrossValidation:
     Attributes:
         rows: n rows × (2 + repeats) columns: id, diagnosis, and P(malignant) as `repeat_0`, `repeat_1`, …
         resampling: how the rows were resampled.
-        settings: of the model that was refitted in every fold (`training.settings`).
+        settings: of the model that was fold_model in every fold (`training.settings`).
         fingerprint: of the table.
     """
 
@@ -113,14 +113,14 @@ def predict_out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Res
         )
     measurements = raw_data[list(columns.MEASUREMENTS)].to_numpy()
     probability = np.empty((len(malignant), resampling.repeats))
-    refitted = clone(model).set_params(**WARM)  # one clone serves all folds
+    fold_model = clone(model).set_params(**WARM)  # one clone serves all folds
     fast = sklearn.config_context(assume_finite=True, skip_parameter_validation=True)  # the table was validated
     with fast, training.require_convergence(model[training.CLASSIFIER].C):
         for repeat in range(resampling.repeats):
             splitter = StratifiedKFold(folds, shuffle=True, random_state=resampling.seed + repeat)
             for train, test in splitter.split(measurements, malignant):
-                refitted.fit(measurements[train], malignant[train])
-                probability[test, repeat] = refitted.predict_proba(measurements[test])[:, 1]
+                fold_model.fit(measurements[train], malignant[train])
+                probability[test, repeat] = fold_model.predict_proba(measurements[test])[:, 1]
     rows = pd.DataFrame(probability, columns=repeat_names(resampling.repeats))
     rows.insert(0, columns.ID, raw_data[columns.ID])
     rows.insert(1, columns.DIAGNOSIS, raw_data[columns.DIAGNOSIS])
@@ -131,13 +131,13 @@ def check_coverage(raw_data: pd.DataFrame, cross_validation: CrossValidation) ->
     """Find rows that some repeat does not predict, rows of another table, and values that are no probability."""
     rows, repeats = cross_validation.rows, cross_validation.resampling.repeats
     expected = [columns.ID, columns.DIAGNOSIS, *repeat_names(repeats)]
-    predicted = rows.drop(columns=[columns.ID, columns.DIAGNOSIS]).to_numpy(dtype=np.float64)
+    probabilities = rows.drop(columns=[columns.ID, columns.DIAGNOSIS]).to_numpy(dtype=np.float64)
     is_identical = rows[[columns.ID, columns.DIAGNOSIS]].equals(raw_data[[columns.ID, columns.DIAGNOSIS]])
     return Findings.of(
         ("it was made from another table", cross_validation.fingerprint != canonical.fingerprint(raw_data)),
         ("its rows are not those of raw_data, each once", not is_identical),
         (f"its columns are not id, diagnosis and {repeats} repeats", list(rows.columns) != expected),
-        ("a value is no probability", not ((predicted >= 0) & (predicted <= 1)).all()),
+        ("a value is no probability", not ((probabilities >= 0) & (probabilities <= 1)).all()),
         rows=len(rows),
         repeats=repeats,
         folds=cross_validation.resampling.folds,

@@ -29,7 +29,7 @@ LARGEST_UNPACKED = 2**30  # bytes: a gzip file of a megabyte may hold a thousand
 
 
 @dataclass(frozen=True, eq=False)
-class Parsed:
+class ParsedTable:
     """A table as a file has it.
 
     Attributes:
@@ -69,7 +69,7 @@ def read_table(content: bytes, where: str) -> pd.DataFrame:
     try:
         parsed = parse_table(content)
         _require_diagnoses(parsed)
-        _require_different_rows(parsed)
+        _require_different_patients(parsed)
         order = np.argsort(parsed.lines)  # of the file
         rules.require(parsed.table.iloc[order], lambda row: parsed.name(order[row]))
     except TableError as error:
@@ -77,7 +77,7 @@ def read_table(content: bytes, where: str) -> pd.DataFrame:
     return parsed.table
 
 
-def parse_table(content: bytes) -> Parsed:
+def parse_table(content: bytes) -> ParsedTable:
     """Return the rows of any form of the table, with or without diagnoses, whatever their numbers.
 
     Raises:
@@ -90,7 +90,7 @@ def parse_table(content: bytes) -> Parsed:
     table.insert(0, columns.ID, pd.Series(ids, dtype="str"))
     table.insert(1, columns.DIAGNOSIS, pd.Series(diagnoses, dtype="str"))
     order = sorted(range(len(ids)), key=ids.__getitem__)
-    return Parsed(
+    return ParsedTable(
         table.iloc[order].reset_index(drop=True),
         [numbers[row] for row in order],
         has_ids=columns.ID in form.columns,
@@ -160,7 +160,7 @@ def check_source(raw_data: pd.DataFrame, facts: Mapping[str, object]) -> Finding
     )
 
 
-def _require_diagnoses(parsed: Parsed) -> None:
+def _require_diagnoses(parsed: ParsedTable) -> None:
     if not parsed.has_diagnoses:
         raise TableError("It has no diagnoses, so no model can be trained on it; allowed is a column with M and B")
     count = Counter(parsed.table[columns.DIAGNOSIS])
@@ -171,7 +171,7 @@ def _require_diagnoses(parsed: Parsed) -> None:
         )
 
 
-def _require_different_rows(parsed: Parsed) -> None:
+def _require_different_patients(parsed: ParsedTable) -> None:
     first: dict[tuple[float, ...], int] = {}
     measurements = parsed.table[list(columns.MEASUREMENTS)].to_numpy().tolist()
     for row in np.argsort(parsed.lines).tolist():
@@ -284,11 +284,11 @@ def _measurements(form: Form, numbers: list[int], rows: list[list[str]]) -> np.n
         if not np.isfinite(values).all():
             raise ValueError
     except ValueError:
-        raise _first_that_is_no_number(form, numbers, rows) from None
+        raise _find_first_wrong_number(form, numbers, rows) from None
     return values + 0.0  # -0.0 and 0.0 are one number and must have one fingerprint
 
 
-def _first_that_is_no_number(form: Form, numbers: list[int], rows: list[list[str]]) -> TableError:
+def _find_first_wrong_number(form: Form, numbers: list[int], rows: list[list[str]]) -> TableError:
     return next(
         _refuse(form, number, fields, name, forms.NUMBER_IS)
         for number, fields in zip(numbers, rows, strict=True)

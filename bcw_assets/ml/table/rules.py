@@ -15,7 +15,7 @@ import numpy as np
 from bcw_assets.errors import TableError
 from bcw_assets.ml.findings import Fact, Findings
 from bcw_assets.ml.table import columns
-from bcw_assets.ml.table.ranks import auc_of_each
+from bcw_assets.ml.table.ranks import compute_aucs
 
 if TYPE_CHECKING:  # who scores rows does without pandas
     import pandas as pd
@@ -250,7 +250,7 @@ def _auc(table: "pd.DataFrame") -> float:
     malignant = _is_malignant(table)
     if malignant.all() or not malignant.any():
         return 0.0
-    return float(auc_of_each(table[["perimeter_worst"]], malignant)[0])
+    return float(compute_aucs(table[["perimeter_worst"]], malignant)[0])
 
 
 def _fewest_distinct(table: "pd.DataFrame") -> float:
