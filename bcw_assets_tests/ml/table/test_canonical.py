@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import io
 import re
 from collections.abc import Callable
 
@@ -43,11 +42,6 @@ def kaggle(raw: pd.DataFrame) -> bytes:
     return ("\r\n".join([",".join(names) + ",", *rows]) + "\r\n").encode()
 
 
-def kaggle_by_pandas(raw: pd.DataFrame) -> bytes:
-    """Return Kaggle's file as pandas writes it after reading it."""
-    return csv_of(pd.read_csv(io.BytesIO(kaggle(raw)), index_col=False))
-
-
 def scikit_learn(raw: pd.DataFrame) -> bytes:
     return csv_of(load_breast_cancer(as_frame=True).frame)
 
@@ -61,16 +55,13 @@ FORMS: dict[str, Callable[[pd.DataFrame], bytes]] = {
     "UCI's file, gzipped": lambda raw: gzip.compress(uci_form()),
     "UCI's API": uci_api,
     "Kaggle's file": kaggle,
-    "Kaggle's file, by pandas": kaggle_by_pandas,
     "ours": canonical.write_table,
-    "ours, gzipped": lambda raw: gzip.compress(canonical.write_table(raw)),
     "columns in another order": in_another_order,
     "byte order mark": lambda raw: b"\xef\xbb\xbf" + uci_form(),
     "CRLF": lambda raw: uci_form().replace(b"\n", b"\r\n"),
     "blank last lines": lambda raw: uci_form() + b"\n \n",
     "spaces round values": lambda raw: uci_form().replace(b",", b" , "),
     "quotes": lambda raw: re.sub(rb"[^,\n]+", rb'"\g<0>"', uci_form()),
-    "no last line end": lambda raw: uci_form().rstrip(),
     "rows in another order": lambda raw: shuffled(uci_form()),
     "a comma at the end of every row": lambda raw: uci_form().replace(b"\n", b",\n"),
 }
@@ -83,12 +74,12 @@ def test_every_form_gives_the_same_canonical_table(raw: pd.DataFrame, name: str)
 
 def test_scikit_learns_columns_and_target_are_ours_under_other_names(raw: pd.DataFrame) -> None:
     copy = load_breast_cancer(as_frame=True)
-    found = canonical.read_table(scikit_learn(raw), "embedded")
-    pd.testing.assert_frame_equal(found.drop(columns="id"), raw.drop(columns="id"))
-    assert (found["concave_points_worst"] == copy.data["worst concave points"]).all()
-    assert (found["area_se"] == copy.data["area error"]).all()
-    assert canonical.malignant(found).sum() == 212
-    assert canonical.fingerprint(found) == canonical.UCI_FINGERPRINT
+    table = canonical.read_table(scikit_learn(raw), "embedded")
+    pd.testing.assert_frame_equal(table.drop(columns="id"), raw.drop(columns="id"))
+    assert (table["concave_points_worst"] == copy.data["worst concave points"]).all()
+    assert (table["area_se"] == copy.data["area error"]).all()
+    assert canonical.malignant(table).sum() == 212
+    assert canonical.fingerprint(table) == canonical.UCI_FINGERPRINT
 
 
 WITHOUT_DIAGNOSES: dict[str, Callable[[pd.DataFrame], bytes]] = {
@@ -119,12 +110,12 @@ def test_a_row_is_named_by_its_line_in_the_file_and_its_id() -> None:
 
 
 def test_rows_come_sorted_by_id_as_text_with_their_numbers() -> None:
-    found = canonical.parse_table(TWO_ROWS).table
-    assert list(found.columns) == list(columns.RAW)
-    assert found["id"].tolist() == ["10", "2"]
-    assert found["diagnosis"].tolist() == ["B", "M"]
-    assert found["radius_mean"].tolist() == [1001.0, 17.99]
-    assert found["area_worst"].tolist() == [1.5, 1.5]
+    table = canonical.parse_table(TWO_ROWS).table
+    assert list(table.columns) == list(columns.RAW)
+    assert table["id"].tolist() == ["10", "2"]
+    assert table["diagnosis"].tolist() == ["B", "M"]
+    assert table["radius_mean"].tolist() == [1001.0, 17.99]
+    assert table["area_worst"].tolist() == [1.5, 1.5]
 
 
 def test_without_its_header_the_written_table_is_ucis_file_byte_for_byte(raw: pd.DataFrame) -> None:
@@ -134,8 +125,8 @@ def test_without_its_header_the_written_table_is_ucis_file_byte_for_byte(raw: pd
 
 
 def test_an_id_with_a_comma_survives_writing() -> None:
-    found = canonical.parse_table(TWO_ROWS.replace(b"10,", b'"a,1",')).table
-    assert canonical.parse_table(canonical.write_table(found)).table["id"].tolist() == ["2", "a,1"]
+    table = canonical.parse_table(TWO_ROWS.replace(b"10,", b'"a,1",')).table
+    assert canonical.parse_table(canonical.write_table(table)).table["id"].tolist() == ["2", "a,1"]
 
 
 def test_a_row_fingerprint_is_the_hash_of_the_line_after_the_id(raw: pd.DataFrame) -> None:
@@ -164,31 +155,22 @@ PROGNOSTIC = (",".join(["119513", "N", "31", *["1.5"] * 30, "5", "5"]) + "\n").e
 
 REFUSED: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "It is empty; allowed is a CSV file with one row a patient"),
-    "blank": (b" \n \n", "It is empty"),
     "an empty gzip": (gzip.compress(b""), "It is empty"),
     "HTML": (
         b"<!DOCTYPE html>\n<html><title>404\nNot Found</title>",
         "It is an HTML or XML page titled '404 Not Found'",
     ),
-    "XML": (b"<?xml version='1.0'?><Error/>", "It is an HTML or XML page, and no CSV file"),
     "JSON": (b'{"data": []}', "It is JSON, and no CSV file"),
     "zip": (b"PK\x03\x04rest", "It is a zip file (or Excel's, which is one); allowed is CSV in UTF-8"),
     "Parquet": (b"PAR1rest", "It is a Parquet file"),
     "a damaged gzip": (gzip.compress(uci_form())[:5000], "It is a damaged gzip file"),
-    "no gzip after all": (b"\x1f\x8b\x08\x00", "It is a damaged gzip file"),
     "UTF-16": (uci_form().decode().encode("utf-16"), "It is UTF-16"),
-    "UTF-16 without a mark": (
-        uci_form().decode().encode("utf-16-le"),
-        "Line 1 holds a NUL byte: it is binary, or UTF-16",
-    ),
     "Latin-1": (TWO_ROWS + "é".encode("latin-1"), "Line 3 holds the byte 0xe9, which is not UTF-8"),
     "a NUL byte": (TWO_ROWS + b"\0\0", "Line 3 holds a NUL byte"),
-    "binary": (bytes(range(128, 256)), "Line 1 holds the byte 0x80, which is not UTF-8"),
     "an open quote": (TWO_ROWS + b'3,"M', "The row that begins in line 3 is not CSV: unexpected end of data"),
     "a short row": (TWO_ROWS + b"3,M,1.5\n", "Line 3 has 3 fields; allowed are 32, as the first line has"),
     "a long row": (TWO_ROWS + row(3, "M").replace("\n", ",1.5\n").encode(), "Line 3 has 33 fields; allowed are 32"),
     "semicolons": (TWO_ROWS.replace(b",", b";"), "and is separated by semicolons; allowed are commas"),
-    "tabs": (TWO_ROWS.replace(b",", b"\t"), "and is separated by tabs; allowed are commas"),
     "another table": (
         b"a,b,c\n1,2,3\n",
         "Line 1: it begins 'a,b,c'; allowed is UCI's file (32 fields, the second M or B)",
@@ -208,12 +190,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         TWO_ROWS.replace(b"17.99", b'"17,99"'),
         "Line 1, id 2: radius_mean is '17,99'; allowed is a finite",
     ),
-    "a question mark": (TWO_ROWS.replace(b"17.99", b"?"), "Line 1, id 2: radius_mean is '?'"),
-    "nan": (TWO_ROWS.replace(b"17.99", b"nan"), "Line 1, id 2: radius_mean is 'nan'"),
-    "infinity": (TWO_ROWS.replace(b"17.99", b"inf"), "Line 1, id 2: radius_mean is 'inf'"),
     "too large": (TWO_ROWS.replace(b"17.99", b"1e999"), "Line 1, id 2: radius_mean is '1e999'"),
     "other digits": (TWO_ROWS.replace(b"17.99", "١٧".encode()), "Line 1, id 2: radius_mean is '١٧'"),
-    "nothing": (TWO_ROWS.replace(b"17.99", b""), "Line 1, id 2: radius_mean is ''"),
     "a label in lower case": (TWO_ROWS.replace(b"M", b"m"), "Line 1, id 2: diagnosis is 'm'; allowed is M or B"),
     "an empty id": (TWO_ROWS.replace(b"2,M", b",M"), "Line 1: id is ''; allowed is a printable text on one line, of"),
     "a line break in an id": (TWO_ROWS.replace(b"2,M", b'"a\nb",M'), "id is 'a\\nb'; allowed is a printable text"),
@@ -226,8 +204,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         TWO_ROWS,
         "It has 1 malignant and 1 benign rows; allowed are at least 10 of each, because each of ten",
     ),
-    "a header and no rows": (header(*columns.RAW), "It has 0 malignant and 0 benign rows"),
-    "Original": (ORIGINAL, "Line 1: this is the Original Wisconsin table, which has 699 rows of nine scores"),
+    "Original": (
+        ORIGINAL,
+        "the class 2 or 4; the Diagnostic one has 30 measurements of cell nuclei and the diagnoses M and B",
+    ),
     "Original, with a header": (
         b"Sample_code_number,Clump_thickness,Class\n",
         "Line 1: this is the Original Wisconsin table",
@@ -237,12 +217,6 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         b"ID,Outcome,Time,radius1\n",
         "Line 1: this is the Prognostic Wisconsin table (WPBC)",
     ),
-    "Ljubljana": (b"no-recurrence-events,30-39,premeno\n", "Line 1: this is the Ljubljana breast cancer table"),
-    "Coimbra": (
-        b"Age,BMI,Glucose,Insulin,HOMA,Leptin,Adiponectin,Resistin,MCP.1\n",
-        "Line 1: this is the Coimbra breast cancer",
-    ),
-    "Original, by OpenML": (b"Cl.thickness,Cell.size,Class\n", "Line 1: this is the Original Wisconsin table"),
     "a column too many of another study": (header(*columns.RAW, "outcome"), "Line 1: the column 'outcome' is unknown"),
     "no last column": (
         re.sub(rb",[^,\n]+\n", b"\n", uci_form()),
@@ -275,14 +249,6 @@ def test_what_is_not_the_table_is_refused_with_the_reason(name: str) -> None:
         canonical.read_table(content, "some.csv")
     assert says in str(error.value)
     assert str(error.value).endswith(". some.csv cannot be used")
-
-
-@pytest.mark.parametrize("name", ["Original", "Prognostic", "Ljubljana", "Coimbra"])
-def test_a_look_alike_is_told_what_this_table_is(name: str) -> None:
-    with pytest.raises(
-        TableError, match="the Diagnostic one has 30 measurements of cell nuclei and the diagnoses M and B"
-    ):
-        canonical.read_table(REFUSED[name][0], "wdbc.data")
 
 
 def test_the_first_row_that_breaks_a_rule_is_the_first_in_the_file() -> None:
