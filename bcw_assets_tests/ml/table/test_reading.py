@@ -204,19 +204,8 @@ FIELDS = st.one_of(
     st.floats(allow_nan=False).map(repr).map(str.encode),
     st.sampled_from(
         [
-            *(
-                *SPOILT,
-                b"-0.0",
-                b"+1.5",
-                b" 1.5",
-                b"1.5\t",
-                b"\xc2\xa01.5",
-                b"1.",
-                b".5",
-                b"1E+5",
-                b"1e-400",
-                b"5e-324",
-            ),
+            *(*SPOILT, b"-0.0", b"+1.5", b" 1.5", b"1.5\t", b"\xc2\xa01.5", b"1.", b".5"),
+            *(b"1E+5", b"1e-400", b"5e-324"),
             *(b'"1.5"', b'" 1.5 "', b'"1""5"', b'"1,5"', b"\xef\xbb\xbf1", b"NULL", b"NaN", b"1\x0b", b"\x1f1", b"++1"),
         ]
     ),
