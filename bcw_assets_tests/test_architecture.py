@@ -59,17 +59,17 @@ def room(module: str) -> str:
 
 def imported(path: Path) -> set[str]:
     """Return the modules that a file imports, inside functions too."""
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            found |= {
+            modules |= {
                 name if (name := f"{node.module}.{alias.name}") in MODULES else node.module or ""
                 for alias in node.names
             }
-    return found
+    return modules
 
 
 def name_publicly(path: Path) -> tuple[set[str], set[str]]:
@@ -97,7 +97,7 @@ def test_knowledge_knows_no_machinery() -> None:
     roots = {
         name: {imported_name.split(".")[0] for imported_name in imported(path)} for name, path in knowledge.items()
     }
-    assert {name: found & machinery for name, found in roots.items() if found & machinery} == {}
+    assert {name: names & machinery for name, names in roots.items() if names & machinery} == {}
 
 
 FAMILIES = "|".join(family.name for family in columns.FAMILIES)

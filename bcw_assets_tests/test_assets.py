@@ -179,7 +179,7 @@ def test_each_asset_runs_alone_on_what_an_earlier_process_stored(graph: Graph) -
         result = graph.without_history().run(name)
         assert result.success, name
         assert [event.asset_key.to_user_string() for event in result.get_asset_materialization_events()] == [name]
-        assert {found.asset_key.to_user_string() for found in result.get_asset_check_evaluations()} == {name}
+        assert {evaluation.asset_key.to_user_string() for evaluation in result.get_asset_check_evaluations()} == {name}
         assert graph.files() == before, name
 
 

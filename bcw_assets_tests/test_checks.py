@@ -159,8 +159,8 @@ def test_every_check_has_a_value_here_that_breaks_it() -> None:
 
 def test_the_real_table_meets_every_expectation(values: Values) -> None:
     findings = {row.name: examine(row.name, values) for row in EXPECTATIONS}
-    assert {name: found.problems for name, found in findings.items() if found.problems} == {}
-    assert all(found.evidence for found in findings.values())
+    assert {name: finding.problems for name, finding in findings.items() if finding.problems} == {}
+    assert all(finding.evidence for finding in findings.values())
 
 
 def test_what_is_at_the_edge_is_accepted(values: Values) -> None:
@@ -209,12 +209,14 @@ def test_a_refresh_evaluates_every_check_with_its_severity(graph: Graph) -> None
     evaluations = [
         event.asset_check_evaluation_data for event in events if event.event_type_value == "ASSET_CHECK_EVALUATION"
     ]
-    assert {found.asset_check_key: found.blocking for found in evaluations} == {
+    assert {evaluation.asset_check_key: evaluation.blocking for evaluation in evaluations} == {
         spec.key: spec.blocking for spec in SPECS
     }
-    assert all(found.passed for found in evaluations)
-    assert {found.blocking for found in evaluations if found.severity is dg.AssetCheckSeverity.WARN} == {False}
-    assert {found.check_name for found in evaluations if not found.blocking} == {
+    assert all(evaluation.passed for evaluation in evaluations)
+    assert {evaluation.blocking for evaluation in evaluations if evaluation.severity is dg.AssetCheckSeverity.WARN} == {
+        False
+    }
+    assert {evaluation.check_name for evaluation in evaluations if not evaluation.blocking} == {
         "plausibility", "source", "beats_always_benign", "floors", "calibration", "label_suspects",
     }  # fmt: skip
 
@@ -224,7 +226,7 @@ def test_one_check_alone_is_run_alone(graph: Graph) -> None:
     graph.prepare()
     selection = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("ready_data"), "scaling"))
     evaluations = graph.select(selection).get_asset_check_evaluations()
-    assert [(found.check_name, found.passed) for found in evaluations] == [("scaling", True)]
+    assert [(evaluation.check_name, evaluation.passed) for evaluation in evaluations] == [("scaling", True)]
 
 
 @on_disk_only
@@ -298,7 +300,9 @@ def test_the_failure_of_a_table_shows_its_rows_in_the_ui(graph: Graph) -> None:
 def test_a_failed_check_of_an_edited_table_shows_its_rows(graph: Graph) -> None:
     graph.prepare()
     graph.damage("data/raw_data.csv", b",1001,0.1184,", b",501,0.1184,")
-    evaluations = {found.check_name: found for found in graph.check("raw_data").get_asset_check_evaluations()}
+    evaluations = {
+        evaluation.check_name: evaluation for evaluation in graph.check("raw_data").get_asset_check_evaluations()
+    }
     assert "is not what its latest materialisation recorded" in str(evaluations["stored"].description)
     assert evaluations["schema"].passed
     assert str(evaluations["invariants"].description).startswith("id 10003: area_mean is 501 but radius_mean 17.99")

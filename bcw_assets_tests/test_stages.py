@@ -1,4 +1,4 @@
-"""The code version of an asset: it changes with the sources that make it, and with no other."""
+"""The code version of an asset: it changes with the sources that make it, and with no second."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,18 +36,18 @@ def test_an_asset_uses_these_modules(name: str, uses: set[str]) -> None:
 
 
 def test_the_version_changes_with_the_function_its_config_and_what_it_uses() -> None:
-    def one() -> object:
+    def first() -> object:
         return canonical
 
-    def other() -> object:
+    def second() -> object:
         return preparation
 
-    def other_with_config(config: ResamplingConfig) -> object:
+    def second_with_config(config: ResamplingConfig) -> object:
         return preparation
 
-    def more() -> object:
+    def third() -> object:
         return preparation, resampling
 
-    versions = [hash_sources(function) for function in (one, other, other_with_config, more)]
+    versions = [hash_sources(function) for function in (first, second, second_with_config, third)]
     assert len(set(versions)) == 4
-    assert versions == [hash_sources(function) for function in (one, other, other_with_config, more)]
+    assert versions == [hash_sources(function) for function in (first, second, second_with_config, third)]

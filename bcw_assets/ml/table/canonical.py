@@ -100,10 +100,11 @@ def parse_table(content: bytes) -> ParsedTable:
 
 def write_table(table: pd.DataFrame) -> bytes:
     """Return a canonical table as CSV: a header, LF, every float by the shortest text that gives it back."""
+    texts = [forms.texts(*row) for row in _iterate_rows(table)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
-    writer.writerows([identifier, *rest] for identifier, rest in zip(table[columns.ID], _texts(table), strict=True))
+    writer.writerows([identifier, *rest] for identifier, rest in zip(table[columns.ID], texts, strict=True))
     return text.getvalue().encode()
 
 
@@ -295,10 +296,6 @@ def _find_first_wrong_number(form: Form, numbers: list[int], rows: list[list[str
         for name, text in zip(form.columns, fields, strict=True)
         if name in columns.MEASUREMENTS and not forms.is_finite(text)
     )
-
-
-def _texts(table: pd.DataFrame) -> list[list[str]]:
-    return [forms.texts(*row) for row in _iterate_rows(table)]
 
 
 def _iterate_rows(table: pd.DataFrame) -> Iterator[tuple[str, list[float]]]:

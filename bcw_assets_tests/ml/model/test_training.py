@@ -63,7 +63,7 @@ def test_steepness_is_the_slope_of_scikit_learns_objective(raw: pd.DataFrame, re
         return float((np.logaddexp(0, margin) - y * margin).sum() + weights @ weights / (2 * classifier.C)) / len(y)
 
     step = 1e-6 * np.eye(30)
-    by_hand = [(objective(classifier.coef_[0] + one) - objective(classifier.coef_[0] - one)) / 2e-6 for one in step]
+    by_hand = [(objective(classifier.coef_[0] + move) - objective(classifier.coef_[0] - move)) / 2e-6 for move in step]
     slopes = [*np.abs(by_hand)]
     assert training.measure_steepness(raw, ready, model) == pytest.approx(max(slopes), rel=1e-4)
 

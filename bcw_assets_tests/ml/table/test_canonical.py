@@ -143,7 +143,7 @@ def test_the_fingerprint_knows_rows_and_not_ids(raw: pd.DataFrame) -> None:
 
 def test_minus_zero_is_zero() -> None:
     zeros = [canonical.parse_table(TWO_ROWS.replace(b"17.99", text)).table for text in (b"0", b"-0.0", b"0e5")]
-    assert len({canonical.fingerprint(one) for one in zeros}) == 1
+    assert len({canonical.fingerprint(table) for table in zeros}) == 1
 
 
 def header(*names: str) -> bytes:

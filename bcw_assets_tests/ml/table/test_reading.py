@@ -41,7 +41,7 @@ class Pipe(io.BytesIO):
 
 
 def join(chunks: Iterable[Rows]) -> Rows:
-    """Return some rows as one."""
+    """Return the rows of all chunks together."""
     rows = list(chunks)
     starts = np.cumsum([0, *map(len, rows)])
     return Rows(
@@ -189,10 +189,10 @@ SPOILT = (b"abc", b"", b"nan", b"inf", b"1_0", b"0x1", b"1e400", b'"1', b'1"', b
 
 def test_bad_rows_among_many_are_the_same_by_both_ways() -> None:
     lines = (uci_form() * 3).splitlines(keepends=True)
-    for number, spoilt in enumerate(SPOILT):
+    for number, text in enumerate(SPOILT):
         place = 400 + 50 * number
         fields = lines[place].split(b",")
-        lines[place] = b",".join([*fields[:4], spoilt, *fields[5:]])
+        lines[place] = b",".join([*fields[:4], text, *fields[5:]])
     content = b"".join(lines)
     rows = read(content)
     assert sorted(rows.problems) == [400 + 50 * number for number in range(len(SPOILT))]
