@@ -1,4 +1,4 @@
-"""The graph on one screen: what each stage is, and what the UI tells of it. How it is done stands in `ml`."""
+"""The graph on one screen: what each stage is, and what the UI shows of it. How it is done stands in `ml`."""
 
 from dataclasses import asdict
 
@@ -8,7 +8,7 @@ from pydantic import Field
 from sklearn.pipeline import Pipeline
 
 from bcw_assets import source
-from bcw_assets.checks import broken_promises
+from bcw_assets.ml import expectations
 from bcw_assets.ml.evaluation.report import Evaluation, evaluate
 from bcw_assets.ml.model import preparation, resampling, training
 from bcw_assets.ml.model.preparation import Prepared, Split
@@ -70,7 +70,7 @@ def raw_data(
     One row is one patient whose breast mass was sampled with a fine needle. The rows are sorted by id.
     """
     download = source.fetch(settings, tell=context.log.info)
-    patients = canonical.read(download.content, download.origin)
+    patients = canonical.read_table(download.content, download.origin)
     return dg.MaterializeResult(
         value=patients,
         metadata={
@@ -79,7 +79,7 @@ def raw_data(
             "source": download.origin,
             "source_is_named": settings.source_is_named,
             "fallback": download.fallback,
-            "tries": as_table([asdict(one) for one in download.tries]),
+            "tries": as_table([asdict(attempt) for attempt in download.tries]),
             "fingerprint": canonical.fingerprint(patients),
             "malignant": int(canonical.malignant(patients).sum()),
         },
@@ -99,7 +99,7 @@ def ready_data(raw_data: pd.DataFrame, config: SplitConfig) -> dg.MaterializeRes
         metadata={
             "dagster/row_count": len(prepared.rows),
             "dagster/column_schema": _schema(prepared.rows, preparation.DESCRIPTIONS),
-            **asdict(prepared.split),
+            "settings": dg.MetadataValue.json(asdict(prepared.split)),
         },
     )
 
@@ -111,12 +111,12 @@ def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[
     A logistic regression on standardised measurements. Load it from `model.json`, which is numbers only; `model.pkl` is
     the same for those who expect a pickle.
     """
-    trained = training.train(ready_data, config.C)
+    pipeline = training.train(ready_data, config.C)
     return dg.MaterializeResult(
-        value=trained,
+        value=pipeline,
         metadata={
-            **training.settings(trained),
-            "coefficients": dg.MetadataValue.md(training.coefficients(trained)),
+            "settings": dg.MetadataValue.json(training.settings(pipeline)),
+            "coefficients": dg.MetadataValue.md(training.tabulate_coefficients(pipeline)),
         },
     )
 
@@ -131,13 +131,13 @@ def cross_validation(
     model with the settings of `model` that was refitted on the others.
     """
     repeats = config.repeats or resampling.choose_repeats(len(raw_data))
-    predicted = resampling.out_of_fold(raw_data, model, Resampling(config.folds, repeats, config.seed))
+    probabilities = resampling.predict_out_of_fold(raw_data, model, Resampling(config.folds, repeats, config.seed))
     return dg.MaterializeResult(
-        value=predicted,
+        value=probabilities,
         metadata={
-            "dagster/row_count": len(predicted.rows),
-            "dagster/column_schema": _schema(predicted.rows, resampling.descriptions(repeats)),
-            **asdict(predicted.resampling),
+            "dagster/row_count": len(probabilities.rows),
+            "dagster/column_schema": _schema(probabilities.rows, resampling.describe_columns(repeats)),
+            "settings": dg.MetadataValue.json(asdict(probabilities.resampling)),
         },
     )
 
@@ -180,8 +180,8 @@ def release(
     The same table and settings are the same release: then nothing is written.
     """
     candidate = Candidate(raw_data, ready_data, model, cross_validation, metrics)
-    broken = broken_promises(candidate.values)
-    outcome = promotion.promote(releases, candidate, broken, context.run.run_id, config.override)
+    problems = expectations.find_problems(candidate.values)
+    outcome = promotion.promote(releases, candidate, problems, context.run.run_id, config.override)
     entry = outcome.entry
     return dg.MaterializeResult(
         metadata={
@@ -201,5 +201,5 @@ GRAPH = [raw_data, ready_data, model, cross_validation, metrics, release]
 
 
 def _schema(frame: pd.DataFrame, descriptions: dict[str, tuple[str, str]]) -> dg.TableSchema:
-    described = {name: f"{meaning} [{unit}]" if unit else meaning for name, (meaning, unit) in descriptions.items()}
-    return dg.TableSchema([dg.TableColumn(name, str(frame[name].dtype), text) for name, text in described.items()])
+    texts = {name: f"{meaning} [{unit}]" if unit else meaning for name, (meaning, unit) in descriptions.items()}
+    return dg.TableSchema([dg.TableColumn(name, str(frame[name].dtype), text) for name, text in texts.items()])

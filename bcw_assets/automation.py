@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from bcw_assets.assets import GRAPH
-from bcw_assets.checks import addresses
+from bcw_assets.checks import locate_assets
 from bcw_assets.errors import SettingsError
 from bcw_assets.operations import alerts, housekeeping
 from bcw_assets.operations.incidents import Watched
@@ -23,7 +23,7 @@ refresh_job = dg.define_asset_job(
 def delete_old_runs(context: dg.OpExecutionContext) -> None:
     """Delete the runs that are older than BCW_KEEP_DAYS, but for those that say what is stored now."""
     keep = timedelta(days=context.resources.settings.keep_days)
-    places = addresses(GRAPH, context.resources.io_manager, context.resources.releases)
+    places = locate_assets(GRAPH, context.resources.io_manager, context.resources.releases)
     deleted = housekeeping.delete_old_runs(context.instance, datetime.now(UTC) - keep, places)
     context.log.info(f"{deleted} runs deleted that were older than {keep.days} days")
 

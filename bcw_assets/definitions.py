@@ -17,7 +17,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     storage = open_store(settings.storage)
     in_one_place = settings.releases_place == settings.storage  # then on S3 they share a client
     checks = build_checks(GRAPH)
-    watched = Watched([key for one in checks for key in one.check_keys], RELEASE, settings.stale_days)
+    watched = Watched([key for check in checks for key in check.check_keys], RELEASE, settings.stale_days)
     return dg.Definitions(
         assets=with_freshness(GRAPH, RELEASE, settings.stale_days),
         asset_checks=checks,
@@ -34,4 +34,4 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     )
 
 
-defs = build_definitions(environment.read())
+defs = build_definitions(environment.read_environment())

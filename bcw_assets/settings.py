@@ -23,7 +23,7 @@ SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
 SHORTEST_SECRET = 6  # characters; a shorter one would be found in every text
 
 
-Days = Annotated[int, Field(gt=0, le=36_500)]  # a century; Python's own limit of a duration is no help to anybody
+Days = Annotated[int, Field(gt=0, le=36_500)]  # a century; Python's own limit of a duration explains nothing
 
 
 class Settings(BaseSettings):
@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         schedule_cron: when the refresh runs, as five fields of cron.
         schedule_timezone: the IANA name of the zone of that time.
         autostart: whether schedules and sensors start switched on.
-        notify_urls: who is told when something goes wrong, as Apprise's URLs, separated by spaces.
+        notify_urls: who gets a message when something goes wrong, as Apprise's URLs, separated by spaces.
         ui_url: the base of the links to runs in these messages.
         stale_days: the age in days from which a release that no run confirmed counts as stale.
         keep_days: how many days the runs of the history are kept.
@@ -74,14 +74,14 @@ class Settings(BaseSettings):
 
     @field_validator("source_sha256")
     @classmethod
-    def _checksum_is_one(cls, value: str | None) -> str | None:
+    def _checksum_is_hexadecimal(cls, value: str | None) -> str | None:
         if value and (len(value) != SHA256_LENGTH or set(value.lower()) - set("0123456789abcdef")):
             raise ValueError(f"a SHA-256 is {SHA256_LENGTH} hexadecimal digits, not {value!r}")
         return value and value.lower()
 
     @field_validator("storage", "releases")
     @classmethod
-    def _place_is_one(cls, value: str | None) -> str | None:
+    def _place_is_known(cls, value: str | None) -> str | None:
         if value:
             bucket(value)  # raises what is wrong with it
         return value
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
         return self.source not in (AUTO, EMBEDDED)
 
 
-def read() -> Settings:
+def read_environment() -> Settings:
     """Return the settings of this process's environment.
 
     Raises:
@@ -146,7 +146,7 @@ def read_env_file() -> None:
         raise SettingsError(f".env cannot be read ({error}); allowed is a text file in UTF-8") from error
 
 
-def secrets() -> list[str]:
+def list_secrets() -> list[str]:
     """Return the values of this process's environment that no message may show, by the ends of their names."""
     return [
         value for name, value in os.environ.items() if SECRET.search(name.upper()) and len(value) >= SHORTEST_SECRET

@@ -1,4 +1,4 @@
-"""Where the table comes from: tries, one deadline, checksums and the fallback. Returns bytes and how they were had."""
+"""Where the table comes from: tries, one deadline, checksums and the fallback. Returns bytes and their origin."""
 
 import hashlib
 import io
@@ -76,14 +76,14 @@ class _Address:
     )
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """The address without its query, which may hold a token."""
         parts = urlsplit(self.url)
         return urlunsplit((parts.scheme, parts.netloc, parts.path, "…" if parts.query else "", ""))
 
 
-class _Failed(Exception):
-    """One try failed.
+class _Failure(Exception):
+    """Why one try failed.
 
     Attributes:
         final: whether trying this address again cannot help.
@@ -108,9 +108,9 @@ def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
         SourceRefused: what arrived has not the checksum that it must have.
     """
     if settings.source == EMBEDDED:
-        return Download(_embedded(), EMBEDDED_ORIGIN)
+        return Download(_read_embedded(), EMBEDDED_ORIGIN)
     if not settings.source_is_named:
-        return _from_uci(tell)
+        return _fetch_from_uci(tell)
     if "://" in settings.source:
         download = _download((settings.source,), tell, NAMED_DEADLINE, NAMED_DEADLINE)
     else:
@@ -120,24 +120,24 @@ def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
     return download
 
 
-def _from_uci(tell: Callable[[str], object]) -> Download:
+def _fetch_from_uci(tell: Callable[[str], object]) -> Download:
     try:
         download = _download(UCI_ADDRESSES, tell, UCI_DEADLINE, UCI_PATIENCE, limit=UCI_LIMIT, most_tries=UCI_TRIES)
-    except _Exhausted as error:
-        return Download(_embedded(), EMBEDDED_ORIGIN, error.tries, fallback=True)
+    except _NoAnswer as error:
+        return Download(_read_embedded(), EMBEDDED_ORIGIN, error.tries, fallback=True)
     content = download.content
     if urlsplit(download.origin).path.endswith(".zip"):
-        content = _member(content, download.origin)
+        content = _unpack_member(content, download.origin)
     _require(content, UCI_SHA256, download.origin, "UCI's file")
     return Download(content, download.origin, download.tries)
 
 
-class _Exhausted(SourceUnavailable):
+class _NoAnswer(SourceUnavailable):
     """No address answered in time; `tries` tell the story."""
 
     def __init__(self, tries: tuple[Try, ...], seconds: float) -> None:
-        last: dict[str, Try] = {one.address: one for one in tries}
-        story = "; ".join(f"{address}: {one.outcome}" for address, one in last.items())
+        last: dict[str, Try] = {attempt.address: attempt for attempt in tries}
+        story = "; ".join(f"{address}: {attempt.outcome}" for address, attempt in last.items())
         super().__init__(
             f"The table could not be downloaded in {len(tries)} tries and {seconds:.0f} s ({story}). Nothing was "
             f"changed. Check BCW_SOURCE and the network and try again, or set BCW_SOURCE=embedded to work offline"
@@ -159,7 +159,7 @@ def _download(
     tries: list[Try] = []
     addresses = [_Address(url, start) for url in urls]
     while addresses:
-        address = min(addresses, key=lambda one: one.ready_at)
+        address = min(addresses, key=lambda address: address.ready_at)
         if address.ready_at >= deadline:
             break
         time.sleep(max(0.0, address.ready_at - time.monotonic()))
@@ -167,9 +167,9 @@ def _download(
         end = min(deadline, began + patience)
         try:
             content = _get_until(end, address.url, limit)
-        except _Failed as failure:
+        except _Failure as failure:
             now = time.monotonic()
-            tries.append(Try(address.shown, now - began, str(failure)))
+            tries.append(Try(address.label, now - began, str(failure)))
             tell(str(tries[-1]))
             address.retry = address.retry.new(
                 history=(*address.retry.history, RequestHistory("GET", None, failure, None, None))
@@ -179,17 +179,17 @@ def _download(
             if failure.final or len(address.retry.history) == most_tries:
                 addresses.remove(address)
         else:
-            tries.append(Try(address.shown, time.monotonic() - began, f"{len(content):,} bytes"))
+            tries.append(Try(address.label, time.monotonic() - began, f"{len(content):,} bytes"))
             tell(str(tries[-1]))
-            return Download(content, address.shown, tuple(tries))
-    raise _Exhausted(tuple(tries), time.monotonic() - start)
+            return Download(content, address.label, tuple(tries))
+    raise _NoAnswer(tuple(tries), time.monotonic() - start)
 
 
 def _get_until(end: float, url: str, limit: int | None) -> bytes:
     try:
         return within(end - time.monotonic(), partial(_get, url, end, limit))
     except TimeoutError:
-        raise _Failed(SLOW) from None
+        raise _Failure(SLOW) from None
 
 
 def _get(url: str, end: float, limit: int | None) -> bytes:
@@ -198,56 +198,56 @@ def _get(url: str, end: float, limit: int | None) -> bytes:
     try:
         with requests.get(url, stream=True, timeout=timeout, headers={"Accept-Encoding": "identity"}) as response:
             if response.status_code != requests.codes.ok:
-                wait = _asked_to_wait(response)
+                wait = _read_retry_after(response)
                 asks = "" if wait is None else f", asks to wait {wait:,.0f} s"
                 may_pass = response.status_code == TOO_MANY_REQUESTS or response.status_code >= SERVER_ERROR
-                raise _Failed(f"status {response.status_code}{asks}", final=not may_pass, wait=wait)
+                raise _Failure(f"status {response.status_code}{asks}", final=not may_pass, wait=wait)
             body = bytearray()
             # read1 returns what has arrived; read would wait for a whole chunk however slowly it drips.
             while chunk := response.raw.read1(CHUNK, decode_content=True):
                 body += chunk
                 if limit and len(body) > limit:
-                    raise _Failed(f"more than {limit:,} bytes", final=True)
+                    raise _Failure(f"more than {limit:,} bytes", final=True)
                 if time.monotonic() >= end:
-                    raise _Failed(SLOW)
+                    raise _Failure(SLOW)
             return bytes(body)
     except (requests.RequestException, HTTPError, ValueError) as error:  # the last: a redirection to no address
         raise _explain(error) from error
 
 
-def _asked_to_wait(response: requests.Response) -> float | None:
+def _read_retry_after(response: requests.Response) -> float | None:
     try:
         return Retry().get_retry_after(response.raw)
     except (InvalidHeader, ValueError, OverflowError):  # the last two: numbers and years beyond all bounds
         return None
 
 
-def _explain(error: Exception) -> _Failed:
+def _explain(error: Exception) -> _Failure:
     """Say in words what went wrong. The error's own text is not shown: it holds the address with its query."""
     reason = getattr(error.args[0], "reason", None) if error.args else None
     if isinstance(reason, NameResolutionError):
-        return _Failed("the host is unknown", final=True)
+        return _Failure("the host is unknown", final=True)
     if isinstance(error, requests.exceptions.SSLError) or isinstance(reason, SSLError):
-        return _Failed("the certificate is not valid", final=True)
+        return _Failure("the certificate is not valid", final=True)
     if isinstance(error, requests.TooManyRedirects):
-        return _Failed("redirected for ever", final=True)
+        return _Failure("redirected for ever", final=True)
     if isinstance(error, requests.Timeout | ReadTimeoutError):
-        return _Failed(SLOW)
+        return _Failure(SLOW)
     if isinstance(error, ValueError):  # among them requests' InvalidSchema and InvalidURL
-        return _Failed("no valid http address", final=True)
+        return _Failure("no valid http address", final=True)
     if isinstance(error, requests.ConnectionError) and not isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return _Failed("the connection was refused or reset")
-    return _Failed("the answer was cut short")
+        return _Failure("the connection was refused or reset")
+    return _Failure("the answer was cut short")
 
 
-def _member(content: bytes, origin: str) -> bytes:
+def _unpack_member(content: bytes, origin: str) -> bytes:
     """Return the file inside UCI's zip, taken by its exact name and no larger than it may be."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            found = [member for member in archive.infolist() if member.filename == UCI_MEMBER]
-            if len(found) != 1 or found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise SourceRefused(f"{origin} holds {len(found)} files named {UCI_MEMBER}; allowed is one, deflated")
-            with archive.open(found[0]) as file:
+            members = [member for member in archive.infolist() if member.filename == UCI_MEMBER]
+            if len(members) != 1 or members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise SourceRefused(f"{origin} holds {len(members)} files named {UCI_MEMBER}; allowed is one, deflated")
+            with archive.open(members[0]) as file:
                 inside = file.read(UCI_LIMIT + 1)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError) as error:
         raise SourceRefused(f"{origin} is no zip that can be read ({error})") from error
@@ -257,10 +257,10 @@ def _member(content: bytes, origin: str) -> bytes:
 
 
 def _require(content: bytes, expected: str, origin: str, what: str) -> None:
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
+    checksum = hashlib.sha256(content).hexdigest()
+    if checksum != expected:
         raise SourceRefused(
-            f"{origin} has SHA-256 {found}, and {what} has {expected}: these are other bytes. Nothing was changed. "
+            f"{origin} has SHA-256 {checksum}, and {what} has {expected}: these are other bytes. Nothing was changed. "
             f"If they are wanted, name the address as BCW_SOURCE and the new checksum as BCW_SOURCE_SHA256; "
             f"BCW_SOURCE=embedded works without any address"
         )
@@ -278,7 +278,7 @@ def _read(path: Path) -> bytes:
     )
 
 
-def _embedded() -> bytes:
+def _read_embedded() -> bytes:
     """Return scikit-learn's copy as CSV: its names, its target (0 = malignant), the rows in UCI's order, no ids."""
     from sklearn.datasets import load_breast_cancer  # only this path needs the data sets, 0.2 s
 

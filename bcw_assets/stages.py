@@ -32,14 +32,14 @@ def stage(name: str, folder: str | None, *kinds: str) -> Callable[[Callable[...,
             kinds={"python", *kinds},
             owners=["team:bcw"],
             group_name="refresh",
-            code_version=code_version(function),
-        )(explained()(function))
+            code_version=hash_sources(function),
+        )(explain_failures()(function))
 
     return decorate
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explain_failures() -> Iterator[None]:
     """Let a BcwError within fail the step with its own words, and let a retry policy try again only where it may help.
 
     As a decorator it does the same for a whole function.
@@ -76,12 +76,12 @@ def _link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMetadataVa
         return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
-def code_version(function: Callable[..., Any]) -> str:
+def hash_sources(function: Callable[..., Any]) -> str:
     """Return a hash of what makes an asset: its function, its config, the modules it uses, and the data beside them."""
-    annotated = inspect.get_annotations(function).values()
-    configs = [one for one in annotated if isinstance(one, type) and issubclass(one, dg.Config)]
+    parameters = inspect.get_annotations(function).values()
+    configs = [kind for kind in parameters if isinstance(kind, type) and issubclass(kind, dg.Config)]
     sources = [inspect.getsource(function), *map(inspect.getsource, configs)]
-    modules = modules_used(function)
+    modules = find_modules(function)
     sources += map(inspect.getsource, modules)
     folders = {Path(inspect.getfile(module)).parent for module in modules}
     files = sorted(path for folder in folders for path in folder.iterdir() if path.suffix in DATA)
@@ -89,19 +89,19 @@ def code_version(function: Callable[..., Any]) -> str:
     return hashlib.sha256("\n".join(sources).encode()).hexdigest()[:16]
 
 
-def modules_used(function: Callable[..., Any]) -> list[ModuleType]:
+def find_modules(function: Callable[..., Any]) -> list[ModuleType]:
     """Return the modules of this package that a function names, other than its own, and all that these use in turn."""
-    found = {function.__module__: sys.modules[function.__module__]}
+    modules = {function.__module__: sys.modules[function.__module__]}
     for name in function.__code__.co_names:
-        _collect(function.__globals__.get(name), found)
-    del found[function.__module__]
-    return [found[name] for name in sorted(found)]
+        _collect(function.__globals__.get(name), modules)
+    del modules[function.__module__]
+    return [modules[name] for name in sorted(modules)]
 
 
-def _collect(value: object, found: dict[str, ModuleType]) -> None:
+def _collect(value: object, modules: dict[str, ModuleType]) -> None:
     module = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
-    if module is None or module.__name__ in found or not module.__name__.startswith(f"{PACKAGE}."):
+    if module is None or module.__name__ in modules or not module.__name__.startswith(f"{PACKAGE}."):
         return
-    found[module.__name__] = module
+    modules[module.__name__] = module
     for used in list(vars(module).values()):
-        _collect(used, found)
+        _collect(used, modules)

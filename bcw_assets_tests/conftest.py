@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 
 from bcw_assets.assets import GRAPH
-from bcw_assets.checks import addresses
+from bcw_assets.checks import locate_assets
 from bcw_assets.ml.evaluation.report import Evaluation, evaluate
 from bcw_assets.ml.model import preparation, resampling, training
 from bcw_assets.ml.model.preparation import Split
@@ -54,7 +54,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def raw() -> pd.DataFrame:
     """The real table, canonical."""
-    return canonical.read(uci_form(), "wdbc.data")
+    return canonical.read_table(uci_form(), "wdbc.data")
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +62,7 @@ def made(raw: pd.DataFrame) -> dict[str, Any]:
     """The value of every asset on the real table, with the settings of the published numbers."""
     ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
     model = training.train(ready, 1.0)
-    predicted = resampling.out_of_fold(raw, model, Resampling(10, 10, 0))
+    predicted = resampling.predict_out_of_fold(raw, model, Resampling(10, 10, 0))
     report = evaluate(raw, ready, model, predicted)
     return {
         "raw_data": raw,
@@ -254,7 +254,7 @@ class Graph:
 
     def places(self) -> dict[dg.AssetKey, str]:
         """Return where every asset is."""
-        return addresses(GRAPH, self.artifacts(), self.store)
+        return locate_assets(GRAPH, self.artifacts(), self.store)
 
     def select(
         self, selection: dg.AssetSelection, config: dict[str, object] | None = None, **changes: str

@@ -17,8 +17,8 @@ import pytest
 import requests
 
 from bcw_assets.automation import build_schedule
-from bcw_assets.checks import PROMISES
 from bcw_assets.errors import SettingsError
+from bcw_assets.ml.expectations import EXPECTATIONS
 from bcw_assets.operations import vitals
 from bcw_assets.settings import Settings
 from bcw_assets_tests import programs
@@ -53,7 +53,7 @@ def in_the_checkout(graph: Graph, *command: str) -> subprocess.CompletedProcess[
 def test_dg_lists_the_same_assets_checks_jobs_and_schedules(graph: Graph) -> None:
     listed = json.loads(in_the_checkout(graph, "dg", "list", "defs", "--json").stdout)
     assert sorted(asset["asset_key"] for asset in listed["assets"]) == NAMES
-    assert len(listed["asset_checks"]) == len(PROMISES) + len(NAMES)
+    assert len(listed["asset_checks"]) == len(EXPECTATIONS) + len(NAMES)
     assert [job["name"] for job in listed["jobs"]] == ["housekeeping_job", "refresh_job"]
     assert [one["name"] for one in listed["schedules"]] == ["housekeeping_schedule", "refresh_schedule"]
     assert "alerts" in [sensor["name"] for sensor in listed["sensors"]]

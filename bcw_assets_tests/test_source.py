@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from urllib3.util.retry import Retry
 
 from bcw_assets import source
 from bcw_assets.errors import SourceRefused, SourceUnavailable
@@ -16,7 +17,7 @@ from bcw_assets.ml.table import canonical
 from bcw_assets.settings import Settings
 from bcw_assets.source import EMBEDDED_ORIGIN, Download
 from bcw_assets_tests import loopback
-from bcw_assets_tests.conftest import Graph, on_disk_only, once_elsewhere, why
+from bcw_assets_tests.conftest import Graph, on_disk_only, why
 from bcw_assets_tests.loopback import Step, body, cut, redirect_for_ever, refuse, serve, status
 from bcw_assets_tests.tables import uci_form, uci_form_digest
 
@@ -32,7 +33,7 @@ def archive(**members: bytes) -> bytes:
     return content.getvalue()
 
 
-def fetched(settings: Settings) -> Download:
+def fetch(settings: Settings) -> Download:
     return source.fetch(settings, tell=lambda line: None)
 
 
@@ -42,12 +43,18 @@ def table_or_zip(handler: BaseHTTPRequestHandler) -> None:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the deadlines, so that servers that never end take seconds."""
+def without_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the deadlines, so that servers that never end take a second."""
     monkeypatch.setattr(source, "UCI_DEADLINE", 1.0)
     monkeypatch.setattr(source, "UCI_PATIENCE", 0.4)
     monkeypatch.setattr(source, "NAMED_DEADLINE", 1.0)
     monkeypatch.setattr(source, "IDLE", 0.3)
+
+
+@pytest.fixture
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once."""
+    monkeypatch.setattr(Retry, "get_backoff_time", lambda retry: 0.0)
 
 
 def as_uci(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -57,20 +64,21 @@ def as_uci(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 
 @on_disk_only
-@pytest.mark.parametrize("named", [True, False])
-def test_a_rough_road_is_travelled_to_its_end_and_told(
-    graph: Graph, raw: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, named: bool
+@pytest.mark.usefixtures("without_pauses")
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_download_goes_on_after_failures_and_the_ui_lists_its_tries(
+    graph: Graph, raw: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, is_named: bool
 ) -> None:
-    with serve(refuse, refuse, status(503, Retry_After="1"), cut(uci_form()), table_or_zip) as server:
+    with serve(refuse, refuse, status(503, Retry_After="0"), cut(uci_form()), table_or_zip) as server:
         as_uci(monkeypatch, server.url)
-        result = graph.run("raw_data", source=f"{server.url}/table.csv" if named else "auto")
+        result = graph.run("raw_data", source=f"{server.url}/table.csv" if is_named else "auto")
     assert result.success
     facts = result.asset_materializations_for_node("raw_data")[0].metadata
     outcomes = [str(record.data["outcome"]) for record in facts["tries"].value.records]
     assert outcomes == [
         "the connection was refused or reset",
         "the connection was refused or reset",
-        "status 503, asks to wait 1 s",
+        "status 503, asks to wait 0 s",
         "the answer was cut short",
         *outcomes[4:],
     ]
@@ -80,54 +88,52 @@ def test_a_rough_road_is_travelled_to_its_end_and_told(
     assert facts["fingerprint"].value == canonical.fingerprint(raw)
 
 
-UNAVAILABLE: dict[str, tuple[Step, str]] = {
-    "hangs": (loopback.hang, "no whole answer in time"),
-    "stalls in its body": (loopback.stall, "no whole answer in time"),
-    "drips": (loopback.drip, "no whole answer in time"),
-    "drips its headers": (loopback.drip_headers, "no whole answer in time"),
+SLOW: dict[str, Step] = {
+    "hangs": loopback.hang,
+    "stalls in its body": loopback.stall,
+    "drips": loopback.drip,
+    "drips its headers": loopback.drip_headers,
+}
+FAILING: dict[str, tuple[Step, str]] = {
     "asks to wait an hour": (status(503, Retry_After="3600"), "status 503, asks to wait 3,600 s"),
     "redirects for ever": (redirect_for_ever, "redirected for ever"),
     "redirects to a file": (status(302, Location="file:///etc/passwd"), "no valid http address"),
+    "redirects to no address": (status(302, Location="http://[::1"), "no valid http address"),
     "is always refused": (refuse, "the connection was refused or reset"),
     "is always cut": (cut(uci_form()), "the answer was cut short"),
     "is not found": (status(404), "status 404"),
-    "is forbidden": (status(403), "status 403"),
     "is broken": (status(500), "status 500"),
-    "is broken at its proxy": (status(520), "status 520"),
-    "has a Retry-After beyond all years": (
-        status(503, Retry_After="Wed, 21 Oct 99999999999 07:28:00 GMT"),
-        "status 503",
-    ),
     "has a Retry-After beyond all numbers": (status(503, Retry_After="9" * 5000), "status 503"),
-    "redirects to no address": (status(302, Location="http://[::1"), "no valid http address"),
-    "has a Retry-After that is none": (status(503, Retry_After="soon"), "status 503"),
 }
 
 
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("name", UNAVAILABLE)
-def test_in_auto_what_is_unavailable_falls_back_within_the_deadline(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    step, outcome = UNAVAILABLE[name]
+def assert_fallback(monkeypatch: pytest.MonkeyPatch, step: Step, outcome: str) -> None:
     with serve(step) as server:
         as_uci(monkeypatch, server.url)
-        start = time.monotonic()
-        download = fetched(Settings())
-        assert time.monotonic() - start < source.UCI_DEADLINE + 1
+        download = fetch(Settings())
     assert download.fallback
     assert download.origin == EMBEDDED_ORIGIN
-    assert {one.address for one in download.tries} == set(source.UCI_ADDRESSES)
+    assert {attempt.address for attempt in download.tries} == set(source.UCI_ADDRESSES)
     assert outcome in download.tries[0].outcome
 
 
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("name", UNAVAILABLE)
-def test_a_named_source_that_is_unavailable_fails_within_the_deadline(name: str) -> None:
-    step, outcome = UNAVAILABLE[name]
-    with serve(step) as server:
-        start = time.monotonic()
-        with pytest.raises(SourceUnavailable) as error:
-            fetched(Settings(source=f"{server.url}/table.csv?token=secret"))
-        assert time.monotonic() - start < source.NAMED_DEADLINE + 1
+@pytest.mark.usefixtures("without_patience")
+@pytest.mark.parametrize("name", SLOW)
+def test_in_auto_a_source_that_never_ends_falls_back(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert_fallback(monkeypatch, SLOW[name], "no whole answer in time")
+
+
+@pytest.mark.usefixtures("without_pauses")
+@pytest.mark.parametrize("name", FAILING)
+def test_in_auto_a_source_that_fails_falls_back(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert_fallback(monkeypatch, *FAILING[name])
+
+
+@pytest.mark.usefixtures("without_patience")
+@pytest.mark.parametrize(("step", "outcome"), [(loopback.hang, "no whole answer in time"), (status(404), "status 404")])
+def test_a_named_source_that_is_unavailable_fails_and_shows_no_token(step: Step, outcome: str) -> None:
+    with serve(step) as server, pytest.raises(SourceUnavailable) as error:
+        fetch(Settings(source=f"{server.url}/table.csv?token=secret"))
     assert outcome in str(error.value)
     assert f"{server.url}/table.csv" in str(error.value)
     assert "BCW_SOURCE" in str(error.value)
@@ -137,23 +143,21 @@ def test_a_named_source_that_is_unavailable_fails_within_the_deadline(name: str)
 def test_in_auto_a_flood_is_not_drunk(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(loopback.flood) as server:
         as_uci(monkeypatch, server.url)
-        download = fetched(Settings())
+        download = fetch(Settings())
     assert download.fallback
     assert download.tries[0].outcome == "more than 10,485,760 bytes"
 
 
 def test_in_auto_an_unknown_host_falls_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "UCI_ADDRESSES", ("http://no-such-host.invalid/wdbc.data",))
-    start = time.monotonic()
-    download = fetched(Settings())
-    assert time.monotonic() - start < 3
-    assert [one.outcome for one in download.tries] == ["the host is unknown"]
+    download = fetch(Settings())
+    assert [attempt.outcome for attempt in download.tries] == ["the host is unknown"]
 
 
 def test_in_auto_the_first_address_that_answers_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(TABLE) as server:
         as_uci(monkeypatch, server.url)
-        download = fetched(Settings())
+        download = fetch(Settings())
         assert server.requests == ["/wdbc.data"]
     assert (download.content, download.fallback) == (uci_form(), False)
 
@@ -162,30 +166,33 @@ def test_in_auto_the_second_address_is_a_zip_with_the_table_inside(monkeypatch: 
     content = archive(wdbc__names=b"about", wdbc__data=uci_form(), Index=b"")
     with serve(status(404), body(content)) as server:
         as_uci(monkeypatch, server.url)
-        download = fetched(Settings())
+        download = fetch(Settings())
     assert download.content == uci_form()
     assert download.origin == f"{server.url}/wdbc.zip"
 
 
-def test_every_try_is_told_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+def test_every_try_is_logged_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
     with serve(status(520), TABLE) as server:
-        source.fetch(Settings(source=server.url), told.append)
-    assert re.fullmatch(rf"{server.url}: status 520 \(0\.\d s\)", told[0])
-    assert re.fullmatch(rf"{server.url}: 123,\d+ bytes \(0\.\d s\)", told[1])
+        source.fetch(Settings(source=server.url), lines.append)
+    assert re.fullmatch(rf"{server.url}: status 520 \(\d+\.\d s\)", lines[0])
+    assert re.fullmatch(rf"{server.url}: 123,\d+ bytes \(\d+\.\d s\)", lines[1])
 
 
 def test_a_retry_after_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(status(429, Retry_After="1"), TABLE) as server:
         start = time.monotonic()
-        fetched(Settings(source=server.url))
+        fetch(Settings(source=server.url))
         assert time.monotonic() - start >= 1
 
 
+DAMAGED = archive(wdbc__data=uci_form())
+DAMAGED = DAMAGED[:100] + bytes(100) + DAMAGED[200:]
 WRONG: dict[str, tuple[bytes, bytes]] = {
     "other bytes": (b"<html>captive portal</html>", b""),
     "a row less": (b"\n".join(uci_form().split(b"\n")[:-2]) + b"\n", b""),
     "no zip": (b"", b"<html>captive portal</html>"),
+    "a damaged zip": (b"", DAMAGED),
     "a zip with the table in a folder": (b"", archive(folder__wdbc__data=uci_form())),
     "a zip with a path for a name": (b"", archive(**{"../wdbc__data": uci_form()})),
     "a zip bomb": (b"", archive(wdbc__data=bytes(2**24))),
@@ -193,15 +200,21 @@ WRONG: dict[str, tuple[bytes, bytes]] = {
 }
 
 
-@once_elsewhere("name", [*WRONG])
-def test_other_bytes_than_ucis_fail_the_run_without_a_fallback_and_change_nothing(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    graph.prepare()
-    before = graph.files()
+@pytest.mark.parametrize("name", WRONG)
+def test_other_bytes_than_ucis_are_refused_without_a_fallback(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     file, zipped = WRONG[name]
     steps = [body(file)] if file else [status(404), body(zipped)]
     with serve(*steps) as server:
+        as_uci(monkeypatch, server.url)
+        with pytest.raises(SourceRefused, match=server.url):
+            fetch(Settings())
+
+
+@on_disk_only
+def test_other_bytes_than_ucis_fail_the_run_and_change_nothing(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph.prepare()
+    before = graph.files()
+    with serve(body(b"<html>captive portal</html>")) as server:
         as_uci(monkeypatch, server.url)
         result = graph.run(source="auto")
     assert not result.success
@@ -209,35 +222,24 @@ def test_other_bytes_than_ucis_fail_the_run_without_a_fallback_and_change_nothin
     assert graph.files() == before
 
 
-def test_a_zip_that_is_damaged_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = bytearray(archive(wdbc__data=uci_form()))
-    content[100:200] = bytes(100)
-    with serve(status(404), body(bytes(content))) as server:
-        as_uci(monkeypatch, server.url)
-        with pytest.raises(SourceRefused, match="no zip that can be read"):
-            fetched(Settings())
-
-
 def test_a_checksum_of_the_users_own_is_held(tmp_path: Path) -> None:
     file = tmp_path / "table.csv"
     file.write_bytes(uci_form())
-    assert fetched(Settings(source=str(file), source_sha256=uci_form_digest())).content == uci_form()
+    assert fetch(Settings(source=str(file), source_sha256=uci_form_digest())).content == uci_form()
     with serve(TABLE) as server, pytest.raises(SourceRefused, match="BCW_SOURCE_SHA256 has 000"):
-        fetched(Settings(source=server.url, source_sha256="0" * 64))
+        fetch(Settings(source=server.url, source_sha256="0" * 64))
 
 
-def test_a_path_that_cannot_be_a_file_is_said() -> None:
-    with pytest.raises(SourceUnavailable, match="File name too long"):
-        fetched(Settings(source="x" * 5000))
-
-
-@pytest.mark.parametrize("path", ["missing.csv", "."])
-def test_a_path_that_is_no_file_is_said(path: str) -> None:
-    with pytest.raises(SourceUnavailable, match="which is no file; allowed are auto, embedded, an http"):
-        fetched(Settings(source=path))
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [("x" * 5000, "File name too long"), (".", "which is no file; allowed are auto, embedded, an http")],
+)
+def test_a_path_that_is_no_file_is_refused(path: str, says: str) -> None:
+    with pytest.raises(SourceUnavailable, match=says):
+        fetch(Settings(source=path))
 
 
 def test_a_users_own_source_may_be_larger_than_ucis() -> None:
     large = uci_form() + b"\n" * (11 * 2**20)
     with serve(body(large)) as server:
-        assert len(fetched(Settings(source=server.url)).content) == len(large)
+        assert len(fetch(Settings(source=server.url)).content) == len(large)

@@ -10,7 +10,7 @@ from bcw_assets import assets
 from bcw_assets.assets import ResamplingConfig
 from bcw_assets.ml.model import preparation, resampling
 from bcw_assets.ml.table import canonical
-from bcw_assets.stages import code_version, modules_used
+from bcw_assets.stages import find_modules, hash_sources
 
 TABLE = {"errors", "ml.findings", *(f"ml.table.{name}" for name in ("canonical", "columns", "forms", "ranks", "rules"))}
 KNOWLEDGE = TABLE | {"ml.model.preparation", "ml.model.training"}
@@ -33,29 +33,29 @@ REPORT = {f"ml.evaluation.{name}" for name in EVALUATION} | {
 )
 def test_an_asset_uses_these_modules(name: str, uses: set[str]) -> None:
     function: Callable[..., Any] = getattr(assets, name).op.compute_fn.decorated_fn.__wrapped__
-    assert {module.__name__.removeprefix("bcw_assets.") for module in modules_used(function)} == uses
+    assert {module.__name__.removeprefix("bcw_assets.") for module in find_modules(function)} == uses
 
 
 def test_the_version_changes_with_the_function_its_config_and_what_it_uses() -> None:
-    def one() -> object:
+    def first() -> object:
         return canonical
 
-    def other() -> object:
+    def second() -> object:
         return preparation
 
-    def other_with_config(config: ResamplingConfig) -> object:
+    def second_with_config(config: ResamplingConfig) -> object:
         return preparation
 
-    def more() -> object:
+    def third() -> object:
         return preparation, resampling
 
-    versions = [code_version(function) for function in (one, other, other_with_config, more)]
+    versions = [hash_sources(function) for function in (first, second, second_with_config, third)]
     assert len(set(versions)) == 4
-    assert versions == [code_version(function) for function in (one, other, other_with_config, more)]
+    assert versions == [hash_sources(function) for function in (first, second, second_with_config, third)]
 
 
 def test_the_version_of_the_metrics_changes_with_the_text_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     function: Callable[..., Any] = assets.metrics.op.compute_fn.decorated_fn.__wrapped__
-    before, read = code_version(function), Path.read_text
+    before, read = hash_sources(function), Path.read_text
     monkeypatch.setattr(Path, "read_text", lambda path, **how: read(path, **how) + "." * (path.suffix == ".j2"))
-    assert code_version(function) != before
+    assert hash_sources(function) != before

@@ -20,12 +20,12 @@ import numpy as np
 from scipy.special import expit, log_expit
 from scipy.stats import binomtest, norm
 from sklearn.datasets import load_breast_cancer
-from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from bcw_assets.ml.evaluation import calibration, scores, utility
 from bcw_assets.ml.evaluation.scores import Summary
 from bcw_assets.ml.model import resampling, training
+from bcw_assets.ml.model.resampling import Resampling
 
 ROWS = (569, 150, 50)
 FOLDS, REPEATS = 10, 10
@@ -62,29 +62,29 @@ def main() -> None:
     with Pool(initializer=threadpool_limits, initargs=(1,)) as pool:
         for rows in arguments.rows:
             start = time.perf_counter()
-            tables = pool.map(partial(judge, people, rows), range(arguments.tables), chunksize=5)
+            tables = pool.map(partial(simulate_table, people, rows), range(arguments.tables), chunksize=5)
             seconds = time.perf_counter() - start
             print(f"\n{len(tables)} tables of {rows} patients, {REPEATS} × {FOLDS} folds, {seconds:.0f} s\n")
             print("| | own models' truth | held | recipe's truth | held | no interval |\n|---|---|---|---|---|---|")
             for name in tables[0][0]:
-                print(f"| {' | '.join(describe(name, tables))} |", flush=True)
+                print(f"| {' | '.join(format_row(name, tables))} |", flush=True)
 
 
-def describe(name: str, tables: list[tuple[dict[str, Summary], dict[str, float]]]) -> Iterator[str]:
+def format_row(name: str, tables: list[tuple[dict[str, Summary], dict[str, float]]]) -> Iterator[str]:
     """Return the cells of one line."""
     truths = [truth[name] for _, truth in tables]
     of_recipe = float(np.mean(truths))
-    pairs = [(found[name].interval, truth[name]) for found, truth in tables]
+    pairs = [(summaries[name].interval, truth[name]) for summaries, truth in tables]
     kept = [(*interval, truth) for interval, truth in pairs if interval]
     yield name.replace("_", " ")
     yield f"{min(truths):.3f} to {max(truths):.3f}"
-    yield share(sum(low <= truth <= high for low, high, truth in kept), len(kept))
+    yield format_share(sum(low <= truth <= high for low, high, truth in kept), len(kept))
     yield f"{of_recipe:.4f}"
-    yield share(sum(low <= of_recipe <= high for low, high, _ in kept), len(kept))
+    yield format_share(sum(low <= of_recipe <= high for low, high, _ in kept), len(kept))
     yield str(len(tables) - len(kept))
 
 
-def share(hits: int, tables: int) -> str:
+def format_share(hits: int, tables: int) -> str:
     """Return a share with its interval."""
     if not tables:
         return ""
@@ -92,14 +92,14 @@ def share(hits: int, tables: int) -> str:
     return f"{hits / tables:.1%} ({interval.low:.1%} to {interval.high:.1%})"
 
 
-def judge(people: Population, rows: int, seed: int) -> tuple[dict[str, Summary], dict[str, float]]:
+def simulate_table(people: Population, rows: int, seed: int) -> tuple[dict[str, Summary], dict[str, float]]:
     """Return every measure with its interval, and its truth, for one table."""
     random = np.random.default_rng([rows, seed])
     malignant = np.zeros(rows, dtype=np.int64)
     while not FOLDS <= malignant.sum() <= rows - FOLDS:  # each fold needs both diagnoses
         malignant = (random.random(rows) < people.prevalence).astype(np.int64)
     probabilities, models = cross_validate(draw(people, random, malignant), malignant)
-    truth = {name: float(values.mean()) for name, values in score(people, models).items()}
+    truth = {name: float(values.mean()) for name, values in integrate_scores(people, models).items()}
     return summarise(malignant, probabilities), truth
 
 
@@ -131,15 +131,14 @@ def draw(people: Population, random: np.random.Generator, malignant: np.ndarray)
 
 
 def cross_validate(measurements: np.ndarray, malignant: np.ndarray) -> tuple[np.ndarray, Models]:
-    """Return out-of-fold probabilities as `resampling.out_of_fold` makes them, and the models that gave them."""
-    model = training.build(1.0).set_params(**resampling.WARM_START)
+    """Return the out-of-fold probabilities, and the models that gave them."""
+    how = Resampling(FOLDS, REPEATS, seed=0)
     probabilities, intercepts, coefficients = np.empty((len(malignant), REPEATS)), [], []
-    for repeat in range(REPEATS):
-        for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=repeat).split(measurements, malignant):
-            scaler, classifier = model.fit(measurements[train], malignant[train])
-            probabilities[test, repeat] = model.predict_proba(measurements[test])[:, 1]
-            coefficients.append(classifier.coef_[0] / scaler.scale_)
-            intercepts.append(classifier.intercept_[0] - coefficients[-1] @ scaler.mean_)
+    for repeat, fold, model in resampling.fit_folds(measurements, malignant, training.build(1.0), how):
+        scaler, classifier = model
+        probabilities[fold, repeat] = model.predict_proba(measurements[fold])[:, 1]
+        coefficients.append(classifier.coef_[0] / scaler.scale_)
+        intercepts.append(classifier.intercept_[0] - coefficients[-1] @ scaler.mean_)
     return probabilities, Models(np.array(intercepts), np.array(coefficients))
 
 
@@ -157,7 +156,7 @@ def summarise(malignant: np.ndarray, probabilities: np.ndarray) -> dict[str, Sum
     return summaries
 
 
-def score(people: Population, models: Models) -> dict[str, np.ndarray]:
+def integrate_scores(people: Population, models: Models) -> dict[str, np.ndarray]:
     """Return what the models reach in the population: measure → M values."""
     prevalence = people.prevalence
     mean = [models.intercepts + models.coefficients @ means for means in people.means]
@@ -179,8 +178,8 @@ def score(people: Population, models: Models) -> dict[str, np.ndarray]:
         "observed_expected_ratio": prevalence / (expit(odds[1]) @ malignant + expit(odds[0]) @ benign),
         **_calibration(prevalence, odds),
         **{
-            f"{name} at {threshold}": found[name]
-            for threshold, found in rates.items()
+            f"{name} at {threshold}": values[name]
+            for threshold, values in rates.items()
             for name in ("net_benefit", "ppv", "npv")
         },
     }

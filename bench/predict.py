@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pairs", type=int, default=3, help="counted pairs, after one that is not counted")
     pairs = parser.parse_args().pairs
-    real = canonical.read(uci_form(), "bench")
+    real = canonical.read_table(uci_form(), "bench")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         release(real, folder)
@@ -63,7 +63,7 @@ def release(real: pd.DataFrame, folder: Path) -> None:
     """Write the release that scores, and the pipeline for the bare script."""
     ready = preparation.prepare(real, Split(0.2, 42, stratify=False))
     model = training.train(ready, 1.0)
-    predicted = resampling.out_of_fold(real, model, Resampling(10, 1, 0))
+    predicted = resampling.predict_out_of_fold(real, model, Resampling(10, 1, 0))
     metrics = Evaluation(evaluate(real, ready, model, predicted), b"", "")
     promotion.promote(FolderStore(folder), Candidate(real, ready, model, predicted, metrics), [], "bench")
     (folder / "model.pkl").write_bytes(pickle.dumps(model))

@@ -30,10 +30,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--draws", type=int, default=20, help="copies of each share of wrong labels")
     draws = parser.parse_args().draws
-    real = canonical.read(uci_form(), "bench")
+    real = canonical.read_table(uci_form(), "bench")
     ready = preparation.prepare(real, Split(0.2, 42, stratify=False))
     model = training.train(ready, 1.0)
-    predicted = resampling.out_of_fold(real, model, Resampling(10, 10, 0))
+    predicted = resampling.predict_out_of_fold(real, model, Resampling(10, 10, 0))
     metrics = Evaluation(evaluate(real, ready, model, predicted), b"", "")
     candidate = Candidate(real, ready, model, predicted, metrics)
     champion = Bundle(candidate.id, candidate.files, None, "", is_finished=True, problems=())

@@ -93,7 +93,7 @@ def measure(rows: int) -> dict[str, float]:
 
 def grow(rows: int) -> bytes:
     """Return a table of so many patients in UCI's form: each is a real one with a little noise."""
-    real = canonical.read(uci_form(), "bench")
+    real = canonical.read_table(uci_form(), "bench")
     random = np.random.default_rng(0)
     picked = random.integers(0, len(real), rows)
     numbers = real[list(columns.MEASUREMENTS)].to_numpy()[picked]

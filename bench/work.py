@@ -15,11 +15,11 @@ from bcw_assets.ml.model.resampling import Resampling
 from bcw_assets.ml.table import canonical
 
 start = time.perf_counter()
-raw = canonical.read(Path(sys.argv[1]).read_bytes(), "bench")
+raw = canonical.read_table(Path(sys.argv[1]).read_bytes(), "bench")
 ready = preparation.prepare(raw, Split(**SplitConfig.model_validate({}).model_dump()))
 model = training.train(ready, **TrainingConfig.model_validate({}).model_dump())
 folds = ResamplingConfig.model_validate({})
 repeats = folds.repeats or resampling.choose_repeats(len(raw))
-predicted = resampling.out_of_fold(raw, model, Resampling(folds.folds, repeats, folds.seed))
+predicted = resampling.predict_out_of_fold(raw, model, Resampling(folds.folds, repeats, folds.seed))
 evaluate(raw, ready, model, predicted)
 print(time.perf_counter() - start)

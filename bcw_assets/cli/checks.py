@@ -12,7 +12,7 @@ import dagster as dg
 import bcw_assets
 from bcw_assets import settings
 from bcw_assets.assets import GRAPH
-from bcw_assets.checks import CHECKS, addresses, every_check
+from bcw_assets.checks import CHECKS, locate_assets, specify_checks
 from bcw_assets.cli.terminal import aligned
 from bcw_assets.errors import BcwError
 from bcw_assets.operations import history
@@ -83,11 +83,11 @@ def latest_report() -> CheckReport:
         raise BcwError("DAGSTER_HOME is not set, so there is no history of checks. `make install` sets it")
     with history.opened() as instance:
         resources = bcw_assets.defs.resources or {}
-        return report(instance, addresses(GRAPH, resources["io_manager"], resources["releases"]))
+        return report(instance, locate_assets(GRAPH, resources["io_manager"], resources["releases"]))
 
 
 def report(instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str]) -> CheckReport:
-    """Return the latest result of every check of what is stored at these places (`checks.addresses`), by a history."""
+    """Return the latest result of every check of what is stored at places (`checks.locate_assets`), by a history."""
     made = {key: latest(key, place, instance) for key, place in places.items()}
     return CheckReport(tuple(lines(instance, made)), _failure(instance, made))
 
@@ -102,7 +102,7 @@ def lines(
         made: asset → its latest materialisation; None without one.
         evaluations: how many of a check's are looked at, which limits how far back `since` can be.
     """
-    return (_line(instance, spec, made[key], evaluations) for key in made for spec in every_check(key))
+    return (_line(instance, spec, made[key], evaluations) for key in made for spec in specify_checks(key))
 
 
 def _line(instance: dg.DagsterInstance, spec: dg.AssetCheckSpec, made: Made | None, evaluations: int) -> Line:

@@ -115,7 +115,7 @@ def notify_test() -> None:
     message, and 1 if one did not or there is none.
     """
     with _explained():
-        results = notifiers.test(settings.read())
+        results = notifiers.test(settings.read_environment())
         for messenger, accepted in results.items():
             click.echo(f"{messenger}: {'accepted' if accepted else 'not accepted'}")
         if not all(results.values()):
@@ -260,7 +260,7 @@ def exporter(host: str, port: int, webserver: str, interval: float) -> None:
 def _releases() -> "Store":
     from bcw_assets.storage.store import open_store
 
-    return open_store(settings.read().releases_place)
+    return open_store(settings.read_environment().releases_place)
 
 
 def _id(store: "Store", prefix: str | None) -> str | None:

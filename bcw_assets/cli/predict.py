@@ -71,7 +71,7 @@ def run(request: Request) -> int:
         TableError: the input cannot be used.
         BcwError: the release cannot be used, or the output not be written.
     """
-    release = open_release(open_store(settings.read().releases_place), request.release)
+    release = open_release(open_store(settings.read_environment().releases_place), request.release)
     scorer, tally = load_scorer(release.files), Tally(Known.load(release.files))
     with _input(request.source) as source, _output(request) as target, ExitStack() as stack:
         found = stack.enter_context(closing(_ahead(_read(source, request), source)))
@@ -194,7 +194,7 @@ def _read(source: BinaryIO, request: Request) -> Iterator[Rows]:
     """Return the rows of the input, while a terminal shows how far they are."""
     try:
         with _progress(source, request) as reached:
-            for some in reading.chunks(source):
+            for some in reading.read_chunks(source):
                 yield some
                 reached()
     except TableError as error:

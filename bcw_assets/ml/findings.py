@@ -8,11 +8,11 @@ Fact = bool | int | float | str | None
 
 @dataclass(frozen=True)
 class Findings:
-    """The outcome of one predicate; without problems the promise is kept.
+    """The outcome of one predicate; without problems the expectation is met.
 
     Attributes:
         problems: what is wrong, each in words.
-        evidence: what was looked at.
+        evidence: what was looked at, by names in words. Numbers are plotted over time: what never changes is text.
         rows: the rows that are wrong, all with the same names.
     """
 
@@ -24,7 +24,8 @@ class Findings:
     def of(cls, *suspicions: tuple[str, bool], **evidence: Fact) -> Self:
         """Keep the suspicions that are true.
 
-        >>> Findings.of(("too small", True), ("too large", False), n=3)
-        Findings(problems=('too small',), evidence={'n': 3}, rows=())
+        >>> Findings.of(("too small", True), ("too large", False), smallest_value=3)
+        Findings(problems=('too small',), evidence={'smallest value': 3}, rows=())
         """
-        return cls(tuple(text for text, is_true in suspicions if is_true), evidence)
+        problems = tuple(text for text, is_true in suspicions if is_true)
+        return cls(problems, {name.replace("_", " "): fact for name, fact in evidence.items()})

@@ -91,7 +91,7 @@ def read(cursor: str | None) -> State:
 def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watched, settings: Settings) -> tuple[State, str]:
     """Look at the history, tell who is not told yet, and return the new state and what was done, in words."""
     everybody = notifiers.of(settings)
-    hidden = [*environment.secrets(), *notifiers.secrets(everybody)]
+    hidden = [*environment.list_secrets(), *notifiers.secrets(everybody)]
     state = look(instance, read(cursor), watched, hidden, now())
     state, refused = tell(state, everybody, settings)
     wrong = f"Open incidents: {len(state.open)}"

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 import bcw_assets
 from bcw_assets import settings
 from bcw_assets.assets import GRAPH
-from bcw_assets.checks import addresses
+from bcw_assets.checks import locate_assets
 from bcw_assets.deadline import within
 from bcw_assets.errors import BcwError
 from bcw_assets.operations import history, vitals
@@ -129,7 +129,7 @@ def run(host: str, port: int, web_server: str, interval: float) -> None:
 def of_this_place(web_server: str, interval: float) -> Exporter:
     """Return the exporter of what the environment names."""
     definitions, resources = bcw_assets.defs, bcw_assets.defs.resources or {}
-    places = addresses(GRAPH, resources["io_manager"], resources["releases"])
+    places = locate_assets(GRAPH, resources["io_manager"], resources["releases"])
 
     def of_history() -> list[Sample]:
         with history.opened() as instance:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from bcw_assets.checks import every_check
+from bcw_assets.checks import specify_checks
 from bcw_assets.operations.history import ENDED
 from bcw_assets.storage.io_manager import latest
 
@@ -18,7 +18,7 @@ def delete_old_runs(instance: dg.DagsterInstance, before: datetime, places: Mapp
     Args:
         instance: whose runs are deleted, with their events.
         before: the time, with its zone.
-        places: where every asset is (`checks.addresses`).
+        places: where every asset is (`checks.locate_assets`).
     """
     spared = set(_evidence(instance, places))
     old = instance.get_run_records(dg.RunsFilter(statuses=ENDED, created_before=before))
@@ -33,6 +33,6 @@ def _evidence(instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str]) -
     for key, place in places.items():
         if made := latest(key, place, instance):
             yield made.run_id
-        for spec in every_check(key):
+        for spec in specify_checks(key):
             for record in instance.event_log_storage.get_asset_check_execution_history(spec.key, limit=1):
                 yield record.run_id

@@ -39,8 +39,8 @@ def judge(candidate: Candidate, broken_promises: Sequence[str], champion: Bundle
     return [
         _judged((PROMISES, "all kept"), promises, is_kept=not broken_promises),
         *(
-            _judged((one.score, one.limit), one.found, is_kept=not one.is_missed)
-            for one in thresholds.floors(candidate.report)
+            _judged((floor.score, floor.limit), floor.value, is_kept=not floor.is_missed)
+            for floor in thresholds.compare_with_floors(candidate.report)
         ),
         *_beside(candidate, champion),
         _not_rolled_back(candidate, log),

@@ -161,7 +161,7 @@ def _load_evaluation(figure: bytes, card: bytes, document: Document) -> Evaluati
 
 
 FORMATS = {
-    pd.DataFrame: Format(("{}.csv",), lambda value: (canonical.write(value),), _load_table),
+    pd.DataFrame: Format(("{}.csv",), lambda value: (canonical.write_table(value),), _load_table),
     Prepared: Format(("{}.csv", "{}.json"), _dump_prepared, _load_prepared),
     # The pickle, which could execute anything, is for others.
     Pipeline: Format(("{}.pkl", "{}.json"), _dump_model, lambda _, document: numbers.load_model(document)),

@@ -8,7 +8,7 @@ import dagster as dg
 
 from bcw_assets import documents
 from bcw_assets.errors import ArtifactError, KeyMissing
-from bcw_assets.stages import FOLDER, explained
+from bcw_assets.stages import FOLDER, explain_failures
 from bcw_assets.storage import formats
 from bcw_assets.storage.formats import FormatError
 from bcw_assets.storage.store import Store
@@ -71,7 +71,7 @@ class ArtifactIOManager(dg.IOManager):
         name = context.asset_key.to_user_string()
         files = formats.dump(obj, f"{context.definition_metadata[FOLDER]}/{name}")
         version = formats.version(files)
-        with explained():
+        with explain_failures():
             self._store.write(files)
         self._stored[context.run_id, name] = version
         # An IO manager cannot return a data version; Dagster 1.13 takes it from here, and the checks' tests notice.
@@ -89,7 +89,7 @@ class ArtifactIOManager(dg.IOManager):
         upstream = context.upstream_output
         folder = (upstream.definition_metadata if upstream else context.definition_metadata)[FOLDER]
         kind, run = context.dagster_type.typing_type, context.step_context.run_id
-        with explained():
+        with explain_failures():
             loaded = self.read(context.asset_key, folder, kind)
             self.verify(context.asset_key, loaded, context.instance, run)
         return loaded.value

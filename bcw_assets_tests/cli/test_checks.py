@@ -13,13 +13,14 @@ import bcw_assets
 from bcw_assets import checks as the_checks
 from bcw_assets import settings
 from bcw_assets.assets import GRAPH
-from bcw_assets.checks import Promise, every_check
+from bcw_assets.checks import specify_checks
 from bcw_assets.cli import checks
 from bcw_assets.cli.main import main
+from bcw_assets.ml.expectations import EXPECTATIONS, Expectation
 from bcw_assets.ml.findings import Findings
 from bcw_assets_tests.conftest import Graph, Place, on_disk_only
 
-EVERY = [(asset.key.to_user_string(), spec.name) for asset in GRAPH for spec in every_check(asset.key)]
+EVERY = [(asset.key.to_user_string(), spec.name) for asset in GRAPH for spec in specify_checks(asset.key)]
 
 
 def reported(graph: Graph) -> tuple[bool, dict[str, Any], dict[tuple[str, str], dict[str, Any]]]:
@@ -45,7 +46,9 @@ def test_the_command_finds_the_history_by_dagster_home_and_its_exit_code_says_wh
 
     for name in ("DAGSTER_HOME", "BCW_STORAGE"):
         monkeypatch.setenv(name, graph.environment()[name])
-    monkeypatch.setattr(bcw_assets, "defs", build_definitions(settings.read()))  # as a process of its own has them
+    monkeypatch.setattr(
+        bcw_assets, "defs", build_definitions(settings.read_environment())
+    )  # as a process of its own has them
     monkeypatch.chdir(graph.folder)
     assert on_the_command_line().exit_code == 1
     graph.instance = dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"])
@@ -62,7 +65,7 @@ def test_after_a_green_run_every_check_passed_since_that_run(graph: Graph) -> No
     assert list(lines) == EVERY
     assert {line["result"] for line in lines.values()} == {"passed"}
     assert all(datetime.fromisoformat(line["since"]).tzinfo for line in lines.values())
-    assert "gradient_per_patient" in lines["model", "converged"]["evidence"]
+    assert "gradient per patient" in lines["model", "converged"]["evidence"]
     text = checks.report(graph.instance, graph.places()).as_text().splitlines()
     assert text[0].split() == ["asset", "check", "blocking", "severity", "result", "since", "evidence"]
     assert text[1].split()[:5] == ["raw_data", "stored", "yes", "ERROR", "passed"]
@@ -102,12 +105,12 @@ def always_broken(raw_data: object) -> Findings:
 
 @on_disk_only
 @pytest.mark.parametrize("blocking", [False, True])
-def test_a_broken_promise_fails_the_report_only_if_it_blocks(
+def test_a_failed_check_fails_the_report_only_if_it_blocks(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, blocking: bool
 ) -> None:
     graph.prepare()
-    monday = Promise("raw_data", "weekday", always_broken, blocking=blocking)
-    monkeypatch.setattr(the_checks, "PROMISES", (*the_checks.PROMISES, monday))
+    monday = Expectation("raw_data", "weekday", "It is not Monday.", always_broken, blocking=blocking)
+    monkeypatch.setattr(the_checks, "EXPECTATIONS", (*EXPECTATIONS, monday))
     assert graph.run().success is not blocking
     good, report, lines = reported(graph)
     assert good is not blocking
@@ -157,8 +160,7 @@ def test_a_check_that_crashes_is_no_success(graph: Graph, monkeypatch: pytest.Mo
     def crashes(raw_data: object) -> Findings:
         raise ZeroDivisionError
 
-    others = [promise for promise in the_checks.PROMISES if promise.name != "invariants"]
-    monkeypatch.setattr(the_checks, "PROMISES", (*others, Promise("raw_data", "invariants", crashes)))
+    monkeypatch.setattr(the_checks, "EXPECTATIONS", [Expectation("raw_data", "invariants", "It works.", crashes)])
     graph.check("raw_data")
     good, _, lines = reported(graph)
     assert not good

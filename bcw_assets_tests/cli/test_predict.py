@@ -159,7 +159,7 @@ FIELDS = ["abc", "", "nan", "inf", "1_5", '"1', "1,5", "\0", "\udce9"]
 def test_bad_rows_are_scored_around_named_and_counted(folder: Path, raw: pd.DataFrame) -> None:
     first = {rule.code: rule for rule in reversed(rules.HARD)}
     wrong = [broken(raw, first[code]).assign(id=code) for code in CODES]
-    content = canonical.write(raw) + b"".join(canonical.write(one).partition(b"\n")[2] for one in wrong)
+    content = canonical.write_table(raw) + b"".join(canonical.write_table(one).partition(b"\n")[2] for one in wrong)
     line = uci_form().partition(b"\n")[0].split(b",", 4)
     for field in FIELDS:
         content += b",".join([*line[:2], line[2], field.encode("utf-8", "surrogateescape"), line[4]]) + b"\n"

@@ -135,7 +135,7 @@ def test_advice_is_a_warning_and_the_row_is_scored(raw: pd.DataFrame, scorer: Sc
 
 
 def test_an_unreadable_row_keeps_its_reason(scorer: Scorer, raw: pd.DataFrame) -> None:
-    (some,) = reading.chunks(io.BytesIO(canonical.write(raw.head(3)).replace(b"17.99", b"?")))
+    (some,) = reading.read_chunks(io.BytesIO(canonical.write_table(raw.head(3)).replace(b"17.99", b"?")))
     found = scoring.score(scorer, some)
     assert found.remarks[0][0].startswith("Line 2: radius_mean is '?'")
     assert found.codes == {"unreadable": 1}

@@ -26,7 +26,7 @@ from bcw_assets.operations import alerts, notifiers
 from bcw_assets.operations.alerts import harmless, read
 from bcw_assets.operations.incidents import Watched
 from bcw_assets.settings import Settings
-from bcw_assets.stages import explained
+from bcw_assets.stages import explain_failures
 from bcw_assets_tests import loopback
 from bcw_assets_tests.conftest import Graph, on_disk_only
 from bcw_assets_tests.loopback import Step, hang, serve, status, taken
@@ -79,8 +79,8 @@ class World:
             raise self.faults[name]
 
     def definitions(self) -> dg.Definitions:
-        table = dg.asset(name="table")(explained()(lambda: self.may_fail("table")))
-        release = dg.asset(name="release", deps=[table])(explained()(lambda: self.may_fail("release")))
+        table = dg.asset(name="table")(explain_failures()(lambda: self.may_fail("table")))
+        release = dg.asset(name="release", deps=[table])(explain_failures()(lambda: self.may_fail("release")))
         server = dg.resource(lambda _: self.may_fail("server"))
         sweep = dg.op(name="sweep", required_resource_keys={"server"})(lambda: self.may_fail("sweep"))
         jobs: list[Any] = [

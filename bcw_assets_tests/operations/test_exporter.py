@@ -37,7 +37,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bcw_assets import source
 from bcw_assets.automation import build_schedule, refresh_job
-from bcw_assets.checks import every_check
+from bcw_assets.checks import specify_checks
 from bcw_assets.cli.main import main
 from bcw_assets.errors import BcwError
 from bcw_assets.operations import alerts, exporter, history, incidents, vitals
@@ -276,7 +276,7 @@ def test_the_latest_result_of_every_check_is_told(lived: tuple[Graph, Values]) -
     assert set(results) == {
         (key.to_user_string(), spec.name, "true" if spec.blocking else "false")
         for key in graph.places()
-        for spec in every_check(key)
+        for spec in specify_checks(key)
     }
     assert results["model", "stored", "true"] == 0
     assert results["ready_data", "scaling", "true"] == results["release", "published", "true"] == 1

@@ -33,7 +33,7 @@ def candidate_of(
     """Return a candidate of a table, whose report has its scores and its provenance from it; the rest is `metrics`'."""
     ready = preparation.prepare(raw, Split(0.2, seed, stratify=False))
     model = training.train(ready, C)
-    predicted = resampling.out_of_fold(raw, model, Resampling(folds, repeats, folds_seed))
+    predicted = resampling.predict_out_of_fold(raw, model, Resampling(folds, repeats, folds_seed))
     malignant, probabilities = canonical.malignant(raw), predicted.probabilities()
     report = metrics.report
     provenance = dataclasses.replace(

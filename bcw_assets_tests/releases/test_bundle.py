@@ -128,7 +128,7 @@ def made_of(raw: pd.DataFrame) -> Candidate:
     """Return what a refresh with 10 × 2 folds would release."""
     ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
     model = training.train(ready, 1.0)
-    predicted = resampling.out_of_fold(raw, model, Resampling(10, 2, 0))
+    predicted = resampling.predict_out_of_fold(raw, model, Resampling(10, 2, 0))
     report = evaluate(raw, ready, model, predicted)
     return Candidate(raw, ready, model, predicted, Evaluation(report, figure.draw(report), card.write(report)))
 
@@ -138,7 +138,7 @@ def test_ucis_file_in_any_order_and_the_copy_without_ids_are_one_release_byte_fo
     header = ",".join(columns.MEASUREMENTS) + ",target\n"
     lines = (",".join(map(repr, [*row, int(label)])) for row, label in zip(numbers.tolist(), target, strict=True))
     embedded = (header + "\n".join(lines)).encode()
-    of_uci, of_copy = (made_of(canonical.read(one, "x")) for one in (shuffled(uci_form()), embedded))
+    of_uci, of_copy = (made_of(canonical.read_table(one, "x")) for one in (shuffled(uci_form()), embedded))
     assert of_uci.raw_data[columns.ID].tolist() != of_copy.raw_data[columns.ID].tolist()
     assert of_uci.id == of_copy.id
     assert of_uci.files == of_copy.files
@@ -180,7 +180,7 @@ from bcw_assets.ml.table import canonical
 from bcw_assets_tests.tables import uci_form
 from bcw_assets.releases import promotion
 from bcw_assets.storage.store import open_store
-outcome = promotion.promote(open_store(sys.argv[1]), made_of(canonical.read(uci_form(), "x")), [], "run")
+outcome = promotion.promote(open_store(sys.argv[1]), made_of(canonical.read_table(uci_form(), "x")), [], "run")
 print(outcome.result, outcome.entry.release)
 """
 
@@ -215,7 +215,7 @@ def test_values_that_do_not_belong_together_are_refused(
         "rows of another split": {"ready_data": ready},
         "a model of other rows": {"model": training.train(ready, 1.0)},
         "another cross-validation than the report's": {
-            "cross_validation": resampling.out_of_fold(raw, candidate.model, Resampling(5, 1, 0))
+            "cross_validation": resampling.predict_out_of_fold(raw, candidate.model, Resampling(5, 1, 0))
         },
         "a report of another split": {"ready_data": ready, "model": training.train(ready, 1.0)},
         "a table with other ids": {"raw_data": raw.assign(id=[f"x{number:03}" for number in range(len(raw))])},

@@ -46,7 +46,7 @@ def smallest(raw: pd.DataFrame) -> Report:
 def evaluate_table(table: pd.DataFrame, how: Resampling) -> Report:
     ready = preparation.prepare(table, Split(0.4, 1, stratify=True))
     model = training.train(ready, 0.5)
-    return evaluate(table, ready, model, resampling.out_of_fold(table, model, how))
+    return evaluate(table, ready, model, resampling.predict_out_of_fold(table, model, how))
 
 
 def change_numbers(value: Any) -> Any:

@@ -251,7 +251,7 @@ def require_one_history(
     fingerprint = canonical.fingerprint(raw_data)
     if ready_data.fingerprint != fingerprint:
         raise ArtifactError("ready_data was made from another raw_data than the one stored now", "ready_data")
-    if not training.steepness(raw_data, ready_data, model) < training.FLAT:
+    if not training.measure_steepness(raw_data, ready_data, model) < training.FLAT:
         raise ArtifactError("model was not trained on the ready_data stored now", "model")
     if cross_validation.fingerprint != fingerprint:
         raise ArtifactError(

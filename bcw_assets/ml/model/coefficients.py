@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from bcw_assets.ml.model import preparation, training
 from bcw_assets.ml.model.preparation import Prepared
 from bcw_assets.ml.table import columns
-from bcw_assets.ml.table.ranks import auc_of_each
+from bcw_assets.ml.table.ranks import compute_aucs
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Coefficient:
     Attributes:
         measurement: its name.
         coefficient: log odds of malignancy per standard deviation of it, the others unchanged.
-        sign_stability: how probable the same sign is with other training patients; None where no error of the
-            coefficient can be told.
+        sign_stability: how probable the same sign is with other training patients; None where the coefficient has no
+            standard error.
         univariate_auc: ROC AUC of the measurement alone on the training rows: above 0.5, larger values are malignant.
         opposes_univariate: its sign is the other way round than the measurement alone suggests. That is what
             measurements that go together do to each other's coefficients (collinearity), and not biology.
@@ -45,9 +45,9 @@ def describe(ready_data: Prepared, model: Pipeline) -> list[Coefficient]:
     classifier = model[training.CLASSIFIER]
     measurements, malignant = ready_data.measurements(preparation.TRAIN), ready_data.malignant(preparation.TRAIN)
     values = classifier.coef_[0]
-    with np.errstate(all="ignore"):  # where everybody is predicted without doubt nothing can be told
+    with np.errstate(all="ignore"):  # where every patient is predicted without doubt there is no error
         stability = ndtr(np.abs(values) / standard_errors(measurements, malignant, classifier))
-    alone = auc_of_each(pd.DataFrame(measurements), malignant)
+    alone = compute_aucs(pd.DataFrame(measurements), malignant)
     rows = zip(columns.MEASUREMENTS, values.tolist(), stability.tolist(), alone.tolist(), strict=True)
     return sorted(
         (
@@ -59,7 +59,7 @@ def describe(ready_data: Prepared, model: Pipeline) -> list[Coefficient]:
 
 
 def standard_errors(measurements: np.ndarray, malignant: np.ndarray, classifier: LogisticRegression) -> np.ndarray:
-    """Return the standard error (HC3) of each coefficient: one step towards leaving out each patient in turn.
+    """Return the standard error (HC3) of each coefficient: what leaving out each patient in turn moves it.
 
     Source: J. G. MacKinnon, H. White, J. Econometrics 29 (1985) 305-325.
 
@@ -69,15 +69,15 @@ def standard_errors(measurements: np.ndarray, malignant: np.ndarray, classifier:
         classifier: fitted with a penalty of 1/C on all but the intercept.
     """
     design = np.column_stack([measurements, np.ones(len(malignant))])
-    predicted = classifier.predict_proba(measurements)[:, 1]
-    weight = predicted * (1 - predicted)
+    probability = classifier.predict_proba(measurements)[:, 1]
+    weight = probability * (1 - probability)
     penalty = np.append(np.full(measurements.shape[1], 1 / classifier.C), 0.0)
     try:
         inverse = np.linalg.inv((design.T * weight) @ design + np.diag(penalty))
     except np.linalg.LinAlgError:
         return np.full(measurements.shape[1], np.nan)
-    moved = design @ inverse
-    leverage = weight * (moved * design).sum(axis=1)
-    moved *= ((malignant - predicted) / (1 - leverage))[:, None]
-    errors: np.ndarray = np.sqrt((moved**2).sum(axis=0))[:-1]
+    steps = design @ inverse
+    leverage = weight * (steps * design).sum(axis=1)
+    steps *= ((malignant - probability) / (1 - leverage))[:, None]
+    errors: np.ndarray = np.sqrt((steps**2).sum(axis=0))[:-1]
     return errors

@@ -41,7 +41,7 @@ class Scorer:
         """
         features = _known_features(document)
         classes = document.get("classes")
-        if classes != CLASSES or any(isinstance(one, bool) for one in classes):
+        if classes != CLASSES or any(isinstance(label, bool) for label in classes):
             raise refuse(f"has the classes {classes!r}; allowed are {CLASSES} (1 = malignant)")
         mean, scale, coefficients = (
             _numbers(document, name, len(features)) for name in ("mean", "scale", "coefficients")
@@ -74,10 +74,10 @@ class Scorer:
         Args:
             measurements: 30 × n, in the order of `columns.MEASUREMENTS`.
         """
-        found = np.full(measurements.shape[1], self.intercept)
+        log_odds = np.full(measurements.shape[1], self.intercept)
         for place, mean, scale, coefficient in zip(self.places, self.mean, self.scale, self.coefficients, strict=True):
-            found += coefficient * ((measurements[place] - mean) / scale)
-        return found
+            log_odds += coefficient * ((measurements[place] - mean) / scale)
+        return log_odds
 
 
 def refuse(problem: str) -> ScoringError:
@@ -89,8 +89,8 @@ def _known_features(document: Mapping[str, Any]) -> tuple[str, ...]:
     features = document.get("features")
     if not isinstance(features, list) or not features:
         raise refuse("names no features")
-    if strangers := [name for name in features if name not in columns.MEASUREMENTS]:
-        raise refuse(f"takes features that this version does not know ({', '.join(map(repr, strangers))[:300]})")
+    if unknown := [name for name in features if name not in columns.MEASUREMENTS]:
+        raise refuse(f"takes features that this version does not know ({', '.join(map(repr, unknown))[:300]})")
     return tuple(features)
 
 
@@ -115,8 +115,8 @@ def probability(log_odds: np.ndarray) -> np.ndarray:
     [0.5, 1.0, 0.0]
     """
     small = np.exp(-np.abs(log_odds))  # never overflows
-    found: np.ndarray = np.where(log_odds >= 0, 1.0, small) / (1.0 + small)
-    return found
+    probabilities: np.ndarray = np.where(log_odds >= 0, 1.0, small) / (1.0 + small)
+    return probabilities
 
 
 def dump_model(model: "Pipeline") -> dict[str, Any]:
@@ -150,7 +150,9 @@ def load_model(document: Mapping[str, Any]) -> "Pipeline":
     if training.settings(model) != settings:
         raise ValueError(f"it was fitted with {settings}, this version fits with {training.settings(model)}")
     scaler, classifier = load_scaler(document), model[training.CLASSIFIER]
-    classifier.classes_ = np.array(document["classes"])
+    if document["classes"] != CLASSES:
+        raise ValueError(f"its classes are {document['classes']}, not {CLASSES} (1 = malignant)")
+    classifier.classes_ = np.array(CLASSES)
     classifier.n_features_in_ = scaler.n_features_in_
     classifier.coef_ = _array(document, "coefficients", scaler.n_features_in_).reshape(1, -1)
     classifier.intercept_ = np.array([float(document["intercept"])])

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from bcw_assets.errors import TrainingError
 from bcw_assets.ml.findings import Findings
 from bcw_assets.ml.table import canonical, columns
-from bcw_assets.ml.table.ranks import auc_of_each
+from bcw_assets.ml.table.ranks import compute_aucs
 
 SPLIT = "split"
 TRAIN = "train"
@@ -85,11 +85,11 @@ def prepare(raw_data: pd.DataFrame, split: Split) -> Prepared:
             stratify=malignant if split.stratify else None,
         )
     except ValueError as error:
-        raise TrainingError(f"{_described(split)} cannot divide {len(raw_data)} rows: {error}") from error
+        raise TrainingError(f"{_describe(split)} cannot divide {len(raw_data)} rows: {error}") from error
     for side, rows in ((TRAIN, train), (TEST, test)):
         if len(set(malignant[rows])) < 2:
             raise TrainingError(
-                f"{_described(split)} leaves {malignant[rows].sum()} malignant among {len(rows)} {side} rows; both "
+                f"{_describe(split)} leaves {malignant[rows].sum()} malignant among {len(rows)} {side} rows; both "
                 f"diagnoses must be on both sides. Set stratify: true or another test_size, or use a larger table"
             )
     raw = raw_data[list(columns.MEASUREMENTS)]
@@ -110,7 +110,7 @@ def prepare(raw_data: pd.DataFrame, split: Split) -> Prepared:
     return Prepared(rows, scaler, split, canonical.fingerprint(raw_data))
 
 
-def split_is_sound(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
+def check_split(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
     """Find rows on no side or on both, rows of another table, and sides without one of the diagnoses."""
     rows = ready_data.rows
     sides = {
@@ -119,7 +119,7 @@ def split_is_sound(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
     }
     (train, train_classes), (test, test_classes) = sides.values()
     return Findings.of(
-        ("it was made from another table than raw_data", ready_data.fingerprint != canonical.fingerprint(raw_data)),
+        ("it was made from another table", ready_data.fingerprint != canonical.fingerprint(raw_data)),
         ("a row is on no side or on both", bool(train & test) or len(train) + len(test) != len(rows)),
         ("its rows are not those of raw_data in their order", list(rows[columns.ID]) != list(raw_data[columns.ID])),
         ("its labels are not those of raw_data", list(rows[IS_MALIGNANT]) != canonical.malignant(raw_data).tolist()),
@@ -132,66 +132,60 @@ def split_is_sound(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
     )
 
 
-def scaled_by_training_rows(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
+def check_scaling(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
     """Find columns without mean 0 and sd 1 over the training rows, or with both over all rows (a leak).
 
     And values that the stored scaler does not make of raw_data.
     """
     train = ready_data.measurements(TRAIN)
     expected = ready_data.scaler.transform(raw_data[list(columns.MEASUREMENTS)])
-    everybody = ready_data.rows[list(columns.MEASUREMENTS)].to_numpy()
+    values = ready_data.rows[list(columns.MEASUREMENTS)].to_numpy()
     mean, sd = np.abs(train.mean(axis=0)).max(), np.abs(train.std(axis=0) - 1).max()
-    mean_of_all, sd_of_all = np.abs(everybody.mean(axis=0)).max(), np.abs(everybody.std(axis=0) - 1).max()
+    mean_of_all, sd_of_all = np.abs(values.mean(axis=0)).max(), np.abs(values.std(axis=0) - 1).max()
     return Findings.of(
         (f"a column's mean over the training rows is {mean:.3g} away from 0", bool(mean > ROUNDING)),
         (f"a column's sd over the training rows is {sd:.3g} away from 1", bool(sd > ROUNDING)),
-        ("the values are not what the scaler makes of raw_data", not _equal(everybody, expected)),
+        ("the values are not what the scaler makes of raw_data", not _equal(values, expected)),
         ("the test rows took part: mean 0 and sd 1 over all rows", bool(max(mean_of_all, sd_of_all) <= ROUNDING)),
-        largest_mean_of_training_rows=float(mean),
-        largest_sd_error_of_training_rows=float(sd),
         largest_mean_of_all_rows=float(mean_of_all),
     )
 
 
-def features_are_measurements(ready_data: Prepared) -> Findings:
-    """Find features that are no measurement, and those that are the id, the row number or the label in disguise."""
-    rows = ready_data.rows
-    features = [name for name in rows.columns if name not in (columns.ID, SPLIT, IS_MALIGNANT)]
-    values, malignant = rows[features].to_numpy(dtype=np.float64), rows[IS_MALIGNANT].to_numpy()
+def check_features(ready_data: Prepared) -> Findings:
+    """Find a measurement that is the id, the row number or the diagnosis in disguise."""
+    rows, malignant = ready_data.rows, ready_data.rows[IS_MALIGNANT].to_numpy()
+    measurements = rows[list(columns.MEASUREMENTS)]
     orders = [np.arange(len(rows), dtype=np.float64)]
     ids = pd.to_numeric(rows[columns.ID], errors="coerce").to_numpy(dtype=np.float64)
     if np.isfinite(ids).all():
         orders.append(ids)
-    ordered = max(float(np.abs(_correlations(values, order)).max()) for order in orders)
-    labelled = float(np.abs(_correlations(values, malignant)).max())
-    areas = auc_of_each(rows[features], malignant)
+    by_order = max(_largest_correlation(measurements.to_numpy(), order) for order in orders)
+    by_label = _largest_correlation(measurements.to_numpy(), malignant)
+    areas = compute_aucs(measurements, malignant)
     alone = float(np.maximum(areas, 1 - areas).max())
     return Findings.of(
-        ("the features are not exactly the 30 measurements", features != list(columns.MEASUREMENTS)),
-        (f"a feature follows the id or the row order (correlation {ordered:.3f})", ordered >= LEAK_CORRELATION),
-        (f"a feature follows the label (correlation {labelled:.3f})", labelled >= LEAK_CORRELATION),
+        (f"a measurement follows the id or the row order (correlation {by_order:.3f})", by_order >= LEAK_CORRELATION),
+        (f"a measurement follows the diagnosis (correlation {by_label:.3f})", by_label >= LEAK_CORRELATION),
         (
-            f"a feature alone tells the diagnosis (ROC AUC {alone:.4f}), which no measurement does",
+            f"a measurement alone tells the diagnosis (ROC AUC {alone:.4f}), which none does",
             alone >= LEAK_AUC and min(malignant.sum(), (1 - malignant).sum()) >= LEAK_AUC_FEWEST,
         ),
-        features=len(features),
-        largest_correlation_with_id_or_row_number=ordered,
-        largest_correlation_with_label=labelled,
-        largest_roc_auc_alone=alone,
+        largest_correlation_with_id_or_row_number=by_order,
+        largest_correlation_with_diagnosis=by_label,
+        largest_ROC_AUC_alone=alone,
     )
 
 
-def _equal(values: np.ndarray, others: np.ndarray) -> bool:
-    return values.shape == others.shape and bool((np.abs(values - others) <= ROUNDING).all())
+def _equal(values: np.ndarray, expected: np.ndarray) -> bool:
+    return values.shape == expected.shape and bool((np.abs(values - expected) <= ROUNDING).all())
 
 
-def _correlations(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation of each column with `order`; 0 where either is constant."""
+def _largest_correlation(values: np.ndarray, order: np.ndarray) -> float:
+    """Return the largest absolute value of Pearson's correlation of a column with `order`; 0 where it is constant."""
     centred, order = values - values.mean(axis=0), order - order.mean()
     norm = np.sqrt((centred**2).sum(axis=0) * (order**2).sum())
-    correlations: np.ndarray = np.divide(order @ centred, norm, out=np.zeros(values.shape[1]), where=norm > 0)
-    return correlations
+    return float(np.abs(np.divide(order @ centred, norm, out=np.zeros(values.shape[1]), where=norm > 0)).max())
 
 
-def _described(split: Split) -> str:
+def _describe(split: Split) -> str:
     return f"The split (test_size {split.test_size}, seed {split.seed}, stratify {split.stratify})"

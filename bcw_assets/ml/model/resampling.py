@@ -1,5 +1,6 @@
 """Predicts every patient by models that have not seen them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,14 +86,14 @@ def repeat_names(repeats: int) -> list[str]:
     return [f"repeat_{repeat}" for repeat in range(repeats)]
 
 
-def descriptions(repeats: int) -> dict[str, tuple[str, str]]:
+def describe_columns(repeats: int) -> dict[str, tuple[str, str]]:
     """Return column of the table → (what it means, its unit)."""
     texts = {name: columns.DESCRIPTIONS[name] for name in (columns.ID, columns.DIAGNOSIS)}
     meaning = "out-of-fold probability that the patient's mass is malignant"
     return texts | dict.fromkeys(repeat_names(repeats), (meaning, "0 to 1"))
 
 
-def out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling) -> CrossValidation:
+def predict_out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling) -> CrossValidation:
     """Refit a clone of the whole pipeline in every fold of every repeat and predict the rows left out.
 
     Raises:
@@ -108,34 +109,44 @@ def out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling)
         )
     measurements = raw_data[list(columns.MEASUREMENTS)].to_numpy()
     probability = np.empty((len(malignant), resampling.repeats))
-    refitted = clone(model).set_params(**WARM_START)  # one clone serves all folds
-    fast = sklearn.config_context(assume_finite=True, skip_parameter_validation=True)  # the table was validated
-    with fast, training.converging(model[training.CLASSIFIER].C):
-        for repeat in range(resampling.repeats):
-            splitter = StratifiedKFold(folds, shuffle=True, random_state=resampling.seed + repeat)
-            for train, test in splitter.split(measurements, malignant):
-                refitted.fit(measurements[train], malignant[train])
-                probability[test, repeat] = refitted.predict_proba(measurements[test])[:, 1]
+    with training.require_convergence(model[training.CLASSIFIER].C):
+        for repeat, fold, fold_model in fit_folds(measurements, malignant, model, resampling):
+            probability[fold, repeat] = fold_model.predict_proba(measurements[fold])[:, 1]
     rows = pd.DataFrame(probability, columns=repeat_names(resampling.repeats))
     rows.insert(0, columns.ID, raw_data[columns.ID])
     rows.insert(1, columns.DIAGNOSIS, raw_data[columns.DIAGNOSIS])
     return CrossValidation(rows, resampling, training.settings(model), canonical.fingerprint(raw_data))
 
 
-def covers_every_row(raw_data: pd.DataFrame, cross_validation: CrossValidation) -> Findings:
+def fit_folds(
+    measurements: np.ndarray, malignant: np.ndarray, model: Pipeline, resampling: Resampling
+) -> Iterator[tuple[int, np.ndarray, Pipeline]]:
+    """Refit a clone of the whole pipeline for every fold of every repeat, on all rows but those of the fold.
+
+    Yields:
+        the number of the repeat, the rows of the fold, and the clone, which the next fold changes.
+    """
+    fold_model = clone(model).set_params(**WARM_START)
+    for repeat in range(resampling.repeats):
+        splitter = StratifiedKFold(resampling.folds, shuffle=True, random_state=resampling.seed + repeat)
+        for others, fold in splitter.split(measurements, malignant):
+            # The table was validated.
+            with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+                fold_model.fit(measurements[others], malignant[others])
+            yield repeat, fold, fold_model
+
+
+def check_coverage(raw_data: pd.DataFrame, cross_validation: CrossValidation) -> Findings:
     """Find rows that some repeat does not predict, rows of another table, and values that are no probability."""
     rows, repeats = cross_validation.rows, cross_validation.resampling.repeats
     expected = [columns.ID, columns.DIAGNOSIS, *repeat_names(repeats)]
-    predicted = rows.drop(columns=[columns.ID, columns.DIAGNOSIS]).to_numpy(dtype=np.float64)
-    identical = rows[[columns.ID, columns.DIAGNOSIS]].equals(raw_data[[columns.ID, columns.DIAGNOSIS]])
+    probabilities = rows.drop(columns=[columns.ID, columns.DIAGNOSIS]).to_numpy(dtype=np.float64)
+    is_identical = rows[[columns.ID, columns.DIAGNOSIS]].equals(raw_data[[columns.ID, columns.DIAGNOSIS]])
     return Findings.of(
-        (
-            "it was made from another table than raw_data",
-            cross_validation.fingerprint != canonical.fingerprint(raw_data),
-        ),
-        ("its rows are not those of raw_data, each once", not identical),
+        ("it was made from another table", cross_validation.fingerprint != canonical.fingerprint(raw_data)),
+        ("its rows are not those of raw_data, each once", not is_identical),
         (f"its columns are not id, diagnosis and {repeats} repeats", list(rows.columns) != expected),
-        ("a value is no probability", not ((predicted >= 0) & (predicted <= 1)).all()),
+        ("a value is no probability", not ((probabilities >= 0) & (probabilities <= 1)).all()),
         rows=len(rows),
         repeats=repeats,
         folds=cross_validation.resampling.folds,

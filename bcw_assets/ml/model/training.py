@@ -51,20 +51,20 @@ def train(ready_data: Prepared, C: float) -> Pipeline:  # noqa: N803
         TrainingError: the optimum was not reached.
     """
     classifier = build(C)[CLASSIFIER]
-    with converging(C):
+    with require_convergence(C):
         classifier.fit(ready_data.measurements(preparation.TRAIN), ready_data.malignant(preparation.TRAIN))
     return Pipeline([(SCALER, ready_data.scaler), (CLASSIFIER, classifier)])
 
 
-def coefficients(model: Pipeline) -> str:
+def tabulate_coefficients(model: Pipeline) -> str:
     """Return a Markdown table of the standardised coefficients, the largest first."""
     values = dict(zip(model[SCALER].feature_names_in_, model[CLASSIFIER].coef_[0], strict=True))
-    rows = [f"| {name} | {values[name]:+.3f} |" for name in sorted(values, key=lambda one: -abs(values[one]))]
+    rows = [f"| {name} | {values[name]:+.3f} |" for name in sorted(values, key=lambda name: -abs(values[name]))]
     return "\n".join(["| measurement | log odds per standard deviation |", "|---|---|", *rows])
 
 
 @contextmanager
-def converging(C: float) -> Iterator[None]:  # noqa: N803
+def require_convergence(C: float) -> Iterator[None]:  # noqa: N803
     """Turn a fit within that stops short of the optimum into a TrainingError."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
@@ -76,7 +76,7 @@ def converging(C: float) -> Iterator[None]:  # noqa: N803
             raise TrainingError(f"The model could not be fitted with C = {C:g}: {reason}. Try a smaller C") from error
 
 
-def steepness(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> float:
+def measure_steepness(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> float:
     """Return the largest component of the objective's gradient on the training rows of `raw_data`, per patient.
 
     The objective is scikit-learn's: C · Σ log loss + |w|²/2, the intercept unpenalised. At the optimum the gradient is
@@ -90,39 +90,13 @@ def steepness(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> 
     return float(max(np.abs(by_coefficient).max(), abs(excess.sum())) / len(excess))
 
 
-def is_finite(model: Pipeline) -> Findings:
-    """Find coefficients, means or scales that are not finite, or a scale that is not positive."""
-    classifier, scaler = model[CLASSIFIER], model[SCALER]
-    return Findings.of(
-        ("a coefficient is not finite", not np.isfinite(classifier.coef_).all()),
-        ("the intercept is not finite", not np.isfinite(classifier.intercept_).all()),
-        ("a mean is not finite", not np.isfinite(scaler.mean_).all()),
-        ("a scale is not positive and finite", not (np.isfinite(scaler.scale_) & (scaler.scale_ > 0)).all()),
-        largest_coefficient=float(np.abs(classifier.coef_).max()),
-        intercept=float(classifier.intercept_[0]),
-    )
-
-
-def has_converged(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> Findings:
+def check_convergence(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> Findings:
     """Find a model that is not the optimum on the training rows: stopped early, or fitted on other rows."""
-    rise, steps = steepness(raw_data, ready_data, model), int(model[CLASSIFIER].n_iter_[0])
+    rise, steps = measure_steepness(raw_data, ready_data, model), int(model[CLASSIFIER].n_iter_[0])
     limit = model[CLASSIFIER].max_iter
     return Findings.of(
         (f"the gradient per patient is {rise:.3g}, not below {FLAT:g}", not rise < FLAT),
         (f"it took {steps} steps, its limit", steps >= limit),
         gradient_per_patient=rise,
         steps=steps,
-        step_limit=limit,
-    )
-
-
-def classes_in_order(model: Pipeline) -> Findings:
-    """Find a model whose second probability is not that of malignancy, or whose features are not the measurements."""
-    classes, features = model[CLASSIFIER].classes_.tolist(), list(model[SCALER].feature_names_in_)
-    return Findings.of(
-        (f"the classes are {classes}, not [0, 1] (1 = malignant)", classes != [0, 1]),
-        ("the features are not the 30 measurements in order", features != list(columns.MEASUREMENTS)),
-        ("the coefficients are not 30", model[CLASSIFIER].coef_.shape != (1, len(columns.MEASUREMENTS))),
-        classes=str(classes),
-        features=len(features),
     )

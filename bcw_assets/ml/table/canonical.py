@@ -29,7 +29,7 @@ LARGEST_UNPACKED = 2**30  # bytes: a gzip file of a megabyte may hold a thousand
 
 
 @dataclass(frozen=True, eq=False)
-class Parsed:
+class ParsedTable:
     """A table as a file has it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Parsed:
         return f"Line {self.lines[row]}" + (f", id {self.table[columns.ID].iloc[row]}" if self.has_ids else "")
 
 
-def read(content: bytes, where: str) -> pd.DataFrame:
+def read_table(content: bytes, where: str) -> pd.DataFrame:
     """Return the canonical table that `content` holds, once it can be trained on.
 
     The form is recognised by content: UCI's file without a header, our own `raw_data.csv`, UCI's API, Kaggle's file,
@@ -67,17 +67,17 @@ def read(content: bytes, where: str) -> pd.DataFrame:
         TableError: anything else, naming the line, the id, the column, the value and what is allowed.
     """
     try:
-        parsed = parse(content)
+        parsed = parse_table(content)
         _require_diagnoses(parsed)
-        _require_different_rows(parsed)
-        in_the_file = np.argsort(parsed.lines)
-        rules.require(parsed.table.iloc[in_the_file], lambda row: parsed.name(in_the_file[row]))
+        _require_different_patients(parsed)
+        order = np.argsort(parsed.lines)  # of the file
+        rules.require(parsed.table.iloc[order], lambda row: parsed.name(order[row]))
     except TableError as error:
         raise TableError(f"{error}. {where} cannot be used", error.rows) from error
     return parsed.table
 
 
-def parse(content: bytes) -> Parsed:
+def parse_table(content: bytes) -> ParsedTable:
     """Return the rows of any form of the table, with or without diagnoses, whatever their numbers.
 
     Raises:
@@ -90,7 +90,7 @@ def parse(content: bytes) -> Parsed:
     table.insert(0, columns.ID, pd.Series(ids, dtype="str"))
     table.insert(1, columns.DIAGNOSIS, pd.Series(diagnoses, dtype="str"))
     order = sorted(range(len(ids)), key=ids.__getitem__)
-    return Parsed(
+    return ParsedTable(
         table.iloc[order].reset_index(drop=True),
         [numbers[row] for row in order],
         has_ids=columns.ID in form.columns,
@@ -98,12 +98,13 @@ def parse(content: bytes) -> Parsed:
     )
 
 
-def write(table: pd.DataFrame) -> bytes:
+def write_table(table: pd.DataFrame) -> bytes:
     """Return a canonical table as CSV: a header, LF, every float by the shortest text that gives it back."""
+    texts = [forms.texts(*row) for row in _iterate_rows(table)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
-    writer.writerows([identifier, *rest] for identifier, rest in zip(table[columns.ID], _texts(table), strict=True))
+    writer.writerows([identifier, *rest] for identifier, rest in zip(table[columns.ID], texts, strict=True))
     return text.getvalue().encode()
 
 
@@ -112,7 +113,7 @@ def row_fingerprints(table: pd.DataFrame) -> list[str]:
 
     The id is left out: one patient has one fingerprint whatever a file calls them.
     """
-    return [forms.row_fingerprint(*row) for row in _diagnosed(table)]
+    return [forms.row_fingerprint(*row) for row in _iterate_rows(table)]
 
 
 def fingerprint(table: pd.DataFrame) -> str:
@@ -125,7 +126,7 @@ def malignant(table: pd.DataFrame) -> np.ndarray:
     return (table[columns.DIAGNOSIS] == columns.MALIGNANT).to_numpy(dtype=np.int64)
 
 
-def schema(raw_data: pd.DataFrame) -> Findings:
+def check_schema(raw_data: pd.DataFrame) -> Findings:
     """Find where a table is not canonical: columns, types, labels, ids and their order, finite numbers."""
     ids = raw_data[columns.ID].tolist() if columns.ID in raw_data else []
     diagnoses = set(raw_data[columns.DIAGNOSIS]) if columns.DIAGNOSIS in raw_data else set()
@@ -134,7 +135,7 @@ def schema(raw_data: pd.DataFrame) -> Findings:
         ("the columns are not id, diagnosis and the 30 measurements in order", list(raw_data) != list(columns.RAW)),
         ("not every measurement is a float", set(columns.MEASUREMENTS) != set(numeric)),
         (f"the labels are {', '.join(sorted(map(str, diagnoses)))}, not M and B", diagnoses != set(columns.LABELS)),
-        ("an id is empty or no text", not all(isinstance(one, str) and one for one in ids)),
+        ("an id is empty or no text", not all(isinstance(name, str) and name for name in ids)),
         ("an id stands twice", len(set(ids)) != len(ids)),
         ("the rows are not sorted by id", list(map(str, ids)) != sorted(map(str, ids))),
         ("a measurement is not finite", not np.isfinite(numeric.to_numpy()).all()),
@@ -143,24 +144,24 @@ def schema(raw_data: pd.DataFrame) -> Findings:
     )
 
 
-def is_from_uci_or_named(raw_data: pd.DataFrame, facts: Mapping[str, object]) -> Findings:
+def check_source(raw_data: pd.DataFrame, facts: Mapping[str, object]) -> Findings:
     """Find a table that stands in for UCI's, or that is another than UCI's although nobody named a source."""
-    named, found = bool(facts.get("source_is_named")), fingerprint(raw_data)
+    is_named, its_fingerprint = bool(facts.get("source_is_named")), fingerprint(raw_data)
     return Findings.of(
         ("nothing is recorded of where the table is from", not facts),
         (f"UCI could not be reached, and {facts.get('source')} stands in", bool(facts.get("fallback"))),
         (
-            f"it is not UCI's table (fingerprint {found[:12]}…), and nobody named it",
-            not named and found != UCI_FINGERPRINT,
+            f"it is not UCI's table (fingerprint {its_fingerprint[:12]}…), and nobody named it",
+            not is_named and its_fingerprint != UCI_FINGERPRINT,
         ),
         source=str(facts.get("source")),
-        source_is_named=named,
-        fingerprint=found,
+        source_is_named=is_named,
+        fingerprint=its_fingerprint,
         fingerprint_of_uci=UCI_FINGERPRINT,
     )
 
 
-def _require_diagnoses(parsed: Parsed) -> None:
+def _require_diagnoses(parsed: ParsedTable) -> None:
     if not parsed.has_diagnoses:
         raise TableError("It has no diagnoses, so no model can be trained on it; allowed is a column with M and B")
     count = Counter(parsed.table[columns.DIAGNOSIS])
@@ -171,7 +172,7 @@ def _require_diagnoses(parsed: Parsed) -> None:
         )
 
 
-def _require_different_rows(parsed: Parsed) -> None:
+def _require_different_patients(parsed: ParsedTable) -> None:
     first: dict[tuple[float, ...], int] = {}
     measurements = parsed.table[list(columns.MEASUREMENTS)].to_numpy().tolist()
     for row in np.argsort(parsed.lines).tolist():
@@ -186,7 +187,7 @@ def _require_different_rows(parsed: Parsed) -> None:
 
 def _text(content: bytes) -> str:
     """Return the text of a file that may hold a CSV table; refuse by name what people and servers send instead."""
-    content = _unpacked(content)
+    content = _unpack(content)
     if not content.strip():
         raise TableError(forms.EMPTY)
     forms.refuse_other_files(content)
@@ -202,7 +203,7 @@ def _text(content: bytes) -> str:
     return text
 
 
-def _unpacked(content: bytes) -> bytes:
+def _unpack(content: bytes) -> bytes:
     if not content.startswith(b"\x1f\x8b"):
         return content
     try:
@@ -241,10 +242,10 @@ def _fields(text: str) -> tuple[Form, list[int], list[list[str]]]:
     return form, [number for number, _ in lines[form.has_header :]], rows
 
 
-def _refused(form: Form, number: int, fields: list[str], column: str, allowed: str) -> TableError:
+def _refuse(form: Form, number: int, fields: list[str], column: str, allowed: str) -> TableError:
     """Return the error that names the line, its id if it has one, the column, the value and what is allowed."""
     who = f", id {fields[form.position(columns.ID)]}" if columns.ID in form.columns and column != columns.ID else ""
-    return TableError(f"Line {number}{who}: {forms.refused(column, fields[form.position(column)], allowed)}")
+    return TableError(f"Line {number}{who}: {forms.explain_value(column, fields[form.position(column)], allowed)}")
 
 
 def _ids(form: Form, numbers: list[int], rows: list[list[str]]) -> list[str]:
@@ -256,10 +257,10 @@ def _ids(form: Form, numbers: list[int], rows: list[list[str]]) -> list[str]:
     for number, fields in zip(numbers, rows, strict=True):
         identifier = fields[position]
         if not forms.is_id(identifier):
-            raise _refused(form, number, fields, columns.ID, forms.ID_IS)
+            raise _refuse(form, number, fields, columns.ID, forms.ID_IS)
         if identifier in first:
             allowed = f"each id once (line {first[identifier]} has it already)"
-            raise _refused(form, number, fields, columns.ID, allowed)
+            raise _refuse(form, number, fields, columns.ID, allowed)
         first[identifier] = number
     return list(first)
 
@@ -270,7 +271,7 @@ def _diagnoses(form: Form, numbers: list[int], rows: list[list[str]]) -> list[st
     position = form.position(columns.DIAGNOSIS)
     for number, fields in zip(numbers, rows, strict=True):
         if fields[position] not in form.labels:
-            raise _refused(form, number, fields, columns.DIAGNOSIS, " or ".join(form.labels))
+            raise _refuse(form, number, fields, columns.DIAGNOSIS, " or ".join(form.labels))
     return [form.labels[fields[position]] for fields in rows]
 
 
@@ -284,23 +285,19 @@ def _measurements(form: Form, numbers: list[int], rows: list[list[str]]) -> np.n
         if not np.isfinite(values).all():
             raise ValueError
     except ValueError:
-        raise _first_that_is_no_number(form, numbers, rows) from None
+        raise _find_first_wrong_number(form, numbers, rows) from None
     return values + 0.0  # -0.0 and 0.0 are one number and must have one fingerprint
 
 
-def _first_that_is_no_number(form: Form, numbers: list[int], rows: list[list[str]]) -> TableError:
+def _find_first_wrong_number(form: Form, numbers: list[int], rows: list[list[str]]) -> TableError:
     return next(
-        _refused(form, number, fields, name, forms.NUMBER_IS)
+        _refuse(form, number, fields, name, forms.NUMBER_IS)
         for number, fields in zip(numbers, rows, strict=True)
         for name, text in zip(form.columns, fields, strict=True)
         if name in columns.MEASUREMENTS and not forms.is_finite(text)
     )
 
 
-def _texts(table: pd.DataFrame) -> list[list[str]]:
-    return [forms.texts(*row) for row in _diagnosed(table)]
-
-
-def _diagnosed(table: pd.DataFrame) -> Iterator[tuple[str, list[float]]]:
+def _iterate_rows(table: pd.DataFrame) -> Iterator[tuple[str, list[float]]]:
     """Return each row's diagnosis and numbers."""
     return zip(table[columns.DIAGNOSIS], table[list(columns.MEASUREMENTS)].to_numpy().tolist(), strict=True)

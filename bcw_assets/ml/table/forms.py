@@ -1,6 +1,6 @@
 """Recognises the forms of the table by their first line, and refuses by name what is easily taken for it.
 
-What belongs here is what a line says, without pandas: a table is read as a whole by `table`, and row by row by `rows`.
+What belongs here is what a line says, without pandas: `canonical` reads a table as a whole, `reading` row by row.
 """
 
 import csv
@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bcw_assets.errors import TableError
@@ -17,7 +17,7 @@ from bcw_assets.ml.table import columns
 # Only what Python's float() and C's strtod agree on: no 1_000, no nan, no digits of other scripts.
 NUMBER_CHARACTERS = frozenset("0123456789+-.eE")
 LONGEST_ID = 100
-LONGEST_SHOWN = 60  # characters of a value in a message
+LONGEST_QUOTED = 60  # characters of a value in a message
 PRINTABLE = f"a printable text on one line, of at most {LONGEST_ID} characters"
 ID_IS = f"{PRINTABLE}, that no other row has"
 NUMBER_IS = "a finite decimal number with a point, like 17.99"
@@ -49,47 +49,24 @@ class Form:
         return self.columns.index(name)
 
 
-@dataclass(frozen=True)
-class LookAlike:
-    """Another table that is easily taken for this one, and how its first line gives it away."""
-
-    name: str
-    has: str
-    is_it: Callable[[list[str]], bool]
-
-
-def _names(*words: str) -> Callable[[list[str]], bool]:
-    return lambda first: bool(set(words) & set(first))
-
-
 def _is_original(first: list[str]) -> bool:
     scores = [field == "?" or (field.isdecimal() and 1 <= int(field) <= 10) for field in first[-10:-1]]
-    return len(first) in (10, 11) and first[-1] in ("2", "4", "2.0", "4.0", "benign", "malignant") and all(scores)
+    has_classes = first[-1] in ("2", "4", "2.0", "4.0", "benign", "malignant")
+    has_rows = len(first) in (10, 11) and has_classes and all(scores)
+    return has_rows or not {"clump_thickness", "cl.thickness", "clump"}.isdisjoint(first)
 
 
 def _is_prognostic(first: list[str]) -> bool:
-    has_outcome = len(first) >= 33 and ({"n", "r"} & set(first[:2])) and sum(map(is_finite, first)) > 30
-    return bool(has_outcome) or _names("outcome", "lymph_node_status", "tumor_size")(first)
+    has_rows = len(first) >= 33 and not {"n", "r"}.isdisjoint(first[:2]) and sum(map(is_finite, first)) > 30
+    return has_rows or not {"outcome", "lymph_node_status", "tumor_size"}.isdisjoint(first)
 
 
-LOOK_ALIKES = (
-    LookAlike(
-        "the Original Wisconsin table",
-        "699 rows of nine scores from 1 to 10 and the class 2 or 4",
-        lambda first: _is_original(first) or _names("clump_thickness", "cl.thickness", "clump")(first),
-    ),
-    LookAlike(
-        "the Prognostic Wisconsin table (WPBC)",
-        "198 malignant rows with the outcome N or R and the time to it, 139 of them patients of this table too",
-        _is_prognostic,
-    ),
-    LookAlike(
-        "the Ljubljana breast cancer table",
-        "286 rows of categories and whether the cancer recurred",
-        _names("recurrence-events", "no-recurrence-events", "deg-malig", "inv-nodes"),
-    ),
-    LookAlike("the Coimbra breast cancer table", "116 rows of blood values", _names("resistin", "adiponectin")),
-)
+LOOK_ALIKES = {
+    "the Original Wisconsin table, which has 699 rows of nine scores from 1 to 10 and the class 2 or 4": _is_original,
+    "the Prognostic Wisconsin table (WPBC), which has 198 malignant rows with the outcome N or R and the time to it, "
+    "139 of them patients of this table too": _is_prognostic,
+}
+"""Another table that is easily taken for this one → whether a first line is one of it."""
 
 
 def recognise(first: list[str]) -> Form:
@@ -99,28 +76,28 @@ def recognise(first: list[str]) -> Form:
         TableError: it is another table, or a header that is not the table's.
     """
     filled = len(first) - (first[-1] == "")  # a comma at the end of every line adds an empty field
-    for names in HEADERLESS:
-        if len(names) in (len(first), filled) and _may_be(first, names):
-            return Form(names, columns.LABELS, has_header=False)
-    names_there = [re.sub(r"\s+", "_", field.lower()) for field in first[:filled]]
-    ours = {columns.ALIASES.get(name) for name in names_there}
+    for headerless in HEADERLESS:
+        if len(headerless) in (len(first), filled) and _may_be(first, headerless):
+            return Form(headerless, columns.LABELS, has_header=False)
+    names = [re.sub(r"\s+", "_", field.lower()) for field in first[:filled]]
+    ours = {columns.ALIASES.get(name) for name in names}
     is_complete = ours.issuperset((*columns.MEASUREMENTS, columns.DIAGNOSIS))  # with columns too many, perhaps
-    for other in LOOK_ALIKES:
-        if not is_complete and other.is_it(names_there):
-            raise TableError(f"this is {other.name}, which has {other.has}; {DIAGNOSTIC}")
+    for table, is_it in LOOK_ALIKES.items():
+        if not is_complete and is_it(names):
+            raise TableError(f"this is {table}; {DIAGNOSTIC}")
     if len(ours) > 1 and not any(map(is_finite, first)):
-        return _header(first, names_there)
-    raise TableError(_unknown(first, filled))
+        return _read_header(first, names)
+    raise TableError(_explain_first_line(first, filled))
 
 
-def _header(first: list[str], names: list[str]) -> Form:
+def _read_header(first: list[str], names: list[str]) -> Form:
     while names[-1] == "" or re.fullmatch(r"unnamed:_\d+", names[-1]):  # Kaggle's header ends with a comma
         names.pop()
     if names[0] in ("", "unnamed:_0"):
         raise TableError("the first column has no name: it is pandas' index, write the file with index=False")
     unknown = [field for field, name in zip(first, names, strict=False) if name not in columns.ALIASES]
     if unknown:
-        raise TableError(f"the column {shown(unknown[0])} is unknown; allowed are id, diagnosis and the measurements")
+        raise TableError(f"the column {quote(unknown[0])} is unknown; allowed are id, diagnosis and the measurements")
     known = [columns.ALIASES[name] for name in names]
     repeated = [name for name, count in Counter(known).items() if count > 1]
     if repeated:
@@ -133,30 +110,30 @@ def _header(first: list[str], names: list[str]) -> Form:
     return Form(tuple(known), labels, has_header=True)
 
 
-def _unknown(first: list[str], filled: int) -> str:
+def _explain_first_line(first: list[str], filled: int) -> str:
     """Say what is wrong with a first line that is no form's."""
     begins = ",".join(first)
     for mark, what in {";": "semicolons", "\t": "tabs"}.items():
         if begins.count(mark) > 1:
-            return f"it begins {shown(begins)} and is separated by {what}; allowed are commas"
+            return f"it begins {quote(begins)} and is separated by {what}; allowed are commas"
     if sum(map(is_finite, first)) > len(first) / 2:
         return (
             f"it has {filled} fields and no header; allowed are {len(columns.RAW)} as in UCI's file (id, M or B, 30 "
             f"measurements), or 31 or 30 without the diagnosis"
         )
     return (
-        f"it begins {shown(begins)}; allowed is UCI's file ({len(columns.RAW)} fields, the second M or B), or a "
+        f"it begins {quote(begins)}; allowed is UCI's file ({len(columns.RAW)} fields, the second M or B), or a "
         f"header with the names of raw_data.csv, of UCI's API, of Kaggle's file or of scikit-learn"
     )
 
 
-def shown(value: str) -> str:
+def quote(value: str) -> str:
     """Return a received value for a message, which it must not fill.
 
-    >>> shown("x" * 100)
+    >>> quote("x" * 100)
     "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…'"
     """
-    return repr(value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}…")
+    return repr(value if len(value) <= LONGEST_QUOTED else f"{value[:LONGEST_QUOTED]}…")
 
 
 def _may_be(first: list[str], names: tuple[str, ...]) -> bool:
@@ -165,11 +142,11 @@ def _may_be(first: list[str], names: tuple[str, ...]) -> bool:
     A diagnosis is no number; an id beside numbers only is no diagnosis, no fraction, and not scikit-learn's 0 or 1.
     """
     fields = dict(zip(names, first, strict=False))
-    measured = sum(is_finite(fields[name]) for name in columns.MEASUREMENTS)
+    numbers = sum(is_finite(fields[name]) for name in columns.MEASUREMENTS)
     if columns.DIAGNOSIS in fields:
-        return not is_finite(fields[columns.DIAGNOSIS]) and measured > 0
+        return not is_finite(fields[columns.DIAGNOSIS]) and numbers > 0
     is_id = not re.fullmatch(r"[01MB]|\d*\.\d*", fields.get(columns.ID, "id"))
-    return is_id and measured == len(columns.MEASUREMENTS)
+    return is_id and numbers == len(columns.MEASUREMENTS)
 
 
 def is_finite(text: str) -> bool:
@@ -226,9 +203,9 @@ def not_csv(line: int, error: csv.Error) -> str:
     return f"The row that begins in line {line} is not CSV: {error}"
 
 
-def wrong_count(line: int, found: int, form: Form) -> str:
+def wrong_count(line: int, count: int, form: Form) -> str:
     """Say that a row has not the fields of the first."""
-    return f"Line {line} has {found} fields; allowed are {len(form.columns)}, as the first line has"
+    return f"Line {line} has {count} fields; allowed are {len(form.columns)}, as the first line has"
 
 
 def has_wrong_count(fields: list[str], form: Form) -> bool:
@@ -237,9 +214,9 @@ def has_wrong_count(fields: list[str], form: Form) -> bool:
     return len(fields) < count or any(fields[count:])
 
 
-def refused(column: str, value: str, allowed: str) -> str:
+def explain_value(column: str, value: str, allowed: str) -> str:
     """Say that a column has a value that is not allowed."""
-    return f"{column} is {shown(value)}; allowed is {allowed}"
+    return f"{column} is {quote(value)}; allowed is {allowed}"
 
 
 def texts(diagnosis: str, numbers: Iterable[float]) -> list[str]:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:  # who scores rows does without pandas
     import pandas as pd
 
 
-def auc_of_each(values: "pd.DataFrame", malignant: np.ndarray) -> np.ndarray:
+def compute_aucs(values: "pd.DataFrame", malignant: np.ndarray) -> np.ndarray:
     """Return the ROC AUC of each column of values (n × d) alone, of shape (d,); equal values count half.
 
     Args:

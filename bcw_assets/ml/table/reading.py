@@ -1,6 +1,6 @@
 """Reads any form of the table row by row, in constant memory: what cannot be read spoils its own row only.
 
-What belongs here is the stream: blocks, lines, fields. A table that a model is trained on is read whole, by `table`.
+What belongs here is the stream: blocks, lines, fields. `canonical` reads the table of a training, as a whole.
 """
 
 import csv
@@ -38,7 +38,7 @@ QUOTED = re.compile(rb'(?<![^,\n])"([^",\n]*+)"(?![^,\n])')  # a whole field tha
 
 @dataclass(eq=False)
 class Rows:
-    """Some rows of a table, in the order of the input.
+    """A part of a table's rows, in the order of the input.
 
     Attributes:
         ids: empty where a row has none that can be read.
@@ -83,12 +83,12 @@ class Record:
     warnings: tuple[str, ...] = ()
 
 
-def chunks(stream: BinaryIO) -> Iterator[Rows]:
-    """Return the rows of any form of the table, some at a time.
+def read_chunks(stream: BinaryIO) -> Iterator[Rows]:
+    """Return the rows of any form of the table, a part at a time.
 
-    The form is recognised by content, once: those of `table.read`, with or without diagnoses, and Parquet with the same
-    names of columns. One line is one row. Rows of a form without ids are called row-0001 and so on. Ids and rows that
-    stand twice are not looked for: that would need memory for all of them.
+    The form is recognised by content, once: those of `canonical.read_table`, with or without diagnoses, and Parquet
+    with the same names of columns. One line is one row. Rows of a form without ids are called row-0001 and so on.
+    Ids and rows that stand twice are not looked for: that would need memory for all of them.
 
     Args:
         stream: bytes; Parquet has its table of contents at its end, so a stream of it must be seekable.
@@ -102,7 +102,7 @@ def chunks(stream: BinaryIO) -> Iterator[Rows]:
         stream.seek(-len(head), io.SEEK_CUR)
         whole = stream
     else:
-        whole = io.BufferedReader(_Joined(head, stream), LARGE)
+        whole = io.BufferedReader(_Prefixed(head, stream), LARGE)
     if head == PARQUET:
         yield from _of_parquet(whole)
     elif head.startswith(GZIP):
@@ -111,7 +111,7 @@ def chunks(stream: BinaryIO) -> Iterator[Rows]:
         yield from _of_text(whole)
 
 
-class _Joined(io.RawIOBase):
+class _Prefixed(io.RawIOBase):
     """What was read already, and then the rest."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
@@ -121,17 +121,17 @@ class _Joined(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the type of a C buffer has no name yet
-        some = self._head or self._rest.read(len(buffer))
-        some, self._head = some[: len(buffer)], some[len(buffer) :]
-        buffer[: len(some)] = some
-        return len(some)
+        content = self._head or self._rest.read(len(buffer))
+        content, self._head = content[: len(buffer)], content[len(buffer) :]
+        buffer[: len(content)] = content
+        return len(content)
 
 
 def _of_text(stream: BinaryIO) -> Iterator[Rows]:
     reader, count = None, 0
     for block in _blocks(stream):
         if reader is None:
-            form, block = _begun(block)
+            form, block = _recognise(block)
             reader = form and _Reader(form)
         if reader and block.content:
             rows = reader.read(block, count + 1)
@@ -146,10 +146,10 @@ def _blocks(stream: BinaryIO) -> Iterator[Block]:
     """Return the lines of a stream, the first block small; every line end is a line feed."""
     rest, line, size = b"", 1, SMALL
     while piece := _read(stream, size):
-        is_last, held = len(piece) < size, rest + piece
-        cut = held.endswith(b"\r") and not is_last  # a line feed may follow
-        held = held[: len(held) - cut]
-        content = held.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in held else held
+        is_last, content = len(piece) < size, rest + piece
+        cut = content.endswith(b"\r") and not is_last  # a line feed may follow
+        content = content[: len(content) - cut]
+        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in content else content
         end = len(content) if is_last else content.rfind(b"\n") + 1
         rest = content[end:] + b"\r" * cut
         _require_short_lines(content, line)
@@ -185,7 +185,7 @@ def _longer(content: bytes, limit: int) -> int | None:
     return None
 
 
-def _begun(block: Block) -> tuple[Form | None, Block]:
+def _recognise(block: Block) -> tuple[Form | None, Block]:
     """Return the form of the input that begins with this block, and its lines after the header; None if it is blank."""
     content = block.content
     if block.line == 1:
@@ -219,7 +219,7 @@ def _first_fields(number: int, line: bytes, content: bytes) -> list[str]:
 
 
 def _split(text: str) -> list[str]:
-    return [one.strip() for one in next(csv.reader([text], strict=True), [])]
+    return [field.strip() for field in next(csv.reader([text], strict=True), [])]
 
 
 class _Reader:
@@ -235,14 +235,14 @@ class _Reader:
         """Return the rows of a block, the first of which is the `first` of the input."""
         rows = None
         if len(block.content) > SMALL:
-            rows = self._by_arrow(block.content) or self._mixed(block)
-        rows = rows or self._merged([self.record(number, line) for number, line in block.lines()])
+            rows = self._read_by_arrow(block.content) or self._read_mixed(block)
+        rows = rows or self._merge([self._read_record(number, line) for number, line in block.lines()])
         if columns.ID not in self._form.columns:
-            rows.ids = named(first, len(rows))
+            rows.ids = name_rows(first, len(rows))
         return rows
 
-    def record(self, number: int, line: bytes) -> Record | None:
-        """Return one line as exactly as `table` reads it; None for an empty one."""
+    def _read_record(self, number: int, line: bytes) -> Record | None:
+        """Return one line as exactly as `canonical` reads it; None for an empty one."""
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
@@ -257,39 +257,41 @@ class _Reader:
             return None
         if forms.has_wrong_count(fields, self._form):
             return Record(problems=(forms.wrong_count(number, len(fields), self._form),))
-        return self._filled(f"Line {number}", fields)
+        return self._read_fields(f"Line {number}", fields)
 
-    def _filled(self, where: str, fields: list[str]) -> Record:
-        identifier, problems = self._id(where, fields)
+    def _read_fields(self, where: str, fields: list[str]) -> Record:
+        identifier, problems = self._read_id(where, fields)
         texts = [fields[position] for position in self._positions]
         wrong = [name for name, text in zip(columns.MEASUREMENTS, texts, strict=True) if not forms.is_finite(text)]
         if wrong:
             first = min(wrong, key=self._form.position)
-            problems.append(f"{where}: {forms.refused(first, fields[self._form.position(first)], forms.NUMBER_IS)}")
+            problems.append(
+                f"{where}: {forms.explain_value(first, fields[self._form.position(first)], forms.NUMBER_IS)}"
+            )
         text = fields[self._form.position(columns.DIAGNOSIS)] if self._has_diagnoses else ""
         return Record(
             identifier,
             self._form.labels.get(text, ""),
             Record.measurements if problems else [float(text) + 0.0 for text in texts],
             tuple(problems),
-            tuple(self.unknown(text)),
+            tuple(self.check_label(text)),
         )
 
-    def _id(self, where: str, fields: list[str]) -> tuple[str, list[str]]:
+    def _read_id(self, where: str, fields: list[str]) -> tuple[str, list[str]]:
         if columns.ID not in self._form.columns:
             return "", []
         identifier = fields[self._form.position(columns.ID)]
         if forms.is_id(identifier):
             return identifier, []
-        return "", [f"{where}: {forms.refused(columns.ID, identifier, forms.PRINTABLE)}"]
+        return "", [f"{where}: {forms.explain_value(columns.ID, identifier, forms.PRINTABLE)}"]
 
-    def unknown(self, diagnosis: str) -> list[str]:
+    def check_label(self, diagnosis: str) -> list[str]:
         """Return the warning of a label that is none: without it the row can be scored all the same."""
         if diagnosis in self._form.labels or not diagnosis:
             return []
-        return [forms.refused(columns.DIAGNOSIS, diagnosis, self._labels)]
+        return [forms.explain_value(columns.DIAGNOSIS, diagnosis, self._labels)]
 
-    def _mixed(self, block: Block) -> Rows | None:
+    def _read_mixed(self, block: Block) -> Rows | None:
         """Return the rows of a block in which pyarrow refuses some lines; None if it refuses plain ones."""
         records: list[Record | None] = []
         plain: list[bytes] = []
@@ -297,14 +299,14 @@ class _Reader:
             if self._plain.fullmatch(line):
                 plain.append(line)
                 records.append(None)
-            elif record := self.record(number, line):
+            elif record := self._read_record(number, line):
                 records.append(record)
         if not plain:
-            return self._merged(records)
-        rows = self._by_arrow(b"\n".join(plain))
-        return rows and self._merged(records, rows)
+            return self._merge(records)
+        rows = self._read_by_arrow(b"\n".join(plain))
+        return rows and self._merge(records, rows)
 
-    def _merged(self, records: Sequence[Record | None], plain: Rows | None = None) -> Rows:
+    def _merge(self, records: Sequence[Record | None], plain: Rows | None = None) -> Rows:
         """Return records, and in the places of those that are None the plain rows or, without any, nothing."""
         if plain is None:
             records = [record for record in records if record]
@@ -331,7 +333,7 @@ class _Reader:
         kinds = [PLAIN_NUMBER if name in columns.MEASUREMENTS else PLAIN_TEXT for name in self._form.columns]
         return re.compile(b",".join(kinds) + rb",*+")
 
-    def _by_arrow(self, content: bytes) -> Rows | None:
+    def _read_by_arrow(self, content: bytes) -> Rows | None:
         """Return the rows that pyarrow reads as we would; None if it would read any otherwise, or not at all."""
         content = content.lstrip(b"\n")
         if b'"' in content:
@@ -340,7 +342,7 @@ class _Reader:
             return None
         if _longer(content, LONGEST_FIELD) is not None:
             return None
-        table = self._parsed(content)
+        table = self._parse_by_arrow(content)
         if table is None:
             return None
         measurements = np.empty((COUNT, table.num_rows))
@@ -349,9 +351,11 @@ class _Reader:
         ids = _ids(table[columns.ID].combine_chunks()) if columns.ID in self._form.columns else [""] * table.num_rows
         if ids is None or not np.isfinite(measurements).all():
             return None
-        return self._diagnosed(Rows(ids, np.zeros(len(ids), dtype="<U1"), measurements, self._has_diagnoses), table)
+        return self._fill_in_diagnoses(
+            Rows(ids, np.zeros(len(ids), dtype="<U1"), measurements, self._has_diagnoses), table
+        )
 
-    def _parsed(self, content: bytes) -> "pa.Table | None":
+    def _parse_by_arrow(self, content: bytes) -> "pa.Table | None":
         import pyarrow as pa  # 0.05 s, which a short table does without
         import pyarrow.csv as pa_csv
 
@@ -376,23 +380,22 @@ class _Reader:
         filled = any(any(table[name].to_pylist()) for name in extra)
         return None if filled else table
 
-    def _diagnosed(self, rows: Rows, table: "pa.Table") -> Rows:
-        """Fill in the diagnoses."""
+    def _fill_in_diagnoses(self, rows: Rows, table: "pa.Table") -> Rows:
         if self._has_diagnoses:
             column = table[columns.DIAGNOSIS].unify_dictionaries().combine_chunks()
             texts = [text.strip() for text in column.dictionary.to_pylist()]
             places = _array(column.indices)
             rows.diagnoses = np.array([self._form.labels.get(text, "") for text in texts], dtype="<U1")[places]
             for place, text in enumerate(texts):
-                if warnings := self.unknown(text):
+                if warnings := self.check_label(text):
                     rows.warnings |= {row: list(warnings) for row in np.flatnonzero(places == place).tolist()}
         return rows
 
 
-def named(first: int, count: int) -> list[str]:
+def name_rows(first: int, count: int) -> list[str]:
     """Return the names of rows without ids.
 
-    >>> named(9, 2)
+    >>> name_rows(9, 2)
     ['row-0009', 'row-0010']
     """
     return [f"row-{number:04}" for number in range(first, first + count)]
@@ -436,34 +439,34 @@ def _columns(schema: "pa.Schema") -> Form:
     texts = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
     for name, column in zip(form.columns, schema, strict=False):
         allowed = numbers if name in columns.MEASUREMENTS else texts
-        if name != columns.PROBABILITY and not any(is_one(column.type) for is_one in allowed):
+        if name != columns.PROBABILITY and not any(is_kind(column.type) for is_kind in allowed):
             what = "numbers" if name in columns.MEASUREMENTS else "texts or whole numbers"
-            raise TableError(f"the column {forms.shown(column.name)} is of the type {column.type}; allowed are {what}")
+            raise TableError(f"the column {forms.quote(column.name)} is of the type {column.type}; allowed are {what}")
     return form
 
 
 def _of_batch(form: Form, batch: "pa.RecordBatch", first: int) -> Rows:
     reader = _Reader(form)
     numbers = np.array([_numbers(batch[name]) for name in columns.MEASUREMENTS]).reshape(COUNT, -1) + 0.0
-    ids = _texts(batch[columns.ID]) if columns.ID in form.columns else named(first, batch.num_rows)
+    ids = _texts(batch[columns.ID]) if columns.ID in form.columns else name_rows(first, batch.num_rows)
     labels = _texts(batch[columns.DIAGNOSIS]) if columns.DIAGNOSIS in form.columns else [""] * len(ids)
     diagnoses = [form.labels.get(label, "") for label in labels]
     rows = Rows(ids, np.array(diagnoses, dtype="<U1"), numbers, columns.DIAGNOSIS in form.columns)
-    rows.warnings = {row: one for row, label in enumerate(labels) if (one := reader.unknown(label))}
-    return _without_wrong(rows, first)
+    rows.warnings = {row: warning for row, label in enumerate(labels) if (warning := reader.check_label(label))}
+    return _note_problems(rows, first)
 
 
-def _without_wrong(rows: Rows, first: int) -> Rows:
+def _note_problems(rows: Rows, first: int) -> Rows:
     """Note what is wrong with ids and numbers."""
     for row, identifier in enumerate(rows.ids):
         if not forms.is_id(identifier):
             rows.ids[row] = ""
-            rows.problems[row] = [f"Row {first + row}: {forms.refused(columns.ID, identifier, forms.PRINTABLE)}"]
+            rows.problems[row] = [f"Row {first + row}: {forms.explain_value(columns.ID, identifier, forms.PRINTABLE)}"]
     wrong = ~np.isfinite(rows.measurements)
     for row in np.flatnonzero(wrong.any(axis=0)).tolist():
         place = int(wrong[:, row].argmax())
-        said = forms.refused(columns.MEASUREMENTS[place], str(rows.measurements[place, row]), forms.NUMBER_IS)
-        rows.problems.setdefault(row, []).append(f"Row {first + row}: {said}")
+        problem = forms.explain_value(columns.MEASUREMENTS[place], str(rows.measurements[place, row]), forms.NUMBER_IS)
+        rows.problems.setdefault(row, []).append(f"Row {first + row}: {problem}")
     rows.measurements[:, list(rows.problems)] = np.nan
     return rows
 

@@ -6,6 +6,7 @@ measured by the same program. Not a rule: concave points at most concavity, whic
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from types import CodeType
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import numpy as np
 from bcw_assets.errors import TableError
 from bcw_assets.ml.findings import Fact, Findings
 from bcw_assets.ml.table import columns
-from bcw_assets.ml.table.ranks import auc_of_each
+from bcw_assets.ml.table.ranks import compute_aucs
 
 if TYPE_CHECKING:  # who scores rows does without pandas
     import pandas as pd
@@ -27,18 +28,18 @@ FULL = 569  # rows from which a table is compared with the known one as a whole
 NAMES = {"pi": np.pi, "abs": np.abs}
 
 
-def evaluate(expression: str | CodeType, values: dict[str, np.ndarray]) -> np.ndarray:
+def evaluate_expression(expression: str | CodeType, values: dict[str, np.ndarray]) -> np.ndarray:
     """Return the value of an expression for every row of columns given as arrays of shape (n,)."""
     with np.errstate(all="ignore"):  # what is not finite is outside every bound
-        found: np.ndarray = eval(expression, {"__builtins__": {}}, NAMES | values)  # noqa: S307 (the table's own text)
-    return found
+        values_of_rows: np.ndarray = eval(expression, {"__builtins__": {}}, NAMES | values)  # noqa: S307 (the table's own text)
+    return values_of_rows
 
 
-def bounds(low: float, high: float) -> str:
+def format_bounds(low: float, high: float) -> str:
     """Return the allowed values in words.
 
-    >>> bounds(0, 4), bounds(ABOVE_ZERO, LARGEST), bounds(-LARGEST, 0), bounds(300, LARGEST)
-    ('0 to 4', 'above 0', 'at most 0', 'at least 300')
+    >>> [format_bounds(*both) for both in ((0, 4), (ABOVE_ZERO, LARGEST), (-LARGEST, 0), (300, LARGEST))]
+    ['0 to 4', 'above 0', 'at most 0', 'at least 300']
     """
     if low == high:
         return f"exactly {low:g}"
@@ -78,12 +79,12 @@ class Rule:
 
     def values(self, values: dict[str, np.ndarray]) -> np.ndarray:
         """Return the expression's value for every row of columns given as arrays of shape (n,)."""
-        return evaluate(self.program, values)
+        return evaluate_expression(self.program, values)
 
     def is_broken(self, values: dict[str, np.ndarray]) -> np.ndarray:
         """Return for every row whether the value is outside the bounds; a value that is no number is."""
-        found = self.values(values)
-        return ~((found >= self.low) & (found <= self.high))
+        numbers = self.values(values)
+        return ~((numbers >= self.low) & (numbers <= self.high))
 
     def describe(self, row: dict[str, float]) -> str:
         """Say how one row, given by its measurements, breaks the rule."""
@@ -91,15 +92,15 @@ class Rule:
         value = f"{self.subject} is {row[self.subject]:.6g}"
         if self.expected:
             expression, basis = self.expected
-            about = evaluate(expression, single)[0]
+            about = evaluate_expression(expression, single)[0]
             value += f" but {basis} {row[basis]:.6g} makes about {about:.4g}"
         if self.low == self.high:
             all_of_them = ", ".join(f"{name} {row[name]:.4g}" for name in self.program.co_names if name in row)
             return f"{value}, among {all_of_them} ({self.code}: {self.meaning})"
         if self.expression == self.subject:
-            return f"{value}; allowed is {bounds(self.low, self.high)} ({self.code}: {self.meaning})"
-        found = f"{self.expression} is {self.values(single)[0]:.4g}"
-        return f"{value}; {found}, allowed is {bounds(self.low, self.high)} ({self.code}: {self.meaning})"
+            return f"{value}; allowed is {format_bounds(self.low, self.high)} ({self.code}: {self.meaning})"
+        computed = f"{self.expression} is {self.values(single)[0]:.4g}"
+        return f"{value}; {computed}, allowed is {format_bounds(self.low, self.high)} ({self.code}: {self.meaning})"
 
 
 @dataclass(frozen=True)
@@ -107,24 +108,31 @@ class FileRule:
     """One rule about a whole table.
 
     Attributes:
+        name: of what is measured.
         measure: table → the number that is bounded.
         low, high: the allowed values, bounds included.
-        meaning: what the number is and why it is bounded.
         from_rows: the size from which the rule applies.
         is_hard: whether a broken rule refuses the table, or is advice.
+        hint: what a broken rule says first.
     """
 
     code: str
+    name: str
     measure: "Callable[[pd.DataFrame], float]"
     low: float
     high: float
-    meaning: str
     from_rows: int = 0
     is_hard: bool = True
+    hint: str = ""
+
+    def is_kept(self, value: float) -> bool:
+        """Return whether what was measured is allowed."""
+        return self.low <= value <= self.high
 
     def describe(self, value: float) -> str:
         """Say how a table breaks the rule."""
-        return f"{self.meaning}: it is {value:.4g}, allowed is {bounds(self.low, self.high)} ({self.code})"
+        value_and_bounds = f"it is {value:.4g}, allowed is {format_bounds(self.low, self.high)} ({self.code})"
+        return ": ".join(filter(None, [self.hint, self.name, value_and_bounds]))
 
 
 # Column: smallest, median and largest value of the 569 rows.
@@ -162,9 +170,15 @@ KNOWN = {
 }
 
 SIX_ZEROS = " + ".join(
-    f"({name}_{one} == 0) * 1" for name in ("concavity", "concave_points") for one in columns.STATISTICS
+    f"({name}_{statistic} == 0) * 1" for name in ("concavity", "concave_points") for statistic in columns.STATISTICS
 )
 MAY_BE_ZERO = ("concavity", "concave_points")
+BOUNDED = (
+    ("smoothness", 0, BELOW_HALF, "a relative variation of the radius"),
+    ("symmetry", 0, BELOW_ONE, "a relative difference of lengths"),
+    ("fractal_dimension", 0.02, 0.5, "between a line and a plane"),
+    ("texture", 0, 127.5, "half of 255 grey levels at most"),
+)
 GROWS_FASTER = ("compactness", "concavity", "concave_points")
 
 
@@ -180,8 +194,8 @@ def _row_rules() -> Iterator[Rule]:
         yield Rule("R3", f"{name}_worst", difference, 0, LARGEST, "the three largest are not below the mean")
     for name in families:
         yield Rule("R4", f"{name}_se", f"{name}_mean - {name}_se", 0, LARGEST, "an error is not above its mean")
-    for one in ("mean", "worst"):
-        radius, perimeter, area = f"radius_{one}", f"perimeter_{one}", f"area_{one}"
+    for statistic in ("mean", "worst"):
+        radius, perimeter, area = f"radius_{statistic}", f"perimeter_{statistic}", f"area_{statistic}"
         circle, disc = f"2 * pi * {radius}", f"pi * {radius} ** 2"
         roundness = f"{perimeter} ** 2 / (4 * pi * {area})"
         yield Rule(
@@ -189,9 +203,9 @@ def _row_rules() -> Iterator[Rule]:
         )
         yield Rule("R6", area, f"{area} / ({disc})", 0.78, 1.10, "a nucleus is nearly a disc", (disc, radius))
         yield Rule("R7", area, roundness, 1.0, 1.6, "no shape has a shorter outline than a disc")
-        extra = 0.16 if one == "mean" else 1.3
-        difference = f"compactness_{one} - ({roundness} - 1)"
-        yield Rule("R8", f"compactness_{one}", difference, 0, extra, "compactness is made of perimeter and area")
+        extra = 0.16 if statistic == "mean" else 1.3
+        difference = f"compactness_{statistic} - ({roundness} - 1)"
+        yield Rule("R8", f"compactness_{statistic}", difference, 0, extra, "compactness is made of perimeter and area")
     yield Rule(
         "R9",
         "concavity_mean",
@@ -211,13 +225,8 @@ def _row_rules() -> Iterator[Rule]:
     yield Rule("R12", "perimeter_se", f"perimeter_se / ({circle})", 0.5, 5, "outlines vary as radii do")
     ring = "2 * pi * radius_mean * radius_se"
     yield Rule("R12", "area_se", f"area_se / ({ring})", 0.4, 1.8, "areas vary as radii do")
-    for one in ("mean", "worst"):
-        yield Rule("R13", f"smoothness_{one}", f"smoothness_{one}", 0, BELOW_HALF, "a relative variation of the radius")
-        yield Rule("R13", f"symmetry_{one}", f"symmetry_{one}", 0, BELOW_ONE, "a relative difference of lengths")
-        yield Rule(
-            "R13", f"fractal_dimension_{one}", f"fractal_dimension_{one}", 0.02, 0.5, "between a line and a plane"
-        )
-        yield Rule("R13", f"texture_{one}", f"texture_{one}", 0, 127.5, "half of 255 grey levels at most")
+    for statistic, (family, low, high, meaning) in product(("mean", "worst"), BOUNDED):
+        yield Rule("R13", f"{family}_{statistic}", f"{family}_{statistic}", low, high, meaning)
     for name, (smallest, _, largest) in KNOWN.items():
         yield Rule(
             "R14", name, name, smallest / 2, largest * 2, "within half and twice of what is known", is_hard=False
@@ -233,15 +242,15 @@ def _is_malignant(table: "pd.DataFrame") -> np.ndarray:
     return (table[columns.DIAGNOSIS] == columns.MALIGNANT).to_numpy()
 
 
-def _labels(table: "pd.DataFrame") -> float:
-    return float(set(table[columns.DIAGNOSIS]) == {columns.MALIGNANT, columns.BENIGN})
+def _count_wrong_labels(table: "pd.DataFrame") -> float:
+    return float(len(set(table[columns.DIAGNOSIS]) ^ {columns.MALIGNANT, columns.BENIGN}))
 
 
 def _auc(table: "pd.DataFrame") -> float:
     malignant = _is_malignant(table)
     if malignant.all() or not malignant.any():
         return 0.0
-    return float(auc_of_each(table[["perimeter_worst"]], malignant)[0])
+    return float(compute_aucs(table[["perimeter_worst"]], malignant)[0])
 
 
 def _fewest_distinct(table: "pd.DataFrame") -> float:
@@ -253,31 +262,16 @@ def _largest_shift(table: "pd.DataFrame") -> float:
     return float(max(abs(medians[name] / median - 1) for name, (_, median, _) in KNOWN.items()))
 
 
+OUTLINES = "ROC AUC of the largest outlines"
 FILES = (
-    FileRule("F2", _labels, 1, 1, "the labels are exactly M and B (1 = yes)"),
-    FileRule(
-        "F3", lambda table: float(_is_malignant(table).mean()), 0.30, 0.45, "share malignant", FULL, is_hard=False
-    ),
-    FileRule("F4", lambda table: float(table[columns.ID].duplicated().sum()), 0, 0, "rows whose id stands above"),
-    FileRule(
-        "F5",
-        lambda table: float(table.duplicated(list(columns.MEASUREMENTS)).sum()),
-        0,
-        0,
-        "rows whose measurements stand above",
-    ),
-    FileRule(
-        "F6",
-        _auc,
-        0.8,
-        1,
-        "the diagnoses look inverted or mixed up: ROC AUC of the largest outlines, near 1 where they are right",
-    ),
-    FileRule("F6b", _auc, 0.93, 1, "ROC AUC of the largest outlines", FULL, is_hard=False),
-    FileRule("F7", _fewest_distinct, 300, LARGEST, "fewest distinct values of a column", FULL, is_hard=False),
-    FileRule(
-        "F8", _largest_shift, 0, 0.25, "largest shift of a column's median from the known one", FULL, is_hard=False
-    ),
+    FileRule("F2", "wrong or missing labels", _count_wrong_labels, 0, 0, hint="the labels are not M and B"),
+    FileRule("F3", "share malignant", lambda table: float(_is_malignant(table).mean()), 0.3, 0.45, FULL, is_hard=False),
+    FileRule("F4", "repeated ids", lambda table: float(table[columns.ID].duplicated().sum()), 0, 0),
+    FileRule("F5", "repeated patients", lambda table: float(table.duplicated(list(columns.MEASUREMENTS)).sum()), 0, 0),
+    FileRule("F6", OUTLINES, _auc, 0.8, 1, hint="the diagnoses look inverted or mixed up"),
+    FileRule("F6b", OUTLINES, _auc, 0.93, 1, FULL, is_hard=False),
+    FileRule("F7", "fewest distinct values of a column", _fewest_distinct, 300, LARGEST, FULL, is_hard=False),
+    FileRule("F8", "largest shift of a column's median", _largest_shift, 0, 0.25, FULL, is_hard=False),
 )
 
 
@@ -294,11 +288,11 @@ class Breach:
         """Say it in words; `name` says which row."""
         row = table.iloc[self.first]
         values = {column: float(row[column]) for column in columns.MEASUREMENTS}
-        others = f" ({self.count} rows break {self.code}, this is the first)" if self.count > 1 else ""
-        return f"{name(self.first)}: {self.rule.describe(values)}{others}"
+        count = f" ({self.count} rows break {self.code}, this is the first)" if self.count > 1 else ""
+        return f"{name(self.first)}: {self.rule.describe(values)}{count}"
 
 
-def breaches(table: "pd.DataFrame", rules: Iterable[Rule]) -> list[Breach]:
+def find_breaches(table: "pd.DataFrame", rules: Iterable[Rule]) -> list[Breach]:
     """Return the codes that rows of the table break: the one that most rows break first, ties by number."""
     values = {name: table[name].to_numpy(dtype=np.float64) for name in columns.MEASUREMENTS}
     masks: dict[str, np.ndarray] = {}
@@ -310,16 +304,16 @@ def breaches(table: "pd.DataFrame", rules: Iterable[Rule]) -> list[Breach]:
             masks[rule.code] = masks.get(rule.code, False) | broken
             if rule.code not in firsts or first < firsts[rule.code][0]:
                 firsts[rule.code] = (first, rule)
-    found = [Breach(code, int(mask.sum()), *firsts[code]) for code, mask in masks.items()]
-    return sorted(found, key=lambda one: (-one.count, int(one.code[1:])))
+    unordered = [Breach(code, int(mask.sum()), *firsts[code]) for code, mask in masks.items()]
+    return sorted(unordered, key=lambda breach: (-breach.count, int(breach.code[1:])))
 
 
-def offending_rows(table: "pd.DataFrame", rules: Sequence[Rule]) -> tuple[dict[str, Fact], ...]:
+def find_offending_rows(table: "pd.DataFrame", rules: Sequence[Rule]) -> tuple[dict[str, Fact], ...]:
     """Return rows that break a rule, those of the code that most rows break first, with id, code and what is wrong."""
     values = {name: table[name].to_numpy(dtype=np.float64) for name in columns.MEASUREMENTS}
-    order = [breach.code for breach in breaches(table, rules)]
+    order = [breach.code for breach in find_breaches(table, rules)]
     rows: list[dict[str, Fact]] = []
-    for rule in sorted((rule for rule in rules if rule.code in order), key=lambda one: order.index(one.code)):
+    for rule in sorted((rule for rule in rules if rule.code in order), key=lambda rule: order.index(rule.code)):
         for position in np.flatnonzero(rule.is_broken(values))[:MOST_ROWS]:
             row = {name: float(values[name][position]) for name in values}
             identifier = str(table[columns.ID].iloc[position])
@@ -339,50 +333,48 @@ def require(table: "pd.DataFrame", name: Callable[[int], str]) -> None:
     Raises:
         TableError: the first line names the rule that most rows break, how many do, and the first of them.
     """
-    found = breaches(table, HARD)
-    problems = [breach.describe(table, name) for breach in found]
-    problems += [rule.describe(value) for rule, value in file_breaches(table, is_hard=True)]
+    row_breaches = find_breaches(table, HARD)
+    problems = [breach.describe(table, name) for breach in row_breaches]
+    problems += [rule.describe(value) for rule, value in find_file_breaches(table, is_hard=True)]
     if problems:
-        raise TableError("\n".join(problems), offending_rows(table, HARD) if found else ())
+        raise TableError("\n".join(problems), find_offending_rows(table, HARD) if row_breaches else ())
 
 
-def invariants(raw_data: "pd.DataFrame") -> Findings:
+def check_invariants(raw_data: "pd.DataFrame") -> Findings:
     """Find rows and properties that no true table of these measurements has."""
-    return _findings(raw_data, HARD, is_hard=True)
+    return _check(raw_data, HARD, is_hard=True)
 
 
-def plausibility(raw_data: "pd.DataFrame") -> Findings:
+def check_plausibility(raw_data: "pd.DataFrame") -> Findings:
     """Find what is possible but unlike the 569 known patients."""
-    return _findings(raw_data, ADVICE, is_hard=False)
+    return _check(raw_data, ADVICE, is_hard=False)
 
 
-def _findings(table: "pd.DataFrame", rules: tuple[Rule, ...], *, is_hard: bool) -> Findings:
-    found = breaches(table, rules)
-    problems = [breach.describe(table, lambda row: f"id {table[columns.ID].iloc[row]}") for breach in found]
-    measured = _measured(table, is_hard=is_hard)
-    problems += [rule.describe(value) for rule, value in measured if not rule.low <= value <= rule.high]
-    evidence: dict[str, Fact] = {"rows": len(table), "row rules (docs/rules.md)": len(rules)}
-    evidence |= {f"{breach.code} broken by rows": breach.count for breach in found}
-    for rule, value in measured:
-        evidence |= {rule.code: value, f"{rule.code} allowed": f"{bounds(rule.low, rule.high)}: {rule.meaning}"}
-    return Findings(
-        tuple(problems),
-        evidence,
-        offending_rows(table, rules) if found else (),
-    )
+def _check(table: "pd.DataFrame", rules: tuple[Rule, ...], *, is_hard: bool) -> Findings:
+    breaches = find_breaches(table, rules)
+    problems = [breach.describe(table, lambda row: f"id {table[columns.ID].iloc[row]}") for breach in breaches]
+    evidence: dict[str, Fact] = {"rows": len(table)}
+    for rule, value in _measure(table, is_hard=is_hard):
+        if not rule.is_kept(value):
+            problems.append(rule.describe(value))
+        if rule.low == rule.high:  # a number that never changes would be plotted
+            evidence[rule.name] = f"{value:g}"
+        else:
+            evidence |= {rule.name: value, f"{rule.name}, allowed": format_bounds(rule.low, rule.high)}
+    return Findings(tuple(problems), evidence, find_offending_rows(table, rules) if breaches else ())
 
 
-def file_breaches(table: "pd.DataFrame", *, is_hard: bool) -> list[tuple[FileRule, float]]:
+def find_file_breaches(table: "pd.DataFrame", *, is_hard: bool) -> list[tuple[FileRule, float]]:
     """Return the rules of a whole table that are broken, hard ones or advice, each with what was measured."""
-    return [(rule, value) for rule, value in _measured(table, is_hard=is_hard) if not rule.low <= value <= rule.high]
+    return [(rule, value) for rule, value in _measure(table, is_hard=is_hard) if not rule.is_kept(value)]
 
 
-def _measured(table: "pd.DataFrame", *, is_hard: bool) -> list[tuple[FileRule, float]]:
+def _measure(table: "pd.DataFrame", *, is_hard: bool) -> list[tuple[FileRule, float]]:
     applicable = [rule for rule in FILES if rule.is_hard == is_hard and len(table) >= rule.from_rows]
     return [(rule, rule.measure(table)) for rule in applicable]
 
 
-def document() -> str:
+def document_rules() -> str:
     """Return the list of all rules as Markdown: what `docs/rules.md` holds."""
     lines = [
         "# Rules of the table",
@@ -394,7 +386,7 @@ def document() -> str:
         "| code | value | allowed | why | |",
         "|---|---|---|---|---|",
         *(
-            f"| {rule.code} | `{rule.expression}` | {bounds(rule.low, rule.high)} | {rule.meaning} | {_force(rule)} |"
+            f"| {rule.code} | `{rule.expression}` | {_bounds(rule)} | {rule.meaning} | {_force(rule)} |"
             for rule in ROWS
         ),
         "",
@@ -403,11 +395,15 @@ def document() -> str:
         "| code | value | allowed | from rows | |",
         "|---|---|---|---|---|",
         *(
-            f"| {rule.code} | {rule.meaning} | {bounds(rule.low, rule.high)} | {rule.from_rows or 1} | {_force(rule)} |"
+            f"| {rule.code} | {rule.name} | {_bounds(rule)} | {rule.from_rows or 1} | {_force(rule)} |"
             for rule in FILES
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _bounds(rule: Rule | FileRule) -> str:
+    return format_bounds(rule.low, rule.high)
 
 
 def _force(rule: Rule | FileRule) -> str:

@@ -71,7 +71,7 @@ def test_flipped_labels_are_suspected(raw: pd.DataFrame, flipped: int, found_at_
     labels = np.array(raw["diagnosis"].tolist(), dtype=object)
     labels[rows] = np.where(labels[rows] == "M", "B", "M")
     wrong = raw.assign(diagnosis=labels)
-    predicted = resampling.out_of_fold(wrong, training.build(1.0), Resampling(10, 2, 0))
+    predicted = resampling.predict_out_of_fold(wrong, training.build(1.0), Resampling(10, 2, 0))
     suspects = {
         one.id for one in patients.select_label_suspects(patients.list_patients(wrong, predicted.probabilities()))
     }

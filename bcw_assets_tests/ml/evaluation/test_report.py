@@ -24,7 +24,7 @@ def report_on(raw: pd.DataFrame, repeats: int = 2, C: float = 1.0) -> Report:  #
     """Return the report on a table, with a stratified split and five folds."""
     ready = preparation.prepare(raw, Split(0.2, 42, stratify=True))
     model = training.train(ready, C)
-    return evaluate(raw, ready, model, resampling.out_of_fold(raw, model, Resampling(5, repeats, 0)))
+    return evaluate(raw, ready, model, resampling.predict_out_of_fold(raw, model, Resampling(5, repeats, 0)))
 
 
 @pytest.fixture(scope="session")
@@ -195,7 +195,7 @@ def test_the_scaler_of_each_fold_saw_that_fold_only(raw: pd.DataFrame, monkeypat
         return fit(self, X, *rest, **named)
 
     monkeypatch.setattr(StandardScaler, "fit", noted)
-    resampling.out_of_fold(raw, training.build(1.0), Resampling(5, 2, 3))
+    resampling.predict_out_of_fold(raw, training.build(1.0), Resampling(5, 2, 3))
     measurements, malignant = raw[list(columns.MEASUREMENTS)].to_numpy(), canonical.malignant(raw)
     expected = [
         measurements[train].mean(axis=0)
@@ -214,7 +214,7 @@ def test_the_test_rows_alone_are_judged_by_the_stored_model(made: dict[str, Any]
 
 def test_floors_that_clean_tables_pass_and_two_percent_of_wrong_labels_do_not(raw: pd.DataFrame) -> None:
     def missed(patients: pd.DataFrame) -> tuple[str, ...]:
-        return thresholds.reaches_floors(Evaluation(report_on(patients), b"", "")).problems
+        return thresholds.check_floors(Evaluation(report_on(patients), b"", "")).problems
 
     shuffled = raw.sample(frac=1, random_state=0)
     assert missed(shuffled.head(150).reset_index(drop=True)) == ()

@@ -16,10 +16,10 @@ from bcw_assets.ml.table import columns
 
 
 def test_they_are_the_models_the_largest_first(made: dict[str, Any]) -> None:
-    found = made["metrics"].report.coefficients
+    rows = made["metrics"].report.coefficients
     values = dict(zip(columns.MEASUREMENTS, made["model"]["classifier"].coef_[0], strict=True))
-    assert {one.measurement: one.coefficient for one in found} == values
-    assert [abs(one.coefficient) for one in found] == sorted(map(abs, values.values()), reverse=True)
+    assert {row.measurement: row.coefficient for row in rows} == values
+    assert [abs(row.coefficient) for row in rows] == sorted(map(abs, values.values()), reverse=True)
 
 
 def test_the_errors_are_statsmodels_hc3_where_there_is_no_penalty() -> None:
@@ -32,8 +32,8 @@ def test_the_errors_are_statsmodels_hc3_where_there_is_no_penalty() -> None:
     # The last step of iteratively reweighted least squares; statsmodels' GLM takes the leverages of the unweighted one.
     response = classifier.decision_function(measurements) + (malignant - predicted) / weights
     model = statsmodels.WLS(response, statsmodels.add_constant(measurements), weights=weights)
-    found = coefficients.standard_errors(measurements, malignant, classifier)
-    np.testing.assert_allclose(found, model.fit().HC3_se[1:], rtol=1e-6)
+    errors = coefficients.standard_errors(measurements, malignant, classifier)
+    np.testing.assert_allclose(errors, model.fit().HC3_se[1:], rtol=1e-6)
 
 
 def test_the_errors_are_those_of_leaving_out_each_patient(made: dict[str, Any]) -> None:
@@ -43,8 +43,8 @@ def test_the_errors_are_those_of_leaving_out_each_patient(made: dict[str, Any]) 
     rows = np.arange(len(malignant))
     moved = [refitted.fit(measurements[rows != row], malignant[rows != row]).coef_[0].copy() for row in rows]
     jackknife = np.sqrt(((np.array(moved) - classifier.coef_[0]) ** 2).sum(axis=0))
-    found = coefficients.standard_errors(measurements, malignant, classifier)
-    np.testing.assert_allclose(found, jackknife, rtol=0.2)  # one of Newton's steps beside all of them
+    errors = coefficients.standard_errors(measurements, malignant, classifier)
+    np.testing.assert_allclose(errors, jackknife, rtol=0.2)  # one of Newton's steps beside all of them
 
 
 def test_a_sign_is_as_stable_as_its_coefficient_is_large_beside_its_error(made: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ def test_a_sign_is_as_stable_as_its_coefficient_is_large_beside_its_error(made: 
         ready.measurements(preparation.TRAIN), ready.malignant(preparation.TRAIN), classifier
     )
     expected = dict(zip(columns.MEASUREMENTS, norm.cdf(np.abs(classifier.coef_[0]) / errors), strict=True))
-    stability = {each.measurement: each.sign_stability for each in coefficients.describe(ready, made["model"])}
+    stability = {row.measurement: row.sign_stability for row in coefficients.describe(ready, made["model"])}
     assert stability == pytest.approx(expected)
     assert stability["texture_worst"] == pytest.approx(1.0, abs=0.001)
     assert stability["compactness_worst"] == pytest.approx(0.5, abs=0.05)
@@ -62,13 +62,13 @@ def test_a_sign_is_as_stable_as_its_coefficient_is_large_beside_its_error(made: 
 def test_the_areas_alone_are_scikit_learns(made: dict[str, Any]) -> None:
     ready = made["ready_data"]
     measurements, malignant = ready.measurements(preparation.TRAIN), ready.malignant(preparation.TRAIN)
-    for one in made["metrics"].report.coefficients:
-        column = measurements[:, columns.MEASUREMENTS.index(one.measurement)]
-        assert one.univariate_auc == pytest.approx(roc_auc_score(malignant, column), abs=1e-12)
+    for row in made["metrics"].report.coefficients:
+        column = measurements[:, columns.MEASUREMENTS.index(row.measurement)]
+        assert row.univariate_auc == pytest.approx(roc_auc_score(malignant, column), abs=1e-12)
 
 
 def test_signs_by_collinearity_are_marked(made: dict[str, Any]) -> None:
-    opposing = {one.measurement for one in made["metrics"].report.coefficients if one.opposes_univariate}
+    opposing = {row.measurement for row in made["metrics"].report.coefficients if row.opposes_univariate}
     assert {"compactness_se", "fractal_dimension_se", "compactness_mean"} <= opposing
     assert {"texture_worst", "radius_se", "concave_points_mean"} & opposing == set()
 
@@ -76,5 +76,5 @@ def test_signs_by_collinearity_are_marked(made: dict[str, Any]) -> None:
 def test_where_everybody_is_predicted_without_doubt_no_sign_is_called_stable(made: dict[str, Any]) -> None:
     certain = deepcopy(made["model"])
     certain["classifier"].set_params(C=math.inf).coef_ *= 1e4
-    found = coefficients.describe(made["ready_data"], certain)
-    assert {each.sign_stability for each in found} == {None}
+    rows = coefficients.describe(made["ready_data"], certain)
+    assert {row.sign_stability for row in rows} == {None}

@@ -1,8 +1,8 @@
 """The rules: true of every real row, each able to speak alone, and together able to tell what was done to a table."""
 
 from collections import Counter
-from collections.abc import Callable
-from itertools import combinations
+from collections.abc import Callable, Iterator
+from itertools import combinations, islice
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from bcw_assets_tests.conftest import CHECKOUT
 MEASUREMENTS = list(columns.MEASUREMENTS)
 
 
-def scaled(column: str, factor: float, row: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
+def scale(column: str, factor: float, row: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """Return what multiplies one value of a table."""
 
     return lambda raw: raw.assign(**{column: raw[column].where(raw.index != row, raw[column] * factor)})
@@ -28,7 +28,7 @@ def with_the_largest_benign_as_malignant(raw: pd.DataFrame, count: int) -> pd.Da
     return raw.assign(diagnosis=raw["diagnosis"].where(~raw.index.isin(largest), "M"))
 
 
-def relabelled(raw: pd.DataFrame, share: float) -> pd.DataFrame:
+def relabel(raw: pd.DataFrame, share: float) -> pd.DataFrame:
     """Exchange the diagnoses of a share of the malignant rows with as many benign ones."""
     malignant, benign = (np.flatnonzero(raw["diagnosis"] == label) for label in ("M", "B"))
     count = int(len(malignant) * share)
@@ -40,36 +40,36 @@ def relabelled(raw: pd.DataFrame, share: float) -> pd.DataFrame:
 
 # R1 cannot stand alone: what is not finite is not positive either (R2).
 ALONE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "R2": scaled("texture_se", 0, 38),
-    "R3": scaled("texture_mean", 1.05, 38),
-    "R4": scaled("concavity_mean", 0.3, 12),
-    "R5": scaled("radius_mean", 1.1, 1),
-    "R6": scaled("radius_mean", 0.9, 0),
-    "R7": scaled("area_mean", 1.05, 16),
-    "R8": scaled("perimeter_mean", 1.05, 0),
-    "R9": scaled("concavity_se", 0, 38),
-    "R10": scaled("texture_mean", 0.5, 44),
-    "R11": scaled("texture_mean", 0.1, 0),
-    "R12": scaled("radius_se", 0.3, 0),
-    "R13": scaled("symmetry_worst", 2, 78),
+    "R2": scale("texture_se", 0, 38),
+    "R3": scale("texture_mean", 1.05, 38),
+    "R4": scale("concavity_mean", 0.3, 12),
+    "R5": scale("radius_mean", 1.1, 1),
+    "R6": scale("radius_mean", 0.9, 0),
+    "R7": scale("area_mean", 1.05, 16),
+    "R8": scale("perimeter_mean", 1.05, 0),
+    "R9": scale("concavity_se", 0, 38),
+    "R10": scale("texture_mean", 0.5, 44),
+    "R11": scale("texture_mean", 0.1, 0),
+    "R12": scale("radius_se", 0.3, 0),
+    "R13": scale("symmetry_worst", 2, 78),
     "F2": lambda raw: raw.assign(diagnosis=raw["diagnosis"].where(raw.index > 0, "X")),
     "F4": lambda raw: raw.assign(id=raw["id"].where(raw.index > 0, raw["id"].iloc[1])),
     "F5": lambda raw: pd.concat([raw, raw.head(1).assign(id="another")], ignore_index=True),
     "F6": lambda raw: raw.assign(diagnosis=raw["diagnosis"].map({"M": "B", "B": "M"})),
 }
 ADVICE_ALONE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "R14": scaled("texture_mean", 10, 0),
+    "R14": scale("texture_mean", 10, 0),
     "F3": lambda raw: with_the_largest_benign_as_malignant(raw, 60),
-    "F6b": lambda raw: relabelled(raw, 0.1),
+    "F6b": lambda raw: relabel(raw, 0.1),
     "F7": lambda raw: raw.assign(smoothness_mean=raw["smoothness_mean"].round(3)),
     "F8": lambda raw: raw.assign(texture_mean=raw["texture_mean"] * 1.3),
 }
 
 
-def codes(one: pd.DataFrame, *, is_hard: bool) -> set[str]:
+def codes(table: pd.DataFrame, *, is_hard: bool) -> set[str]:
     """Return the codes of the rules that a table breaks."""
-    found = {breach.code for breach in rules.breaches(one, rules.HARD if is_hard else rules.ADVICE)}
-    return found | {rule.code for rule, _ in rules.file_breaches(one, is_hard=is_hard)}
+    row_codes = {breach.code for breach in rules.find_breaches(table, rules.HARD if is_hard else rules.ADVICE)}
+    return row_codes | {rule.code for rule, _ in rules.find_file_breaches(table, is_hard=is_hard)}
 
 
 @pytest.mark.parametrize("code", ALONE)
@@ -84,7 +84,7 @@ def test_a_hard_rule_refuses_a_table_that_no_other_does(raw: pd.DataFrame, code:
 def test_a_piece_of_advice_speaks_of_a_table_where_no_other_does(raw: pd.DataFrame, code: str) -> None:
     changed = ADVICE_ALONE[code](raw)
     assert codes(changed, is_hard=False) == {code}
-    assert any(f"({code}" in problem for problem in rules.plausibility(changed).problems)
+    assert any(f"({code}" in problem for problem in rules.check_plausibility(changed).problems)
 
 
 def test_every_rule_but_r1_has_a_table_here() -> None:
@@ -92,9 +92,9 @@ def test_every_rule_but_r1_has_a_table_here() -> None:
     assert every - {"R1"} == {*ALONE, *ADVICE_ALONE}
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_breaks_r1(raw: pd.DataFrame, value: float) -> None:
-    assert "R1" in codes(raw.assign(area_mean=raw["area_mean"].where(raw.index > 0, value)), is_hard=True)
+def test_what_is_not_finite_breaks_r1(raw: pd.DataFrame) -> None:
+    for value in (np.nan, np.inf, -np.inf):
+        assert "R1" in codes(raw.assign(area_mean=raw["area_mean"].where(raw.index > 0, value)), is_hard=True)
 
 
 def test_on_the_real_table_no_rule_is_broken(raw: pd.DataFrame) -> None:
@@ -102,45 +102,44 @@ def test_on_the_real_table_no_rule_is_broken(raw: pd.DataFrame) -> None:
     rules.require(raw, str)
 
 
-def spoilt(raw: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
+def spoil(raw: pd.DataFrame) -> dict[str, Iterator[pd.DataFrame]]:
     """Return what people and programs do to a table, by kind."""
     mean, worst = ([name for name in MEASUREMENTS if name.endswith(statistic)] for statistic in ("_mean", "_worst"))
-    exchanged = dict(zip([*mean, *worst], [*worst, *mean], strict=True))
+    exchange = dict(zip([*mean, *worst], [*worst, *mean], strict=True))
+    order = list(columns.RAW)
+    pairs = combinations(MEASUREMENTS, 2)
     return {
-        "two columns exchanged": [
-            raw.rename(columns={one: other, other: one})[list(columns.RAW)]
-            for one, other in combinations(MEASUREMENTS, 2)
-        ],
-        "a column times 10": [raw.assign(**{name: raw[name] * 10}) for name in MEASUREMENTS],
-        "a column in inches": [raw.assign(**{name: raw[name] / 25.4}) for name in MEASUREMENTS],
-        "mean and worst exchanged": [raw.rename(columns=exchanged)[list(columns.RAW)]],
-        "labels inverted": [raw.assign(diagnosis=raw["diagnosis"].map({"M": "B", "B": "M"}))],
-        "labels permuted": [raw.assign(diagnosis=np.random.default_rng(0).permutation(raw["diagnosis"]))],
+        "two columns exchanged": (raw.rename(columns={first: last, last: first})[order] for first, last in pairs),
+        "a column times 10": (raw.assign(**{name: raw[name] * 10}) for name in MEASUREMENTS),
+        "a column in inches": (raw.assign(**{name: raw[name] / 25.4}) for name in MEASUREMENTS),
+        "mean and worst exchanged": iter([raw.rename(columns=exchange)[order]]),
+        "labels inverted": iter([raw.assign(diagnosis=raw["diagnosis"].map({"M": "B", "B": "M"}))]),
+        "labels permuted": iter([raw.assign(diagnosis=np.random.default_rng(0).permutation(raw["diagnosis"]))]),
     }
 
 
-def test_whatever_is_done_to_a_whole_table_is_refused_or_flagged(raw: pd.DataFrame) -> None:
-    for kind, ones in spoilt(raw).items():
-        unseen = [one for one in ones if not codes(one, is_hard=True) | codes(one, is_hard=False)]
-        assert unseen == [], kind
-    assert {kind: len(ones) for kind, ones in spoilt(raw).items()}["two columns exchanged"] == 435
+@pytest.mark.parametrize("most", [3, pytest.param(435, marks=pytest.mark.sweep)])
+def test_whatever_is_done_to_a_whole_table_is_refused_or_flagged(raw: pd.DataFrame, most: int) -> None:
+    for kind, tables in spoil(raw).items():
+        for table in islice(tables, most):
+            assert codes(table, is_hard=True) | codes(table, is_hard=False), kind
 
 
 def test_the_rule_that_most_rows_break_is_named_first_with_its_count_and_first_row(raw: pd.DataFrame) -> None:
     changed = raw.assign(radius_se=raw["radius_se"].where(raw.index % 2 == 0, raw["radius_se"] * 0.3))
-    changed = scaled("area_mean", 0.5, 3)(changed)
+    changed = scale("area_mean", 0.5, 3)(changed)
     with pytest.raises(TableError) as error:
         rules.require(changed, lambda row: f"Line {row + 1}, id {changed['id'].iloc[row]}")
-    first, *others = str(error.value).splitlines()
+    first, *rest = str(error.value).splitlines()
     assert first.startswith("Line 2, id 10016: ")
     assert "(R12: " in first
     assert "rows break R12, this is the first)" in first
-    assert Counter("R6: " in line for line in others)[True] == 1
+    assert Counter("R6: " in line for line in rest)[True] == 1
     assert len(error.value.rows) == rules.MOST_ROWS
 
 
-def test_a_refused_row_is_told_with_its_values_put_in(raw: pd.DataFrame) -> None:
-    changed = scaled("area_mean", 0.5, 0)(raw)
+def test_a_refused_row_is_named_with_its_values_put_in(raw: pd.DataFrame) -> None:
+    changed = scale("area_mean", 0.5, 0)(raw)
     with pytest.raises(TableError) as error:
         rules.require(changed, lambda row: f"Line {row + 1}, id {changed['id'].iloc[row]}")
     assert (
@@ -151,29 +150,29 @@ def test_a_refused_row_is_told_with_its_values_put_in(raw: pd.DataFrame) -> None
 
 def test_advice_about_whole_tables_is_for_tables_of_full_size(raw: pd.DataFrame) -> None:
     half = raw[raw["diagnosis"] == "M"]
-    assert {rule.code for rule, _ in rules.file_breaches(half, is_hard=False)} == set()
+    assert {rule.code for rule, _ in rules.find_file_breaches(half, is_hard=False)} == set()
 
 
-@pytest.mark.parametrize("rule", rules.ROWS, ids=lambda rule: f"{rule.code}-{rule.subject}")
-def test_an_expression_names_its_subject_and_columns_only(rule: rules.Rule) -> None:
-    names = set(rule.program.co_names)
-    assert rule.subject in names
-    assert names <= {*MEASUREMENTS, "pi", "abs"}
+def test_an_expression_names_its_subject_and_columns_only() -> None:
+    for rule in rules.ROWS:
+        names = set(rule.program.co_names)
+        assert rule.subject in names
+        assert names <= {*MEASUREMENTS, "pi", "abs"}
 
 
 def test_the_documentation_of_the_rules_is_the_table() -> None:
-    assert (CHECKOUT / "docs" / "rules.md").read_text() == rules.document(), "run: make docs"
+    assert (CHECKOUT / "docs" / "rules.md").read_text() == rules.document_rules(), "run: make docs"
 
 
 def test_a_read_table_keeps_every_rule(raw: pd.DataFrame) -> None:
     with pytest.raises(TableError, match=r"^Line 1, id 10003: area_mean is 500\.5 but radius_mean 17\.99 makes about"):
-        canonical.read(canonical.write(scaled("area_mean", 0.5, 0)(raw)).partition(b"\n")[2], "wdbc.data")
+        canonical.read_table(canonical.write_table(scale("area_mean", 0.5, 0)(raw)).partition(b"\n")[2], "wdbc.data")
 
 
 def test_the_area_under_the_curve_is_scikit_learns(raw: pd.DataFrame) -> None:
-    for one in (raw, relabelled(raw, 0.2), raw.assign(perimeter_worst=raw["perimeter_worst"].round(-1))):
-        expected = roc_auc_score(one["diagnosis"] == "M", one["perimeter_worst"])
-        assert rules._auc(one) == pytest.approx(expected, rel=1e-12)
+    for table in (raw, relabel(raw, 0.2), raw.assign(perimeter_worst=raw["perimeter_worst"].round(-1))):
+        expected = roc_auc_score(table["diagnosis"] == "M", table["perimeter_worst"])
+        assert rules._auc(table) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_known_values_are_those_of_the_real_table(raw: pd.DataFrame) -> None:
@@ -181,6 +180,6 @@ def test_the_known_values_are_those_of_the_real_table(raw: pd.DataFrame) -> None
     assert known == rules.KNOWN
 
 
-def test_concave_values_that_are_zero_alone_are_told_together(raw: pd.DataFrame) -> None:
+def test_concave_values_that_are_zero_alone_are_named_together(raw: pd.DataFrame) -> None:
     with pytest.raises(TableError, match=r"concavity_mean is 0\.\d+, among .*concavity_se 0.* \(R9: the six"):
         rules.require(ALONE["R9"](raw), str)
