@@ -101,7 +101,7 @@ def test_the_ui_gets_rows_columns_source_fingerprint_and_plotted_numbers(
     assert "[grey levels]" in (columns["texture_mean"].description or "")
     assert of["metrics"]["accuracy"].value == PUBLISHED["accuracy"]
     assert of["metrics"]["cv_sensitivity"].value == pytest.approx(0.964, abs=0.0005)
-    assert "| recall | 0.9535 | 0.9535 |" in str(of["metrics"]["beside the published numbers"].value)
+    assert "| recall       | 0.9535     | 0.9535      |" in str(of["metrics"]["beside the published numbers"].value)
     plotted = {
         name: {
             key: entry.value for key, entry in of[name].items() if type(entry.value) in (int, float) and key != "bytes"
