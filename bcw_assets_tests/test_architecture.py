@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "definitions": {"assets", "checks", "automation", "operations", "storage"} | BASE,
     "automation": {"assets", "checks", "operations", "storage"} | BASE,
     "assets": {"checks", "releases", "report", "source", "storage", "ml"} | BASE,
-    "operations": {"", "assets", "checks", "cli", "releases", "storage", "ml"} | BASE,
+    "operations": {"releases", "storage"} | BASE,
     "checks": {"releases", "storage", "ml"} | BASE,
     "releases": {"report", "storage", "ml"} | BASE,
     "source": BASE,

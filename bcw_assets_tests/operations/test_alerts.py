@@ -23,8 +23,7 @@ from bcw_assets.automation import build_alerts
 from bcw_assets.cli.main import main
 from bcw_assets.errors import BcwError, ReleaseRefused
 from bcw_assets.operations import alerts, notifiers
-from bcw_assets.operations.alerts import harmless, read
-from bcw_assets.operations.incidents import Watched
+from bcw_assets.operations.alerts import Watched, read_state, remove_secrets_and_markup
 from bcw_assets.settings import Settings
 from bcw_assets.stages import explained
 from bcw_assets_tests import loopback
@@ -424,13 +423,13 @@ def test_a_messenger_that_answers_500_gets_the_message_at_the_next_tick_once(wor
     with serve(status(500), taken(posts)) as webhook:
         tick = due(world, hook(webhook))
         assert "messages are due to messengers 1 (json), which did not accept them" in tick()
-        state = read(world.cursor)
+        state = read_state(world.cursor)
         assert (state.failures, state.undelivered, len(state.open)) == (1, 1, 1)
         assert state.failed_at == pytest.approx(time.time(), abs=60)
         assert "everybody in BCW_NOTIFY_URLS is told" in tick()
         tick()
         assert len(posts) == 1
-        assert (read(world.cursor).failures, read(world.cursor).undelivered) == (1, 0)
+        assert (read_state(world.cursor).failures, read_state(world.cursor).undelivered) == (1, 0)
 
 
 @pytest.mark.parametrize("behaviour", [hang, loopback.drip, loopback.drip_headers, loopback.refuse])
@@ -446,7 +445,7 @@ def test_a_messenger_that_hangs_costs_a_tick_its_limit_and_the_others_nothing(
         tick()
         assert time.monotonic() - began < 5
     assert len(posts) == 1
-    assert read(world.cursor).failures == 2
+    assert read_state(world.cursor).failures == 2
 
 
 def test_a_tick_without_time_left_leaves_messages_for_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,7 +454,7 @@ def test_a_tick_without_time_left_leaves_messages_for_the_next(world: World, mon
         tick = due(world, hook(webhook))
         monkeypatch.setattr(alerts, "BUDGET", -1.0)
         tick()
-        assert (read(world.cursor).undelivered, read(world.cursor).failures, posts) == (1, 0, [])
+        assert (read_state(world.cursor).undelivered, read_state(world.cursor).failures, posts) == (1, 0, [])
         monkeypatch.undo()
         tick()
         assert len(posts) == 1
@@ -479,7 +478,7 @@ def test_a_messenger_that_never_heard_of_an_incident_does_not_hear_that_it_is_ov
         world.run("housekeeping")
         tick()
     assert posts == []
-    assert read(world.cursor).known == {}
+    assert read_state(world.cursor).known == {}
 
 
 def test_what_is_wrong_again_is_told_again_with_its_own_beginning(told: Told) -> None:
@@ -531,16 +530,16 @@ def test_a_tick_takes_no_longer_because_of_what_was_told_long_ago(
     world.tick()
     monkeypatch.setattr(world.instance, "get_records_for_run", None)  # no run's events are read any more
     world.tick()
-    assert len(read(world.cursor).open) == 1
+    assert len(read_state(world.cursor).open) == 1
 
 
 @pytest.mark.parametrize("cursor", [None, "", "not JSON", '{"known": 1}'])
 def test_a_cursor_that_holds_no_state_is_a_new_beginning(cursor: str | None) -> None:
-    assert read(cursor) == alerts.State()
+    assert read_state(cursor) == alerts.State()
 
 
 def test_a_text_loses_what_cannot_be_printed() -> None:
-    assert harmless("a\x1b[31m\nb\u202ec", []) == "a[31m\nbc"
+    assert remove_secrets_and_markup("a\x1b[31m\nb\u202ec", []) == "a[31m\nbc"
 
 
 def test_the_sensor_and_the_age_of_a_release_are_as_the_settings_say() -> None:
