@@ -25,7 +25,7 @@ def delete_old_runs(context: dg.OpExecutionContext) -> None:
     keep = timedelta(days=context.resources.settings.keep_days)
     places = addresses(GRAPH, context.resources.io_manager, context.resources.releases)
     checks = [spec.key for asset in places for spec in every_check(asset)]
-    deleted = housekeeping.delete_old_runs(context.instance, datetime.now(UTC) - keep, places, checks)
+    deleted = housekeeping.delete_runs_before(context.instance, datetime.now(UTC) - keep, places, checks)
     context.log.info(f"{deleted} runs deleted that were older than {keep.days} days")
 
 

@@ -18,7 +18,7 @@ from bcw_assets.storage.io_manager import Made
 LONGEST = 100  # characters of evidence in a line
 
 
-def locate_assets() -> dict[dg.AssetKey, str]:
+def find_places() -> dict[dg.AssetKey, str]:
     """Return where every asset of this machine is (`checks.addresses`)."""
     resources = bcw_assets.defs.resources or {}
     return addresses(GRAPH, resources["io_manager"], resources["releases"])
@@ -33,7 +33,7 @@ def read_latest_report() -> dict[str, Any]:
     if not settings.dagster_home():
         raise BcwError("DAGSTER_HOME is not set, so there is no history of checks. `make install` sets it")
     with history.open_history() as instance:
-        return read_report(instance, locate_assets())
+        return read_report(instance, find_places())
 
 
 def read_report(instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _explain_newest_failure(
 ) -> str | None:
     """Return what the newest failed run said, unless all that failed in it was made anew since."""
     for run in history.read_runs(instance, dg.DagsterRunStatus.FAILURE, limit=1):
-        run_id, ended = run.dagster_run.run_id, history.end_of(run)
+        run_id, ended = run.dagster_run.run_id, history.find_end(run)
         events = history.read_events(instance, run_id)
         steps = {event.step_key for event in events if event.is_step_failure}
         failed = {

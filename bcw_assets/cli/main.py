@@ -255,10 +255,10 @@ def exporter(host: str, port: int, webserver: str, interval: float) -> None:
             raise BcwError("DAGSTER_HOME is not set, so there is no history to look into. `make install` sets it")
         # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
         from bcw_assets import defs
-        from bcw_assets.cli.checks import locate_assets
+        from bcw_assets.cli.checks import find_places
         from bcw_assets.operations.exporter import build_exporter, serve
 
-        serve(build_exporter(defs, locate_assets(), webserver.rstrip("/"), interval), host, port)
+        serve(build_exporter(defs, find_places(), webserver.rstrip("/"), interval), host, port)
 
 
 def _releases() -> "Store":

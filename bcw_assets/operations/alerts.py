@@ -16,7 +16,7 @@ from time import time as now
 from typing import Literal
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from bcw_assets import settings as environment
 from bcw_assets.errors import ReleaseRefused
@@ -55,7 +55,7 @@ STEPS = 5  # that are named
 SELECTED = "__ASSET_JOB"  # how Dagster calls a run of assets that somebody chose
 
 
-class Incident(BaseModel):
+class Incident(BaseModel, frozen=True):
     """Something that went wrong, and is not right again.
 
     Attributes:
@@ -67,8 +67,6 @@ class Incident(BaseModel):
         things: what has to succeed → when it failed last. Written `asset KEY`, `check NAME KEY`, `job NAME` or
             `freshness KEY`.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     kind: Kind
     title: str
@@ -83,10 +81,8 @@ class Incident(BaseModel):
         return ", ".join([self.kind, *sorted(self.things)])
 
 
-class Recovery(BaseModel):
+class Recovery(BaseModel, frozen=True):
     """When all that had failed was right again, and the run that did it."""
-
-    model_config = ConfigDict(frozen=True)
 
     at: float
     run: str
@@ -107,7 +103,7 @@ class Watched:
     stale_days: int
 
 
-class Case(BaseModel):
+class Case(BaseModel, frozen=True):
     """An incident, and who knows of it.
 
     Attributes:
@@ -115,14 +111,12 @@ class Case(BaseModel):
         told: the names of the messengers that were told of it, and not yet that it is over.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     incident: Incident
     over: Recovery | None = None
     told: tuple[str, ...] = ()
 
 
-class State(BaseModel):
+class State(BaseModel, frozen=True):
     """What the sensor's cursor holds.
 
     Attributes:
@@ -133,8 +127,6 @@ class State(BaseModel):
         failures: how often that happened since the cursor began.
         failed_at: when it happened last; None if it never did.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     known: dict[str, Case] = {}
     looked: float | None = None
@@ -174,14 +166,9 @@ def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watched, set
 def update_cases(
     instance: dg.DagsterInstance, state: State, watched: Watched, hidden: Sequence[str], when: float
 ) -> State:
-    """Return the state with what is wrong and what is over by now.
+    """Return the state with what is wrong and what is over at a time, in texts that show no `hidden` secret.
 
-    Args:
-        instance: whose history is looked at, from where the state ends; at first as far back as a release may be old.
-        state: of the tick before.
-        watched: what is looked at beside runs.
-        hidden: secrets that no text may show.
-        when: seconds since 1970.
+    The history is looked at from where the state ends; at first as far back as a release may be old.
     """
     since = when - watched.stale_days * DAY if state.looked is None else state.looked - OVERLAP
     known = dict(state.known)
@@ -308,12 +295,12 @@ def find_recovery(instance: dg.DagsterInstance, incident: Incident) -> Recovery 
 def _find_failed_runs(instance: dg.DagsterInstance, since: float, when: float) -> Iterator[Incident]:
     after = datetime.fromtimestamp(max(since, 0), UTC)
     failed = history.read_runs(instance, dg.DagsterRunStatus.FAILURE, limit=RUNS, updated_after=after)
-    for run in sorted(failed, key=history.end_of):
+    for run in sorted(failed, key=history.find_end):
         tag = run.dagster_run.tags.get(history.WILL_RETRY)
-        is_undecided = tag is None and instance.run_retries_enabled and when - history.end_of(run) < UNDECIDED
+        is_undecided = tag is None and instance.run_retries_enabled and when - history.find_end(run) < UNDECIDED
         if tag != "true" and not is_undecided:
             events = history.read_events(instance, run.dagster_run.run_id)
-            yield _describe_run(run.dagster_run, history.end_of(run), events)
+            yield _describe_run(run.dagster_run, history.find_end(run), events)
 
 
 def _describe_run(run: dg.DagsterRun, ended: float, events: Sequence[dg.DagsterEvent]) -> Incident:
@@ -408,7 +395,7 @@ def _find_success(instance: dg.DagsterInstance, thing: str, kind: Kind) -> Recov
     sort, _, name = thing.partition(" ")
     if sort == "job":
         success = history.read_last_success(instance, name)
-        return Recovery(at=history.end_of(success), run=success.dagster_run.run_id) if success else None
+        return Recovery(at=history.find_end(success), run=success.dagster_run.run_id) if success else None
     if sort == "check":
         check, _, asset = name.partition(" ")
         key = dg.AssetCheckKey(dg.AssetKey.from_user_string(asset), check)

@@ -6,14 +6,13 @@ import logging
 import platform
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
-from socketserver import ThreadingMixIn
 from time import monotonic, sleep
-from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -22,6 +21,7 @@ import dagster as dg
 import requests
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
 from bcw_assets.deadline import within
@@ -167,13 +167,6 @@ def find_longest_period(schedule: dg.ScheduleDefinition) -> float:
     return max(after - before for before, after in itertools.pairwise(times))
 
 
-def collect_notifications(cursor: str | None) -> Iterator[Sample]:
-    """Return what the cursor of the sensor that sends messages says of them."""
-    state = alerts.read_state(cursor)
-    yield Sample("bcw_notification_failures_total", state.failures)
-    yield Sample("bcw_open_incidents", len(state.open))
-
-
 def _collect_runs(instance: dg.DagsterInstance, jobs: Sequence[str]) -> Iterator[Sample]:
     """Count runs and look at the newest: a history of thousands of runs is not read."""
     for status in dg.DagsterRunStatus:
@@ -193,9 +186,9 @@ def _collect_last_runs(instance: dg.DagsterInstance, job: str) -> Iterator[Sampl
     for run in [run for run in newest if run.dagster_run.tags.get(history.WILL_RETRY) != "true"][:1]:
         yield Sample("bcw_run_last_succeeded", run.dagster_run.is_success, (job,))
         if run.start_time:
-            yield Sample("bcw_run_last_duration_seconds", history.end_of(run) - run.start_time, (job,))
+            yield Sample("bcw_run_last_duration_seconds", history.find_end(run) - run.start_time, (job,))
     if success := history.read_last_success(instance, job):
-        yield Sample("bcw_run_last_success_timestamp_seconds", history.end_of(success), (job,))
+        yield Sample("bcw_run_last_success_timestamp_seconds", history.find_end(success), (job,))
 
 
 def _collect_automation(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Iterator[Sample]:
@@ -209,11 +202,13 @@ def _collect_automation(instance: dg.DagsterInstance, definitions: dg.Definition
         if isinstance(schedule, dg.ScheduleDefinition):
             yield Sample("bcw_schedule_period_seconds", find_longest_period(schedule), (schedule.name,))
     for sensor in definitions.sensors or ():
-        state = states.get(("SENSOR", sensor.name))
-        yield from _collect_ticks(instance, "sensor", sensor, state)
+        instigator = states.get(("SENSOR", sensor.name))
+        yield from _collect_ticks(instance, "sensor", sensor, instigator)
         if sensor.name == alerts.SENSOR:
-            data = state and state.sensor_instigator_data
-            yield from collect_notifications(data.cursor if data else None)
+            data = instigator and instigator.sensor_instigator_data
+            state = alerts.read_state(data.cursor if data else None)
+            yield Sample("bcw_notification_failures_total", state.failures)
+            yield Sample("bcw_open_incidents", len(state.open))
 
 
 def _collect_ticks(instance: dg.DagsterInstance, kind: str, definition: Any, state: Any) -> Iterator[Sample]:
@@ -281,13 +276,7 @@ class Source:
     """Something that is asked again and again, by one thread, however many scrape and however long it takes."""
 
     def __init__(self, name: str, collect: Collect, interval: float) -> None:
-        """Ask nothing yet.
-
-        Args:
-            name: for the label.
-            collect: returns what there is to know.
-            interval: seconds between two collections.
-        """
+        """Ask nothing yet; later, `collect` every `interval` seconds."""
         self.name = name
         self._collect, self._interval = collect, interval
         self._answer = Answer((), 0.0, -float("inf"), None)
@@ -301,7 +290,14 @@ class Source:
     def ask(self) -> None:
         """Collect once, and say what is wrong if it is something else than before."""
         before, begun = self._answer.problem, monotonic()
-        samples, problem = _ask(self._collect)
+        samples: tuple[Sample, ...] = ()
+        problem = None
+        try:
+            samples = within(LOST, lambda: tuple(self._collect()))
+        except BcwError as error:
+            problem = str(error)
+        except Exception as error:  # noqa: BLE001 (whatever it is: an exporter that dies tells of nothing any more)
+            problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
         ended = monotonic()
         self._answer = Answer(samples, ended - begun, ended, problem)
         if problem != before:
@@ -344,7 +340,7 @@ def serve(exporter: Exporter, host: str, port: int) -> None:
     """
     with _listen(host, port, exporter) as server:
         for ending in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(ending, _end)
+            signal.signal(ending, lambda *_: sys.exit())
         logging.disable()  # libraries would tell of every try; a source that is away is told once
         exporter.start()
         click.echo(f"Serves http://{host}:{server.server_port}/metrics", err=True)
@@ -358,7 +354,7 @@ def build_exporter(
 
     Args:
         definitions: the package's.
-        places: where every asset is (`checks.addresses`).
+        places: where every asset is, a path or a URI.
         web_server: URL of Dagster's web server, which knows whether the code location could be loaded.
         interval: seconds between two collections.
     """
@@ -395,13 +391,6 @@ def build_application(exporter: Exporter) -> Callable[..., Iterable[bytes]]:
     return answer
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True  # a client that waits does not keep the process from ending
-
-    def handle_error(self, *_: object) -> None:
-        """Say nothing of clients that hang up, or never say what they want."""
-
-
 class _Handler(WSGIRequestHandler):
     timeout = IDLE
 
@@ -410,27 +399,16 @@ class _Handler(WSGIRequestHandler):
 
 
 def _listen(host: str, port: int, exporter: Exporter) -> WSGIServer:
-    class Server(_Server):
+    class Server(ThreadingWSGIServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+        def handle_error(self, *_: object) -> None:
+            """Say nothing of clients that hang up, or never say what they want."""
 
     try:
         return make_server(host, port, build_application(exporter), Server, _Handler)
     except (OSError, OverflowError) as error:
         raise BcwError(f"Cannot listen on {host}:{port} ({error}). Give another by --host and --port") from error
-
-
-def _end(*_: int | FrameType | None) -> NoReturn:
-    raise SystemExit(0)
-
-
-def _ask(collect: Collect) -> tuple[tuple[Sample, ...], str | None]:
-    """Return what a source says, or what is wrong with it."""
-    try:
-        return within(LOST, lambda: tuple(collect())), None
-    except BcwError as error:
-        return (), str(error)
-    except Exception as error:  # noqa: BLE001 (whatever it is: an exporter that dies tells of nothing any more)
-        return (), f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
 
 
 def _build_family(name: str, samples: Iterable[Sample]) -> Metric:

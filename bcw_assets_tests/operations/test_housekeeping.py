@@ -20,7 +20,7 @@ def soon() -> datetime:
 
 def delete_old_runs(graph: Graph, before: datetime) -> int:
     checks = [spec.key for asset in graph.places() for spec in every_check(asset)]
-    return housekeeping.delete_old_runs(graph.instance, before, graph.places(), checks)
+    return housekeeping.delete_runs_before(graph.instance, before, graph.places(), checks)
 
 
 def runs(graph: Graph) -> list[str]:
