@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import dagster as dg
 import pytest
@@ -26,13 +27,17 @@ PASSWORD = "any: it trusts its socket"
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A server with the user and the database of the stack."""
-    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    server.psql("CREATE ROLE dagster LOGIN")
-    server.psql("CREATE DATABASE dagster OWNER dagster")
-    yield server
-    server.cleanup()
+def postgres() -> Iterator[PostgresServer]:
+    """A server with the user and the database of the stack.
+
+    As root it runs as a user of its own, which pytest's folders lock out whenever another pytest begins.
+    """
+    with TemporaryDirectory(prefix="postgres-") as folder:
+        server = get_server(Path(folder) / "data", cleanup_mode="stop")
+        server.psql("CREATE ROLE dagster LOGIN")
+        server.psql("CREATE DATABASE dagster OWNER dagster")
+        yield server
+        server.cleanup()
 
 
 @pytest.fixture(scope="module")
