@@ -162,7 +162,7 @@ def tick(instance: dg.DagsterInstance, of: instigation.InstigatorState, when: fl
 
 
 @pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Iterator[tuple[Graph, Values]]:
+def eventful(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Iterator[tuple[Graph, Values]]:
     """A history in which something of every kind has happened, and what is known of it."""
     folder = tmp_path_factory.mktemp("exporter")
     with open_graph(folder, folder / "home", prepared) as graph:
@@ -173,8 +173,7 @@ def golden(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Iter
         for is_success in (True, False):
             record_run(instance, is_success=is_success)
         origin = RemoteJobOrigin(REPOSITORY, "refresh_job")
-        run = dg.DagsterRun("refresh_job", status=dg.DagsterRunStatus.QUEUED, remote_job_origin=origin)
-        instance.add_run(run)
+        instance.add_run(dg.DagsterRun("refresh_job", status=dg.DagsterRunStatus.QUEUED, remote_job_origin=origin))
         schedule = state("SCHEDULE", "refresh_schedule", "STOPPED", instigation.ScheduleInstigatorData("0 6 * * 1"))
         data = instigation.SensorInstigatorData(cursor=CURSOR)
         sensor = state("SENSOR", alerts.SENSOR, "DECLARED_IN_CODE", data)
@@ -197,7 +196,7 @@ def freshness(graph: Graph, state: FreshnessState) -> None:
     graph.instance._report_runless_asset_event(asset_event=change)
 
 
-GOLDEN = {
+EVENTFUL = {
     ("bcw_run_queue_length",): 1,
     ("bcw_run_last_succeeded", "refresh_job"): 0,
     ("bcw_run_last_succeeded", "other"): None,  # it is no job, so it has no last run
@@ -224,20 +223,20 @@ GOLDEN = {
 }
 
 
-def test_of_a_history_in_which_everything_happened_these_values_are_known(golden: tuple[Graph, Values]) -> None:
-    assert {key: golden[1].get(key) for key in GOLDEN} == GOLDEN
+def test_of_a_history_in_which_everything_happened_these_values_are_known(eventful: tuple[Graph, Values]) -> None:
+    assert {key: eventful[1].get(key) for key in EVENTFUL} == EVENTFUL
 
 
-def test_runs_are_counted_by_status_and_job_and_those_of_no_job_are_others(golden: tuple[Graph, Values]) -> None:
-    counts = {key[1:]: value for key, value in golden[1].items() if key[0] == "bcw_runs"}
+def test_runs_are_counted_by_status_and_job_and_those_of_no_job_are_others(eventful: tuple[Graph, Values]) -> None:
+    counts = {key[1:]: value for key, value in eventful[1].items() if key[0] == "bcw_runs"}
     once = {(job, status) for job in ("refresh_job", "other") for status in ("SUCCESS", "FAILURE")}
     assert {key for key, value in counts.items() if value == 1} == once | {("refresh_job", "QUEUED")}
     assert sum(counts.values()) == 5
     assert {status for _, status in counts} == {status.value for status in dg.DagsterRunStatus}
 
 
-def test_times_are_those_of_the_last_run_of_the_last_success_and_of_every_asset(golden: tuple[Graph, Values]) -> None:
-    graph, values = golden
+def test_times_are_those_of_the_last_run_of_the_last_success_and_of_every_asset(eventful: tuple[Graph, Values]) -> None:
+    graph, values = eventful
     _, failure, success = graph.instance.get_run_records(dg.RunsFilter(job_name="refresh_job"))
     assert values["bcw_run_last_duration_seconds", "refresh_job"] == (failure.end_time or 0) - (failure.start_time or 0)
     assert values["bcw_run_last_success_timestamp_seconds", "refresh_job"] == success.end_time
@@ -246,8 +245,8 @@ def test_times_are_those_of_the_last_run_of_the_last_success_and_of_every_asset(
         assert values["bcw_asset_last_materialized_timestamp_seconds", key.to_user_string()] == made.timestamp
 
 
-def test_the_result_of_every_check_is_known(golden: tuple[Graph, Values]) -> None:
-    graph, values = golden
+def test_the_result_of_every_check_is_known(eventful: tuple[Graph, Values]) -> None:
+    graph, values = eventful
     assert {key[1:] for key in values if key[0] == "bcw_check_passed"} == {
         (key.to_user_string(), spec.name, "true" if spec.blocking else "false")
         for key in graph.places()
@@ -256,10 +255,10 @@ def test_the_result_of_every_check_is_known(golden: tuple[Graph, Values]) -> Non
 
 
 def test_settings_change_the_period_of_the_refresh_and_not_that_it_was_switched_off(
-    golden: tuple[Graph, Values],
+    eventful: tuple[Graph, Values],
 ) -> None:
-    assert golden[1]["bcw_schedule_period_seconds", "refresh_schedule"] == pytest.approx(7 * 86400, abs=3600)
-    values = collect(golden[0], schedule_cron="0 6 * * *", autostart=True)
+    assert eventful[1]["bcw_schedule_period_seconds", "refresh_schedule"] == pytest.approx(7 * 86400, abs=3600)
+    values = collect(eventful[0], schedule_cron="0 6 * * *", autostart=True)
     assert values["bcw_schedule_period_seconds", "refresh_schedule"] == 86400
     assert values["bcw_automation_running", "schedule", "refresh_schedule"] == 0
 
@@ -294,10 +293,10 @@ def test_the_embedded_copy_is_known(graph: Graph, monkeypatch: pytest.MonkeyPatc
     [(FreshnessState.PASS, 1), (FreshnessState.WARN, 1), (FreshnessState.FAIL, 0), (FreshnessState.UNKNOWN, None)],
 )
 def test_the_freshness_of_the_release_is_what_the_daemon_said(
-    golden: tuple[Graph, Values], said: FreshnessState, fresh: int | None
+    eventful: tuple[Graph, Values], said: FreshnessState, fresh: int | None
 ) -> None:
-    freshness(golden[0], said)
-    assert collect(golden[0]).get(("bcw_asset_fresh", "release")) == fresh
+    freshness(eventful[0], said)
+    assert collect(eventful[0]).get(("bcw_asset_fresh", "release")) == fresh
 
 
 def test_of_an_empty_history_nothing_is_said_that_nobody_can_know(graph: Graph) -> None:
@@ -329,14 +328,14 @@ def test_a_store_without_a_release_has_sequence_0(store: Store) -> None:
     }
 
 
-def copy_release(golden: tuple[Graph, Values], store: Store) -> str:
+def copy_release(eventful: tuple[Graph, Values], store: Store) -> str:
     """Put what the history released into a store, and return the id of the champion."""
-    ours = {key: content for key, content in contents(golden[0].store).items() if key.startswith(bundle.FOLDER)}
+    ours = {key: content for key, content in contents(eventful[0].store).items() if key.startswith(bundle.FOLDER)}
     return log.read(with_all(store, ours)).current().release
 
 
-def test_the_champion_and_refusals_are_known(golden: tuple[Graph, Values], store: Store) -> None:
-    champion = copy_release(golden, store)
+def test_the_champion_and_refusals_are_known(eventful: tuple[Graph, Values], store: Store) -> None:
+    champion = copy_release(eventful, store)
     store.write({f"{promotion.REFUSED}0123456789abcdef.json": b"the table of the gate"})
     values = index_samples(exporter.collect_releases(store))
     assert (values["bcw_release_sequence",], values["bcw_release_refusals",]) == (1, 1)
@@ -355,9 +354,9 @@ def test_the_champion_and_refusals_are_known(golden: tuple[Graph, Values], store
     [("log", "000001.json cannot be read"), ("manifest", "cannot be used (it is not the one that the log")],
 )
 def test_of_a_damaged_champion_nothing_is_known(
-    golden: tuple[Graph, Values], store: Store, what: str, says: str
+    eventful: tuple[Graph, Values], store: Store, what: str, says: str
 ) -> None:
-    champion = copy_release(golden, store)
+    champion = copy_release(eventful, store)
     key = f"{log.FOLDER}000001.json" if what == "log" else bundle.key(champion, bundle.MANIFEST)
     store.write({key: store.read(key).replace(b"0", b"1")})
     damaged = Source("releases", lambda: exporter.collect_releases(store), NEVER)
@@ -440,9 +439,9 @@ def scrape(url: str) -> dict[str, list[dict[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def everything(golden: tuple[Graph, Values]) -> dict[str, list[dict[str, str]]]:
+def everything(eventful: tuple[Graph, Values]) -> dict[str, list[dict[str, str]]]:
     """All series that there can be."""
-    graph, values = golden
+    graph, values = eventful
     history = [Sample(name, value, tuple(labels)) for (name, *labels), value in values.items()]
     web_server = [Sample("bcw_code_location_loaded", 1)]
     answers = {"history": history, "releases": exporter.collect_releases(graph.store), "web_server": web_server}
@@ -459,11 +458,11 @@ def test_every_name_is_exported_with_its_labels_and_no_other(everything: dict[st
 
 
 def test_no_label_holds_an_id_a_path_or_a_text(
-    golden: tuple[Graph, Values], everything: dict[str, list[dict[str, str]]]
+    eventful: tuple[Graph, Values], everything: dict[str, list[dict[str, str]]]
 ) -> None:
     texts = {text for series in everything.values() for labels in series for text in labels.values()}
     assert [text for text in texts if not re.fullmatch(r"[A-Za-z][A-Za-z_]{1,30}|\d+(\.\w+){1,3}", text)] == []
-    assert not texts & {run.run_id for run in golden[0].instance.get_runs()}
+    assert not texts & {run.run_id for run in eventful[0].instance.get_runs()}
     assert not {"job", "instance"} & {name for _, labels in NAMES.values() for name in labels}
 
 
