@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from bcw_assets.assets import GRAPH
-from bcw_assets.checks import locate_assets
+from bcw_assets.checks import locate_assets, specify_checks
 from bcw_assets.errors import SettingsError
 from bcw_assets.operations import alerts, housekeeping
-from bcw_assets.operations.incidents import Watched
+from bcw_assets.operations.alerts import Watched
 from bcw_assets.settings import Settings
 
 refresh_job = dg.define_asset_job(
@@ -24,7 +24,8 @@ def delete_old_runs(context: dg.OpExecutionContext) -> None:
     """Delete the runs that are older than BCW_KEEP_DAYS, but for those that say what is stored now."""
     keep = timedelta(days=context.resources.settings.keep_days)
     places = locate_assets(GRAPH, context.resources.io_manager, context.resources.releases)
-    deleted = housekeeping.delete_old_runs(context.instance, datetime.now(UTC) - keep, places)
+    checks = [spec.key for asset in places for spec in specify_checks(asset)]
+    deleted = housekeeping.delete_runs_before(context.instance, datetime.now(UTC) - keep, places, checks)
     context.log.info(f"{deleted} runs deleted that were older than {keep.days} days")
 
 
@@ -72,8 +73,8 @@ def with_freshness(graph: Sequence[dg.AssetsDefinition], asset: dg.AssetKey, day
     """Return the graph with one asset that counts as stale when it was not materialised for so many days."""
     policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=days))
     return [
-        one.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy)) if one.key == asset else one
-        for one in graph
+        member.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy)) if member.key == asset else member
+        for member in graph
     ]
 
 

@@ -6,7 +6,7 @@ from bcw_assets import settings as environment
 from bcw_assets.assets import GRAPH
 from bcw_assets.automation import build_alerts, build_schedules, housekeeping_job, refresh_job, with_freshness
 from bcw_assets.checks import RELEASE, build_checks
-from bcw_assets.operations.incidents import Watched
+from bcw_assets.operations.alerts import Watched
 from bcw_assets.settings import Settings
 from bcw_assets.storage.io_manager import ArtifactIOManager
 from bcw_assets.storage.store import open_store

@@ -23,8 +23,7 @@ MAY_IMPORT = {
     "": {"definitions"},
     "definitions": {"automation", "assets", "checks", "operations", "storage", "settings"},
     "automation": {"assets", "checks", "operations", "settings"},
-    # To the first for what Dagster runs; to `cli` until the reader of the history has left it.
-    "operations": {"", "assets", "checks", "cli", "releases", "storage", "settings", "locations", "deadline"},
+    "operations": {"releases", "storage", "settings", "locations", "deadline"},
     "assets": {"releases", "report", "source", "storage", "stages", "settings", "ml"},
     "checks": {"releases", "storage", "stages", "ml"},
     "releases": {"report", "storage", "documents", "ml"},

@@ -19,7 +19,7 @@ import requests
 from bcw_assets.automation import build_schedule
 from bcw_assets.errors import SettingsError
 from bcw_assets.ml.expectations import EXPECTATIONS
-from bcw_assets.operations import vitals
+from bcw_assets.operations import exporter
 from bcw_assets.settings import Settings
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import CHECKOUT, Graph, on_disk_only
@@ -190,7 +190,7 @@ def test_the_ui_shows_the_graph_materialises_it_and_tells_why_a_table_is_refused
     ticks = ui.ask(TICKS, selector=place | {"scheduleName": "refresh_schedule"})["scheduleOrError"]["futureTicks"]  # type: ignore[index]
     times = [datetime.fromtimestamp(tick["timestamp"], ZoneInfo("Europe/Berlin")) for tick in ticks["results"]]
     assert [f"{one:%a %H:%M}" for one in times] == ["Mon 06:30", "Mon 06:30"]
-    assert {one.name: one.value for one in vitals.of_web_server(ui.url)} == {"bcw_code_location_loaded": True}
+    assert list(exporter.collect_web_server(ui.url)) == [exporter.Sample("bcw_code_location_loaded", True)]
     assert finished(ui, place)[1] == "SUCCESS"
     assert b'"accuracy": 0.9736842105263158' in graph.files()["results/metrics.json"]
 

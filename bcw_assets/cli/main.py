@@ -60,11 +60,11 @@ def checks(*, as_json: bool) -> None:
     """
     with _explained():
         # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
-        from bcw_assets.cli.checks import latest_report
+        from bcw_assets.cli.checks import format_report, read_latest_report
 
-        found = latest_report()
-        click.echo(found.as_json() if as_json else found.as_text())
-        if not found.is_good:
+        report = read_latest_report()
+        _tell(report, format_report, as_json=as_json)
+        if not report["good"]:
             sys.exit(1)
 
 
@@ -111,11 +111,11 @@ def predict(source: str, target: str, release: str | None, threshold: float, *, 
 def notify_test() -> None:
     """Send a test message to every messenger in BCW_NOTIFY_URLS.
 
-    Each is told by its position and its scheme, for its URL is a secret. The exit code is 0 if all accepted the
+    Each is named by its position and its scheme, for its URL is a secret. The exit code is 0 if all accepted the
     message, and 1 if one did not or there is none.
     """
     with _explained():
-        results = notifiers.test(settings.read_environment())
+        results = notifiers.send_test(settings.read_environment())
         for messenger, accepted in results.items():
             click.echo(f"{messenger}: {'accepted' if accepted else 'not accepted'}")
         if not all(results.values()):
@@ -247,14 +247,18 @@ def prune(*, keep: int, yes: bool, as_json: bool) -> None:
 def exporter(host: str, port: int, webserver: str, interval: float) -> None:
     """Tell Prometheus how runs, schedules, checks and releases are, at /metrics.
 
-    What is told is collected in the background. What is away meanwhile, or hangs, is left out, and said. /healthz
+    The numbers are collected in the background. What is away meanwhile, or hangs, is left out, and said. /healthz
     answers as long as the process lives.
     """
     with _explained():
+        if not settings.dagster_home():
+            raise BcwError("DAGSTER_HOME is not set, so there is no history to look into. `make install` sets it")
         # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
-        from bcw_assets.operations.exporter import run
+        from bcw_assets import defs
+        from bcw_assets.cli.checks import find_places
+        from bcw_assets.operations.exporter import build_exporter, serve
 
-        run(host, port, webserver, interval)
+        serve(build_exporter(defs, find_places(), webserver.rstrip("/"), interval), host, port)
 
 
 def _releases() -> "Store":

@@ -41,14 +41,14 @@ def run(*, show_progress: bool) -> str:
     Raises:
         BcwError: a stage or a blocking check failed; the text is the one that says what to do.
     """
-    with history.opened() as instance:
+    with history.open_history() as instance:
         job = bcw_assets.defs.resolve_job_def("refresh_job")
         run_id = str(uuid.uuid4())
         if show_progress:
             instance.add_event_listener(run_id, _progress)
         result = job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False, run_config=SILENT)
     if not result.success:
-        raise BcwError("\n".join(history.reasons(result.all_events)))
+        raise BcwError("\n".join(history.explain_failure(result.all_events)))
     return _summary(result)
 
 
@@ -83,7 +83,10 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
         f"Source       {facts['source'].value}{' (UCI could not be reached)' if facts['fallback'].value else ''}",
         f"Fingerprint  {report.provenance.fingerprint}",
         f"Files        {_folder(facts['path'].value)} and {_folder(place['path'].value)}",
-        *(f"Warning      {history.described(check)}" for check in history.broken_checks(result.all_events)),
+        *(
+            f"Warning      {history.describe_check(check)}"
+            for _, check in history.list_failed_checks(result.all_events)
+        ),
         f"Release      {released['release'].value}, {_result(released)}",
         *_describe_skipped_rules(released),
         f"Next         score a table with it: .venv/bin/bcw predict {shlex.quote(example)}",

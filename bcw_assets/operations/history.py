@@ -1,8 +1,12 @@
-"""Dagster's history of runs: opening it, and saying in words why a run failed."""
+"""The one reader of Dagster's history: the latest result of every check, run and asset, and why a run failed."""
 
+import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import click
 import dagster as dg
@@ -10,14 +14,60 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bcw_assets import settings
 from bcw_assets.errors import BcwError
+from bcw_assets.storage.io_manager import Made, latest
 
-ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 WILL_RETRY = "dagster/will_retry"
 """The tag of a failed run that Dagster tries again by itself; it exports no name for it."""
 
+PASSED, FAILED, NOT_RUN, NOT_MATERIALISED = "passed", "failed", "not run", "not materialised"
+CRASHED = "crashed"
+EVALUATIONS = 1000  # that are searched for the beginning of a result
+
+MATERIALIZATION_PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+EVALUATION_PLANNED = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
+EVENTS = {
+    dg.DagsterEventType.STEP_START,
+    dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    MATERIALIZATION_PLANNED,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+    EVALUATION_PLANNED,
+    dg.DagsterEventType.RUN_FAILURE,
+}
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The latest result of one check of the latest materialisation of its asset.
+
+    Attributes:
+        severity: ERROR for a promise, WARN for advice.
+        result: passed, failed, crashed, not run (on that materialisation), or not materialised (the asset).
+        since: when the check began to have this result, in UTC; None if it has none.
+        evidence: what it said or looked at.
+    """
+
+    asset: str
+    check: str
+    blocking: bool
+    severity: str
+    result: str
+    since: str | None
+    evidence: str
+
+
+class CheckEvaluation(NamedTuple):
+    """What a check found once: when, in seconds since 1970, and in which run."""
+
+    at: float
+    run: str
+    content: dg.AssetCheckEvaluation
+
 
 @contextmanager
-def opened() -> Iterator[dg.DagsterInstance]:
+def open_history() -> Iterator[dg.DagsterInstance]:
     """Open the history that DAGSTER_HOME names, or one that is forgotten afterwards, as Dagster's CLI does.
 
     Raises:
@@ -48,17 +98,146 @@ def _too_many_retries() -> type[Exception]:
     return DagsterPostgresException
 
 
-def reasons(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
-    """Say why the run failed, in the words of the checks and of the assets that did."""
-    broken = [check for check in broken_checks(events) if check.blocking]
-    yield from map(described, broken)
-    told = {event.step_key for event in events if _evaluation(event) in broken}
+def read_materialisations(
+    instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str]
+) -> dict[dg.AssetKey, Made | None]:
+    """Return the latest materialisation of every asset at its place, a path or a URI; None without one."""
+    return {key: latest(key, place, instance) for key, place in places.items()}
+
+
+def read_check_results(
+    instance: dg.DagsterInstance,
+    checks: Iterable[dg.AssetCheckSpec],
+    materialisations: Mapping[dg.AssetKey, Made | None],
+    limit: int = EVALUATIONS,
+) -> list[CheckResult]:
+    """Return the latest result of every check of these materialisations; `since` looks back so many executions."""
+    return [_read_check_result(instance, check, materialisations[check.asset_key], limit) for check in checks]
+
+
+def _read_check_result(
+    instance: dg.DagsterInstance, check: dg.AssetCheckSpec, made: Made | None, limit: int
+) -> CheckResult:
+    def conclude(result: str, since: float | None = None, evidence: str = "") -> CheckResult:
+        when = None if since is None else format_time(since)
+        name, severity = check.asset_key.to_user_string(), "ERROR" if check.blocking else "WARN"
+        return CheckResult(name, check.name, check.blocking, severity, result, when, evidence)
+
+    if made is None:
+        return conclude(NOT_MATERIALISED)
+    executions = instance.event_log_storage.get_asset_check_execution_history(check.key, limit=limit)
+    if executions and _has_crashed(instance, executions[0], made):
+        return conclude(CRASHED, _time_of(executions[0]), f"see run {executions[0].run_id}")
+    evaluations = _keep_evaluations(executions)
+    target = evaluations[0].content.target_materialization_data if evaluations else None
+    if target is None or target.storage_id != made.storage_id:
+        return conclude(NOT_RUN)
+    newest = evaluations[0].content
+    *_, first = itertools.takewhile(lambda earlier: earlier.content.passed == newest.passed, evaluations)
+    evidence = newest.description or ", ".join(_format_evidence(newest))
+    return conclude(PASSED if newest.passed else FAILED, first.at, evidence)
+
+
+def _has_crashed(instance: dg.DagsterInstance, execution: Any, made: Made) -> bool:
+    """Say whether the newest execution of a check broke off: its step failed, and it said nothing."""
+    if isinstance(execution.evaluation, dg.AssetCheckEvaluation) or _time_of(execution) < made.timestamp:
+        return False
+    events = read_events(instance, execution.run_id)
+    failed = {event.step_key for event in events if event.is_step_failure}
+    return any(step in failed for step, key in list_planned(events) if key == execution.key)
+
+
+def _time_of(execution: Any) -> float:
+    """Return when a check was executed; the history's own time stamp knows whole seconds only."""
+    return float(execution.event.timestamp if execution.event else execution.create_timestamp)
+
+
+def _format_evidence(evaluation: dg.AssetCheckEvaluation) -> Iterator[str]:
+    for name, entry in evaluation.metadata.items():
+        value = entry.value
+        if isinstance(value, bool | int | str):
+            yield f"{name} {value}"
+        elif isinstance(value, float):
+            yield f"{name} {value:.4g}"
+
+
+def read_evaluations(instance: dg.DagsterInstance, check: dg.AssetCheckKey, limit: int) -> list[CheckEvaluation]:
+    """Return what a check found in its last executions, the newest first; what broke off found nothing."""
+    return _keep_evaluations(instance.event_log_storage.get_asset_check_execution_history(check, limit=limit))
+
+
+def _keep_evaluations(executions: Iterable[Any]) -> list[CheckEvaluation]:
+    return [
+        CheckEvaluation(_time_of(execution), execution.run_id, content)
+        for execution in executions
+        if isinstance(content := execution.evaluation, dg.AssetCheckEvaluation)  # or only planned
+    ]
+
+
+def read_latest_executions(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> Mapping[Any, Any]:
+    """Return the last execution of each check, which may have found something, or is only planned, or broke off."""
+    return instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
+
+
+def read_runs(
+    instance: dg.DagsterInstance, *statuses: dg.DagsterRunStatus, limit: int | None = None, **conditions: Any
+) -> Sequence[dg.RunRecord]:
+    """Return the runs of these statuses and conditions (of `dg.RunsFilter`), the newest first."""
+    return instance.get_run_records(dg.RunsFilter(statuses=statuses, **conditions), limit=limit)
+
+
+def read_last_success(instance: dg.DagsterInstance, job: str) -> dg.RunRecord | None:
+    """Return the newest run of a job that succeeded; None without one."""
+    return next(iter(read_runs(instance, dg.DagsterRunStatus.SUCCESS, limit=1, job_name=job)), None)
+
+
+def find_end(run: dg.RunRecord) -> float:
+    """Return when a run ended, in seconds since 1970."""
+    return run.end_time or run.update_timestamp.timestamp()
+
+
+def read_events(instance: dg.DagsterInstance, run: str) -> list[dg.DagsterEvent]:
+    """Return the events of a run that say what it planned, did, and failed at."""
+    records = instance.get_records_for_run(run, of_type=EVENTS).records
+    return [event for record in records if (event := record.event_log_entry.dagster_event)]
+
+
+def read_freshness(instance: dg.DagsterInstance, asset: dg.AssetKey) -> tuple[str, float] | None:
+    """Return what the freshness daemon said of an asset last (PASS, WARN, FAIL, UNKNOWN …), and since when it does."""
+    record = instance.get_freshness_state_records([asset]).get(asset)
+    return (record.freshness_state.value, record.updated_at.timestamp()) if record else None
+
+
+def format_time(when: float) -> str:
+    """Return seconds since 1970 as a time in UTC."""
+    return datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds")
+
+
+def list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None, dg.AssetKey | dg.AssetCheckKey]]:
+    """Return what the run was to make or to check, each with its step."""
     for event in events:
-        if event.is_step_failure and event.step_key not in told:
-            yield f"{event.step_key}: {_cause(event)}"
+        data: Any = event.event_specific_data
+        if event.event_type is MATERIALIZATION_PLANNED:
+            yield event.step_key, data.asset_key
+        elif event.event_type is EVALUATION_PLANNED:
+            yield event.step_key, dg.AssetCheckKey(data.asset_key, data.check_name)
 
 
-def reason_beside_steps(events: Sequence[dg.DagsterEvent]) -> str:
+def explain_failure(events: Sequence[dg.DagsterEvent]) -> list[str]:
+    """Say why a run failed, in the words of the checks and of the assets that did."""
+    failed = [(step, check) for step, check in list_failed_checks(events) if check.blocking]
+    steps = {step for step, _ in failed}
+    return [
+        *(describe_check(check) for _, check in failed),
+        *(
+            f"{event.step_key}: {_explain_step(event)}"
+            for event in events
+            if event.is_step_failure and event.step_key not in steps
+        ),
+    ]
+
+
+def explain_failure_beside_steps(events: Sequence[dg.DagsterEvent]) -> str:
     """Say in the engine's words why a run failed that no step of it explains: no resource, no process, no memory."""
     for event in events:
         if event.event_type is dg.DagsterEventType.RUN_FAILURE:
@@ -69,7 +248,7 @@ def reason_beside_steps(events: Sequence[dg.DagsterEvent]) -> str:
     return "its history does not say why"
 
 
-def _cause(event: dg.DagsterEvent) -> str:
+def _explain_step(event: dg.DagsterEvent) -> str:
     failure = event.step_failure_data
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
@@ -79,17 +258,16 @@ def _cause(event: dg.DagsterEvent) -> str:
     return f"{error.message.strip() if error else 'unknown error'} (its traceback is in the run's history: make dev)"
 
 
-def broken_checks(events: Sequence[dg.DagsterEvent]) -> list[dg.AssetCheckEvaluation]:
-    """Return the evaluations of checks that failed."""
-    evaluations = map(_evaluation, events)
-    return [evaluation for evaluation in evaluations if evaluation and not evaluation.passed]
+def list_failed_checks(events: Iterable[dg.DagsterEvent]) -> list[tuple[str | None, dg.AssetCheckEvaluation]]:
+    """Return the checks that failed, each with its step."""
+    return [
+        (event.step_key, event.asset_check_evaluation_data)
+        for event in events
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        and not event.asset_check_evaluation_data.passed
+    ]
 
 
-def _evaluation(event: dg.DagsterEvent) -> dg.AssetCheckEvaluation | None:
-    is_one = event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
-    return event.asset_check_evaluation_data if is_one else None
-
-
-def described(check: dg.AssetCheckEvaluation) -> str:
+def describe_check(check: dg.AssetCheckEvaluation) -> str:
     """Return a failed check in words."""
     return f"Check {check.check_name} of {check.asset_key.to_user_string()}: {check.description}"

@@ -1,4 +1,4 @@
-"""Who is told: the messengers of BCW_NOTIFY_URLS, and handing one of them a message. What it says stands in alerts.
+"""The messengers of BCW_NOTIFY_URLS, and handing one of them a message. What it says stands in alerts.
 
 Apprise is imported where it is used: 0.1 s, which only a message that is due needs.
 """
@@ -86,32 +86,32 @@ class Messenger:
         if plugin is None:
             return False
         plugin.notify_format = NotifyFormat.TEXT  # the same for all, and nothing in a text is markup
-        one = Apprise()
-        one.add(plugin)
+        sender = Apprise()
+        sender.add(plugin)
         kind = NotifyType(message.kind)
-        return bool(one.notify(message.body, title=message.title, notify_type=kind, body_format=NotifyFormat.TEXT))
+        return bool(sender.notify(message.body, title=message.title, notify_type=kind, body_format=NotifyFormat.TEXT))
 
 
-def of(settings: Settings) -> list[Messenger]:
-    """Return who is told, in the order of BCW_NOTIFY_URLS."""
+def list_messengers(settings: Settings) -> list[Messenger]:
+    """Return the messengers in the order of BCW_NOTIFY_URLS."""
     urls = settings.notify_urls.get_secret_value().split()
     return [Messenger(position, url) for position, url in enumerate(urls, start=1)]
 
 
-def secrets(messengers: Sequence[Messenger]) -> list[str]:
+def find_secrets(messengers: Sequence[Messenger]) -> list[str]:
     """Return what no text may show of the messengers' URLs."""
-    return [secret for one in messengers for secret in one.secrets() if len(secret) >= SHORTEST_SECRET]
+    return [secret for messenger in messengers for secret in messenger.secrets() if len(secret) >= SHORTEST_SECRET]
 
 
-def test(settings: Settings) -> dict[Messenger, bool]:
-    """Send everybody a test message, and return who accepted it.
+def send_test(settings: Settings) -> dict[Messenger, bool]:
+    """Send every messenger a test message, and return who accepted it.
 
     Raises:
-        SettingsError: there is nobody.
+        SettingsError: there is none.
     """
-    everybody = of(settings)
-    if not everybody:
+    messengers = list_messengers(settings)
+    if not messengers:
         raise SettingsError("BCW_NOTIFY_URLS is not set, so nobody is told; allowed are URLs of Apprise, with spaces")
     links = f"Links in messages lead to {settings.ui_url}." if settings.ui_url else "BCW_UI_URL is not set: no links."
     message = Message("bcw_assets: test message", f"Alerts of bcw_assets reach you here. {links}")
-    return {one: one.accepts(message) for one in everybody}
+    return {messenger: messenger.accepts(message) for messenger in messengers}

