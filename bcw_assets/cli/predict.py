@@ -32,7 +32,7 @@ from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import columns, reading
 from bcw_assets.ml.table.reading import Rows
 from bcw_assets.releases.access import Release, open_release
-from bcw_assets.releases.proof import load_scorer
+from bcw_assets.releases.bundle import load_scorer
 from bcw_assets.storage.store import TEMPORARY, open_store
 
 STANDARD = "-"  # the name of standard input and standard output

@@ -90,7 +90,7 @@ def of_releases(store: Store) -> Iterator[Sample]:
         ReleaseError: the log or the champion's manifest is damaged.
     """
     found = log.read(store)
-    found.require_known_damage()
+    found.require_newest()
     yield Sample("bcw_release_sequence", found.newest)
     yield Sample("bcw_release_refusals", len(store.list(REFUSED)))
     if found.last:
@@ -243,7 +243,7 @@ def _checks(instance: dg.DagsterInstance, made: Mapping[dg.AssetKey, Made | None
 
 def _scores(store: Store, champion: log.Entry) -> Iterator[Sample]:
     try:
-        _, manifest = bundle.manifest_of(store, champion.release, champion.manifest)
+        manifest = bundle.read_manifest(store, champion.release, champion.manifest)
     except ValueError as error:
         what = f"The manifest of release {champion.release} cannot be used ({error})"
         raise ReleaseError(f"{what}. Look at bcw releases verify") from error

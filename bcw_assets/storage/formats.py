@@ -49,7 +49,7 @@ def dump(value: object, key: str) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for file, content in zip(keys(kind, key), FORMATS[kind].dump(value), strict=True):
         if not isinstance(content, bytes):
-            hashes = {_name(file): digest(others) for file, others in files.items()}
+            hashes = {_name(companion): digest(bytes_) for companion, bytes_ in files.items()}
             content = documents.write(content | ({HASHES: hashes} if hashes else {}))
         files[file] = content
     return files
@@ -156,7 +156,8 @@ def _dump_evaluation(value: Evaluation) -> tuple[bytes, bytes, Document]:
 
 def _load_evaluation(figure: bytes, card: bytes, document: Document) -> Evaluation:
     if document["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"its schema_version is {document['schema_version']!r}, this version reads {SCHEMA_VERSION}")
+        version = f"its schema_version is {document['schema_version']!r}, and this version reads {SCHEMA_VERSION}"
+        raise ValueError(f"{version}; another version of bcw_assets wrote it")
     return Evaluation(documents.typed(Report, document), figure, card.decode())
 
 

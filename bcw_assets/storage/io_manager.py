@@ -120,7 +120,7 @@ class ArtifactIOManager(dg.IOManager):
         except KeyMissing as error:
             raise ArtifactError(f"{name} has not been materialised, or is not whole: {error}", name) from error
         except FormatError as error:
-            raise ArtifactError(f"{name} is damaged: {error}", name) from error
+            raise ArtifactError(f"{name} cannot be used: {error}", name) from error
 
     def verify(self, asset: dg.AssetKey, loaded: Loaded, instance: dg.DagsterInstance, run: str) -> None:
         """Hold what was read against what was recorded of it.

@@ -17,7 +17,7 @@ class Store(Protocol):
         """Return what is stored under `key`; KeyMissing if nothing is, KeyRefused if it is longer than `at_most`."""
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Store all files, replacing what was there, in the mapping's order; on any error everything is as before."""
+        """Store all files in the mapping's order, each as a whole; an error may leave old beside new ones."""
 
     def create(self, key: str, content: bytes) -> bool:
         """Store `content` if nothing is under `key` yet, and say whether it was stored."""

@@ -357,7 +357,7 @@ def test_the_champion_and_refusals_are_told(lived: tuple[Graph, Values], store: 
     assert (found["bcw_release_sequence",], found["bcw_release_refusals",]) == (1, 1)
     made = datetime.fromisoformat(log.read(store).current().made)
     assert found["bcw_release_timestamp_seconds",] == made.timestamp()
-    headline = bundle.manifest_of(store, champion)[1].headline
+    headline = bundle.read_manifest(store, champion).headline
     for score in bundle.HEADLINE:
         bounds = found["bcw_champion_score_lower", score], found["bcw_champion_score_upper", score]
         assert list(bounds) == headline[score].interval
