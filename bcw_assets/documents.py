@@ -60,7 +60,7 @@ def unseal(content: bytes) -> Document:
     return document
 
 
-def typed(kind: type[T], document: Document) -> T:
+def parse(kind: type[T], document: Document) -> T:
     """Return a document as the dataclass that it was made of, without what the dataclass does not know.
 
     Raises:
@@ -84,7 +84,7 @@ def read_sealed(kind: type[T], content: bytes) -> T:
     """
     document = unseal(content)
     try:
-        return typed(kind, document)
+        return parse(kind, document)
     except ValueError as error:
         raise NotUnderstood(f"{error}; {OTHER_VERSION}") from error
 

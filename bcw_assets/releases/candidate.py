@@ -197,7 +197,7 @@ class Candidate:
             }
         )
         repeats = rows[repeat_names(self.cross_validation.resampling.repeats)]
-        return formats.csv_of(pd.concat([frame, repeats], axis=1))
+        return formats.format_csv(pd.concat([frame, repeats], axis=1))
 
     def _example(self) -> bytes:
         """Return rows from all over the table, as a file that can be scored, with their probabilities."""
@@ -205,7 +205,7 @@ class Candidate:
         measurements = self._measurements().iloc[places].reset_index(drop=True)
         measurements.insert(0, columns.ID, [f"example-{number}" for number in range(1, len(places) + 1)])
         probability = self.model.predict_proba(measurements[list(columns.MEASUREMENTS)])[:, 1]
-        return formats.csv_of(measurements.assign(**{columns.PROBABILITY: probability}))
+        return formats.format_csv(measurements.assign(**{columns.PROBABILITY: probability}))
 
 
 def predictions_of(files: Mapping[str, bytes]) -> Predictions:

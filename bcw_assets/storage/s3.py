@@ -98,14 +98,6 @@ REFUSALS = {
 }
 """Code of an answer that will be the same at the next attempt → what is wrong, and what to do."""
 
-STATES = {
-    ("write", True): ". Old and new may be mixed now, which loading refuses",
-    ("write", False): ". What was stored before is unchanged, or old and new are mixed, which loading refuses",
-    ("create", True): ". It may be there all the same: look first",
-    ("create", False): ". Nothing was stored",
-}
-"""What was tried, and whether the failure may pass by itself → what is stored now."""
-
 
 class S3Store:
     """What is below a prefix in a bucket."""
@@ -266,7 +258,9 @@ class S3Store:
         except FAILURES as error:
             problem, remedy, may_pass = explain(error, self._endpoint)
             kind = StorageError if may_pass else StorageRefused
-            state = STATES.get((verb, may_pass), "")
+            state = ". Old and new files may be mixed now, which loading refuses" if verb == "write" else ""
+            if verb == "create" and may_pass:
+                state = ". It may be there all the same: look first"
             # Without the cause, whose text may show what the request was signed with.
             raise kind(
                 f"Could not {verb} {key or 'what is'} in {self._place}: {problem}{state}. {remedy}, and try again"

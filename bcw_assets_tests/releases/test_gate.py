@@ -15,6 +15,7 @@ from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import once_elsewhere
 from bcw_assets_tests.releases.candidates import candidate_of, flipped, part
 
+BESIDE = ["log loss beside the champion", "sensitivity beside the champion", "relabelled rows"]
 KEPT_OUT = [
     ("5 % of the labels flipped", lambda made, raw: candidate_of(made["metrics"], flipped(raw, 28)), "log_loss"),
     ("C=0.0001", lambda made, raw: candidate_of(made["metrics"], raw, C=0.0001), "sensitivity beside the champion"),
@@ -52,7 +53,7 @@ def test_the_gate_keeps_out(
     assert because in str(refusal.value)
     table = [dict(row) for row in refusal.value.rows]
     assert {row["verdict"] for row in table} >= {"kept", "broken"}
-    refused = f"releases/refused/{worse.id}.json"
+    refused = f"releases/refused/{bundle.hash_inputs(worse.inputs)}.json"
     assert documents.read(store.read(refused))["gate"] == table
     assert {key: store.read(key) for key in store.list("") if key != refused} == before
 
@@ -73,9 +74,7 @@ def test_clean_tables_pass_as_the_first_release(
 ) -> None:
     outcome = promotion.promote(store, candidate_of(made["metrics"], part(raw, rows)), [], "first")
     verdicts = {row["rule"]: row["verdict"] for row in outcome.entry.gate}
-    assert [rule for rule, verdict in verdicts.items() if verdict == "not judged"] == [
-        "log loss beside the champion", "sensitivity beside the champion", "relabelled rows",
-    ]  # fmt: skip
+    assert [rule for rule, verdict in verdicts.items() if verdict == "not judged"] == BESIDE
     assert "broken" not in verdicts.values()
 
 
@@ -126,13 +125,28 @@ def test_a_champion_released_against_the_gate_stays_unchanged_by_the_same_inputs
     assert promotion.promote(store, worse, [], "second").result == "unchanged"
 
 
-def test_a_damaged_champion_is_not_compared_with(released: Store, candidate: Candidate, challenger: Candidate) -> None:
+def test_beside_a_damaged_champion_nothing_passes_but_by_a_reason(
+    released: Store, candidate: Candidate, challenger: Candidate
+) -> None:
     released.write({f"releases/{challenger.id}/cross_validation.csv": b"damaged"})
-    table = gate.judge(candidate, [], bundle.read(released, challenger.id), log.read(released))
-    assert [row["rule"] for row in gate.broken(table)] == [
-        "log loss beside the champion", "sensitivity beside the champion", "relabelled rows",
-    ]  # fmt: skip
-    assert all("cross_validation.csv has 7 bytes" in row["value"] for row in gate.broken(table))
+    with pytest.raises(ReleaseRefused, match=r"cannot be compared with: .*cross_validation\.csv has 7 bytes"):
+        promotion.promote(released, candidate, [], "run")
+    outcome = promotion.promote(released, candidate, [], "run", "looked at by hand")
+    assert [row["rule"] for row in gate.find_broken(outcome.entry.gate)] == BESIDE
+
+
+def test_a_damaged_champion_against_the_gate_is_made_again_by_the_same_inputs_but_not_with_broken_promises(
+    store: Store, made: dict[str, Any], raw: pd.DataFrame
+) -> None:
+    worse = candidate_of(made["metrics"], raw, C=0.0001)
+    first = promotion.promote(store, worse, [], "first", "for a comparison").entry
+    store.write({bundle.key(first.release, "metrics.json"): b"damaged"})
+    with pytest.raises(ReleaseRefused, match="blocking checks"):
+        promotion.promote(store, worse, ["raw_data, invariants: inverted"], "second")
+    again = promotion.promote(store, worse, [], "second").entry
+    assert (again.reason, again.release[:8]) == ("for a comparison", first.release[:8])
+    assert again.release != first.release
+    assert [row["rule"] for row in again.gate if row["verdict"] == "not judged"] == BESIDE
 
 
 def test_a_share_of_exactly_one_percent_relabelled_rows_passes(

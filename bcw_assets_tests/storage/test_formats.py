@@ -26,7 +26,7 @@ def values(made: dict[str, Any]) -> dict[type, Any]:
 def test_a_loaded_value_is_written_as_it_was(values: dict[type, Any], kind: type) -> None:
     files = formats.dump(values[kind], "folder/name")
     assert formats.dump(values[kind], "folder/name") == files
-    assert list(files) == formats.keys(kind, "folder/name")
+    assert list(files) == formats.list_keys(kind, "folder/name")
     loaded = formats.load(kind, files)
     *tables, document = FORMATS[kind].dump(loaded)
     assert document == FORMATS[kind].dump(values[kind])[-1]
