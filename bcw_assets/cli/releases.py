@@ -101,7 +101,7 @@ def verify(store: Store, release: str | None, *, everything: bool) -> Report:
     ids = [asked] if asked else sorted({*bundle.list_ids(store), *([champion] if champion else [])})
     results = [_verify_bundle(store, current_log, name, must_be_whole=name in needed) for name in ids]
     damage = _describe_damage(current_log)
-    is_good = not damage and not any(result["problems"] for result in results)
+    is_good = not current_log.damage and not current_log.problem and not any(result["problems"] for result in results)
     return {"good": is_good, "place": current_log.place, "releases": results, "damage": damage}
 
 
@@ -111,7 +111,7 @@ def format_verification(report: Report) -> str:
     for result in report["releases"]:
         lines += [f"{result['release']}  {result['state']}", *(f"  {problem}" for problem in result["problems"])]
     lines += [] if report["releases"] else [NO_RELEASE.format(report["place"])]
-    return "\n".join([*lines, "" if report["good"] else "Not all of it is as it was published."]).rstrip()
+    return "\n".join([*lines, "" if report["good"] else "Not all of it can be used."]).rstrip()
 
 
 def compare(store: Store, first: str, second: str) -> Report:
