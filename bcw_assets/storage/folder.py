@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
@@ -128,7 +128,7 @@ class FolderStore:
 
 @contextmanager
 def _stage(path: Path, content: bytes) -> Iterator[Path]:
-    """Give a temporary file with this content in the folder of `path`; if it is still there at the end, it goes."""
+    """Give a temporary file with this content in the folder of `path`; what is left of it at the end, is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
@@ -139,7 +139,8 @@ def _stage(path: Path, content: bytes) -> Iterator[Path]:
             os.fsync(file.fileno())
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it got its name, or it stays: nothing lists it
+            temporary.unlink()
 
 
 def _name_if_free(temporary: Path, path: Path) -> None:

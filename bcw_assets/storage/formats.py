@@ -156,8 +156,8 @@ def _dump_evaluation(value: Evaluation) -> tuple[bytes, bytes, Document]:
 
 def _load_evaluation(figure: bytes, card: bytes, document: Document) -> Evaluation:
     if document["schema_version"] != SCHEMA_VERSION:
-        version = f"its schema_version is {document['schema_version']!r}, and this version reads {SCHEMA_VERSION}"
-        raise ValueError(f"{version}; another version of bcw_assets wrote it")
+        schema = f"its schema_version is {document['schema_version']!r}, and this version reads {SCHEMA_VERSION}"
+        raise FormatError(f"another version of bcw_assets wrote it ({schema})")
     return Evaluation(documents.parse(Report, document), figure, card.decode())
 
 

@@ -3,18 +3,23 @@
 import json
 import pickle
 import re
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.pipeline import Pipeline
 
+from bcw_assets.errors import ArtifactError
 from bcw_assets.ml.evaluation.report import Evaluation
 from bcw_assets.ml.model.resampling import CrossValidation
 from bcw_assets.ml.table import columns
 from bcw_assets.storage import formats
+from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.formats import FORMATS, FormatError
+from bcw_assets.storage.io_manager import ArtifactIOManager
 
 
 @pytest.fixture(scope="session")
@@ -79,13 +84,18 @@ def test_a_document_that_promises_a_thousand_million_repeats_is_refused_at_once(
         formats.load(CrossValidation, files)
 
 
-def test_a_report_of_another_schema_is_refused(values: dict[type, Any]) -> None:
+def test_a_report_of_another_schema_is_not_called_damaged_and_the_command_that_makes_it_again_is_said(
+    values: dict[type, Any], tmp_path: Path
+) -> None:
     files = formats.dump(values[Evaluation], "results/metrics")
-    files["results/metrics.json"] = files["results/metrics.json"].replace(
-        b'"schema_version": 3', b'"schema_version": 4'
+    document = files["results/metrics.json"].replace(b'"schema_version": 3', b'"schema_version": 4')
+    FolderStore(tmp_path).write(files | {"results/metrics.json": document})
+    with pytest.raises(ArtifactError) as error:
+        ArtifactIOManager(FolderStore(tmp_path)).read(dg.AssetKey("metrics"), "results", Evaluation)
+    assert str(error.value) == (
+        "metrics cannot be used: another version of bcw_assets wrote it (its schema_version is 4, and this version "
+        "reads 3). To make it: dagster asset materialize -m bcw_assets --select metrics"
     )
-    with pytest.raises(FormatError, match="its schema_version is 4, this version reads 3"):
-        formats.load(Evaluation, files)
 
 
 @pytest.mark.parametrize(
