@@ -449,6 +449,10 @@ UNKNOWN: dict[str, tuple[Callable[[Store], None], str]] = {
         lambda store: change_files(store, with_model(features=["age_mean", *columns.MEASUREMENTS[1:]])),
         "model.json takes features that this version does not know ('age_mean')",
     ),
+    "a feature twice": (
+        lambda store: change_files(store, with_model(features=[columns.MEASUREMENTS[1], *columns.MEASUREMENTS[1:]])),
+        "model.json takes a feature twice",
+    ),
     "another kind of model": (
         lambda store: change_files(store, with_model(features=list(columns.MEASUREMENTS), mean={"forest": []})),
         "model.json has no 30 numbers as mean",

@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -260,61 +259,55 @@ def test_what_is_too_large_is_not_read(released: Store, candidate: Candidate, na
     is_refused(released, rf"{re.escape(key)} .*1,048,577 bytes; allowed are", candidate.id)
 
 
-@pytest.fixture
-def folder(released: Store, tmp_path: Path) -> Path:
-    """The folder of the store: what only a file system can do."""
-    return tmp_path / "store"
+# What only a file system can do.
+
+
+def link(path: Path) -> None:
+    """Move a file or folder out of the storage, and link to it."""
+    path.symlink_to(path.rename(path.parents[3] / f"moved-{path.name}"))
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def enlarge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(10**12)
 
 
 @on_disk_only
-def test_a_link_out_of_the_storage_is_not_followed(folder: Path, released: Store, candidate: Candidate) -> None:
-    path = folder / bundle.key(candidate.id, "model.json")
-    with tempfile.TemporaryDirectory() as outside:
-        same = path.rename(Path(outside) / "model.json")
-        path.symlink_to(same)
-        is_refused(released, r"model\.json .*leads out of .* by a symbolic link", candidate.id)
+@pytest.mark.parametrize(
+    ("change", "name", "because"),
+    [
+        (link, "model.json", r"model\.json .*leads out of .* by a symbolic link"),
+        (replace_by_pipe, "model.json", r"model\.json .*no regular file"),
+        (replace_by_pipe, "pipe", "pipe does not belong there"),
+        (enlarge, "model.json", r"model\.json has 1,000,000,000,000 bytes; allowed are"),
+        (replace_by_pipe, "../log/000003.json", r"000003\.json cannot be read .*no regular file"),
+        (enlarge, "../log/000003.json", r"000003\.json cannot be read .*1,000,000,000,000 bytes"),
+    ],
+)
+def test_what_is_no_regular_file_of_the_storage_is_not_read(
+    released: Store, candidate: Candidate, tmp_path: Path, change: Callable[[Path], None], name: str, because: str
+) -> None:
+    change(tmp_path / "store/releases" / candidate.id / name)
+    is_refused(released, because, candidate.id)
 
 
 @on_disk_only
 def test_a_folder_that_is_a_link_out_of_the_storage_is_not_followed(
-    folder: Path, released: Store, challenger: Candidate
+    released: Store, challenger: Candidate, tmp_path: Path
 ) -> None:
-    path = folder / "releases" / challenger.id
-    with tempfile.TemporaryDirectory() as outside:
-        path.symlink_to(path.rename(Path(outside) / "bundle"))
-        with pytest.raises(BcwError, match=r"releases/.* leads out of .* by a symbolic link"):
-            open_release(released, None)
-
-
-@on_disk_only
-def test_a_pipe_and_a_huge_file_are_not_read(folder: Path, released: Store, candidate: Candidate) -> None:
-    path = folder / bundle.key(candidate.id, "model.json")
-    path.unlink()
-    os.mkfifo(path)
-    assert any("model.json" in problem for problem in bundle.read(released, candidate.id).problems)
-    path.unlink()
-    with path.open("wb") as file:
-        file.truncate(10**12)
-    is_refused(released, r"model\.json has 1,000,000,000,000 bytes; allowed are", candidate.id)
-    log_entry = folder / "releases/log/000003.json"
-    with log_entry.open("wb") as file:
-        file.truncate(10**12)
-    with pytest.raises(ReleaseError, match=r"000003\.json cannot be read .*1,000,000,000,000 bytes"):
+    link(tmp_path / "store/releases" / challenger.id)
+    with pytest.raises(BcwError, match=r"releases/.* leads out of .* by a symbolic link"):
         open_release(released, None)
 
 
 @on_disk_only
-def test_a_pipe_in_the_log_or_in_a_bundle_is_seen(folder: Path, released: Store, candidate: Candidate) -> None:
-    os.mkfifo(folder / bundle.key(candidate.id, "pipe"))
-    is_refused(released, "pipe does not belong there", candidate.id)
-    os.mkfifo(folder / "releases/log/000003.json")
-    with pytest.raises(ReleaseError, match=r"000003\.json cannot be read .*no regular file"):
-        open_release(released, None)
-
-
-@on_disk_only
-def test_a_file_in_the_place_of_the_log_is_no_empty_log(folder: Path, released: Store) -> None:
-    (folder / "releases/log").rename(folder / "elsewhere")
-    (folder / "releases/log").write_bytes(b"")
+def test_a_file_in_the_place_of_the_log_is_no_empty_log(tmp_path: Path, released: Store) -> None:
+    (tmp_path / "store/releases/log").rename(tmp_path / "elsewhere")
+    (tmp_path / "store/releases/log").write_bytes(b"")
     with pytest.raises(BcwError, match=r"releases/log in .* is no folder"):
         open_release(released, None)

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import re
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +58,6 @@ def test_the_numbers_of_model_json_are_enough_to_predict_by_hand(values: dict[ty
     probability = 1 / (1 + np.exp(-(model["intercept"] + sum(terms))))
     expected = values[Pipeline].predict_proba(raw[list(columns.MEASUREMENTS)].head(1))[0, 1]
     assert probability == pytest.approx(expected, abs=1e-12)
-
-
-def test_files_of_two_runs_are_refused_by_name(values: dict[type, Any]) -> None:
-    files = formats.dump(values[Pipeline], "results/model")
-    files["results/model.pkl"] += b"."
-    with pytest.raises(FormatError, match=r"model\.pkl and model\.json are not of one run"):
-        formats.load(Pipeline, files)
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"newton-cholesky", b"lbfgs"), (b'"recipe": 1', b'"recipe": 2')])
@@ -139,22 +131,18 @@ def test_a_report_with_more_or_other_scores_as_another_version_writes_it_is_read
     assert report.cross_validation["roc_auc"] == values[Evaluation].report.cross_validation["roc_auc"]
 
 
-def test_a_number_beyond_all_numbers_is_refused(values: dict[type, Any]) -> None:
-    files = formats.dump(values[Evaluation], "results/metrics")
-    files["results/metrics.json"] = re.sub(rb'"log_loss": 0[.\d]+', b'"log_loss": 1e400', files["results/metrics.json"])
-    with pytest.raises(FormatError, match="1e400 is beyond all numbers"):
-        formats.load(Evaluation, files)
+@pytest.mark.parametrize("name", ["model.pkl", "evaluation.png", "MODEL_CARD.md"])
+def test_files_of_two_runs_are_refused_by_name(values: dict[type, Any], name: str) -> None:
+    kind, asset = (Pipeline, "model") if name == "model.pkl" else (Evaluation, "metrics")
+    files = formats.dump(values[kind], f"results/{asset}")
+    files[f"results/{name}"] += b"."
+    with pytest.raises(
+        FormatError, match=rf"{name} and .*{asset}\.json are not of one run|{name}, .* are not of one run"
+    ):
+        formats.load(kind, files)
 
 
-def test_a_figure_or_a_card_of_another_run_is_refused(values: dict[type, Any]) -> None:
-    for name in ("results/evaluation.png", "results/MODEL_CARD.md"):
-        files = formats.dump(values[Evaluation], "results/metrics")
-        files[name] += b" "
-        with pytest.raises(FormatError, match=r"are not of one run"):
-            formats.load(Evaluation, files)
-
-
-@pytest.mark.parametrize("text", [b"NaN", b"Infinity", b'"many"', b"null", b"[]", b"[" * 100_000])
+@pytest.mark.parametrize("text", [b"NaN", b"1e400", b'"many"', b"null", b"[]", b"[" * 100_000])
 def test_a_document_with_another_thing_than_a_number_is_refused(values: dict[type, Any], text: bytes) -> None:
     files = formats.dump(values[Pipeline], "results/model")
     before = files["results/model.json"]
