@@ -128,7 +128,7 @@ def test_a_store_that_is_full_at_any_write_loses_nothing_and_the_next_run_finish
 
 
 @DISK_AND_SWEEP
-@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=SWEEP)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(5, marks=SWEEP)])
 def test_of_sixteen_that_write_the_log_at_once_each_gets_a_number_of_its_own(place: Place, rounds: int) -> None:
     def write(place: str, run: int) -> None:
         """Append one entry, trying again whenever another was first."""

@@ -49,6 +49,7 @@ def test_a_rollback_walks_the_way_back(store: Store, steps: str, way: str, rolle
     assert current_log.current().release[-1] == way[-1]
 
 
+@pytest.mark.every_store
 def test_entries_are_numbered_chained_and_sealed(store: Store) -> None:
     current_log = append(store, "a", "b")
     assert store.list("") == [FIRST, SECOND]
@@ -57,6 +58,7 @@ def test_entries_are_numbered_chained_and_sealed(store: Store) -> None:
     assert documents.unseal(store.read(SECOND))["reason"] == "b"
 
 
+@on_disk_only
 def test_a_forged_last_number_stops_the_log_until_it_is_moved_away(store: Store) -> None:
     append(store, "a")
     store.create("releases/log/999999.json", b"{}")
@@ -66,6 +68,7 @@ def test_a_forged_last_number_stops_the_log_until_it_is_moved_away(store: Store)
     assert append(store, "b").current().release == "b" * 16
 
 
+@on_disk_only
 def test_a_first_entry_that_names_one_before_it_is_damaged(store: Store) -> None:
     append(store, "a")
     store.write({FIRST: documents.seal(documents.unseal(store.read(FIRST)) | {"previous": "0" * 64})})
