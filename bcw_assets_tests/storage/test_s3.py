@@ -456,7 +456,7 @@ def test_rows_are_scored_from_an_object_as_from_a_file(
 ) -> None:
     packed = io.BytesIO()
     raw.to_parquet(packed)
-    forms = {"a table+.csv": uci_form(), "table.csv.gz": gzip.compress(uci_form()), "table.parquet": packed.getvalue()}
+    forms = {"a table+.csv.gz": gzip.compress(uci_form()), "table.parquet": packed.getvalue()}
     open_store(place("in puts")).write(forms)
     for name, content in forms.items():
         (published.folder / "table").write_bytes(content)
@@ -473,7 +473,6 @@ def test_what_predict_cannot_read_from_s3_or_write_there_is_said(
     for source, arguments, code, says in (
         (place("x/no.csv"), (), 2, f"{place('x/no.csv')} cannot be read: "),
         ("s3://no-such-bucket/table.csv", (), 2, "/table.csv cannot be read: Could not read table.csv"),
-        (f"s3://{seaweed_server.BUCKET}/", (), 2, "cannot be read: '' is no key; allowed are names joined by /"),
         ("s3://No/table.csv", (), 2, "cannot be read: 'No' in 's3://No' is no name of a bucket"),
         ("wdbc.data", ("-o", place("out.csv")), 1, " is on S3; allowed for -o is the path of a file"),
         (f"{published.place}/releases", ("-o", "wdbc.data"), 2, "cannot be read"),
@@ -483,13 +482,12 @@ def test_what_predict_cannot_read_from_s3_or_write_there_is_said(
         assert re.fullmatch(rf"(Release .*\n.*\n)?Failed: .*{re.escape(says)}.*\n", done.stderr), done.stderr
 
 
-@pytest.mark.parametrize(
-    "command", ["releases list", *(pytest.param(name, marks=SWEEP) for name in ("refresh", "predict wdbc.data"))]
-)
-def test_a_command_tells_a_refusal_in_one_line(published: Graph, command: str) -> None:
-    done = published.process("bcw", *command.split(), AWS_SECRET_ACCESS_KEY="the secret of nobody")
+@pytest.mark.parametrize("command", ["releases list", pytest.param("predict wdbc.data", marks=SWEEP)])
+def test_a_command_tells_a_refusal_in_one_line(published: Graph, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the secret of nobody")
+    done = bcw(published, monkeypatch, *command.split())
     says = r"Failed: .*Could not .* in s3://\S+: the secret is not that of the access key\. .*Set AWS_SECRET_ACC.*\n"
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert re.fullmatch(says, done.stderr), done.stderr
     assert "secret of" not in done.stderr
 
