@@ -16,6 +16,10 @@ SEAL = "seal"
 """The name in a sealed document of the SHA-256 of the rest of it."""
 
 
+class NotUnderstood(ValueError):
+    """A document is as it was sealed, and this version cannot make of it what it should be."""
+
+
 def write(document: Document) -> bytes:
     """Return the document as bytes, the same for the same content in the same order."""
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
@@ -56,7 +60,7 @@ def unseal(content: bytes) -> Document:
     return document
 
 
-def typed(kind: type[T], document: Document) -> T:
+def parse(kind: type[T], document: Document) -> T:
     """Return a document as the dataclass that it was made of, without what the dataclass does not know.
 
     Raises:
@@ -75,13 +79,14 @@ def read_sealed(kind: type[T], content: bytes) -> T:
     """Return the dataclass that `seal` made the bytes of, in this version or in another.
 
     Raises:
-        ValueError: they are not as `seal` left them, or they are, and this version does not understand them.
+        NotUnderstood: they are as `seal` left them, and no such dataclass.
+        ValueError: they are not.
     """
     document = unseal(content)
     try:
-        return typed(kind, document)
+        return parse(kind, document)
     except ValueError as error:
-        raise ValueError(f"{error}; {OTHER_VERSION}") from error
+        raise NotUnderstood(f"{error}; {OTHER_VERSION}") from error
 
 
 def digest(content: bytes) -> str:

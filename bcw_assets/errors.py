@@ -2,9 +2,8 @@
 
 COMMAND = "dagster asset materialize -m bcw_assets --select {}"
 
-
-OTHER_VERSION = "another, perhaps newer, version of bcw_assets wrote it: install the newest"
-"""What to do about something that is whole, and cannot be understood all the same."""
+OTHER_VERSION = "perhaps another version of bcw_assets wrote it: try the newest"
+"""What to do about something whose seal or digest is right, and that cannot be understood all the same."""
 
 
 class BcwError(Exception):
@@ -92,10 +91,6 @@ class ReleaseRefused(ReleaseError):
         """Say what is wrong, and show the gate's table."""
         super().__init__(problem)
         self.rows = rows
-
-
-class CopyRefused(BcwError):
-    """One place cannot be copied to another: nothing is there, their logs differ, or somebody else writes there."""
 
 
 class ScoringError(BcwError):

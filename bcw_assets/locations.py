@@ -25,15 +25,15 @@ class Bucket:
         return f"{S3}{self.name}/{self.prefix}".rstrip("/")
 
 
-def bucket(place: str) -> Bucket | None:
+def parse_bucket(place: str) -> Bucket | None:
     """Return the bucket that a place names; None for a folder.
 
     Raises:
         ValueError: it is no place; the text says what is wrong and what is allowed.
 
-    >>> bucket("s3://my-bucket/some/prefix/")
+    >>> parse_bucket("s3://my-bucket/some/prefix/")
     Bucket(name='my-bucket', prefix='some/prefix')
-    >>> bucket("/some/folder") is None
+    >>> parse_bucket("/some/folder") is None
     True
     """
     if "@" in place.partition("://")[2].partition("/")[0]:

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bcw_assets.errors import SettingsError
-from bcw_assets.locations import bucket
+from bcw_assets.locations import parse_bucket
 
 PREFIX = "BCW_"
 AUTO = "auto"
@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     @classmethod
     def _place_is_known(cls, value: str | None) -> str | None:
         if value:
-            bucket(value)  # raises what is wrong with it
+            parse_bucket(value)  # raises what is wrong with it
         return value
 
     @field_validator("schedule_timezone")

@@ -39,14 +39,7 @@ NO_VERBS = re.compile(
     r"([a-z]+ed|told|found|shown|made|taken|given|kept|held|broken|written|known|[a-z]+ing|one|some|others|everybody)(_|$)"
 )
 NOUNS = {"automation.housekeeping_job", "ml.evaluation.utility.operating_points"}  # that only look like participles
-NOT_YET_RENAMED = {
-    *("cli.releases.compared", "cli.releases.listed", "cli.releases.shown", "cli.releases.verified"),
-    *("cli.scoring.explained", "cli.terminal.aligned", "documents.typed", "ml.evaluation.patients.everybody"),
-    *("ml.evaluation.report.published", "operations.history.broken_checks", "operations.history.described"),
-    *("operations.history.opened", "operations.incidents.found", "releases.bundle.stored_ids"),
-    *("releases.candidate.relabelled", "releases.gate.broken", "releases.log.pruned", "releases.log.rolled_back"),
-    *("releases.log.told", "report.tables.escaped"),
-}
+NOT_YET_RENAMED: set[str] = set()
 COMMANDS = {"rollback"}  # a command of `bcw`, and the function that does it
 NOT_YET_DIVIDED = {"Known", "delete_old_runs", "prune", "read", "run", "score", "write"}
 

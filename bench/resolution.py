@@ -21,7 +21,7 @@ from bcw_assets_tests.tables import uci_form
 
 PERCENT = (0.5, 1, 2, 3, 4, 5)
 FLOORS = ("accuracy", "sensitivity", "roc_auc", "log_loss")
-NO_LOG = Log(place="", entries=(), damage={}, newest=0, digest=None)
+NO_LOG = Log(place="", entries=(), damage={}, foreign={}, newest=0, digest=None)
 BESIDE = ("log loss beside the champion", "sensitivity beside the champion")
 
 
@@ -43,7 +43,7 @@ def main() -> None:
         refused: Counter[str] = Counter()
         for seed in range(draws):
             copy = candidate_of(metrics, flipped(real, count, seed), repeats=10)
-            broken = {row["rule"] for row in gate.broken(gate.judge(copy, [], champion, NO_LOG))}
+            broken = {row["rule"] for row in gate.find_broken(gate.judge(copy, [], champion, NO_LOG))}
             refused["floors"] += bool(broken & set(FLOORS))
             refused["beside"] += bool(broken & set(BESIDE))
             refused["labels"] += "relabelled rows" in broken

@@ -63,7 +63,7 @@ def checks(*, as_json: bool) -> None:
         from bcw_assets.cli.checks import format_report, read_latest_report
 
         report = read_latest_report()
-        _tell(report, format_report, as_json=as_json)
+        _write(report, format_report, as_json=as_json)
         if not report["good"]:
             sys.exit(1)
 
@@ -124,7 +124,7 @@ def notify_test() -> None:
 
 @main.group()
 def releases() -> None:
-    """Look at releases, verify them, go back to an earlier one, make room.
+    """Look at releases, verify them, go back to an earlier one.
 
     They are where BCW_RELEASES says, or BCW_STORAGE. A release is named by the beginning of its id.
     """
@@ -137,7 +137,7 @@ def list_releases(*, as_json: bool) -> None:
     with _explained():
         from bcw_assets.cli import releases  # imported here, as in all below: NumPy takes 0.1 s
 
-        _tell(releases.listed(_releases()), releases.list_text, as_json=as_json)
+        _write(releases.report_list(_releases()), releases.format_list, as_json=as_json)
 
 
 @releases.command()
@@ -149,7 +149,7 @@ def show(release: str | None, *, as_json: bool) -> None:
         from bcw_assets.cli import releases
 
         store = _releases()
-        _tell(releases.shown(store, _id(store, release)), releases.show_text, as_json=as_json)
+        _write(releases.report_release(store, _id(store, release)), releases.format_release, as_json=as_json)
 
 
 @releases.command()
@@ -168,25 +168,25 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
         from bcw_assets.cli import releases
 
         store = _releases()
-        report = releases.verified(store, _id(store, release), everything=everything)
-        _tell(report, releases.verify_text, as_json=as_json)
+        report = releases.report_verification(store, _id(store, release), everything=everything)
+        _write(report, releases.format_verification, as_json=as_json)
         if not report["good"]:
             sys.exit(1)
 
 
 @releases.command()
-@click.argument("one")
-@click.argument("other")
+@click.argument("first")
+@click.argument("second")
 @json_option
-def diff(one: str, other: str, *, as_json: bool) -> None:
-    """Show how the releases ONE and OTHER differ: what they were made from, scores, coefficients, patients."""
+def diff(first: str, second: str, *, as_json: bool) -> None:
+    """Show how the releases FIRST and SECOND differ: what they were made from, scores, coefficients, patients."""
     with _explained():
         from bcw_assets.cli import releases
         from bcw_assets.releases.bundle import resolve
 
         store = _releases()
-        report = releases.compared(store, resolve(store, one), resolve(store, other))
-        _tell(report, releases.compare_text, as_json=as_json)
+        report = releases.report_comparison(store, resolve(store, first), resolve(store, second))
+        _write(report, releases.format_comparison, as_json=as_json)
 
 
 @releases.command()
@@ -206,31 +206,11 @@ def rollback(release: str | None, *, reason: str, as_json: bool) -> None:
         store = _releases()
         entry = access.rollback(store, _id(store, release), reason.strip(), "bcw releases rollback")
         report = {"release": entry.release, "sequence": entry.sequence, "reason": entry.reason}
-        _tell(
+        _write(
             report,
             "Release {release} is the champion again, by entry {sequence} of the log".format_map,
             as_json=as_json,
         )
-
-
-@releases.command()
-@click.option("--keep", type=click.IntRange(1), required=True, help="How many of the newest stay.")
-@click.option("--yes", is_flag=True, help="Delete; without it, only show what would go.")
-@json_option
-def prune(*, keep: int, yes: bool, as_json: bool) -> None:
-    """Delete all but the newest releases; never the champion, nor the one that a rollback would go to.
-
-    The log says so, and stays whole. A bundle that is unfinished, or never was champion, is left alone.
-    """
-    with _explained():
-        from bcw_assets.releases import access, log
-
-        store = _releases()
-        gone = (
-            access.prune(store, keep, "bcw releases prune") if yes else access.superfluous(store, log.read(store), keep)
-        )
-        verb = "Deleted" if yes else "Would delete (give --yes to do it)"
-        _tell({"deleted": yes, "releases": gone}, lambda _: f"{verb}: {', '.join(gone) or 'nothing'}", as_json=as_json)
 
 
 @main.command()
@@ -273,5 +253,5 @@ def _id(store: "Store", prefix: str | None) -> str | None:
     return None if prefix is None else resolve(store, prefix)
 
 
-def _tell(report: dict[str, Any], text: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:
+def _write(report: dict[str, Any], text: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:
     click.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else text(report))

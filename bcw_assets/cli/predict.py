@@ -27,12 +27,12 @@ from bcw_assets import settings
 from bcw_assets.cli import scoring
 from bcw_assets.cli.scoring import Known, Scored, Tally
 from bcw_assets.errors import ScoringError, StorageError, TableError
-from bcw_assets.locations import S3, Bucket, bucket
+from bcw_assets.locations import S3, Bucket, parse_bucket
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import columns, reading
 from bcw_assets.ml.table.reading import Rows
 from bcw_assets.releases.access import Release, open_release
-from bcw_assets.releases.proof import load_scorer
+from bcw_assets.releases.bundle import load_scorer
 from bcw_assets.storage.store import TEMPORARY, open_store
 
 STANDARD = "-"  # the name of standard input and standard output
@@ -161,7 +161,7 @@ def _fetched(uri: str) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as copy:
         name, _, key = uri.partition("://")[2].partition("/")
         try:
-            bucket(uri[: len(S3)] + name)  # raises what is wrong with it
+            parse_bucket(uri[: len(S3)] + name)  # raises what is wrong with it
             S3Store(Bucket(name, "")).download(key, cast(BinaryIO, copy))
         except (StorageError, ValueError) as error:
             raise TableError(f"{uri} cannot be read: {error}") from error

@@ -113,7 +113,7 @@ def collect_releases(store: Store) -> Iterator[Sample]:
         ReleaseError: the log or the champion's manifest is damaged.
     """
     entries = log.read(store)
-    entries.require_known_damage()
+    entries.require_newest()
     yield Sample("bcw_release_sequence", entries.newest)
     yield Sample("bcw_release_refusals", len(store.list(REFUSED)))
     if entries.last:
@@ -251,7 +251,7 @@ def _collect_assets(
 
 def _collect_scores(store: Store, champion: log.Entry) -> Iterator[Sample]:
     try:
-        _, manifest = bundle.manifest_of(store, champion.release, champion.manifest)
+        manifest = bundle.read_manifest(store, champion.release, champion.manifest)
     except ValueError as error:
         what = f"The manifest of release {champion.release} cannot be used ({error})"
         raise ReleaseError(f"{what}. Look at bcw releases verify") from error

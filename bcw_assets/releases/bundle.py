@@ -1,18 +1,23 @@
 """What is in a bundle, and whether it still is what was published."""
 
+import csv
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Annotated, Any
 
+import numpy as np
 from annotated_types import Ge, Le
 from pydantic import StringConstraints
 
 from bcw_assets import documents
 from bcw_assets.documents import digest
-from bcw_assets.errors import KeyMissing, KeyRefused, ReleaseError
+from bcw_assets.errors import OTHER_VERSION, KeyMissing, KeyRefused, ReleaseError, ScoringError
 from bcw_assets.ml.evaluation.scores import Summary
-from bcw_assets.releases.proof import example_problems
+from bcw_assets.ml.model import numbers
+from bcw_assets.ml.model.numbers import Scorer
+from bcw_assets.ml.table import columns
 from bcw_assets.storage.store import Store
 
 PLACE = "releases"
@@ -25,11 +30,12 @@ SUMS = "SHA256SUMS"
 HEADLINE = ("accuracy", "sensitivity", "specificity", "roc_auc", "log_loss")
 """The cross-validated scores that go into the manifest of what this version publishes."""
 
-SCHEMA_VERSION = 1  # of the manifest: raised when a name in it changes its meaning or goes
+SCHEMA_VERSION = 2  # of the manifest: 1 had ids that are of the inputs alone
+INPUT_DIGITS = 8  # of an id, which begins with the hash of the inputs
 ID = re.compile(r"[0-9a-f]{16}")
 MOST_BYTES = 2**28  # of a file; cross_validation.csv has 250 a patient
 MOST_BYTES_OF_MANIFEST = 2**20
-
+TOLERANCE = 1e-9  # of a probability: another linear algebra library, another Python
 
 Digest = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
 ReleaseId = Annotated[str, StringConstraints(pattern=rf"\A{ID.pattern}\z")]
@@ -86,6 +92,11 @@ class Bundle:
         """Cross-validated score → its summary; empty if the manifest cannot be read."""
         return self.manifest.headline if self.manifest else {}
 
+    def is_made_from(self, inputs: Mapping[str, Any]) -> bool:
+        """Say whether the release has these inputs: by its id, if its manifest cannot be read or does not have them."""
+        own_inputs = self.manifest.inputs if self.manifest else {}
+        return own_inputs == inputs if own_inputs else inputs_part(self.id) == hash_inputs(inputs)
+
     def require(self) -> "Bundle":
         """Return the bundle if nothing is wrong with it.
 
@@ -94,15 +105,20 @@ class Bundle:
         """
         if self.problems:
             raise ReleaseError(
-                f"Release {self.id} cannot be used: {'; '.join(self.problems)}. Go back to another release (bcw "
-                f"releases rollback), or put files that are damaged back from a copy"
+                f"Release {self.id} cannot be used: {'; '.join(self.problems)}. Put back what is damaged from a copy, "
+                f"go back to another release (bcw releases rollback), or make the champion again (bcw refresh)"
             )
         return self
 
 
-def identify(inputs: Mapping[str, Any]) -> str:
-    """Return the id of the release that these inputs make: the same on every machine."""
-    return digest(documents.write(dict(inputs)))[:16]
+def hash_inputs(inputs: Mapping[str, Any]) -> str:
+    """Return the digits with which the id of every release of these inputs begins, on any machine."""
+    return digest(documents.write(dict(inputs)))[:INPUT_DIGITS]
+
+
+def inputs_part(release: str) -> str:
+    """Return the digits of an id that are of the inputs; of a release of schema 1 all 16 are, so these too."""
+    return release[:INPUT_DIGITS]
 
 
 def key(release: str, name: str) -> str:
@@ -116,15 +132,15 @@ def key(release: str, name: str) -> str:
     return f"{FOLDER}{release}/{name}"
 
 
-def sums(files: Mapping[str, bytes]) -> bytes:
+def format_sums(files: Mapping[str, bytes]) -> bytes:
     """Return what `sha256sum -c` reads."""
     return "".join(f"{digest(content)}  {name}\n" for name, content in files.items() if name != SUMS).encode()
 
 
-def stored_ids(store: Store) -> list[str]:
+def list_ids(store: Store) -> list[str]:
     """Return the ids of all bundles in a store, finished or not."""
-    folders = {stored.removeprefix(FOLDER).partition("/")[0] for stored in store.list(FOLDER)}
-    return sorted(one for one in folders if ID.fullmatch(one))
+    folders = {where.removeprefix(FOLDER).partition("/")[0] for where in store.list(FOLDER)}
+    return sorted(folder for folder in folders if ID.fullmatch(folder))
 
 
 def resolve(store: Store, prefix: str) -> str:
@@ -133,7 +149,7 @@ def resolve(store: Store, prefix: str) -> str:
     Raises:
         ReleaseError: there is none, or more than one.
     """
-    ids = [one for one in stored_ids(store) if prefix and one.startswith(prefix.lower())]
+    ids = [release for release in list_ids(store) if prefix and release.startswith(prefix.lower())]
     if len(ids) == 1:
         return ids[0]
     if ids:
@@ -141,61 +157,63 @@ def resolve(store: Store, prefix: str) -> str:
     raise ReleaseError(f"No stored release begins with {prefix!r}. bcw releases list shows all of them")
 
 
-def publish(
-    store: Store, inputs: Mapping[str, Any], files: Mapping[str, bytes], says_the_same: Callable[[str, bytes], bool]
-) -> Bundle:
-    """Store a bundle, each file only if it is not there yet, the manifest last; what is there stays.
+def pack(inputs: Mapping[str, Any], files: Mapping[str, bytes], edition: int = 1) -> tuple[str, dict[str, bytes]]:
+    """Return the id of a bundle, and its files with SHA256SUMS and the manifest, in the order to store them in.
 
-    Files differ in the last digits from one linear algebra library, or one Python, to the next. Whoever comes second
-    keeps what is stored, if it says the same, and the manifest lists that.
+    The id is `hash_inputs` and eight digits of the SHA-256 of the manifest as `documents.write` writes it, without
+    `release`, which is the id, and without the seal. So who writes other bytes writes them into another folder.
 
     Args:
-        store: holds the releases.
-        inputs: what decides the release, and its id.
-        files: name → content, in the order in which they are stored, without SHA256SUMS, which is made of them.
-        says_the_same: whether other bytes that are stored under a name say what the file of that name says.
-
-    Returns:
-        The bundle as it is stored.
-
-    Raises:
-        ReleaseError: what is stored is damaged, or says something else.
+        inputs: what the release is made from.
+        files: name → content, without SHA256SUMS.
+        edition: counts bundles of the same content: more than 1 where a folder before it is damaged.
     """
-    release = identify(inputs)
-    stored = {name: _put(store, key(release, name), content) for name, content in files.items()}
-    for name, content in stored.items():
-        if content != files[name] and not says_the_same(name, content):
-            raise ReleaseError(
-                f"{key(release, name)} was there already and says something else than this run. A release never "
-                f"changes: move the folder away if it was damaged, or raise RECIPE in ml/model/training.py if the way "
-                f"of fitting has changed, and run it again"
-            )
-    # Whoever else is at work here makes the same of what is stored, so a remnant may be written over.
-    if _put(store, key(release, SUMS), sums(stored)) != sums(stored):
-        store.write({key(release, SUMS): sums(stored)})
-    stored[SUMS] = sums(stored)
-    scores = documents.read(stored["metrics.json"])["cross_validation"]
+    files = {**files, SUMS: format_sums(files)}
+    scores = documents.read(files["metrics.json"])["cross_validation"]
     manifest = {
         "schema_version": SCHEMA_VERSION,
-        "release": release,
+        "edition": edition,
         "inputs": dict(inputs),
         "headline": {name: scores[name] for name in HEADLINE if name in scores},
-        "files": {name: {"bytes": len(content), "sha256": digest(content)} for name, content in stored.items()},
+        "files": {name: {"bytes": len(content), "sha256": digest(content)} for name, content in files.items()},
     }
-    _put(store, key(release, MANIFEST), documents.seal(manifest))
+    release = hash_inputs(inputs) + digest(documents.write(manifest))[:INPUT_DIGITS]
+    return release, {**files, MANIFEST: documents.seal({"release": release, **manifest})}
+
+
+def publish(store: Store, inputs: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
+    """Store a bundle, each file only if it is not there yet, the manifest last, and return it as it is stored.
+
+    A folder that holds anything else than this bundle, or a part of it, is left as it is: the next edition is stored.
+
+    Raises:
+        ReleaseError: another changed the bundle at the same time.
+    """
+    release, contents = next(
+        packed for packed in (pack(inputs, files, edition) for edition in count(1)) if _has_room(store, *packed)
+    )
+    for name, content in contents.items():
+        store.create(key(release, name), content)
     return read(store, release).require()
 
 
-def _put(store: Store, where: str, content: bytes) -> bytes:
-    """Store bytes if nothing is there, and return what is there now."""
-    return content if store.create(where, content) else store.read(where, MOST_BYTES)
+def _has_room(store: Store, release: str, files: Mapping[str, bytes]) -> bool:
+    """Say whether the folder of a bundle holds nothing but files of it: a run was killed, or another is at work."""
+    prefix = key(release, "")
+    for where in store.list(prefix):
+        content = files.get(where.removeprefix(prefix))
+        try:
+            if content is None or store.read(where, len(content)) != content:
+                return False
+        except KeyRefused:
+            return False
+    return True
 
 
-def manifest_of(store: Store, release: str, sha256: str | None = None) -> tuple[bytes, Manifest]:
-    """Return the manifest of a bundle, as bytes and as what they say.
+def read_manifest(store: Store, release: str, sha256: str | None = None) -> Manifest:
+    """Return the manifest of a bundle.
 
-    The id of a release is not made of its inputs again: another version makes it in another way. What vouches for a
-    manifest is the log.
+    What vouches for it is the log, not the id: another version may make ids in another way.
 
     Args:
         store: holds the releases.
@@ -206,13 +224,16 @@ def manifest_of(store: Store, release: str, sha256: str | None = None) -> tuple[
         KeyMissing: there is none.
         KeyRefused, ValueError: it is not to be read, or is not the manifest of this release.
     """
-    content = store.read(key(release, MANIFEST), MOST_BYTES_OF_MANIFEST)
+    return _parse_manifest(store.read(key(release, MANIFEST), MOST_BYTES_OF_MANIFEST), release, sha256)
+
+
+def _parse_manifest(content: bytes, release: str, sha256: str | None) -> Manifest:
     if sha256 not in (None, digest(content)):
         raise ValueError("it is not the one that the log names")
     manifest = documents.read_sealed(Manifest, content)
     if manifest.release != release:
         raise ValueError("it is that of another release")
-    return content, manifest
+    return manifest
 
 
 def read(store: Store, release: str, sha256: str | None = None) -> Bundle:
@@ -224,34 +245,82 @@ def read(store: Store, release: str, sha256: str | None = None) -> Bundle:
         sha256: of the manifest, as the log has it; None if the log does not know the release.
     """
     prefix = key(release, "")
-    there = {stored.removeprefix(prefix) for stored in store.list(prefix)}
-    if MANIFEST not in there:
-        what = f"{prefix}{MANIFEST} is missing, so the bundle is {'unfinished' if there else 'not stored any more'}"
-        return Bundle(release, {}, None, "", is_finished=False, problems=(what,))
+    names = {where.removeprefix(prefix) for where in store.list(prefix)}
+    if MANIFEST not in names:
+        problem = f"{prefix}{MANIFEST} is missing, so the bundle is {'unfinished' if names else 'not stored any more'}"
+        return Bundle(release, {}, None, "", is_finished=False, problems=(problem,))
     try:
-        content, manifest = manifest_of(store, release, sha256)
+        content = store.read(prefix + MANIFEST, MOST_BYTES_OF_MANIFEST)
+        manifest = _parse_manifest(content, release, sha256)
     except (KeyMissing, KeyRefused, ValueError) as error:
-        what = f"{prefix}{MANIFEST} cannot be used ({error})"
-        return Bundle(release, {}, None, "", is_finished=True, problems=(what,))
-    problems = [f"{prefix}{name} does not belong there" for name in sorted(there - {MANIFEST, *manifest.files})]
+        problem = f"{prefix}{MANIFEST} cannot be used ({error})"
+        return Bundle(release, {}, None, "", is_finished=True, problems=(problem,))
+    problems = [f"{prefix}{name} does not belong there" for name in sorted(names - {MANIFEST, *manifest.files})]
     files = {}
-    for name, said in manifest.files.items():
-        found = _member(store, prefix + name, said.bytes)
-        if isinstance(found, bytes) and digest(found) == said.sha256:
-            files[name] = found
-        else:
-            problems.append(f"{prefix}{name} {found if isinstance(found, str) else 'is not what the manifest says'}")
+    for name, member in manifest.files.items():
+        try:
+            files[name] = _read_member(store, prefix + name, member)
+        except (KeyMissing, KeyRefused, ValueError) as error:
+            problems.append(f"{prefix}{name} {error}")
     if not problems:
-        problems += [f"{prefix}{problem}" for problem in example_problems(files)]
+        problems += [f"{prefix}{problem}" for problem in find_example_problems(files)]
     return Bundle(release, files, manifest, digest(content), is_finished=True, problems=tuple(problems))
 
 
-def _member(store: Store, where: str, size: int) -> bytes | str:
-    """Return the content of a file; what is wrong with it, if it cannot be that of the manifest."""
+def _read_member(store: Store, where: str, member: Member) -> bytes:
+    """Return the content of a file that is as the manifest says.
+
+    Raises:
+        KeyMissing, KeyRefused, ValueError: it is not; the text goes on after its name.
+    """
     try:
-        content = store.read(where, size)
+        content = store.read(where, member.bytes)
     except KeyMissing:
-        return "is missing"
+        raise KeyMissing("is missing") from None
     except KeyRefused as error:
-        return f"cannot be used ({error})"
-    return content if len(content) == size else f"has {len(content):,} bytes, not {size:,}"
+        raise KeyRefused(f"cannot be used ({error})") from error
+    if len(content) != member.bytes:
+        raise ValueError(f"has {len(content):,} bytes, not {member.bytes:,}")
+    if digest(content) != member.sha256:
+        raise ValueError("is not what the manifest says")
+    return content
+
+
+def load_scorer(files: Mapping[str, bytes]) -> Scorer:
+    """Return the model of a bundle.
+
+    Raises:
+        ScoringError: there is none, or none that can be used.
+    """
+    if "model.json" not in files:
+        raise numbers.refuse("is missing from the bundle")
+    try:
+        document = documents.read(files["model.json"])
+    except ValueError as error:
+        raise numbers.refuse(f"cannot be used: {error}") from error
+    return Scorer.load(document)
+
+
+def find_example_problems(files: Mapping[str, bytes]) -> list[str]:
+    """Return what is wrong with the model or the example, beginning with the file's name.
+
+    Returns:
+        nothing if the model gives what its example promises, or if a bundle of another version does without one.
+    """
+    if "example.csv" not in files or "model.json" not in files:
+        return []
+    try:
+        rows = list(csv.DictReader(files["example.csv"].decode().splitlines()))
+        # What an example does without is not a number, and so is the probability by a model that takes it.
+        measurements = np.array([[float(row.get(name, "nan")) for name in columns.MEASUREMENTS] for row in rows])
+        expected = np.array([float(row[columns.PROBABILITY]) for row in rows])
+        probabilities = numbers.probability(load_scorer(files).log_odds(measurements.T))
+        error_size = float(np.abs(probabilities - expected).max())
+    except ScoringError as error:
+        return [str(error)]
+    except (LookupError, TypeError, ValueError, csv.Error) as error:
+        return [f"example.csv cannot be used ({error}; {OTHER_VERSION})"]
+    if error_size <= TOLERANCE:
+        return []
+    promise = f"example.csv promises other probabilities than this version makes of model.json, by {error_size:.3g}"
+    return [f"{promise}; {OTHER_VERSION}"]

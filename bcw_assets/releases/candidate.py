@@ -1,5 +1,6 @@
 """What a run would release: which release it is, and the files of its bundle."""
 
+import csv
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import sklearn
 from sklearn.pipeline import Pipeline
 
 from bcw_assets import documents
-from bcw_assets.errors import ArtifactError, ReleaseError
+from bcw_assets.errors import OTHER_VERSION, ArtifactError, ReleaseError
 from bcw_assets.ml.evaluation import patients
 from bcw_assets.ml.evaluation.comparison import Predictions
 from bcw_assets.ml.evaluation.patients import Patient
@@ -21,15 +22,16 @@ from bcw_assets.ml.model import numbers, preparation, training
 from bcw_assets.ml.model.preparation import Prepared
 from bcw_assets.ml.model.resampling import CrossValidation, repeat_names
 from bcw_assets.ml.table import canonical, columns
-from bcw_assets.releases import bundle, proof
-from bcw_assets.report import card, figure
+from bcw_assets.releases import bundle
+from bcw_assets.report import card
 from bcw_assets.storage import formats
 
 EXAMPLES = 10  # rows of the example
 ONNX_TOLERANCE = 1e-12
 ONNX_INPUT, ONNX_PROBABILITIES = "measurements", "probabilities"
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # of 2022; any runtime reads it, and the bytes do not change with skl2onnx's newest
-SHOWN = 16  # digits of a fingerprint that stand for a patient
+LABELS = {columns.BENIGN: 0, columns.MALIGNANT: 1}
+SHORT = 16  # digits of a fingerprint that stand for a patient
 
 README = """\
 A model that gives the probability that a breast mass is malignant, from 30 measurements of cell nuclei.
@@ -66,7 +68,7 @@ class Candidate:
     @property
     def values(self) -> dict[str, Any]:
         """The value of every asset, by its name."""
-        return {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {asset.name: getattr(self, asset.name) for asset in dataclasses.fields(self)}
 
     @property
     def report(self) -> Report:
@@ -86,8 +88,8 @@ class Candidate:
 
     @cached_property
     def id(self) -> str:
-        """The id of the release."""
-        return bundle.identify(self.inputs)
+        """The id of the bundle of these files, unless a damaged one has it already."""
+        return bundle.pack(self.inputs, self.files)[0]
 
     @cached_property
     def fingerprints(self) -> list[str]:
@@ -95,7 +97,7 @@ class Candidate:
         return canonical.row_fingerprints(self.raw_data)
 
     @cached_property
-    def relabelled(self) -> list[str]:
+    def fingerprints_if_relabelled(self) -> list[str]:
         """The fingerprint that every row would have under the other diagnosis."""
         is_malignant = self.raw_data[columns.DIAGNOSIS] == columns.MALIGNANT
         others = np.where(is_malignant, columns.BENIGN, columns.MALIGNANT)
@@ -113,16 +115,16 @@ class Candidate:
             ArtifactError: the text names the stage to run again.
         """
         require_one_history(self.raw_data, self.ready_data, self.model, self.cross_validation)
-        said = self.report.provenance
-        if (said.fingerprint, said.split, said.resampling, said.settings) != (
+        origin = self.report.provenance
+        if (origin.fingerprint, origin.split, origin.resampling, origin.settings) != (
             self.ready_data.fingerprint,
             self.ready_data.split,
             self.cross_validation.resampling,
             training.settings(self.model),
         ):
             raise ArtifactError("metrics are of another table or model than the one stored now", "metrics")
-        named = {one.id for one in (*self.report.hardest_rows, *self.report.label_suspects)}
-        if strangers := named.difference(self.raw_data[columns.ID]):
+        ids = {patient.id for patient in (*self.report.hardest_rows, *self.report.label_suspects)}
+        if strangers := ids.difference(self.raw_data[columns.ID]):
             raise ArtifactError(f"metrics name the patient {min(strangers)}, and raw_data has other ids", "metrics")
 
     @cached_property
@@ -146,75 +148,44 @@ class Candidate:
             "README.txt": README.encode(),
         }
 
-    def says_the_same(self, name: str, content: bytes) -> bool:
-        """Say whether bytes that somebody else stored as a file of this release say what this candidate's file says.
-
-        Another linear algebra library changes the last digits, another Python the versions and perhaps the drawing.
-        """
-        if name == "model.onnx":
-            return self._off_by_onnx(content) <= proof.TOLERANCE
-        if name == "evaluation.png":
-            return figure.is_alike(content, self.files[name])
-        if not proof.is_equal_but_for_rounding(content, self.files[name]):
-            return False
-        return name != "model.json" or self.is_same_model({name: content})
-
-    def is_same_model(self, files: Mapping[str, bytes]) -> bool:
-        """Say whether the `model.json` among the files, perhaps of another version, gives this model's probabilities.
-
-        Raises:
-            ScoringError: there is none that can be used.
-        """
-        measurements = self._measurements()
-        found = proof.probabilities(files, measurements.to_numpy())
-        return bool(np.abs(found - self.model.predict_proba(measurements)[:, 1]).max() <= proof.TOLERANCE)
-
     def _without_ids(self) -> Report:
-        named = dict(zip(self.raw_data[columns.ID], self.fingerprints, strict=True))
+        fingerprints = dict(zip(self.raw_data[columns.ID], self.fingerprints, strict=True))
 
-        def renamed(ones: list[Patient]) -> list[Patient]:
-            return patients.sort_worst_first([dataclasses.replace(one, id=named[one.id][:SHOWN]) for one in ones])
+        def rename(rows: list[Patient]) -> list[Patient]:
+            return patients.sort_worst_first(
+                [dataclasses.replace(row, id=fingerprints[row.id][:SHORT]) for row in rows]
+            )
 
         return dataclasses.replace(
             self.report,
-            hardest_rows=renamed(self.report.hardest_rows),
-            label_suspects=renamed(self.report.label_suspects),
+            hardest_rows=rename(self.report.hardest_rows),
+            label_suspects=rename(self.report.label_suspects),
         )
 
     def _measurements(self) -> pd.DataFrame:
         return self.raw_data[list(columns.MEASUREMENTS)]
 
     def _onnx(self) -> bytes:
-        # 0.3 s of imports that only a new release needs.
+        # 0.4 s of imports that only a new release needs.
         import skl2onnx
+        from onnx.reference import ReferenceEvaluator
         from skl2onnx.common.data_types import DoubleTensorType
 
         inputs = [(ONNX_INPUT, DoubleTensorType([None, len(columns.MEASUREMENTS)]))]
-        made = skl2onnx.convert_sklearn(
+        onnx_model = skl2onnx.convert_sklearn(
             self.model, "bcw_assets", inputs, options={"zipmap": False}, target_opset=OPSETS
         )
-        content: bytes = made.SerializeToString(deterministic=True)
-        off = self._off_by_onnx(content)
-        if not off <= ONNX_TOLERANCE:
-            raise ReleaseError(
-                f"model.onnx gives other probabilities than the model, by {off:.3g}; allowed is {ONNX_TOLERANCE:g}. "
-                f"Nothing was released. Install the locked versions again (make install)"
-            )
-        return content
-
-    def _off_by_onnx(self, content: bytes) -> float:
-        """Return the largest difference of an ONNX model's probabilities from the model's, over all rows."""
-        # 0.1 s of imports that only a new release needs.
-        import onnx
-        from onnx.reference import ReferenceEvaluator
-
         measurements = self._measurements()
-        try:
-            evaluator = ReferenceEvaluator(onnx.load_model_from_string(content))
-            (found,) = evaluator.run([ONNX_PROBABILITIES], {ONNX_INPUT: measurements.to_numpy()})
-        except Exception as error:  # what a library says of bytes that are no model is its own affair
-            raise ReleaseError(f"model.onnx of {self.id} cannot be used ({error})") from error
-        return float(np.abs(found - self.model.predict_proba(measurements)).max())
+        evaluator = ReferenceEvaluator(onnx_model)
+        (probabilities,) = evaluator.run([ONNX_PROBABILITIES], {ONNX_INPUT: measurements.to_numpy()})
+        error_size = float(np.abs(probabilities - self.model.predict_proba(measurements)).max())
+        if not error_size <= ONNX_TOLERANCE:
+            raise ReleaseError(
+                f"model.onnx gives other probabilities than the model, by {error_size:.3g}; allowed is "
+                f"{ONNX_TOLERANCE:g}. Nothing was released. Install the locked versions again (make install)"
+            )
+        content: bytes = onnx_model.SerializeToString(deterministic=True)
+        return content
 
     def _out_of_fold(self) -> bytes:
         """Return one row a patient: fingerprint, diagnosis, split, the model's own log odds, and every repeat."""
@@ -228,7 +199,7 @@ class Candidate:
             }
         )
         repeats = rows[repeat_names(self.cross_validation.resampling.repeats)]
-        return formats.csv_of(pd.concat([frame, repeats], axis=1))
+        return formats.format_csv(pd.concat([frame, repeats], axis=1))
 
     def _example(self) -> bytes:
         """Return rows from all over the table, as a file that can be scored, with their probabilities."""
@@ -236,22 +207,25 @@ class Candidate:
         measurements = self._measurements().iloc[places].reset_index(drop=True)
         measurements.insert(0, columns.ID, [f"example-{number}" for number in range(1, len(places) + 1)])
         probability = self.model.predict_proba(measurements[list(columns.MEASUREMENTS)])[:, 1]
-        return formats.csv_of(measurements.assign(**{columns.PROBABILITY: probability}))
+        return formats.format_csv(measurements.assign(**{columns.PROBABILITY: probability}))
 
 
 def predictions_of(files: Mapping[str, bytes]) -> Predictions:
     """Return what the recipe of a bundle says of patients that it had not seen.
 
     Raises:
-        LookupError, ValueError: the bundle does not have it in a form that this version knows.
+        ValueError: the bundle does not have it in a form that this version knows.
     """
-    header, *rows = (line.split(",") for line in files["cross_validation.csv"].decode().splitlines())
-    place = {name: number for number, name in enumerate(header)}
-    repeats = [number for name, number in place.items() if name.startswith("repeat_")]
-    if not repeats:
-        raise ValueError("cross_validation.csv has no column repeat_0")
-    return Predictions(
-        [row[place["fingerprint"]] for row in rows],
-        np.array([row[place[columns.DIAGNOSIS]] == columns.MALIGNANT for row in rows], dtype=np.int64),
-        np.array([[float(row[number]) for number in repeats] for row in rows]),
-    )
+    if "cross_validation.csv" not in files:
+        raise ValueError("it has no cross_validation.csv")
+    try:
+        rows = list(csv.DictReader(files["cross_validation.csv"].decode().splitlines()))
+        repeats = [name for name in rows[0] if name.startswith("repeat_")]
+        fingerprints = [row["fingerprint"] for row in rows]
+        malignant = np.array([LABELS[row[columns.DIAGNOSIS]] for row in rows])
+        probabilities = np.array([[float(row[name]) for name in repeats] for row in rows])
+    except (LookupError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"its cross_validation.csv cannot be read ({error!r}; {OTHER_VERSION})") from error
+    if not repeats or not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ValueError(f"its cross_validation.csv has no probabilities of 0 to 1; {OTHER_VERSION}")
+    return Predictions(fingerprints, malignant, probabilities)

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from bcw_assets.errors import OTHER_VERSION
+from bcw_assets.errors import ReleaseError
 from bcw_assets.ml.evaluation import comparison, thresholds
 from bcw_assets.ml.evaluation.comparison import Comparison
-from bcw_assets.releases.bundle import Bundle
-from bcw_assets.releases.candidate import SHOWN, Candidate, predictions_of
+from bcw_assets.releases.bundle import Bundle, hash_inputs, inputs_part
+from bcw_assets.releases.candidate import SHORT, Candidate, predictions_of
 from bcw_assets.releases.log import Log, Ruling
 
 KEPT, BROKEN, NOT_JUDGED = "kept", "broken", "not judged"
@@ -37,69 +37,74 @@ def judge(candidate: Candidate, broken_promises: Sequence[str], champion: Bundle
     """
     promises = "; ".join(broken_promises)[:1000] or "all kept"
     return [
-        _judged((PROMISES, "all kept"), promises, is_kept=not broken_promises),
+        _judge_rule((PROMISES, "all kept"), promises, is_kept=not broken_promises),
         *(
-            _judged((floor.score, floor.limit), floor.value, is_kept=not floor.is_missed)
+            _judge_rule((floor.score, floor.limit), floor.value, is_kept=not floor.is_missed)
             for floor in thresholds.compare_with_floors(candidate.report)
         ),
-        *_beside(candidate, champion),
-        _not_rolled_back(candidate, log),
+        *_compare(candidate, champion, log),
+        _judge_rollback(candidate, log),
     ]
 
 
-def broken(table: Sequence[Ruling]) -> list[Ruling]:
+def find_broken(table: Sequence[Ruling]) -> list[Ruling]:
     """Return the rules that keep the candidate out."""
     return [row for row in table if row["verdict"] == BROKEN]
 
 
-def _judged(rule: tuple[str, str], value: str, *, is_kept: bool) -> Ruling:
-    return _row(rule, value, KEPT if is_kept else BROKEN)
+def _judge_rule(rule: tuple[str, str], value: str, *, is_kept: bool) -> Ruling:
+    return _make_row(rule, value, KEPT if is_kept else BROKEN)
 
 
-def _row(rule: tuple[str, str], value: str, verdict: str) -> Ruling:
+def _make_row(rule: tuple[str, str], value: str, verdict: str) -> Ruling:
     name, limit = rule
     return {"rule": name, "value": value, "limit": limit, "verdict": verdict}
 
 
-def _beside(candidate: Candidate, champion: Bundle | None) -> Iterator[Ruling]:
+def _compare(candidate: Candidate, champion: Bundle | None, log: Log) -> Iterator[Ruling]:
+    """Judge the rules beside the champion; a champion that nobody can compare with lets pass only by override."""
     rules = (LOG_LOSS, SENSITIVITY, LABELS)
     if champion is None:
-        yield from (_row(rule, "there is no champion before it", NOT_JUDGED) for rule in rules)
-    elif champion.problems:
-        what = f"the champion {champion.id} cannot be used: {champion.problems[0]}"
-        yield from (_row(rule, what, BROKEN) for rule in rules)
-    else:
-        try:
-            theirs = predictions_of(champion.files)
-        except (LookupError, ValueError) as error:
-            what = f"the champion {champion.id} has no predictions of unseen patients that can be read ({error}; "
-            yield from (_row(rule, f"{what}{OTHER_VERSION})", NOT_JUDGED) for rule in rules)
-            return
-        found = comparison.compare(candidate.predictions, candidate.relabelled, theirs)
-        yield from _not_inferior(found)
-        yield _labels(candidate, found)
-
-
-def _not_inferior(found: Comparison) -> Iterator[Ruling]:
-    worse, lost = found.log_loss, found.sensitivity
-    if worse is None or lost is None or found.malignant < FEWEST_MALIGNANT:
-        why = f"{found.malignant} malignant patients in common, fewer than {FEWEST_MALIGNANT}"
-        yield from (_row(rule, why, NOT_JUDGED) for rule in (LOG_LOSS, SENSITIVITY))
+        yield from (_make_row(rule, "there is no champion before it", NOT_JUDGED) for rule in rules)
         return
-    says = f"{worse.estimate:+.4f}, at most {worse.bound:+.4f}"
-    yield _judged(LOG_LOSS, says, is_kept=worse.bound <= MOST_EXCESS_LOG_LOSS)
-    says = f"{lost.estimate:+.4f}, at least {lost.bound:+.4f}"
-    yield _judged(SENSITIVITY, says, is_kept=lost.bound >= -MOST_LOST_SENSITIVITY)
+    if champion.problems and not log.problem and champion.is_made_from(candidate.inputs):
+        why = f"the champion {champion.id} is damaged, and was made from the same inputs"
+        yield from (_make_row(rule, why, NOT_JUDGED) for rule in rules)
+        return
+    try:
+        champions = predictions_of(champion.require().files)
+    except (ReleaseError, ValueError) as error:
+        why = champion.problems[0] if champion.problems else str(error)
+        yield from (
+            _make_row(rule, f"the champion {champion.id} cannot be compared with: {why}", BROKEN) for rule in rules
+        )
+        return
+    result = comparison.compare(candidate.predictions, candidate.fingerprints_if_relabelled, champions)
+    yield from _judge_inferiority(result)
+    yield _judge_labels(candidate, result)
 
 
-def _labels(candidate: Candidate, found: Comparison) -> Ruling:
-    changed = [candidate.fingerprints[row][:SHOWN] for row in found.relabelled]
-    listed = [*changed[:MOST_LISTED], *(["…"] if len(changed) > MOST_LISTED else [])]
-    value = ": ".join(filter(None, [f"{len(changed)} of {found.known}", ", ".join(listed)]))
-    return _judged(LABELS, value, is_kept=len(changed) <= MOST_RELABELLED * found.known)
+def _judge_inferiority(result: Comparison) -> Iterator[Ruling]:
+    worse, lost = result.log_loss, result.sensitivity
+    if worse is None or lost is None or result.malignant < FEWEST_MALIGNANT:
+        why = f"{result.malignant} malignant patients in common, fewer than {FEWEST_MALIGNANT}"
+        yield from (_make_row(rule, why, NOT_JUDGED) for rule in (LOG_LOSS, SENSITIVITY))
+        return
+    value = f"{worse.estimate:+.4f}, at most {worse.bound:+.4f}"
+    yield _judge_rule(LOG_LOSS, value, is_kept=worse.bound <= MOST_EXCESS_LOG_LOSS)
+    value = f"{lost.estimate:+.4f}, at least {lost.bound:+.4f}"
+    yield _judge_rule(SENSITIVITY, value, is_kept=lost.bound >= -MOST_LOST_SENSITIVITY)
 
 
-def _not_rolled_back(candidate: Candidate, log: Log) -> Ruling:
-    back = log.rolled_back().get(candidate.id)
+def _judge_labels(candidate: Candidate, result: Comparison) -> Ruling:
+    changed = [candidate.fingerprints[row][:SHORT] for row in result.relabelled]
+    names = [*changed[:MOST_LISTED], *(["…"] if len(changed) > MOST_LISTED else [])]
+    value = ": ".join(filter(None, [f"{len(changed)} of {result.known}", ", ".join(names)]))
+    return _judge_rule(LABELS, value, is_kept=len(changed) <= MOST_RELABELLED * result.known)
+
+
+def _judge_rollback(candidate: Candidate, log: Log) -> Ruling:
+    inputs = hash_inputs(candidate.inputs)
+    back = next((entry for release, entry in log.list_rolled_back().items() if inputs_part(release) == inputs), None)
     value = f"in entry {back.sequence}, because: {back.reason}" if back else "no"
-    return _judged(("rolled back from", "no"), value, is_kept=back is None)
+    return _judge_rule(("rolled back from", "no"), value, is_kept=back is None)

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from bcw_assets import documents
 from bcw_assets.errors import ReleaseRefused, StorageError
 from bcw_assets.releases import bundle, gate, log
-from bcw_assets.releases.bundle import Bundle
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import PROMOTE, Entry, Log, Overtaken, Ruling
 from bcw_assets.storage.store import Store
@@ -47,26 +46,26 @@ def promote(
 
     Raises:
         ReleaseRefused: the gate refuses it; nothing is published, and the table is kept in releases/refused/.
-        ReleaseError: what is stored under its id is damaged, or is another model's.
+        ReleaseError: another version wrote the newest entry of the log.
         StorageError: the store cannot be written, or cannot be trusted with a log.
     """
     candidate.require_one_history()
     for _ in range(TRIES):
-        found = log.read(store)
-        champion = found.last
-        stored = found.bundle(store, champion.release) if champion else None
+        current_log = log.read(store)
+        current_log.require_understood()
+        entry = current_log.last
+        champion = current_log.read_bundle(store, entry.release) if entry else None
+        # Behind an entry that cannot be read may be a rollback from the candidate: then the gate judges again.
+        is_same = champion is not None and not current_log.problem and champion.is_made_from(candidate.inputs)
+        made_champion = current_log.champions()[-1] if is_same else None
+        if champion and made_champion and not champion.problems:
+            return Outcome(UNCHANGED, made_champion)
+        # Of the same inputs, and the bundle is damaged: what was passed over for it is passed over again.
+        override_of_champion = made_champion.reason or "" if made_champion else ""
         try:
-            # Behind an entry that cannot be read may be a rollback from the candidate: then the gate judges again.
-            is_champion = champion and champion.release == candidate.id and champion.sequence == found.newest
-            if not champion or not is_champion:
-                verdicts = gate.judge(candidate, broken_promises, stored, found)
-                reason = _reason_to_pass(verdicts, " ".join(override.split()))
-                return Outcome(PROMOTED, _publish(store, candidate, found, verdicts, run, reason))
-            made = found.champions()[-1]
-            if stored and not stored.problems and not found.unknown_damage:
-                return Outcome(UNCHANGED, made)
-            # The champion itself, and its bundle or the log is damaged: what is missing is put back, and said again.
-            return Outcome(PROMOTED, _publish(store, candidate, found, made.gate, run, made.reason))
+            table = gate.judge(candidate, broken_promises, champion, current_log)
+            reason = _reason_to_pass(table, " ".join(override.split()) or override_of_champion)
+            return Outcome(PROMOTED, _publish(store, candidate, current_log, table, run, reason))
         except ReleaseRefused as refusal:
             raise _keep(store, candidate, refusal, run) from refusal
         except Overtaken:
@@ -80,13 +79,13 @@ def _reason_to_pass(table: list[Ruling], override: str) -> str | None:
     Raises:
         ReleaseRefused: a rule is broken, and there is no reason, or it is one that no reason overrides.
     """
-    broken = gate.broken(table)
+    broken = gate.find_broken(table)
     if not broken:
         return None
-    may_be_overridden = all(one["rule"] != gate.PROMISES for one in broken)
+    may_be_overridden = all(ruling["rule"] != gate.PROMISES for ruling in broken)
     if override and may_be_overridden:
         return override
-    reasons = "; ".join(f"{one['rule']}: {one['value']} (allowed: {one['limit']})" for one in broken)
+    reasons = "; ".join(f"{ruling['rule']}: {ruling['value']} (allowed: {ruling['limit']})" for ruling in broken)
     remedy = "; if it is right all the same, run release with the config override: the reason, which the log keeps"
     raise ReleaseRefused(
         f"The gate refused this candidate: {reasons}. The champion stays. Compare rows and labels with their source"
@@ -97,30 +96,20 @@ def _reason_to_pass(table: list[Ruling], override: str) -> str | None:
 
 def _keep(store: Store, candidate: Candidate, refusal: ReleaseRefused, run: str) -> ReleaseRefused:
     """Store the gate's table, and return the refusal with the place of it."""
-    where = f"{REFUSED}{candidate.id}.json"
-    table = {"release": candidate.id, "run": run, "inputs": candidate.inputs, "gate": list(refusal.rows)}
+    inputs = bundle.hash_inputs(candidate.inputs)
+    where = f"{REFUSED}{inputs}.json"
+    table = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": list(refusal.rows)}
     store.write({where: documents.write(table)})
     return ReleaseRefused(f"{refusal}. The whole table is in {store.address(where)}", refusal.rows)
 
 
 def _publish(
-    store: Store, candidate: Candidate, found: Log, table: list[Ruling], run: str, reason: str | None
+    store: Store, candidate: Candidate, current_log: Log, table: list[Ruling], run: str, reason: str | None
 ) -> Entry:
-    if found.newest == 0:
+    if current_log.newest == 0:
         require_a_log_can_be_kept(store)
-    stored = _find_published(store, candidate, found) or bundle.publish(
-        store, candidate.inputs, candidate.files, candidate.says_the_same
-    )
-    return log.append(store, found, PROMOTE, (candidate.id, stored.sha256), run, reason, gate=table)
-
-
-def _find_published(store: Store, candidate: Candidate, found: Log) -> Bundle | None:
-    """Return the whole bundle of a candidate that was champion before; another version may have written its files."""
-    if not found.of(candidate.id):
-        return None
-    stored = found.bundle(store, candidate.id)
-    is_whole = not stored.problems and candidate.is_same_model(stored.files)
-    return stored if is_whole else None
+    published = bundle.publish(store, candidate.inputs, candidate.files)
+    return log.append(store, current_log, PROMOTE, (published.id, published.sha256), run, reason, table)
 
 
 def require_a_log_can_be_kept(store: Store) -> None:

@@ -10,7 +10,6 @@ import matplotlib.backends.backend_agg  # `savefig` would import it later, and t
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import imread
 from matplotlib.ticker import EngFormatter, LogLocator
 
 from bcw_assets.ml.evaluation.curves import Curve
@@ -29,7 +28,6 @@ STYLE: dict[Any, Any] = {
     "legend.borderpad": 0, "legend.borderaxespad": 0, "legend.handlelength": 1.8, "legend.handletextpad": 0.5,
 }  # fmt: skip
 QUARTERS = [0, 0.25, 0.5, 0.75, 1]
-ALIKE = 0.01  # mean difference of a pixel, whose values are 0 to 1
 SIDES = (0.2, 0.4, 1.0)  # of the corner that is shown of a curve: the smallest that holds its bend and its points
 DEEPEST = 0.5  # net benefit is shown down to this share of the prevalence below 0; it falls without end
 MARKERS: tuple[dict[str, Any], ...] = (  # of the operating points: each can be seen where both are at one place
@@ -46,15 +44,6 @@ def draw(report: Report) -> bytes:
         picture = io.BytesIO()
         compose(report).savefig(picture, format="png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 3})
     return picture.getvalue()
-
-
-def is_alike(content: bytes, other: bytes) -> bool:
-    """Say whether two PNG pictures differ no more than by the drawing of letters and lines."""
-    try:
-        pixels, others = (imread(io.BytesIO(png), format="png") for png in (content, other))
-    except (OSError, SyntaxError, ValueError):  # what Pillow says of bytes that are no picture
-        return False
-    return pixels.shape == others.shape and float(np.abs(pixels - others).mean()) <= ALIKE
 
 
 def compose(report: Report) -> Figure:

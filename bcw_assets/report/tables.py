@@ -29,7 +29,7 @@ def scores(report: Report) -> str:
 
 def beside_published(report: Report) -> str:
     """Return the four published numbers and ours for the same names."""
-    rows = [[name, format_score(ours), format_score(PUBLISHED[name])] for name, ours in report.published().items()]
+    rows = [[name, format_score(ours), format_score(PUBLISHED[name])] for name, ours in report.select_published().items()]
     return _format_table(rows, ["test split", "this run", "published"])
 
 

@@ -4,13 +4,20 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
 from bcw_assets.storage.store import TEMPORARY, require_key, require_length, require_prefix
 
-NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}  # what file systems without hard links answer
+NO_LINKS = {
+    *(errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES),
+    *(errno.EXDEV, errno.EMLINK, errno.EINVAL, errno.EIO),
+}
+"""What file systems answer that do not make hard links: it depends on the share."""
+
+UNCHANGED = "What was stored before is unchanged"
+MIXED = "Old and new files may be mixed now, which loading refuses"
 
 
 class FolderStore:
@@ -28,19 +35,32 @@ class FolderStore:
             return path.read_bytes()
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Write every file beside its place, then move all into place; put the old ones back if a move fails."""
-        with self._explained("write", ", ".join(files)), _Staged() as staged:
-            paths = {self._path(key): content for key, content in files.items()}
-            for path, content in paths.items():
-                staged.add(path, content)
-            staged.replace_all()
+        """Write every file beside its place, so that a full disk changes nothing, then move one after the other."""
+        keys = ", ".join(files)
+        with ExitStack() as stack:
+            with self._explained("write", keys):
+                places = {key: self._path(key) for key in files}
+                staged = {key: stack.enter_context(_stage(places[key], content)) for key, content in files.items()}
+            with self._explained("write", keys, MIXED if len(files) > 1 else UNCHANGED):
+                for key, temporary in staged.items():
+                    os.replace(temporary, places[key])
+                for folder in {path.parent for path in places.values()}:
+                    _fsync(folder)
 
     def create(self, key: str, content: bytes) -> bool:
         """Write the file beside its place and link it there, which succeeds for one writer only."""
         path = self._path(key)
-        with self._explained("create", key), _Staged() as staged:
-            staged.add(path, content)
-            return staged.link(path)
+        with self._explained("create", key), _stage(path, content) as temporary:
+            try:
+                _name_if_free(temporary, path)
+            except FileExistsError:
+                return False
+            try:
+                _fsync(path.parent)
+            except OSError:
+                path.unlink()
+                raise
+            return True
 
     def list(self, prefix: str) -> list[str]:
         """Return what is below the folder, but for folders, and has a key that begins with `prefix`."""
@@ -51,12 +71,12 @@ class FolderStore:
             if folder.exists() and not folder.is_dir():
                 raise KeyRefused(f"{above} in {self._root.absolute()} is no folder. Move it away and try again")
             # Pipes and links to nowhere too, so that whoever expects a file there hears of them.
-            found = (
+            keys = (
                 path.relative_to(self._root).as_posix()
                 for path in folder.rglob("*")
                 if path.is_symlink() or not path.is_dir()
             )
-            return sorted(key for key in found if key.startswith(prefix) and not key.endswith(TEMPORARY))
+            return sorted(key for key in keys if key.startswith(prefix) and not key.endswith(TEMPORARY))
 
     def exists(self, key: str) -> bool:
         """Say whether there is such a file."""
@@ -95,89 +115,32 @@ class FolderStore:
         return path
 
     @contextmanager
-    def _explained(self, verb: str, key: str) -> Iterator[None]:
+    def _explained(self, verb: str, key: str, state: str = UNCHANGED) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             remedy = "Make room or mend" if verb in ("write", "create") else "Mend"
             raise StorageError(
-                f"Could not {verb} {key} in {self._root.absolute()}: {error.strerror or error}. What was stored before "
-                f"is unchanged. {remedy} the permissions, or set BCW_STORAGE (BCW_RELEASES for releases) to another "
-                f"folder, and try again"
+                f"Could not {verb} {key} in {self._root.absolute()}: {error.strerror or error}. {state}. {remedy} the "
+                f"permissions, or set BCW_STORAGE (BCW_RELEASES for releases) to another folder, and try again"
             ) from error
 
 
-class _Staged:
-    """Files written beside their places; those that did not get into place are gone at the end."""
-
-    def __init__(self) -> None:
-        self._temporary: dict[Path, Path] = {}
-
-    def __enter__(self) -> "_Staged":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for temporary in self._temporary.values():
-            temporary.unlink(missing_ok=True)
-
-    def add(self, path: Path, content: bytes) -> None:
-        """Write `content` to a temporary file in the folder of `path`."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
-        self._temporary[path] = temporary
+@contextmanager
+def _stage(path: Path, content: bytes) -> Iterator[Path]:
+    """Give a temporary file with this content in the folder of `path`; what is left of it at the end, is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
         # O_EXCL and 0o666: never follows a link, and the umask decides who may read (mkstemp would say 0600).
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-
-    def replace_all(self) -> None:
-        """Move every file into place; if one cannot be moved, put back what the others replaced."""
-        # In memory: links to the old files would have to be removed again when all is well, and that can fail too.
-        before = {path: path.read_bytes() if path.exists() else None for path in self._temporary}
-        replaced = []
-        try:
-            for path in before:
-                self._move(path)
-                replaced.append(path)
-            for folder in {path.parent for path in replaced}:
-                _fsync(folder)
-        except OSError as error:
-            try:
-                for path in replaced:
-                    self._put_back(path, before[path])
-            except OSError as worse:
-                raise StorageError(
-                    f"Could not write {path}: {error.strerror}; nor could the old files be put back: {worse.strerror}. "
-                    f"Old and new are mixed now, which loading refuses; make the artifact again"
-                ) from error
-            raise
-
-    def link(self, path: Path) -> bool:
-        """Give the file its name unless the name is taken, and say whether it was given."""
-        try:
-            _name_if_free(self._temporary[path], path)
-        except FileExistsError:
-            return False
-        try:
-            self._temporary[path].unlink()
-            del self._temporary[path]
-            _fsync(path.parent)
-        except OSError:
-            path.unlink()
-            raise
-        return True
-
-    def _move(self, path: Path) -> None:
-        os.replace(self._temporary[path], path)
-        del self._temporary[path]
-
-    def _put_back(self, path: Path, content: bytes | None) -> None:
-        if content is None:
-            path.unlink()
-        else:
-            self.add(path, content)
-            self._move(path)
+        yield temporary
+    finally:
+        with suppress(OSError):  # it got its name, or it stays: nothing lists it
+            temporary.unlink()
 
 
 def _name_if_free(temporary: Path, path: Path) -> None:
@@ -202,5 +165,8 @@ def _fsync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what some shares say to the fsync of a folder
+            raise
     finally:
         os.close(descriptor)

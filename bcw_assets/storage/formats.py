@@ -47,27 +47,27 @@ def dump(value: object, key: str) -> dict[str, bytes]:
     """Return the files of a value stored under `key`: keys → bytes, in the order in which they must be written."""
     kind = type(value)
     files: dict[str, bytes] = {}
-    for file, content in zip(keys(kind, key), FORMATS[kind].dump(value), strict=True):
+    for file, content in zip(list_keys(kind, key), FORMATS[kind].dump(value), strict=True):
         if not isinstance(content, bytes):
-            hashes = {_name(file): digest(others) for file, others in files.items()}
+            hashes = {_name(other): digest(files[other]) for other in files}
             content = documents.write(content | ({HASHES: hashes} if hashes else {}))
         files[file] = content
     return files
 
 
-def keys(kind: type, key: str) -> list[str]:
+def list_keys(kind: type, key: str) -> list[str]:
     """Return the keys of the files of a value of type `kind` stored under `key`; the last speaks for all."""
     folder, _, asset = key.rpartition("/")
     return [f"{folder}/{name.format(asset)}" for name in FORMATS[kind].names]
 
 
 def load(kind: type, files: Mapping[str, bytes]) -> Any:
-    """Return the value of type `kind` that the files (`keys` → bytes) hold.
+    """Return the value of type `kind` that the files (`list_keys` → bytes) hold.
 
     Raises:
         FormatError: the files do not belong together, or are not what `dump` writes.
     """
-    contents = [_document(file, files) if file.endswith(".json") else content for file, content in files.items()]
+    contents = [_read_document(file, files) if file.endswith(".json") else content for file, content in files.items()]
     try:
         return FORMATS[kind].load(*contents)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
@@ -79,7 +79,7 @@ def version(files: Mapping[str, bytes]) -> str:
     return digest(list(files.values())[-1])
 
 
-def _document(file: str, files: Mapping[str, bytes]) -> Document:
+def _read_document(file: str, files: Mapping[str, bytes]) -> Document:
     try:
         document = documents.read(files[file])
     except ValueError as error:
@@ -95,12 +95,12 @@ def _name(file: str) -> str:
     return file.rpartition("/")[2]
 
 
-def csv_of(frame: pd.DataFrame) -> bytes:
+def format_csv(frame: pd.DataFrame) -> bytes:
     """Return a table as CSV, every float by the shortest text that gives it back."""
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def _frame(content: bytes, expected: list[str], texts: tuple[str, ...]) -> pd.DataFrame:
+def _read_frame(content: bytes, expected: list[str], texts: tuple[str, ...]) -> pd.DataFrame:
     """Return what is in a CSV as it stands there, mending nothing: what it is worth is for the checks to say."""
     frame = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(texts, "str"), keep_default_na=False)
     if list(frame.columns) != expected:
@@ -109,7 +109,7 @@ def _frame(content: bytes, expected: list[str], texts: tuple[str, ...]) -> pd.Da
 
 
 def _load_table(content: bytes) -> pd.DataFrame:
-    frame = _frame(content, list(columns.RAW), texts=(columns.ID, columns.DIAGNOSIS))
+    frame = _read_frame(content, list(columns.RAW), texts=(columns.ID, columns.DIAGNOSIS))
     return frame.astype(dict.fromkeys(columns.MEASUREMENTS, "float64"))  # a column of 1 and 2 is one of floats too
 
 
@@ -119,11 +119,11 @@ def _dump_prepared(value: Prepared) -> tuple[bytes, Document]:
         "split": asdict(value.split),
         "scaler": numbers.dump_scaler(value.scaler),
     }
-    return csv_of(value.rows), document
+    return format_csv(value.rows), document
 
 
 def _load_prepared(content: bytes, document: Document) -> Prepared:
-    rows = _frame(content, list(preparation.READY), texts=(columns.ID, preparation.SPLIT))
+    rows = _read_frame(content, list(preparation.READY), texts=(columns.ID, preparation.SPLIT))
     return Prepared(rows, numbers.load_scaler(document["scaler"]), Split(**document["split"]), document["fingerprint"])
 
 
@@ -137,14 +137,14 @@ def _dump_cross_validation(value: CrossValidation) -> tuple[bytes, Document]:
         "resampling": asdict(value.resampling),
         "settings": value.settings,
     }
-    return csv_of(value.rows), document
+    return format_csv(value.rows), document
 
 
 def _load_cross_validation(content: bytes, document: Document) -> CrossValidation:
     how = Resampling(**document["resampling"])
     repeats = content.partition(b"\n")[0].count(b",") - 1  # not by the document, which may say a thousand million
     names = [columns.ID, columns.DIAGNOSIS, *resampling.repeat_names(repeats)]
-    rows = _frame(content, names, texts=(columns.ID, columns.DIAGNOSIS))
+    rows = _read_frame(content, names, texts=(columns.ID, columns.DIAGNOSIS))
     if how.repeats != repeats:
         raise ValueError(f"it has {repeats} repeats, and the document says {how.repeats}")
     return CrossValidation(rows, how, document["settings"], document["fingerprint"])
@@ -156,8 +156,9 @@ def _dump_evaluation(value: Evaluation) -> tuple[bytes, bytes, Document]:
 
 def _load_evaluation(figure: bytes, card: bytes, document: Document) -> Evaluation:
     if document["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"its schema_version is {document['schema_version']!r}, this version reads {SCHEMA_VERSION}")
-    return Evaluation(documents.typed(Report, document), figure, card.decode())
+        schema = f"its schema_version is {document['schema_version']!r}, and this version reads {SCHEMA_VERSION}"
+        raise FormatError(f"another version of bcw_assets wrote it ({schema})")
+    return Evaluation(documents.parse(Report, document), figure, card.decode())
 
 
 FORMATS = {

@@ -96,7 +96,7 @@ class ArtifactIOManager(dg.IOManager):
 
     def address(self, asset: dg.AssetKey, folder: str, kind: type) -> str:
         """Return where the file that speaks for an asset is: a path or a URI."""
-        return self._store.address(formats.keys(kind, f"{folder}/{asset.to_user_string()}")[-1])
+        return self._store.address(formats.list_keys(kind, f"{folder}/{asset.to_user_string()}")[-1])
 
     def read(self, asset: dg.AssetKey, folder: str, kind: type) -> Loaded:
         """Read what is stored of an asset, whatever was recorded of it.
@@ -110,7 +110,7 @@ class ArtifactIOManager(dg.IOManager):
             ArtifactError: it is missing or damaged; the text names the command that makes it.
         """
         name = asset.to_user_string()
-        keys = formats.keys(kind, f"{folder}/{name}")
+        keys = formats.list_keys(kind, f"{folder}/{name}")
         try:
             files = {key: self._store.read(key) for key in keys}
             hashes = [documents.digest(content) for content in files.values()]
@@ -120,7 +120,7 @@ class ArtifactIOManager(dg.IOManager):
         except KeyMissing as error:
             raise ArtifactError(f"{name} has not been materialised, or is not whole: {error}", name) from error
         except FormatError as error:
-            raise ArtifactError(f"{name} is damaged: {error}", name) from error
+            raise ArtifactError(f"{name} cannot be used: {error}", name) from error
 
     def verify(self, asset: dg.AssetKey, loaded: Loaded, instance: dg.DagsterInstance, run: str) -> None:
         """Hold what was read against what was recorded of it.
@@ -136,12 +136,12 @@ class ArtifactIOManager(dg.IOManager):
                 recorded; without a record it may be anything.
         """
         name = asset.to_user_string()
-        stored_by_this_run = self._stored.get((run, name))
-        if stored_by_this_run not in (None, loaded.version):
+        own_version = self._stored.get((run, name))
+        if own_version not in (None, loaded.version):
             raise ArtifactError(
                 f"{name} was replaced by another run while this one was at work ({loaded.address})", name
             )
-        made = None if stored_by_this_run else latest(asset, loaded.address, instance)
+        made = None if own_version else latest(asset, loaded.address, instance)
         if made and made.version not in (None, loaded.version):
             raise ArtifactError(
                 f"{name} is not what its latest materialisation recorded: the SHA-256 of {loaded.address} is "
@@ -157,9 +157,9 @@ def latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) -> Ma
     """
     for limit in (1, FAR_BACK):
         for record in instance.fetch_materializations(asset, limit=limit).records:
-            found = record.asset_materialization
-            if found and found.metadata.get(PATH) == dg.MetadataValue.path(address):
-                facts = {name: entry.value for name, entry in found.metadata.items()}
-                version = (found.tags or {}).get(DATA_VERSION)
+            materialization = record.asset_materialization
+            if materialization and materialization.metadata.get(PATH) == dg.MetadataValue.path(address):
+                facts = {name: entry.value for name, entry in materialization.metadata.items()}
+                version = (materialization.tags or {}).get(DATA_VERSION)
                 return Made(record.run_id, record.storage_id, record.timestamp, version, facts)
     return None

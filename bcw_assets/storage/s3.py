@@ -119,19 +119,12 @@ class S3Store:
             self._fetch(key, target, at_most)
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Put one object after another; put the old ones back if one cannot be put."""
+        """Put one object after the other."""
         for key in files:
             require_key(key)
         with self._explained("write", ", ".join(files)):
-            before = {key: self._content(key) for key in files}
-            begun = []
-            try:
-                for key, content in files.items():
-                    begun.append(key)  # an answer that is lost, or says 500, may hide that it was stored
-                    self._put(key, content)
-            except FAILURES as error:
-                self._put_back({key: before[key] for key in begun}, error)
-                raise
+            for key, content in files.items():
+                self._put(key, content)
 
     def create(self, key: str, content: bytes) -> bool:
         """Put the object on the condition that there is none, which succeeds for one writer only."""
@@ -140,7 +133,7 @@ class S3Store:
             try:
                 self._put(key, content, IfNoneMatch="*")
             except FAILURES as error:
-                if isinstance(error, ClientError) and code_of(error) in EXISTS:
+                if isinstance(error, ClientError) and get_code(error) in EXISTS:
                     return False
                 if self._content(key) != content:  # if it is, the answer was lost
                     raise
@@ -150,7 +143,7 @@ class S3Store:
         """Return the keys of the objects, page by page."""
         require_prefix(prefix)
         with self._explained("list", prefix):
-            keys = [found["Key"].removeprefix(self._root) for found in self._listed(self._root + prefix)]
+            keys = [item["Key"].removeprefix(self._root) for item in self._find(self._root + prefix)]
             # Consoles make an object with a slash at its end to show an empty folder.
             return sorted(key for key in keys if not key.endswith((TEMPORARY, "/")))
 
@@ -158,8 +151,8 @@ class S3Store:
         """Say whether there is such an object. By a listing: an answer to HEAD could not say what is wrong."""
         require_key(key)
         with self._explained("look up", key):
-            found = next(self._listed(self._root + key, MaxKeys=1), None)  # the shortest key is listed first
-            return found is not None and found["Key"] == self._root + key
+            item = next(self._find(self._root + key, MaxKeys=1), None)  # the shortest key is listed first
+            return item is not None and item["Key"] == self._root + key
 
     def delete(self, key: str) -> None:
         """Remove the object."""
@@ -193,22 +186,22 @@ class S3Store:
                 "AWS_ENDPOINT_URL is no URL; allowed is one like http://127.0.0.1:8333. Set it, and try again"
             ) from None
 
-    def _listed(self, asked: str, **options: Any) -> Iterator[dict[str, Any]]:
-        """Return what begins with `asked`, page by page."""
+    def _find(self, prefix: str, **options: Any) -> Iterator[dict[str, Any]]:
+        """Return the objects whose key begins with `prefix`, page by page."""
         while True:
-            page = self._ask("list_objects_v2", Prefix=asked, **options)
-            found = page.get("Contents", [])
+            page = self._ask("list_objects_v2", Prefix=prefix, **options)
+            items = page.get("Contents", [])
             # SeaweedFS 4.48 decodes what it echoes twice.
-            answered = unquote_plus(page.get("Prefix", "")) == unquote_plus(asked)
-            if not answered or not all(one["Key"].startswith(asked) for one in found):
-                raise StorageError(f"{self._endpoint} listed something else than {asked!r}. Correct AWS_ENDPOINT_URL")
-            yield from found
-            following = page.get("NextContinuationToken")
-            if following is None:
+            is_answer = unquote_plus(page.get("Prefix", "")) == unquote_plus(prefix)
+            if not is_answer or not all(item["Key"].startswith(prefix) for item in items):
+                raise StorageError(f"{self._endpoint} listed something else than {prefix!r}. Correct AWS_ENDPOINT_URL")
+            yield from items
+            token = page.get("NextContinuationToken")
+            if token is None:
                 return
-            if following == options.get("ContinuationToken"):
-                raise StorageError(f"{self._endpoint} lists the same page of {asked!r} for ever")
-            options = {"ContinuationToken": following}
+            if token == options.get("ContinuationToken"):
+                raise StorageError(f"{self._endpoint} lists the same page of {prefix!r} for ever")
+            options = {"ContinuationToken": token}
 
     def _content(self, key: str) -> bytes | None:
         content = BytesIO()
@@ -222,22 +215,22 @@ class S3Store:
         def attempt() -> None:
             target.seek(0)
             target.truncate()
-            body, piece = within(PATIENCE, partial(self._opened, key, at_most))
+            body, piece = within(PATIENCE, partial(self._open, key, at_most))
             target.write(piece)
             while len(piece) == PIECE:
                 piece = within(PATIENCE, partial(_next_piece, body))
                 target.write(piece)
 
         try:
-            _again(attempt)
+            _retry(attempt)
         except ClientError as error:
-            if code_of(error) in MISSING:
+            if get_code(error) in MISSING:
                 raise KeyMissing(f"{key} is not in {self._place}") from None
             raise
 
-    def _opened(self, key: str, at_most: int | None) -> tuple[Any, bytes]:
+    def _open(self, key: str, at_most: int | None) -> tuple[Any, bytes]:
         """Return the body of an object, and its first piece."""
-        answer = self._asked("get_object", Key=self._root + key)
+        answer = self._send("get_object", Key=self._root + key)
         try:
             require_length(key, answer["ContentLength"], at_most)
         except KeyRefused:
@@ -248,27 +241,11 @@ class S3Store:
     def _put(self, key: str, content: bytes, **conditions: str) -> None:
         self._ask("put_object", Key=self._root + key, Body=content, **conditions)
 
-    def _put_back(self, files: Mapping[str, bytes | None], error: Exception) -> None:
-        try:
-            for key, content in files.items():
-                if self._content(key) == content:
-                    continue
-                if content is None:
-                    self._ask("delete_object", Key=self._root + key)
-                else:
-                    self._put(key, content)
-        except FAILURES as worse:
-            first, then = (words(one, self._endpoint)[0] for one in (error, worse))
-            raise StorageError(
-                f"Could not write {', '.join(files)} in {self._place}: {first}; nor could what was there be put back: "
-                f"{then}. Old and new may be mixed now, which loading refuses; make the artifact again"
-            ) from None
-
     def _ask(self, operation: str, **arguments: Any) -> dict[str, Any]:
         seconds = PATIENCE * (1 + len(arguments.get("Body", b"")) / PIECE)  # a slow line is no fault
-        return _again(lambda: within(seconds, partial(self._asked, operation, **arguments)))
+        return _retry(lambda: within(seconds, partial(self._send, operation, **arguments)))
 
-    def _asked(self, operation: str, **arguments: Any) -> dict[str, Any]:
+    def _send(self, operation: str, **arguments: Any) -> dict[str, Any]:
         answer: dict[str, Any] = getattr(self._client, operation)(Bucket=self._place.name, **arguments)
         if not IS_OF_S3[operation](answer):
             raise ResponseParserError(f"{operation} was not answered by S3")
@@ -279,14 +256,14 @@ class S3Store:
         try:
             yield
         except FAILURES as error:
-            problem, remedy, may_pass = words(error, self._endpoint)
+            problem, remedy, may_pass = explain(error, self._endpoint)
             kind = StorageError if may_pass else StorageRefused
-            left = ". What was stored before is unchanged" if verb in ("write", "create") else ""
+            state = ". Old and new files may be mixed now, which loading refuses" if verb == "write" else ""
             if verb == "create" and may_pass:
-                left = ". It may be there all the same: look first"
+                state = ". It may be there all the same: look first"
             # Without the cause, whose text may show what the request was signed with.
             raise kind(
-                f"Could not {verb} {key or 'what is'} in {self._place}: {problem}{left}. {remedy}, and try again"
+                f"Could not {verb} {key or 'what is'} in {self._place}: {problem}{state}. {remedy}, and try again"
             ) from None
 
     @property
@@ -298,7 +275,7 @@ class S3Store:
         return f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
 
 
-def _again(act: Callable[[], Result]) -> Result:
+def _retry(act: Callable[[], Result]) -> Result:
     """Do something again that boto3 does not: when two writers met, and when an answer broke off."""
     for attempt in range(1, ATTEMPTS):
         try:
@@ -306,7 +283,7 @@ def _again(act: Callable[[], Result]) -> Result:
         except BROKEN_OFF:
             pass
         except ClientError as error:
-            if code_of(error) not in MAY_PASS:
+            if get_code(error) not in MAY_PASS:
                 raise
         time.sleep(PAUSE * 2**attempt)
     return act()
@@ -330,12 +307,12 @@ def _next_piece(body: Any) -> bytes:
     return piece
 
 
-def code_of(error: ClientError) -> str:
+def get_code(error: ClientError) -> str:
     """Return what S3 calls the error; the status, where it says nothing."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def words(error: Exception, endpoint: str) -> tuple[str, str, bool]:
+def explain(error: Exception, endpoint: str) -> tuple[str, str, bool]:
     """Return what is wrong, what to do, and whether it may pass by itself.
 
     Args:
@@ -343,7 +320,7 @@ def words(error: Exception, endpoint: str) -> tuple[str, str, bool]:
         endpoint: the address of the server, for people.
     """
     if isinstance(error, ClientError):
-        return _answered(error, endpoint)
+        return _explain_answer(error, endpoint)
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return "there are no credentials", "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE", False
     if isinstance(error, CredentialRetrievalError):
@@ -358,12 +335,12 @@ def words(error: Exception, endpoint: str) -> tuple[str, str, bool]:
         return f"{endpoint} broke off its answers, or they are none of S3", "Correct AWS_ENDPOINT_URL", True
     if isinstance(error, NoConnection | HTTPClientError):
         return f"{endpoint} cannot be reached, or does not answer", "Start it, or set AWS_ENDPOINT_URL", True
-    said = " ".join(str(error).split())[:300].rstrip(".")
-    return said, "Correct the AWS_ variables or the files that they name", False
+    text = " ".join(str(error).split())[:300].rstrip(".")
+    return text, "Correct the AWS_ variables or the files that they name", False
 
 
-def _answered(error: ClientError, endpoint: str) -> tuple[str, str, bool]:
-    code = code_of(error)
+def _explain_answer(error: ClientError, endpoint: str) -> tuple[str, str, bool]:
+    code = get_code(error)
     if code in REFUSALS:
         problem, remedy = REFUSALS[code]
         region = error.response.get("Error", {}).get("Region")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bcw_assets.errors import KeyRefused, StorageError, StorageRefused
-from bcw_assets.locations import bucket, is_key
+from bcw_assets.locations import is_key, parse_bucket
 
 TEMPORARY = ".bcw-tmp"  # the ending of files that are being written; never listed
 
@@ -17,7 +17,7 @@ class Store(Protocol):
         """Return what is stored under `key`; KeyMissing if nothing is, KeyRefused if it is longer than `at_most`."""
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Store all files, replacing what was there, in the mapping's order; on any error everything is as before."""
+        """Store all files in the mapping's order, each as a whole; an error may leave old beside new ones."""
 
     def create(self, key: str, content: bytes) -> bool:
         """Store `content` if nothing is under `key` yet, and say whether it was stored."""
@@ -42,17 +42,17 @@ def open_store(place: str) -> Store:
         StorageRefused: it is no place.
     """
     try:
-        on_s3 = bucket(place)
+        bucket = parse_bucket(place)
     except ValueError as error:
         raise StorageRefused(str(error)) from error
     # Each imports what is above; and boto3 takes 0.2 s, which is not needed on disk.
-    if on_s3 is None:
+    if bucket is None:
         from bcw_assets.storage.folder import FolderStore
 
         return FolderStore(Path(place).expanduser())
     from bcw_assets.storage.s3 import S3Store
 
-    return S3Store(on_s3)
+    return S3Store(bucket)
 
 
 def require_key(key: str) -> None:

@@ -17,8 +17,8 @@ from bcw_assets.errors import ScoringError
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import canonical, columns, reading, rules
 from bcw_assets.ml.table.reading import Rows
+from bcw_assets.releases.bundle import load_scorer
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.releases.proof import load_scorer
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
     "features that are no list": (lambda one: changed(one, features={"radius_mean": 1}), "names no features"),
     "unknown features": (
         lambda one: changed(one, features=["age", *one["features"][1:-1], ["x"]]),
-        "takes features that this version does not know ('age', ['x']); another, perhaps newer, version of bcw_assets",
+        "takes features that this version does not know ('age', ['x']); perhaps another version of bcw_assets",
     ),
     "classes": (lambda one: changed(one, classes=[1, 0]), "has the classes [1, 0]; allowed are [0, 1]"),
     "classes that are no numbers": (lambda one: changed(one, classes=[False, True]), "has the classes [False, True]"),

@@ -341,7 +341,7 @@ def test_the_champion_and_refusals_are_known(eventful: tuple[Graph, Values], sto
     assert (values["bcw_release_sequence",], values["bcw_release_refusals",]) == (1, 1)
     made = datetime.fromisoformat(log.read(store).current().made)
     assert values["bcw_release_timestamp_seconds",] == made.timestamp()
-    headline = bundle.manifest_of(store, champion)[1].headline
+    headline = bundle.read_manifest(store, champion).headline
     for score in bundle.HEADLINE:
         bounds = values["bcw_champion_score_lower", score], values["bcw_champion_score_upper", score]
         assert list(bounds) == headline[score].interval

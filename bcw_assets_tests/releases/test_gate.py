@@ -12,9 +12,10 @@ from bcw_assets.ml.table import columns
 from bcw_assets.releases import access, bundle, gate, log, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
-from bcw_assets_tests.conftest import once_elsewhere
+from bcw_assets_tests.conftest import on_disk_only
 from bcw_assets_tests.releases.candidates import candidate_of, flipped, part
 
+BESIDE = ["log loss beside the champion", "sensitivity beside the champion", "relabelled rows"]
 KEPT_OUT = [
     ("5 % of the labels flipped", lambda made, raw: candidate_of(made["metrics"], flipped(raw, 28)), "log_loss"),
     ("C=0.0001", lambda made, raw: candidate_of(made["metrics"], raw, C=0.0001), "sensitivity beside the champion"),
@@ -40,7 +41,8 @@ def larger(raw: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([raw, more], ignore_index=True)
 
 
-@once_elsewhere("what,make,because", KEPT_OUT)
+@on_disk_only
+@pytest.mark.parametrize(("what", "make", "because"), KEPT_OUT)
 def test_the_gate_keeps_out(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, candidate: Candidate, what: str, make: Any, because: str
 ) -> None:
@@ -52,12 +54,13 @@ def test_the_gate_keeps_out(
     assert because in str(refusal.value)
     table = [dict(row) for row in refusal.value.rows]
     assert {row["verdict"] for row in table} >= {"kept", "broken"}
-    refused = f"releases/refused/{worse.id}.json"
+    refused = f"releases/refused/{bundle.hash_inputs(worse.inputs)}.json"
     assert documents.read(store.read(refused))["gate"] == table
     assert {key: store.read(key) for key in store.list("") if key != refused} == before
 
 
-@once_elsewhere("what,make", LET_PASS)
+@on_disk_only
+@pytest.mark.parametrize(("what", "make"), LET_PASS)
 def test_the_gate_lets_pass(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, candidate: Candidate, what: str, make: Any
 ) -> None:
@@ -67,18 +70,18 @@ def test_the_gate_lets_pass(
     assert {row["verdict"] for row in outcome.entry.gate} == {"kept"}
 
 
-@once_elsewhere("rows", [150, 300, 569])
+@on_disk_only
+@pytest.mark.parametrize("rows", [150, 300, 569])
 def test_clean_tables_pass_as_the_first_release(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, rows: int
 ) -> None:
     outcome = promotion.promote(store, candidate_of(made["metrics"], part(raw, rows)), [], "first")
     verdicts = {row["rule"]: row["verdict"] for row in outcome.entry.gate}
-    assert [rule for rule, verdict in verdicts.items() if verdict == "not judged"] == [
-        "log loss beside the champion", "sensitivity beside the champion", "relabelled rows",
-    ]  # fmt: skip
+    assert [rule for rule, verdict in verdicts.items() if verdict == "not judged"] == BESIDE
     assert "broken" not in verdicts.values()
 
 
+@on_disk_only
 def test_few_malignant_patients_in_common_are_said_and_only_floors_count(
     store: Store, made: dict[str, Any], raw: pd.DataFrame
 ) -> None:
@@ -89,6 +92,7 @@ def test_few_malignant_patients_in_common_are_said_and_only_floors_count(
     assert "malignant patients in common, fewer than 150" in beside["value"]
 
 
+@pytest.mark.every_store
 def test_the_same_again_is_unchanged_and_writes_nothing(store: Store, candidate: Candidate) -> None:
     first = promotion.promote(store, candidate, [], "first")
     before = {key: store.read(key) for key in store.list("")}
@@ -97,6 +101,7 @@ def test_the_same_again_is_unchanged_and_writes_nothing(store: Store, candidate:
     assert {key: store.read(key) for key in store.list("")} == before
 
 
+@on_disk_only
 def test_what_was_rolled_back_from_returns_only_with_a_reason(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
@@ -105,19 +110,22 @@ def test_what_was_rolled_back_from_returns_only_with_a_reason(
         promotion.promote(released, challenger, [], "fourth")
     outcome = promotion.promote(released, challenger, [], "fourth", "the alarms had another cause")
     assert (outcome.entry.sequence, outcome.entry.reason) == (4, "the alarms had another cause")
-    assert log.read(released).rolled_back() == {}
+    assert log.read(released).list_rolled_back() == {}
 
 
+@on_disk_only
 def test_an_override_is_kept_only_where_it_was_needed(store: Store, candidate: Candidate) -> None:
     assert promotion.promote(store, candidate, [], "first", "not needed").entry.reason is None
 
 
+@on_disk_only
 def test_no_reason_overrides_a_broken_promise(store: Store, candidate: Candidate) -> None:
     with pytest.raises(ReleaseRefused, match="blocking checks: raw_data, invariants: inverted"):
         promotion.promote(store, candidate, ["raw_data, invariants: inverted"], "first", "I insist")
     assert log.read(store).newest == 0
 
 
+@on_disk_only
 def test_a_champion_released_against_the_gate_stays_unchanged_by_the_same_inputs(
     store: Store, made: dict[str, Any], raw: pd.DataFrame
 ) -> None:
@@ -126,15 +134,33 @@ def test_a_champion_released_against_the_gate_stays_unchanged_by_the_same_inputs
     assert promotion.promote(store, worse, [], "second").result == "unchanged"
 
 
-def test_a_damaged_champion_is_not_compared_with(released: Store, candidate: Candidate, challenger: Candidate) -> None:
+@on_disk_only
+def test_beside_a_damaged_champion_nothing_passes_but_by_a_reason(
+    released: Store, candidate: Candidate, challenger: Candidate
+) -> None:
     released.write({f"releases/{challenger.id}/cross_validation.csv": b"damaged"})
-    table = gate.judge(candidate, [], bundle.read(released, challenger.id), log.read(released))
-    assert [row["rule"] for row in gate.broken(table)] == [
-        "log loss beside the champion", "sensitivity beside the champion", "relabelled rows",
-    ]  # fmt: skip
-    assert all("cross_validation.csv has 7 bytes" in row["value"] for row in gate.broken(table))
+    with pytest.raises(ReleaseRefused, match=r"cannot be compared with: .*cross_validation\.csv has 7 bytes"):
+        promotion.promote(released, candidate, [], "run")
+    outcome = promotion.promote(released, candidate, [], "run", "looked at by hand")
+    assert [row["rule"] for row in gate.find_broken(outcome.entry.gate)] == BESIDE
 
 
+@on_disk_only
+def test_a_damaged_champion_against_the_gate_is_made_again_by_the_same_inputs_but_not_with_broken_promises(
+    store: Store, made: dict[str, Any], raw: pd.DataFrame
+) -> None:
+    worse = candidate_of(made["metrics"], raw, C=0.0001)
+    first = promotion.promote(store, worse, [], "first", "for a comparison").entry
+    store.write({bundle.key(first.release, "metrics.json"): b"damaged"})
+    with pytest.raises(ReleaseRefused, match="blocking checks"):
+        promotion.promote(store, worse, ["raw_data, invariants: inverted"], "second")
+    again = promotion.promote(store, worse, [], "second").entry
+    assert (again.reason, again.release[:8]) == ("for a comparison", first.release[:8])
+    assert again.release != first.release
+    assert [row["rule"] for row in again.gate if row["verdict"] == "not judged"] == BESIDE
+
+
+@on_disk_only
 def test_a_share_of_exactly_one_percent_relabelled_rows_passes(
     store: Store, made: dict[str, Any], raw: pd.DataFrame
 ) -> None:

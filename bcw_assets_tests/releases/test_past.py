@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from bcw_assets import documents
 from bcw_assets.cli.main import main
-from bcw_assets.errors import OTHER_VERSION, ReleaseRefused
+from bcw_assets.errors import OTHER_VERSION, ReleaseError, ReleaseRefused
 from bcw_assets.ml.table import columns
 from bcw_assets.releases import bundle, gate, log, promotion
 from bcw_assets.releases.access import open_release
@@ -31,8 +30,9 @@ from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import contents
 from bcw_assets_tests.releases.candidates import candidate_of, flipped
+from bcw_assets_tests.releases.test_faults import DAMAGE
 
-PAST = sorted(path for path in (Path(__file__).parent / "past").iterdir() if path.is_dir())
+PAST = sorted((Path(__file__).parent / "past").glob("schema_*"))
 BESIDE = [rule for rule, _ in (gate.LOG_LOSS, gate.SENSITIVITY, gate.LABELS)]
 
 Document = dict[str, Any]
@@ -58,7 +58,7 @@ def change_log(store: Store, change: Change = keep) -> None:
 
 def change_manifests(store: Store, change: Change, *releases: str) -> None:
     """Change the manifests of some releases, or of all, and what the log says of them."""
-    for release in releases or bundle.stored_ids(store):
+    for release in releases or bundle.list_ids(store):
         key = bundle.key(release, bundle.MANIFEST)
         manifest = documents.unseal(store.read(key))
         change(manifest)
@@ -68,12 +68,12 @@ def change_manifests(store: Store, change: Change, *releases: str) -> None:
 
 def change_files(store: Store, change: Callable[[dict[str, bytes]], dict[str, bytes]], *releases: str) -> None:
     """Change the files of the bundles of some releases, or of all, and what SHA256SUMS and the manifest say of them."""
-    for release in releases or bundle.stored_ids(store):
+    for release in releases or bundle.list_ids(store):
         prefix = bundle.key(release, "")
         stored = {key.removeprefix(prefix): store.read(key) for key in store.list(prefix)}
         del stored[bundle.MANIFEST]
         files = change(stored)
-        files[bundle.SUMS] = bundle.sums(files)
+        files[bundle.SUMS] = bundle.format_sums(files)
         for name in stored.keys() - files.keys():
             store.delete(prefix + name)
         store.write({prefix + name: content for name, content in files.items()})
@@ -116,8 +116,8 @@ def replace_scores(store: Store) -> None:
 def drop_fields(store: Store) -> None:
     def change(entry: Document) -> None:
         for name in ("gate", "pruned", "damaged", "reason"):
-            if not entry[name]:
-                del entry[name]
+            if not entry.get(name):
+                entry.pop(name, None)
 
     change_manifests(store, lambda manifest: manifest.pop("inputs"))
     change_log(store, change)
@@ -133,8 +133,14 @@ def add_fields(store: Store) -> None:
     change_log(store, change)
 
 
+def change_much(store: Store) -> None:
+    for name in ("one more score", "one more file", "more in the model", "more fields", "a newer schema"):
+        VERSIONS[name](store)
+
+
 VERSIONS: dict[str, Callable[[Store], None]] = {
     "as it was written": lambda store: None,
+    "much changed": change_much,
     "one more score": add_score,
     "other scores": replace_scores,
     "one more file": lambda store: change_files(store, lambda files: {"Threshold-1_a.json": b"{}"} | files),
@@ -146,6 +152,10 @@ VERSIONS: dict[str, Callable[[Store], None]] = {
 }
 
 
+on_newest = pytest.mark.parametrize("past", PAST[-1:], indirect=True, ids=lambda path: path.name)
+"""For a test of what does not depend on which version wrote the store."""
+
+
 @pytest.fixture(params=PAST, ids=lambda path: path.name)
 def past(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A copy of a store of the past, in whose folder we are."""
@@ -154,7 +164,11 @@ def past(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return FolderStore(tmp_path / "store")
 
 
-@pytest.fixture(params=VERSIONS)
+SWEEP = pytest.mark.sweep
+EVERY_DAY = ("as it was written", "much changed")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[] if name in EVERY_DAY else SWEEP) for name in VERSIONS])
 def store(request: pytest.FixtureRequest, past: Store) -> Store:
     """The same, as it was written, and as a version would have written it that has another form."""
     VERSIONS[request.param](past)
@@ -173,18 +187,9 @@ def worse(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
 
 
 @pytest.fixture(scope="session")
-def candidate_with(made: dict[str, Any], raw: pd.DataFrame) -> Callable[[Path, str], Candidate]:
-    """Make the candidate of the inputs that a release in a store of the past was made from."""
-
-    @cache
-    def make(place: Path, release: str) -> Candidate:
-        inputs = bundle.manifest_of(FolderStore(place), release)[1].inputs
-        return candidate_of(
-            made["metrics"], raw, C=inputs["settings"]["C"], seed=inputs["split"]["seed"],
-            folds=inputs["resampling"]["folds"], repeats=inputs["resampling"]["repeats"],
-        )  # fmt: skip
-
-    return make
+def returning(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
+    """The candidate of the inputs of the release that was rolled back from in every store of the past."""
+    return candidate_of(made["metrics"], raw, seed=7, folds=5, repeats=3)
 
 
 def bcw(*arguments: str) -> Result:
@@ -200,9 +205,9 @@ def releases(*arguments: str) -> str:
 
 def champion_and_other(store: Store) -> tuple[Log, str, str]:
     """Return the log, the champion, and a release that is stored beside it."""
-    found = log.read(store)
-    champion = found.current().release
-    return found, champion, next(release for release in bundle.stored_ids(store) if release != champion)
+    current_log = log.read(store)
+    champion = current_log.current().release
+    return current_log, champion, next(release for release in bundle.list_ids(store) if release != champion)
 
 
 def beside(rows: Any) -> dict[str, str]:
@@ -210,13 +215,9 @@ def beside(rows: Any) -> dict[str, str]:
     return {row["rule"]: row["verdict"] for row in rows if row["rule"] in BESIDE}
 
 
-def test_there_is_a_past() -> None:
-    assert PAST
-
-
 def test_releases_and_log_are_whole(store: Store) -> None:
     text = releases("verify", "--all")
-    for release in bundle.stored_ids(store):
+    for release in bundle.list_ids(store):
         assert re.search(rf"^{release}  whole: \d+ files", text, re.MULTILINE)
         folder = Path("releases", release)
         done = subprocess.run(["sha256sum", "-c", bundle.SUMS], cwd=folder, capture_output=True, text=True, check=True)
@@ -225,9 +226,12 @@ def test_releases_and_log_are_whole(store: Store) -> None:
 
 
 def test_releases_are_listed_and_shown_with_all_that_they_say_of_themselves(store: Store) -> None:
-    found, champion, other = champion_and_other(store)
+    current_log, champion, other = champion_and_other(store)
     report = json.loads(releases("list", "--json"))
-    assert ([entry["sequence"] for entry in report["entries"]], report["damage"]) == ([*range(1, found.newest + 1)], [])
+    assert ([entry["sequence"] for entry in report["entries"]], report["damage"]) == (
+        [*range(1, current_log.newest + 1)],
+        [],
+    )
     assert re.search(rf"{champion} .*champion", releases("list"))
     for release in (champion, other):
         manifest = documents.unseal(store.read(bundle.key(release, bundle.MANIFEST)))
@@ -264,13 +268,16 @@ def test_models_give_what_their_examples_promise(store: Store, is_champion: bool
     np.testing.assert_allclose(given, expected, rtol=0, atol=1e-9)
 
 
-def test_a_champion_is_rolled_back_forth_and_back_and_what_a_prune_would_delete_is_shown(store: Store) -> None:
-    found, champion, other = champion_and_other(store)
-    for number, release in enumerate((other, champion), found.newest + 1):
+def test_a_champion_is_rolled_back_forth_and_back_and_what_was_removed_is_listed_so(store: Store) -> None:
+    current_log, champion, other = champion_and_other(store)
+    for number, release in enumerate((other, champion), current_log.newest + 1):
         releases("rollback", release, "--reason", "a test")
         assert (log.read(store).current().release, log.read(store).newest) == (release, number)
-    assert releases("prune", "--keep", "1") == f"Would delete (give --yes to do it): {other}\n"
     assert "whole" in releases("verify")
+    shutil.rmtree(Path("releases", other))
+    stored = bundle.list_ids(store)
+    for entry in json.loads(releases("list", "--json"))["entries"]:
+        assert ("removed" in entry["state"]) == (entry["release"] not in stored)
 
 
 def test_a_champion_is_unchanged_by_a_run_with_its_inputs(store: Store, candidate: Candidate) -> None:
@@ -280,8 +287,14 @@ def test_a_champion_is_unchanged_by_a_run_with_its_inputs(store: Store, candidat
     assert contents(store) == before
 
 
-def test_a_new_release_follows_a_champion_that_it_was_compared_with(store: Store, newcomer: Candidate) -> None:
+def test_a_candidate_that_is_worse_than_a_champion_is_refused_and_one_that_is_not_follows_it(
+    store: Store, newcomer: Candidate, worse: Candidate
+) -> None:
     newest = log.read(store).newest
+    with pytest.raises(ReleaseRefused) as refusal:
+        promotion.promote(store, worse, [], "a run")
+    assert beside(refusal.value.rows) == dict.fromkeys(BESIDE, "broken")
+    assert log.read(store).newest == newest
     outcome = promotion.promote(store, newcomer, [], "a run")
     assert (outcome.result, outcome.entry.sequence) == ("promoted", newest + 1)
     assert beside(outcome.entry.gate) == dict.fromkeys(BESIDE, "kept")
@@ -289,31 +302,36 @@ def test_a_new_release_follows_a_champion_that_it_was_compared_with(store: Store
     releases("verify", "--all")
 
 
-def test_a_candidate_that_is_worse_than_a_champion_is_refused(store: Store, worse: Candidate) -> None:
-    before = log.read(store).current()
-    with pytest.raises(ReleaseRefused) as refusal:
-        promotion.promote(store, worse, [], "a run")
-    assert beside(refusal.value.rows) == dict.fromkeys(BESIDE, "broken")
-    assert log.read(store).current() == before
-
-
-def test_what_was_rolled_back_from_returns_only_with_a_reason_and_as_it_was_published(
-    store: Store, request: pytest.FixtureRequest, candidate_with: Callable[[Path, str], Candidate]
-) -> None:
-    (release,) = log.read(store).rolled_back()
-    returning = candidate_with(request.node.callspec.params["past"], release)
+def test_what_was_rolled_back_from_returns_only_with_a_reason(store: Store, returning: Candidate) -> None:
+    (release,) = log.read(store).list_rolled_back()
     before = contents(store)
     with pytest.raises(ReleaseRefused, match="rolled back from: in entry "):
         promotion.promote(store, returning, [], "a run")
     outcome = promotion.promote(store, returning, [], "a run", "the alarms had another cause")
-    assert (outcome.result, outcome.entry.release) == ("promoted", release)
+    assert (outcome.result, outcome.entry.release[:8]) == ("promoted", release[:8])
     assert {key: content for key, content in contents(store).items() if key in before} == before
-    assert open_release(store, None).id == release
+    assert open_release(store, None).id == outcome.entry.release
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_champion_is_made_again_and_no_byte_of_it_is_changed(
+    past: Store, candidate: Candidate, what: str
+) -> None:
+    champion = log.read(past).current().release
+    DAMAGE[what](past, champion)
+    folder = bundle.key(champion, "")
+    before = {key: content for key, content in contents(past).items() if key.startswith(folder)}
+    outcome = promotion.promote(past, candidate, [], "a run")
+    assert outcome.result == ("unchanged" if what == "no entry in the log" else "promoted")
+    after = {key: content for key, content in contents(past).items() if key.startswith(folder)}
+    assert after == before or outcome.entry.release == champion
+    assert open_release(past, None).id == outcome.entry.release
 
 
 # What only one of two releases has.
 
 
+@on_newest
 def test_a_score_that_only_one_of_two_releases_has_is_blank_for_the_other(past: Store) -> None:
     _, champion, other = champion_and_other(past)
     change_manifests(past, lambda manifest: manifest["headline"].pop("roc_auc"), other)
@@ -325,6 +343,7 @@ def test_a_score_that_only_one_of_two_releases_has_is_blank_for_the_other(past: 
     assert ("sensitivity" in said, "ROC AUC" in said) == (True, False)
 
 
+@on_newest
 def test_a_model_of_fewer_measurements_in_another_order_is_used_and_compared(past: Store) -> None:
     _, champion, other = champion_and_other(past)
     change_files(past, with_fewer_features, champion)
@@ -356,7 +375,8 @@ def with_fewer_features(files: dict[str, bytes]) -> dict[str, bytes]:
     return with_model(features=list(FEWER), **numbers)(files) | {"example.csv": example.to_csv(index=False).encode()}
 
 
-def test_without_out_of_fold_predictions_the_gate_says_that_it_does_not_judge_and_predict_that_it_does_not_know(
+@on_newest
+def test_without_out_of_fold_predictions_the_gate_is_passed_by_a_reason_alone_and_predict_says_that_it_does_not_know(
     past: Store, newcomer: Candidate
 ) -> None:
     _, champion, other = champion_and_other(past)
@@ -367,20 +387,27 @@ def test_without_out_of_fold_predictions_the_gate_says_that_it_does_not_judge_an
     assert done.exit_code == 0
     assert done.stderr.count("it is not known how many of them this release was trained on") == 1
     assert "Patients in both: not known" in releases("diff", champion, other)
-    rows = promotion.promote(past, newcomer, [], "a run").entry.gate
-    assert beside(rows) == dict.fromkeys(BESIDE, "not judged")
-    (why,) = {row["value"] for row in rows if row["rule"] in BESIDE}
-    assert f"the champion {champion} has no predictions of unseen patients" in why
+    with pytest.raises(ReleaseRefused, match=rf"the champion {champion} cannot be compared with: it has no cross_val"):
+        promotion.promote(past, newcomer, [], "a run")
+    rows = promotion.promote(past, newcomer, [], "a run", "compared by hand").entry.gate
+    assert beside(rows) == dict.fromkeys(BESIDE, "broken")
 
 
-@pytest.mark.parametrize("known", [b"fingerprint", b"diagnosis", b"repeat_", b"0."])
+@on_newest
+@pytest.mark.parametrize(
+    ("known", "instead"),
+    [(b"fingerprint", b"x"), (b"repeat_", b"x"), (b"0.", b"x"), (b"M", b"1"), (b"0.", b"7."), (b"M", b"\xff")],
+)
 def test_out_of_fold_predictions_in_another_form_are_as_if_there_were_none(
-    past: Store, newcomer: Candidate, known: bytes
+    past: Store, worse: Candidate, known: bytes, instead: bytes
 ) -> None:
     name = "cross_validation.csv"
-    change_files(past, lambda files: files | {name: files[name].replace(known, b"x")})
-    rows = promotion.promote(past, newcomer, [], "a run").entry.gate
-    assert beside(rows) == dict.fromkeys(BESIDE, "not judged")
+    change_files(past, lambda files: files | {name: files[name].replace(known, instead)})
+    with pytest.raises(ReleaseRefused, match=r"cross_validation\.csv (cannot be read|has no probabilities)") as refusal:
+        promotion.promote(past, worse, [], "a run")
+    assert beside(refusal.value.rows) == dict.fromkeys(BESIDE, "broken")
+    _, champion, other = champion_and_other(past)
+    assert "Patients in both: " in releases("diff", champion, other)
 
 
 # What this version cannot use says that another version wrote it.
@@ -403,6 +430,10 @@ UNKNOWN: dict[str, tuple[Callable[[Store], None], str]] = {
         lambda store: change_files(store, with_model(features=["age_mean", *columns.MEASUREMENTS[1:]])),
         "model.json takes features that this version does not know ('age_mean')",
     ),
+    "a feature twice": (
+        lambda store: change_files(store, with_model(features=[columns.MEASUREMENTS[1], *columns.MEASUREMENTS[1:]])),
+        "model.json takes a feature twice",
+    ),
     "another kind of model": (
         lambda store: change_files(store, with_model(features=list(columns.MEASUREMENTS), mean={"forest": []})),
         "model.json has no 30 numbers as mean",
@@ -418,6 +449,7 @@ UNKNOWN: dict[str, tuple[Callable[[Store], None], str]] = {
 }
 
 
+@on_newest
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_a_bundle_that_this_version_cannot_use_is_refused_as_one_of_another_version(
     past: Store, newcomer: Candidate, name: str
@@ -443,6 +475,7 @@ def test_a_bundle_that_this_version_cannot_use_is_refused_as_one_of_another_vers
     assert log.read(past).current().release == champion
 
 
+@on_newest
 def test_a_release_without_a_model_that_this_version_knows_is_verified_and_not_used_to_predict(past: Store) -> None:
     _, champion, other = champion_and_other(past)
     change_files(past, without("model.json"))
@@ -453,14 +486,22 @@ def test_a_release_without_a_model_that_this_version_knows_is_verified_and_not_u
     assert "model.json is missing from the bundle; " in done.stderr
 
 
-def test_an_entry_with_an_action_of_another_version_says_so_and_a_run_goes_past_it(
+@on_newest
+def test_a_newest_entry_of_another_version_is_no_damage_and_nobody_goes_past_it(
     past: Store, newcomer: Candidate
 ) -> None:
+    _, _, other = champion_and_other(past)
     newest = log.read(past).newest
     change_log(past, lambda entry: entry.update(action="retire") if entry["sequence"] == newest else None)
-    done = bcw("releases", "verify")
-    assert done.exit_code == 1
-    assert f"{newest:06}.json cannot be read (action: " in done.stderr
-    assert OTHER_VERSION in done.stderr
-    assert promotion.promote(past, newcomer, [], "a run").entry.sequence == newest + 1
-    assert open_release(past, None).id == newcomer.id
+    before = contents(past)
+    says = f"releases/log/{newest:06}.json is not understood (action: "
+    for arguments in (["verify"], ["rollback", other, "--reason", "a test"]):
+        done = bcw("releases", *arguments)
+        assert done.exit_code == 1
+        assert says in done.stderr
+        assert OTHER_VERSION in done.stderr
+    done = bcw("releases", "verify", "--all")
+    assert (done.exit_code, f"Not read: {says}" in done.stdout, "Damaged" in done.stdout) == (1, True, False)
+    with pytest.raises(ReleaseError, match=OTHER_VERSION):
+        promotion.promote(past, newcomer, [], "a run")
+    assert contents(past) == before

@@ -2,8 +2,7 @@
 
 import os
 import re
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,19 +16,20 @@ from bcw_assets.releases import access, bundle, log, promotion
 from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
-from bcw_assets_tests.conftest import on_disk_only, once_elsewhere
+from bcw_assets_tests.conftest import STORES, on_disk_only, once_elsewhere
 from bcw_assets_tests.releases.candidates import MEMBERS
 
 BUNDLE = [*MEMBERS, bundle.MANIFEST]
+SWEEP = pytest.mark.sweep
 
 
 def is_refused(store: Store, because: str, release: str, other: str | None = None) -> None:
     """Hold that verify, predict and rollback refuse: to use the release, and to go back to the other or away."""
-    report = releases.verified(store, release, everything=False)
+    report = releases.report_verification(store, release, everything=False)
     assert not report["good"]
-    everything = releases.verified(store, None, everything=True)
+    everything = releases.report_verification(store, None, everything=True)
     assert not everything["good"]
-    for said in (releases.verify_text(report), releases.verify_text(everything)):
+    for said in (releases.format_verification(report), releases.format_verification(everything)):
         assert re.search(because, said), said
     before = store.list("")
     with pytest.raises(BcwError, match=because):
@@ -39,7 +39,13 @@ def is_refused(store: Store, because: str, release: str, other: str | None = Non
     assert store.list("") == before
 
 
-@once_elsewhere("name", BUNDLE)
+def one_and_sweep(names: Sequence[str]) -> pytest.MarkDecorator:
+    """Try the first on a disk, and all on every store in the sweep."""
+    cases = [pytest.param(kind, name, marks=SWEEP) for kind in STORES for name in names]
+    return pytest.mark.parametrize(("place", "name"), [("disk", names[0]), *cases[1:]], indirect=["place"])
+
+
+@one_and_sweep(BUNDLE)
 def test_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, name: str) -> None:
     key = bundle.key(candidate.id, name)
     content = released.read(key)
@@ -49,72 +55,75 @@ def test_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, na
         released.write({key: bytes(changed)})
         is_refused(released, re.escape(key), candidate.id)
     released.write({key: content})
-    assert releases.verified(released, None, everything=True)["good"]
+    assert releases.report_verification(released, None, everything=True)["good"]
 
 
-@once_elsewhere("name", MEMBERS)
+@one_and_sweep(MEMBERS)
 def test_a_missing_file_is_named(released: Store, candidate: Candidate, name: str) -> None:
     released.delete(bundle.key(candidate.id, name))
     is_refused(released, re.escape(f"{bundle.key(candidate.id, name)} is missing"), candidate.id)
 
 
-def test_a_bundle_without_a_manifest_is_unfinished_which_is_no_failure_unless_it_is_used(
-    released: Store, candidate: Candidate
+@on_disk_only
+def test_a_bundle_without_a_manifest_is_unfinished_which_is_a_failure_where_it_is_needed(
+    released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     released.delete(bundle.key(candidate.id, bundle.MANIFEST))
-    everything = releases.verified(released, None, everything=True)
+    because = r"manifest\.json is missing, so the bundle is unfinished"
+    is_refused(released, because, candidate.id)  # it is what a rollback would go to
+    promotion.promote(released, candidate, [], "makes it whole")
+    promotion.promote(released, challenger, [], "next")
+    released.create(bundle.key("0" * 16, "model.json"), b"{}")
+    everything = releases.report_verification(released, None, everything=True)
     assert everything["good"]
-    assert f"{candidate.id}  unfinished" in releases.verify_text(everything)
-    assert not releases.verified(released, candidate.id, everything=False)["good"]
-    for use in (lambda: open_release(released, candidate.id), lambda: access.rollback(released, None, "why", "me")):
-        with pytest.raises(ReleaseError, match=r"manifest\.json is missing, so the bundle is unfinished"):
-            use()
+    assert f"{'0' * 16}  unfinished" in releases.format_verification(everything)
 
 
-@once_elsewhere("name", ["model.pkl", "sub/model.json", ".hidden"])
+@on_disk_only
+def test_a_bundle_that_somebody_removed_is_no_failure_unless_it_is_the_champion(
+    released: Store, candidate: Candidate, challenger: Candidate
+) -> None:
+    for release, is_good in ((candidate.id, True), (challenger.id, False)):
+        for key in released.list(bundle.key(release, "")):
+            released.delete(key)
+        assert releases.report_verification(released, None, everything=True)["good"] == is_good
+        assert not releases.report_verification(released, release, everything=False)["good"]
+    states = [entry["state"] for entry in releases.report_list(released)["entries"]]
+    assert states == [["removed"], ["champion", "removed"]]
+    with pytest.raises(ReleaseError, match="is the first: there is none before it"):
+        access.rollback(released, None, "why", "me")
+
+
+@one_and_sweep(["sub/model.json", "model.pkl", ".hidden"])
 def test_an_added_file_is_named(released: Store, candidate: Candidate, name: str) -> None:
     released.create(bundle.key(candidate.id, name), b"added")
     is_refused(released, re.escape(f"{bundle.key(candidate.id, name)} does not belong there"), candidate.id)
 
 
-def renamed(name: str) -> Callable[[dict[str, Any]], None]:
+Change = Callable[[dict[str, Any]], object]
+
+
+def rename(name: str) -> Change:
     """Return a change that gives model.json another name."""
-
-    def change(manifest: dict[str, Any]) -> None:
-        manifest["files"][name] = manifest["files"].pop("model.json")
-
-    return change
+    return lambda manifest: manifest["files"].update({name: manifest["files"].pop("model.json")})
 
 
-def enlarged(manifest: dict[str, Any]) -> None:
-    manifest["files"]["model.json"]["bytes"] = 10**15
-
-
-def negative(manifest: dict[str, Any]) -> None:
-    manifest["files"]["model.json"]["bytes"] = -1
-
-
-def of_another_id(manifest: dict[str, Any]) -> None:
-    manifest["release"] = "0" * 16
-
-
-def of_other_inputs(manifest: dict[str, Any]) -> None:
-    manifest["inputs"]["settings"]["C"] = 2.0
-
-
-def of_another_version(manifest: dict[str, Any]) -> None:
-    manifest["schema_version"] = 99
-
-
-def without_files(manifest: dict[str, Any]) -> None:
-    del manifest["files"]
+def resize(size: int) -> Change:
+    return lambda manifest: manifest["files"]["model.json"].update(bytes=size)
 
 
 OUTSIDE = ["../../../etc/passwd", "/etc/passwd", "sub/model.json", "..", ".hidden", "", "a\n", "model.json\0"]
-NO_MANIFEST = [*map(renamed, OUTSIDE), enlarged, negative, of_another_id, without_files]
+HEADLINES: list[Any] = [None, {"sensitivity": 1}, "text", {name: {"estimate": "x"} for name in bundle.HEADLINE}]
+NO_MANIFEST: list[Change] = [
+    *map(rename, OUTSIDE),
+    *map(resize, (10**15, -1)),
+    lambda manifest: manifest.update(release="0" * 16),
+    lambda manifest: manifest.pop("files"),
+    *(lambda manifest, headline=headline: manifest.update(headline=headline) for headline in HEADLINES),
+]
 
 
-def forge(store: Store, release: str, change: Callable[[dict[str, Any]], None]) -> str:
+def forge(store: Store, release: str, change: Change) -> str:
     """Change a manifest, seal it again, and return its key."""
     key = bundle.key(release, bundle.MANIFEST)
     manifest = documents.unseal(store.read(key))
@@ -123,34 +132,45 @@ def forge(store: Store, release: str, change: Callable[[dict[str, Any]], None]) 
     return key
 
 
-@once_elsewhere("change", [*NO_MANIFEST, of_other_inputs, of_another_version])
+@on_disk_only
 def test_a_forged_manifest_with_a_right_seal_is_refused_before_anything_is_read(
-    released: Store, candidate: Candidate, change: Callable[[dict[str, Any]], None]
+    released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
-    sha256 = log.read(released).of(candidate.id)[-1].manifest
-    key = forge(released, candidate.id, change)
+    sha256 = log.read(released).entries_of(candidate.id)[-1].manifest
+    key = forge(released, candidate.id, lambda manifest: manifest["inputs"]["settings"].update(C=2.0))
     is_refused(released, re.escape(f"{key} cannot be used (it is not the one that the log names"), candidate.id)
     with mock.patch.object(released, "read", wraps=released.read) as read:
         assert bundle.read(released, candidate.id, sha256).problems
-    assert {one.args[0] for one in read.call_args_list} == {key}
+    assert {call.args[0] for call in read.call_args_list} == {key}
+    assert "log names" in releases.format_release(releases.report_release(released, candidate.id))
+    assert candidate.id in releases.format_list(releases.report_list(released))
+    with pytest.raises(BcwError, match=re.escape(key)):
+        releases.report_comparison(released, candidate.id, challenger.id)
 
 
-@once_elsewhere("change", NO_MANIFEST)
+@on_disk_only
 def test_what_can_be_no_manifest_is_refused_before_anything_is_read_also_without_an_entry_for_it(
-    released: Store, candidate: Candidate, change: Callable[[dict[str, Any]], None]
+    released: Store, candidate: Candidate
 ) -> None:
-    key = forge(released, candidate.id, change)
-    with mock.patch.object(released, "read", wraps=released.read) as read:
-        (problem,) = bundle.read(released, candidate.id).problems
-    assert problem.startswith(f"{key} cannot be used (")
-    assert {one.args[0] for one in read.call_args_list} == {key}
+    key = bundle.key(candidate.id, bundle.MANIFEST)
+    content = released.read(key)
+    for change in NO_MANIFEST:
+        released.write({key: content})
+        forge(released, candidate.id, change)
+        with mock.patch.object(released, "read", wraps=released.read) as read:
+            (problem,) = bundle.read(released, candidate.id).problems
+        assert problem.startswith(f"{key} cannot be used (")
+        assert {call.args[0] for call in read.call_args_list} == {key}
+        assert candidate.id in releases.format_list(releases.report_list(released))
 
 
+@on_disk_only
 def test_a_manifest_that_names_itself_is_refused(released: Store, candidate: Candidate) -> None:
-    key = forge(released, candidate.id, renamed(bundle.MANIFEST))
+    key = forge(released, candidate.id, rename(bundle.MANIFEST))
     assert any(problem.startswith(f"{key} has ") for problem in bundle.read(released, candidate.id).problems)
 
 
+@on_disk_only
 def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
@@ -161,43 +181,57 @@ def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
     )
     for key in released.list(bundle.key(candidate.id, "")):
         released.delete(key)
-    assert bundle.publish(released, candidate.inputs, theirs, candidate.says_the_same).problems == ()
+    _, forged = bundle.pack(candidate.inputs, theirs)
+    manifest = documents.unseal(forged[bundle.MANIFEST]) | {"release": candidate.id}
+    forged[bundle.MANIFEST] = documents.seal(manifest)
+    released.write({bundle.key(candidate.id, name): content for name, content in forged.items()})
+    assert bundle.read(released, candidate.id).problems == ()
     is_refused(released, r"manifest\.json cannot be used \(it is not the one that the log names", candidate.id)
 
 
 # Not the newest entry taken away, or forged with a right seal: checksums prove integrity, and not origin.
-@once_elsewhere("number,what", [(1, "cut"), (1, "edited"), (1, "emptied"), (1, "gone"), (2, "cut"), (2, "emptied")])
-def test_a_damaged_entry_of_the_log_stops_all_use_until_the_next_promotion(
-    released: Store, candidate: Candidate, challenger: Candidate, number: int, what: str
+@once_elsewhere("what", ["cut", "emptied", "too many", "of another number"])
+def test_a_damaged_newest_entry_stops_all_use_until_the_next_promotion(
+    released: Store, candidate: Candidate, challenger: Candidate, what: str
 ) -> None:
-    key = f"releases/log/{number:06}.json"
-    content = released.read(key)
-    forged = documents.unseal(content) | {"reason": "another", "release": candidate.id}
-    changed = {"cut": content[:100], "edited": documents.seal(forged), "emptied": b""}
-    released.delete(key)
-    if what != "gone":
-        released.create(key, changed[what])
-    is_refused(released, re.escape(key), challenger.id, candidate.id)
-    before = log.read(released).newest
-    promotion.promote(released, challenger, [], "next")
-    assert open_release(released, None).id == challenger.id
-    assert log.read(released).newest == before + 1
-    assert log.read(released).entries[-1].damaged == [f"{number:06}.json"]
-    assert released.list(key) == ([] if what == "gone" else [key])  # it is not written over
-    assert key in releases.verify_text(releases.verified(released, None, everything=True))
-
-
-@once_elsewhere(
-    "name", ["000009.json", "999999999.json", "1.json", "000003.json.bak", "0000001.json", "000000.json", "٠٠٠٠٠٣.json"]
-)
-def test_a_forged_entry_is_refused(released: Store, candidate: Candidate, challenger: Candidate, name: str) -> None:
+    key = "releases/log/000003.json"
     entry = documents.unseal(released.read("releases/log/000002.json")) | {"release": candidate.id}
-    released.create(f"releases/log/{name}", documents.seal(entry))
-    is_refused(released, "000003.json is missing|is no entry of the log", challenger.id, candidate.id)
-    said = releases.verify_text(releases.verified(released, None, everything=True))
-    assert name in said
-    promotion.promote(released, challenger, [], "next")
+    changed = {
+        "cut": b'{"sequence"',
+        "emptied": b"",
+        "too many": bytes(2**20 + 1),
+        "of another number": documents.seal(entry),
+    }
+    released.create(key, changed[what])
+    is_refused(released, rf"{re.escape(key)} cannot be read", challenger.id, candidate.id)
+    assert promotion.promote(released, challenger, [], "next").entry.sequence == 4
     assert open_release(released, None).id == challenger.id
+    assert released.read(key) == changed[what]  # it is not written over
+    assert key in releases.format_verification(releases.report_verification(released, None, everything=False))
+
+
+@once_elsewhere("what", ["cut", "edited", "gone", "more files"])
+def test_other_damage_in_the_log_is_told_and_stops_nothing(
+    released: Store, candidate: Candidate, challenger: Candidate, what: str
+) -> None:
+    key, content = "releases/log/000001.json", released.read("releases/log/000001.json")
+    added = ["releases/log/1.json", "releases/log/000003.json.bak", "releases/log/٠٠٠٠٠٣.json"]
+    if what == "more files":
+        released.write(dict.fromkeys(added, b"{}"))
+    elif what == "gone":
+        released.delete(key)
+    else:
+        edited = documents.seal(documents.unseal(content) | {"reason": "another"})
+        released.write({key: edited if what == "edited" else content[:100]})
+    for everything in (False, True):
+        report = releases.report_verification(released, None, everything=everything)
+        assert not report["good"]
+        names = [line.split()[1] for line in releases.format_verification(report).splitlines() if "Damaged" in line]
+        assert names == (sorted(added) if what == "more files" else [key])
+    assert open_release(released, None).id == challenger.id
+    if what in ("edited", "more files"):
+        access.rollback(released, candidate.id, "why", "me")
+    assert access.is_published(released, None).problems == ()
 
 
 @once_elsewhere("release", ["..", "../../etc", "A" * 16, "0" * 15, "0" * 17, "", "log", "28426903/../../"])
@@ -208,6 +242,7 @@ def test_what_is_no_id_never_becomes_a_path(released: Store, release: str) -> No
         open_release(released, release)
 
 
+@on_disk_only
 def test_the_beginning_of_an_id_has_to_be_of_one_release(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
@@ -217,84 +252,62 @@ def test_the_beginning_of_an_id_has_to_be_of_one_release(
         open_release(released, candidate.id[:4])
 
 
-def test_what_is_too_large_is_not_read(released: Store, candidate: Candidate) -> None:
-    members = [bundle.key(candidate.id, name) for name in ("model.json", bundle.MANIFEST)]
-    for key in (*members, "releases/log/000003.json"):
-        released.write({key: bytes(2**20 + 1)})
-        is_refused(released, rf"{re.escape(key)} .*1,048,577 bytes; allowed are", candidate.id)
+@one_and_sweep(["model.json", bundle.MANIFEST])
+def test_what_is_too_large_is_not_read(released: Store, candidate: Candidate, name: str) -> None:
+    key = bundle.key(candidate.id, name)
+    released.write({key: bytes(2**20 + 1)})
+    is_refused(released, rf"{re.escape(key)} .*1,048,577 bytes; allowed are", candidate.id)
 
 
-@pytest.fixture
-def folder(released: Store, tmp_path: Path) -> Path:
-    """The folder of the store: what only a file system can do."""
-    return tmp_path / "store"
+# What only a file system can do.
+
+
+def link(path: Path) -> None:
+    """Move a file or folder out of the storage, and link to it."""
+    path.symlink_to(path.rename(path.parents[3] / f"moved-{path.name}"))
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def enlarge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(10**12)
 
 
 @on_disk_only
-def test_a_link_out_of_the_storage_is_not_followed(folder: Path, released: Store, candidate: Candidate) -> None:
-    path = folder / bundle.key(candidate.id, "model.json")
-    with tempfile.TemporaryDirectory() as outside:
-        same = path.rename(Path(outside) / "model.json")
-        path.symlink_to(same)
-        is_refused(released, r"model\.json .*leads out of .* by a symbolic link", candidate.id)
+@pytest.mark.parametrize(
+    ("change", "name", "because"),
+    [
+        (link, "model.json", r"model\.json .*leads out of .* by a symbolic link"),
+        (replace_by_pipe, "model.json", r"model\.json .*no regular file"),
+        (replace_by_pipe, "pipe", "pipe does not belong there"),
+        (enlarge, "model.json", r"model\.json has 1,000,000,000,000 bytes; allowed are"),
+        (replace_by_pipe, "../log/000003.json", r"000003\.json cannot be read .*no regular file"),
+        (enlarge, "../log/000003.json", r"000003\.json cannot be read .*1,000,000,000,000 bytes"),
+    ],
+)
+def test_what_is_no_regular_file_of_the_storage_is_not_read(
+    released: Store, candidate: Candidate, tmp_path: Path, change: Callable[[Path], None], name: str, because: str
+) -> None:
+    change(tmp_path / "store/releases" / candidate.id / name)
+    is_refused(released, because, candidate.id)
 
 
 @on_disk_only
 def test_a_folder_that_is_a_link_out_of_the_storage_is_not_followed(
-    folder: Path, released: Store, challenger: Candidate
+    released: Store, challenger: Candidate, tmp_path: Path
 ) -> None:
-    path = folder / "releases" / challenger.id
-    with tempfile.TemporaryDirectory() as outside:
-        path.symlink_to(path.rename(Path(outside) / "bundle"))
-        with pytest.raises(BcwError, match=r"releases/.* leads out of .* by a symbolic link"):
-            open_release(released, None)
-
-
-@on_disk_only
-def test_a_pipe_and_a_huge_file_are_not_read(folder: Path, released: Store, candidate: Candidate) -> None:
-    path = folder / bundle.key(candidate.id, "model.json")
-    path.unlink()
-    os.mkfifo(path)
-    assert any("model.json" in problem for problem in bundle.read(released, candidate.id).problems)
-    path.unlink()
-    with path.open("wb") as file:
-        file.truncate(10**12)
-    is_refused(released, r"model\.json has 1,000,000,000,000 bytes; allowed are", candidate.id)
-    log_entry = folder / "releases/log/000003.json"
-    with log_entry.open("wb") as file:
-        file.truncate(10**12)
-    with pytest.raises(ReleaseError, match=r"000003\.json cannot be read .*1,000,000,000,000 bytes"):
+    link(tmp_path / "store/releases" / challenger.id)
+    with pytest.raises(BcwError, match=r"releases/.* leads out of .* by a symbolic link"):
         open_release(released, None)
 
 
 @on_disk_only
-def test_a_pipe_in_the_log_or_in_a_bundle_is_seen(folder: Path, released: Store, candidate: Candidate) -> None:
-    os.mkfifo(folder / bundle.key(candidate.id, "pipe"))
-    is_refused(released, "pipe does not belong there", candidate.id)
-    os.mkfifo(folder / "releases/log/000003.json")
-    with pytest.raises(ReleaseError, match=r"000003\.json cannot be read .*no regular file"):
-        open_release(released, None)
-
-
-@on_disk_only
-def test_a_file_in_the_place_of_the_log_is_no_empty_log(folder: Path, released: Store) -> None:
-    (folder / "releases/log").rename(folder / "elsewhere")
-    (folder / "releases/log").write_bytes(b"")
+def test_a_file_in_the_place_of_the_log_is_no_empty_log(tmp_path: Path, released: Store) -> None:
+    (tmp_path / "store/releases/log").rename(tmp_path / "elsewhere")
+    (tmp_path / "store/releases/log").write_bytes(b"")
     with pytest.raises(BcwError, match=r"releases/log in .* is no folder"):
         open_release(released, None)
-
-
-HEADLINES: list[Any] = [None, {"sensitivity": 1}, "text", {name: {"estimate": "x"} for name in bundle.HEADLINE}]
-
-
-@once_elsewhere("headline", HEADLINES)
-def test_a_forged_headline_is_a_problem_and_no_traceback(
-    released: Store, candidate: Candidate, challenger: Candidate, headline: object
-) -> None:
-    key = forge(released, candidate.id, lambda manifest: manifest.update(headline=headline))
-    is_refused(released, re.escape(f"{key} cannot be used"), candidate.id)
-    assert "log names" in releases.show_text(releases.shown(released, candidate.id))
-    assert "headline" in bundle.read(released, candidate.id).problems[0]
-    assert candidate.id in releases.list_text(releases.listed(released))
-    with pytest.raises(BcwError, match=re.escape(key)):
-        releases.compared(released, candidate.id, challenger.id)

@@ -130,13 +130,13 @@ class Report:
     provenance: Provenance
     schema_version: int = SCHEMA_VERSION
 
-    def published(self) -> dict[str, Score]:
+    def select_published(self) -> dict[str, Score]:
         """Return the four scores that have published values, by their published names."""
         return {name: getattr(self, name) for name in PUBLISHED}
 
     def numbers(self) -> dict[str, float]:
         """Return every number worth following from run to run that is defined; those cross-validated begin with cv_."""
-        values = self.published() | {name: getattr(self, name) for name in TEST_SCORES}
+        values = self.select_published() | {name: getattr(self, name) for name in TEST_SCORES}
         values |= {f"cv_{name}": summary.estimate for name, summary in self.cross_validation.items()}
         values |= {
             "calibration_slope": self.calibration.slope.estimate,

@@ -91,6 +91,8 @@ def _known_features(document: Mapping[str, Any]) -> tuple[str, ...]:
         raise refuse("names no features")
     if unknown := [name for name in features if name not in columns.MEASUREMENTS]:
         raise refuse(f"takes features that this version does not know ({', '.join(map(repr, unknown))[:300]})")
+    if len(set(features)) < len(features):
+        raise refuse("takes a feature twice")
     return tuple(features)
 
 

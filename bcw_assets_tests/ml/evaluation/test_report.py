@@ -39,7 +39,7 @@ def test_the_numbers_of_the_real_table_are_the_known_ones(report: Report) -> Non
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=0.001)
     assert report.cross_validation["sensitivity"].interval == pytest.approx([0.930, 0.982], abs=0.0005)
     assert report.calibration.slope.estimate == pytest.approx(1.16, abs=0.05)
-    assert report.published() == PUBLISHED
+    assert report.select_published() == PUBLISHED
 
 
 def test_every_interval_holds_its_estimate(report: Report) -> None:
