@@ -90,7 +90,8 @@ def rollback(store: Store, release: str | None, reason: str, run: str) -> Entry:
     current = current_log.current()
     release = release or find_way_back(store, current_log)
     if release is None:
-        back = "".join(f"; {left} was rolled back from, name it to return to it" for left in current_log.list_rolled_back())
+        left = current_log.list_rolled_back()
+        back = "".join(f"; {release} was rolled back from, name it to return to it" for release in left)
         raise ReleaseError(f"Release {current.release} is the first: there is none before it to go back to{back}")
     if release == current.release:
         raise ReleaseError(f"Release {release} is the champion already (entry {current.sequence})")

@@ -29,7 +29,8 @@ def scores(report: Report) -> str:
 
 def beside_published(report: Report) -> str:
     """Return the four published numbers and ours for the same names."""
-    rows = [[name, format_score(ours), format_score(PUBLISHED[name])] for name, ours in report.select_published().items()]
+    scores = report.select_published()
+    rows = [[name, format_score(scores[name]), format_score(PUBLISHED[name])] for name in PUBLISHED]
     return _format_table(rows, ["test split", "this run", "published"])
 
 
