@@ -141,6 +141,7 @@ def test_every_form_and_order_of_the_table_gives_the_same_fingerprint_split_and_
     assert splits[0] == splits[1]
 
 
+@pytest.mark.every_store
 def test_each_asset_runs_alone_on_what_an_earlier_process_stored(graph: Graph) -> None:
     graph.prepare()
     before = graph.files()

@@ -71,6 +71,7 @@ def expected(raw: pd.DataFrame, made: dict[str, Any]) -> dict[str, float]:
     return dict(zip(raw["id"], found.tolist(), strict=True))
 
 
+@pytest.mark.every_store
 def test_every_row_gets_its_probability_and_the_streams_say_the_rest(
     released: Store, candidate: Candidate, expected: dict[str, float]
 ) -> None:

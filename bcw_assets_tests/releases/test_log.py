@@ -48,6 +48,7 @@ def test_a_rollback_walks_the_way_back(store: Store, steps: str, way: str, rolle
     assert found.current().release == way[-1] * 16
 
 
+@pytest.mark.every_store
 def test_entries_are_numbered_chained_and_sealed(store: Store) -> None:
     found = write(store, "a", "b")
     assert store.list("") == ["releases/log/000001.json", "releases/log/000002.json"]

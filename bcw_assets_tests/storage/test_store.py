@@ -16,6 +16,7 @@ from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import Store
 
+pytestmark = pytest.mark.every_store
 OLD = {"results/model.pkl": b"old pickle", "results/model.json": b"old numbers"}
 NEW = {"results/model.pkl": b"new pickle", "results/model.json": b"new numbers"}
 
