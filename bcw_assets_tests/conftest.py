@@ -164,10 +164,24 @@ STORES = {"disk": on_disk, "s3": on_s3}
 """Every kind of store: a new one is a line here, and all tests that are marked with `every_store` run on it, too."""
 
 
+SERVERS = {"seaweed", "stack", "at_home"}  # fixtures that cost seconds to start
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test on every kind of store if storage is its subject."""
     if "place" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_store"):
         metafunc.parametrize("place", STORES, indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give all tests of one server to one worker, so that it starts once."""
+    for item in items:
+        names = set(getattr(item, "fixturenames", ()))
+        if "callspec" in vars(item) and item.callspec.params.get("place") == "s3":
+            names.add("seaweed")
+        for server in names & SERVERS:
+            item.add_marker(pytest.mark.xdist_group(server))
 
 
 # Names of before, for tests that have not been changed yet.
