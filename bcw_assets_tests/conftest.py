@@ -177,11 +177,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give all tests of one server to one worker, so that it starts once."""
     for item in items:
-        names = set(getattr(item, "fixturenames", ()))
-        if "callspec" in vars(item) and item.callspec.params.get("place") == "s3":
-            names.add("seaweed")
-        for server in names & SERVERS:
-            item.add_marker(pytest.mark.xdist_group(server))
+        if isinstance(item, pytest.Function):
+            is_on_s3 = hasattr(item, "callspec") and item.callspec.params.get("place") == "s3"
+            servers = SERVERS & {*item.fixturenames, *(["seaweed"] if is_on_s3 else [])}
+            for server in servers:
+                item.add_marker(pytest.mark.xdist_group(server))
 
 
 # Names of before, for tests that have not been changed yet.
