@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
@@ -182,6 +182,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             servers = SERVERS & {*item.fixturenames, *(["seaweed"] if is_on_s3 else [])}
             for server in servers:
                 item.add_marker(pytest.mark.xdist_group(server))
+
+
+def sweep(cases: Sequence[Any]) -> list[Any]:
+    """Return parameters of a test: `make test` tries the first, which stands for its class, `make test-all` all."""
+    rest = [case if isinstance(case, tuple) else (case,) for case in cases[1:]]
+    return [cases[0], *(pytest.param(*case, marks=pytest.mark.sweep) for case in rest)]
 
 
 # Names of before, for tests that have not been changed yet.
