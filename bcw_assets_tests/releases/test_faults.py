@@ -164,7 +164,6 @@ class Remembering:
         self.read = cache(store.read)
 
 
-@pytest.mark.every_store
 def test_of_sixteen_processes_that_write_the_log_at_once_each_gets_a_number_of_its_own(
     request: pytest.FixtureRequest, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
