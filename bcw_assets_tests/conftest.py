@@ -1,7 +1,9 @@
 """A clean environment, the real table, and a graph in a fresh folder for every test that asks."""
 
 import copy
+import fcntl
 import os
+import pickle
 import secrets
 import shutil
 import sqlite3
@@ -12,13 +14,14 @@ from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import botocore.loaders
 import dagster as dg
 import pandas as pd
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import locate_assets
@@ -42,6 +45,7 @@ from bcw_assets_tests.tables import uci_form
 
 CHECKOUT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+Value = TypeVar("Value")
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +55,22 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+def make_once(folders: pytest.TempPathFactory, name: str, make: Callable[[], Value]) -> Value:
+    """Return what the first process of this session that asks makes for all of them."""
+    folder = folders.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / f"{name}.pickle").open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        if content := file.read():
+            value: Value = pickle.loads(content)
+            return value
+        value = make()
+        pickle.dump(value, file)
+        return value
+
+
 @pytest.fixture(scope="session")
 def raw() -> pd.DataFrame:
     """The real table, canonical."""
@@ -58,8 +78,12 @@ def raw() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def made(raw: pd.DataFrame) -> dict[str, Any]:
+def made(raw: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The value of every asset on the real table, with the settings of the published numbers."""
+    return make_once(tmp_path_factory, "values", partial(make_values, raw))
+
+
+def make_values(raw: pd.DataFrame) -> dict[str, Any]:
     ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
     model = training.train(ready, 1.0)
     predicted = resampling.predict_out_of_fold(raw, model, Resampling(10, 10, 0))
@@ -86,20 +110,24 @@ def challenger(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
 
 
 @pytest.fixture(scope="session")
-def one_release(candidate: Candidate) -> dict[str, bytes]:
+def one_release(candidate: Candidate, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a store in which the candidate was released, to be copied: a release takes three times as long."""
-    with TemporaryDirectory() as folder:
-        store = FolderStore(Path(folder))
-        promotion.promote(store, candidate, [], f"run of {candidate.id}")
-        return contents(store)
+    return make_once(tmp_path_factory, "one_release", lambda: files_after(candidate, {}))
 
 
 @pytest.fixture(scope="session")
-def two_releases(one_release: dict[str, bytes], challenger: Candidate) -> dict[str, bytes]:
+def two_releases(
+    one_release: dict[str, bytes], challenger: Candidate, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
     """The files of that store after the challenger was released too, which is the champion then."""
+    return make_once(tmp_path_factory, "two_releases", lambda: files_after(challenger, one_release))
+
+
+def files_after(candidate: Candidate, before: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the files of a store with these files in it after a candidate was released there, too."""
     with TemporaryDirectory() as folder:
-        store = with_all(FolderStore(Path(folder)), one_release)
-        promotion.promote(store, challenger, [], f"run of {challenger.id}")
+        store = with_all(FolderStore(Path(folder)), before)
+        promotion.promote(store, candidate, [], f"run of {candidate.id}")
         return contents(store)
 
 
@@ -121,46 +149,63 @@ def on_disk(request: pytest.FixtureRequest) -> Place:
     return lambda name: str(folder / name)
 
 
-one_loader = cache(botocore.loaders.create_loader)  # makes the second client of a process in 10 ms, not 80
+load_once = cache(botocore.loaders.create_loader)  # makes the second client of a process in 10 ms, not 80
 
 
 def on_s3(request: pytest.FixtureRequest) -> Place:
     server: Seaweed = request.getfixturevalue("seaweed")
     monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
     server.use(monkeypatch)
-    monkeypatch.setattr(botocore.loaders, "create_loader", one_loader)
+    monkeypatch.setattr(botocore.loaders, "create_loader", load_once)
     fresh = secrets.token_hex(8)
     return lambda name: f"s3://{seaweed_server.BUCKET}/{fresh}/{name}"
 
 
 STORES = {"disk": on_disk, "s3": on_s3}
-"""Every kind of store: a new one is a line here, and all tests that ask for a place run on it too."""
+"""Every kind of store: a new one is a line here, and all tests that are marked with `every_store` run on it, too."""
 
 
-@pytest.fixture(params=STORES)
+SERVERS = {"test_proxy.py", "test_readme.py"}
+ON_S3 = {"test_s3.py", "test_history.py"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on every kind of store if storage is its subject."""
+    if "place" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_store"):
+        metafunc.parametrize("place", STORES, indirect=True)
+
+
+class ByServer(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """Gives all tests of a server that takes seconds to start to one worker, and other tests to whoever is free.
+
+    xdist_group would say the same; xdist 3.8 writes it where pytest 9.2 does not look.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0]).name
+        return "seaweed" if file in ON_S3 or "[s3" in nodeid else file if file in SERVERS else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
+    return ByServer(config, log)
+
+
+def sweep(cases: Sequence[Any]) -> list[Any]:
+    """Return parameters of a test: `make test` tries the first, which stands for its class, `make test-all` all."""
+    rest = [case if isinstance(case, tuple) else (case,) for case in cases[1:]]
+    return [cases[0], *(pytest.param(*case, marks=pytest.mark.sweep) for case in rest)]
+
+
+@pytest.fixture
 def place(request: pytest.FixtureRequest) -> Place:
-    """Places for this test alone, by their names, on every kind of store."""
-    return STORES[request.param](request)
-
-
-on_disk_only = pytest.mark.parametrize("place", ["disk"], indirect=True)
-"""For a test of what only a disk does, or of what does not depend on the store."""
-
-
-def once_elsewhere(names: str, values: Sequence[Any]) -> pytest.MarkDecorator:
-    """Try every value on a disk, and on other kinds of stores the first alone, which takes the same way there."""
-    several = "," in names
-    cases = [
-        (kind, *(value if several else [value]))
-        for kind in STORES
-        for value in (values if kind == "disk" else values[:1])
-    ]
-    return pytest.mark.parametrize(f"place,{names}", cases, indirect=["place"])
+    """Places for this test alone, by their names: on disk, unless the test asks for another kind of store."""
+    return STORES[getattr(request, "param", "disk")](request)
 
 
 @pytest.fixture
 def store(place: Place) -> Store:
-    """A store with nothing in it, of every kind."""
+    """A store with nothing in it."""
     return open_store(place("store"))
 
 
@@ -184,13 +229,13 @@ class Graph:
         folder: Path,
         place: str,
         instance: dg.DagsterInstance,
-        prepared: "Callable[[], Prepared] | None" = None,
+        golden: "Callable[[], Golden] | None" = None,
     ) -> None:
         self.folder = folder
         self.place = place
         self.store = open_store(place)
         self.instance = instance
-        self.prepared = prepared
+        self.golden = golden
         self.source = folder / "wdbc.data"
         self.source.write_bytes(uci_form())
 
@@ -228,9 +273,9 @@ class Graph:
     def run(self, *assets: str, config: dict[str, object] | None = None, **changes: str) -> dg.ExecuteInProcessResult:
         """Materialise the named assets, or all, with their checks; the run may fail.
 
-        The cross-validation takes no time unless its config is given, and no figure is drawn.
+        The cross-validation has 2 × 2 folds unless its config is given, and no figure is drawn.
         """
-        quick = {"cross_validation": {"folds": 5, "repeats": 1}} if not assets or "cross_validation" in assets else {}
+        quick = {"cross_validation": {"folds": 2, "repeats": 2}} if not assets or "cross_validation" in assets else {}
         selection = dg.AssetSelection.assets(*assets) if assets else dg.AssetSelection.all()
         with mock.patch.object(figure, "draw", return_value=b"no picture"):
             return self.select(selection, quick | (config or {}), **changes)
@@ -240,9 +285,9 @@ class Graph:
         return self.select(dg.AssetSelection.all(), None, **changes)
 
     def prepare(self) -> None:
-        """Have what a quick run of everything leaves, files and history, for tests of something else."""
-        assert self.prepared
-        self.prepared().put(self)
+        """Have what a quick run of everything leaves, files and history."""
+        assert self.golden
+        self.golden().put(self)
 
     def check(self, asset: str) -> dg.ExecuteInProcessResult:
         """Run the checks of one asset on what is stored, as the UI can."""
@@ -298,13 +343,13 @@ class Graph:
         self.store.write({key: content.replace(what, by)})
 
 
-class Prepared:
-    """What a quick run of everything left, to be put elsewhere: a copy takes a twentieth of the run's time."""
+class Golden:
+    """What a quick run of everything left, to be put elsewhere: a copy takes a thirtieth of the run's time."""
 
     def __init__(self, graph: Graph) -> None:
         assert graph.run().success
         self.place, self.source, self.files = graph.place, str(graph.source), contents(graph.store)
-        self.history = ["\n".join(one.iterdump()) for one in databases(graph.instance)]
+        self.history = ["\n".join(database.iterdump()) for database in databases(graph.instance)]
 
     def put(self, graph: Graph) -> None:
         """Store the files, and let the history say that they were made where they are now."""
@@ -318,20 +363,23 @@ class Prepared:
 def databases(instance: dg.DagsterInstance) -> list[sqlite3.Connection]:
     """Return what an ephemeral instance keeps in memory of runs and of events."""
     storages: list[Any] = [instance.run_storage, instance.event_log_storage]
-    return [one._held_conn.connection.driver_connection for one in storages]
+    return [storage._held_conn.connection.driver_connection for storage in storages]
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    folder = tmp_path_factory.mktemp("prepared")
-    with dg.DagsterInstance.ephemeral() as instance:
-        return Prepared(Graph(folder, str(folder / "store"), instance))
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Golden:
+    def run() -> Golden:
+        folder = tmp_path_factory.mktemp("golden")
+        with dg.DagsterInstance.ephemeral() as instance:
+            return Golden(Graph(folder, str(folder / "store"), instance))
+
+    return make_once(tmp_path_factory, "golden", run)
 
 
 @pytest.fixture
 def graph(request: pytest.FixtureRequest, tmp_path: Path, place: Place) -> Iterator[Graph]:
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Graph(tmp_path, place("store"), instance, partial(request.getfixturevalue, "prepared"))
+        yield Graph(tmp_path, place("store"), instance, partial(request.getfixturevalue, "golden"))
 
 
 def why(result: dg.ExecuteInProcessResult) -> str:
@@ -346,7 +394,7 @@ def why(result: dg.ExecuteInProcessResult) -> str:
 def broken(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], str]:
     """Return the checks that failed: (asset, check) → what it says."""
     return {
-        (one.asset_key.to_user_string(), one.check_name): one.description or ""
-        for one in result.get_asset_check_evaluations()
-        if not one.passed
+        (check.asset_key.to_user_string(), check.check_name): check.description or ""
+        for check in result.get_asset_check_evaluations()
+        if not check.passed
     }

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 # Not the definitions themselves: they are made from the environment, which every program has its own of.
@@ -25,15 +26,25 @@ _server.set_forkserver_preload(IMPORTED)
 def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run `bcw`, `dagster` or `dg` in a folder to its end, with nothing to read, as `subprocess.run` would."""
     with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
-        program = _server.Process(target=_become, args=(command, environment, folder, output.name, errors.name))
-        program.start()
+        program = start(command, environment, folder, (os.devnull, output.name, errors.name))
         program.join()
         return subprocess.CompletedProcess(command, program.exitcode or 0, output.read(), errors.read())
 
 
-def _become(command: Sequence[str], environment: Mapping[str, str], folder: Path, output: str, errors: str) -> None:
+def start(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, streams: tuple[str, str, str]
+) -> BaseProcess:
+    """Start such a program; its standard input, output and error are the files of these paths."""
+    program = _server.Process(target=_become, args=(command, environment, folder, streams))
+    program.start()
+    return program
+
+
+def _become(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, streams: tuple[str, str, str]
+) -> None:
     """Be the program that the installed script of this name is."""
-    for number, path, mode in ((0, os.devnull, "r"), (1, output, "w"), (2, errors, "w")):
+    for number, (path, mode) in enumerate(zip(streams, "rww", strict=True)):
         with open(path, mode) as file:
             os.dup2(file.fileno(), number)
     sys.argv = list(command)

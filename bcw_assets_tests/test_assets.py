@@ -14,7 +14,7 @@ from bcw_assets.ml.model import resampling
 from bcw_assets.ml.table import canonical
 from bcw_assets.releases import log
 from bcw_assets.storage.store import Store, open_store
-from bcw_assets_tests.conftest import Graph, Place, Prepared, contents, on_disk, on_s3, why
+from bcw_assets_tests.conftest import Golden, Graph, Place, contents, on_disk, on_s3, why
 from bcw_assets_tests.tables import shuffled, uci_form
 
 NAMES = ["raw_data", "ready_data", "model", "cross_validation", "metrics"]
@@ -124,7 +124,7 @@ def comparable(store: Store) -> dict[str, Any]:
 
 
 def test_a_run_on_s3_leaves_byte_for_byte_what_a_run_on_disk_leaves_and_records_the_uris(
-    graph: Graph, prepared: Prepared, s3_place: Place
+    graph: Graph, golden: Golden, s3_place: Place
 ) -> None:
     on_s3 = graph.at(s3_place("store"))
     result = on_s3.run()
@@ -132,7 +132,7 @@ def test_a_run_on_s3_leaves_byte_for_byte_what_a_run_on_disk_leaves_and_records_
     paths = {name: result.asset_materializations_for_node(name)[0].metadata["path"].value for name in STORED_IN}
     assert paths == {name: f"{on_s3.place}/{key}" for name, key in STORED_IN.items()}
     files = comparable(on_s3.store)
-    assert files == comparable(open_store(prepared.place))
+    assert files == comparable(open_store(golden.place))
     assert {key.partition("/")[0] for key in files} == {"data", "results", "releases"}
 
 
@@ -172,6 +172,7 @@ def test_a_table_without_ids_gives_the_same_but_for_the_ids(graph: Graph) -> Non
     assert without_ids == with_ids
 
 
+@pytest.mark.every_store
 def test_each_asset_runs_alone_on_what_an_earlier_process_stored(graph: Graph) -> None:
     graph.prepare()
     before = graph.files()

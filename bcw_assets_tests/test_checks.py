@@ -23,7 +23,7 @@ from bcw_assets.ml.findings import Findings
 from bcw_assets.ml.model import preparation, resampling, training
 from bcw_assets.ml.model.preparation import Prepared, Split
 from bcw_assets.ml.model.resampling import CrossValidation, Resampling
-from bcw_assets_tests.conftest import Graph, Place, broken, on_disk_only, why
+from bcw_assets_tests.conftest import Graph, Place, broken, why
 from bcw_assets_tests.tables import uci_form
 
 Values = dict[str, Any]
@@ -201,7 +201,6 @@ def test_no_number_in_the_evidence_is_a_constant(values: Values) -> None:
         assert {name for name in numbers if first[name] == second.get(name)} == set(), row.name
 
 
-@on_disk_only
 def test_a_refresh_evaluates_every_check_with_its_severity(graph: Graph) -> None:
     graph.prepare()
     (run,) = graph.instance.get_runs()
@@ -221,7 +220,6 @@ def test_a_refresh_evaluates_every_check_with_its_severity(graph: Graph) -> None
     }  # fmt: skip
 
 
-@on_disk_only
 def test_one_check_alone_is_run_alone(graph: Graph) -> None:
     graph.prepare()
     selection = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("ready_data"), "scaling"))
@@ -229,7 +227,6 @@ def test_one_check_alone_is_run_alone(graph: Graph) -> None:
     assert [(evaluation.check_name, evaluation.passed) for evaluation in evaluations] == [("scaling", True)]
 
 
-@on_disk_only
 def test_a_blocking_check_stops_what_comes_after(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(raw_data: pd.DataFrame) -> Findings:
         return Findings.of(("it is Monday", True), rows=len(raw_data))
@@ -255,7 +252,6 @@ def change_last_digit(content: bytes) -> bytes:
     return content[:-2] + (b"1\n" if content[-2:] != b"1\n" else b"2\n")
 
 
-@on_disk_only
 def test_a_stored_artifact_changed_by_hand_is_found_by_its_check_and_refused_on_loading(graph: Graph) -> None:
     graph.prepare()
     changes: dict[str, Callable[[bytes], bytes]] = {
@@ -276,7 +272,6 @@ def test_a_stored_artifact_changed_by_hand_is_found_by_its_check_and_refused_on_
         graph.store.write({file: content})
 
 
-@on_disk_only
 def test_a_fallback_warns_and_a_named_table_of_ones_own_does_not(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "UCI_ADDRESSES", ("http://no-such-host.invalid/wdbc.data",))
     result = graph.run("raw_data", source="auto")
@@ -287,7 +282,6 @@ def test_a_fallback_warns_and_a_named_table_of_ones_own_does_not(graph: Graph, m
     assert broken(graph.run("raw_data")) == {}
 
 
-@on_disk_only
 def test_the_failure_of_a_table_shows_its_rows_in_the_ui(graph: Graph) -> None:
     graph.source.write_bytes(uci_form().replace(b",1001,0.1184,", b",501,0.1184,", 1))
     failure = graph.run("raw_data").get_step_failure_events()[0].step_failure_data.user_failure_data
@@ -296,7 +290,6 @@ def test_the_failure_of_a_table_shows_its_rows_in_the_ui(graph: Graph) -> None:
     assert (row["id"], row["rule"], "area_mean is 501" in str(row["problem"])) == ("10003", "R6", True)
 
 
-@on_disk_only
 def test_a_failed_check_of_an_edited_table_shows_its_rows(graph: Graph) -> None:
     graph.prepare()
     graph.damage("data/raw_data.csv", b",1001,0.1184,", b",501,0.1184,")
@@ -310,7 +303,6 @@ def test_a_failed_check_of_an_edited_table_shows_its_rows(graph: Graph) -> None:
     assert {row.data["id"] for row in rows} == {"10003"}
 
 
-@on_disk_only
 def test_without_a_history_the_check_that_an_edit_breaks_finds_it(graph: Graph) -> None:
     graph.prepare()
     for file, old, new, check in [
@@ -325,14 +317,12 @@ def test_without_a_history_the_check_that_an_edit_breaks_finds_it(graph: Graph) 
         graph.store.write({file: content})
 
 
-@on_disk_only
 def test_without_a_history_a_well_formed_artifact_loads(graph: Graph) -> None:
     graph.prepare()
     graph.store.write({"data/raw_data.csv": change_last_digit(graph.store.read("data/raw_data.csv"))})
     assert graph.without_history().run("ready_data").success
 
 
-@on_disk_only
 def test_going_back_to_another_place_finds_its_artifacts_and_their_record(graph: Graph, place: Place) -> None:
     graph.prepare()
     graph.at(place("another")).run("raw_data")

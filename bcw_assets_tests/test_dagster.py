@@ -22,20 +22,18 @@ from bcw_assets.ml.expectations import EXPECTATIONS
 from bcw_assets.operations import exporter
 from bcw_assets.settings import Settings
 from bcw_assets_tests import programs
-from bcw_assets_tests.conftest import CHECKOUT, Graph, on_disk_only
+from bcw_assets_tests.conftest import CHECKOUT, Graph
 from bcw_assets_tests.tables import uci_form
 
+PATIENCE = 300  # seconds, more than anything takes on a busy machine
 NAMES = ["cross_validation", "metrics", "model", "raw_data", "ready_data", "release"]
 
 
-@on_disk_only
 @pytest.mark.parametrize(
     ("command", "says"),
     [
         (["dagster", "definitions", "validate"], r"Validation successful for code location bcw_assets"),
-        (["dagster", "asset", "list", "-m", "bcw_assets"], "\n".join(NAMES)),
         (["dagster", "schedule", "list"], r"Schedule: refresh_schedule \[STOPPED\]\nCron Schedule: 0 6 \* \* 1"),
-        (["dg", "check", "defs"], "All definitions loaded successfully"),
     ],
 )
 def test_a_command_of_dagster_loads_the_code_location(graph: Graph, command: list[str], says: str) -> None:
@@ -49,18 +47,20 @@ def in_the_checkout(graph: Graph, *command: str) -> subprocess.CompletedProcess[
     return programs.run(command, graph.environment(), CHECKOUT)
 
 
-@on_disk_only
 def test_dg_lists_the_same_assets_checks_jobs_and_schedules(graph: Graph) -> None:
-    listed = json.loads(in_the_checkout(graph, "dg", "list", "defs", "--json").stdout)
-    assert sorted(asset["asset_key"] for asset in listed["assets"]) == NAMES
-    assert len(listed["asset_checks"]) == len(EXPECTATIONS) + len(NAMES)
-    assert [job["name"] for job in listed["jobs"]] == ["housekeeping_job", "refresh_job"]
-    assert [one["name"] for one in listed["schedules"]] == ["housekeeping_schedule", "refresh_schedule"]
-    assert "alerts" in [sensor["name"] for sensor in listed["sensors"]]
+    definitions = json.loads(in_the_checkout(graph, "dg", "list", "defs", "--json").stdout)
+    assert sorted(asset["asset_key"] for asset in definitions["assets"]) == NAMES
+    assert len(definitions["asset_checks"]) == len(EXPECTATIONS) + len(NAMES)
+    assert [job["name"] for job in definitions["jobs"]] == ["housekeeping_job", "refresh_job"]
+    schedules = [schedule["name"] for schedule in definitions["schedules"]]
+    assert schedules == ["housekeeping_schedule", "refresh_schedule"]
+    assert "alerts" in [sensor["name"] for sensor in definitions["sensors"]]
 
 
 def test_a_run_of_dagsters_command_is_whole_and_in_the_history(graph: Graph) -> None:
-    done = in_the_checkout(graph, "dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "*")
+    config = json.dumps({"ops": {"cross_validation": {"config": {"folds": 2, "repeats": 2}}}})
+    everything = ("dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "*", "--config-json", config)
+    done = in_the_checkout(graph, *everything)
     assert done.returncode == 0, done.stderr
     assert b'"accuracy": 0.9736842105263158' in graph.files()["results/metrics.json"]
     with dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"]) as instance:
@@ -102,7 +102,9 @@ class UI:
         self.url = url
 
     def ask(self, query: str, **variables: object) -> dict[str, object]:
-        answer = requests.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30).json()
+        answer = requests.post(
+            f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=PATIENCE
+        ).json()
         assert "errors" not in answer, answer["errors"]
         data: dict[str, object] = answer["data"]
         return data
@@ -121,16 +123,21 @@ def ui(graph: Graph) -> Iterator[UI]:
     )  # fmt: skip
     try:
         url = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            try:
-                if requests.get(f"{url}/server_info", timeout=5).ok:
-                    break
-            except requests.ConnectionError:
-                time.sleep(0.1)
+        deadline = time.monotonic() + PATIENCE
+        while not is_up(url):
+            assert time.monotonic() < deadline, "the UI did not start"
+            time.sleep(0.1)
         yield UI(url)
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # at SIGTERM the code server waits for calls that are under way
-        process.wait(timeout=10)
+        process.wait()
+
+
+def is_up(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/server_info", timeout=PATIENCE).ok
+    except requests.RequestException:
+        return False
 
 
 LAUNCH = """
@@ -152,11 +159,6 @@ query Failures($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { eve
   failureMetadata { description metadataEntries { label ... on TableMetadataEntry { table { records } } } }
 } } } } }
 """
-CHECKS = """
-{ assetNodeOrError(assetKey: {path: ["raw_data"]}) { ... on AssetNode { assetChecksOrError { ... on AssetChecks {
-  checks { name executionForLatestMaterialization { evaluation { description metadataEntries { label } } } }
-} } } } }
-"""
 STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 ASSETS = """
 { assetNodes { assetKey { path } description groupName kinds owners { ... on TeamAssetOwner { team } }
@@ -168,7 +170,6 @@ ASSETS = """
 """
 
 
-@on_disk_only
 def test_the_ui_shows_the_graph_materialises_it_and_tells_why_a_table_is_refused(ui: UI, graph: Graph) -> None:
     nodes = {node["assetKey"]["path"][0]: node for node in ui.ask(ASSETS)["assetNodes"]}  # type: ignore[attr-defined]
     assert sorted(nodes) == NAMES
@@ -189,13 +190,13 @@ def test_the_ui_shows_the_graph_materialises_it_and_tells_why_a_table_is_refused
     place: dict[str, object] = {"repositoryLocationName": "bcw_assets", "repositoryName": "__repository__"}
     ticks = ui.ask(TICKS, selector=place | {"scheduleName": "refresh_schedule"})["scheduleOrError"]["futureTicks"]  # type: ignore[index]
     times = [datetime.fromtimestamp(tick["timestamp"], ZoneInfo("Europe/Berlin")) for tick in ticks["results"]]
-    assert [f"{one:%a %H:%M}" for one in times] == ["Mon 06:30", "Mon 06:30"]
+    assert [f"{moment:%a %H:%M}" for moment in times] == ["Mon 06:30", "Mon 06:30"]
     assert list(exporter.collect_web_server(ui.url)) == [exporter.Sample("bcw_code_location_loaded", True)]
-    assert finished(ui, place)[1] == "SUCCESS"
+    assert launch(ui, place)[1] == "SUCCESS"
     assert b'"accuracy": 0.9736842105263158' in graph.files()["results/metrics.json"]
 
     graph.source.write_bytes(uci_form().replace(b",1001,0.1184,", b",501,0.1184,", 1))
-    run, status = finished(ui, place)
+    run, status = launch(ui, place)
     assert status == "FAILURE"
     events = ui.ask(FAILURES, id=run)["logsForRun"]["events"]  # type: ignore[index]
     failure = next(event["failureMetadata"] for event in events if event.get("failureMetadata"))
@@ -205,25 +206,16 @@ def test_the_ui_shows_the_graph_materialises_it_and_tells_why_a_table_is_refused
     rows = next(entry["table"]["records"] for entry in failure["metadataEntries"] if entry["label"] == "offending rows")
     assert json.loads(rows[0])["rule"] == "R6"
 
-    graph.damage("data/raw_data.csv", b",1001,0.1184,", b",501,0.1184,")
-    keys = [{"assetKey": {"path": ["raw_data"]}, "name": name} for name in ("stored", "invariants")]
-    checks_alone = {"pipelineName": "__ASSET_JOB", "assetSelection": [], "assetCheckSelection": keys}
-    assert finished(ui, place | checks_alone)[1] == "FAILURE"
-    found = ui.ask(CHECKS)["assetNodeOrError"]["assetChecksOrError"]["checks"]  # type: ignore[index]
-    said = {one["name"]: one["executionForLatestMaterialization"]["evaluation"] for one in found}
-    assert said["invariants"]["description"].startswith("id 10003: area_mean is 501 but radius_mean 17.99 makes about")
-    assert "offending rows" in [entry["label"] for entry in said["invariants"]["metadataEntries"]]
-    assert "is not what its latest materialisation recorded" in said["stored"]["description"]
 
-
-def finished(ui: UI, selector: dict[str, object]) -> tuple[str, str]:
-    """Launch a run, refresh_job if no other is selected, and return its id and how it ended."""
-    launched = ui.ask(LAUNCH, selector={"pipelineName": "refresh_job"} | selector)["launchRun"]
-    assert launched["__typename"] == "LaunchRunSuccess", launched  # type: ignore[index]
-    run: str = launched["run"]["runId"]  # type: ignore[index]
-    for _ in range(600):
-        status: str = ui.ask(STATUS, id=run)["runOrError"]["status"]  # type: ignore[index]
-        if status in ("SUCCESS", "FAILURE"):
-            break
+def launch(ui: UI, place: dict[str, object]) -> tuple[str, str]:
+    """Run refresh_job to its end, and return the run's id and status."""
+    answer = ui.ask(LAUNCH, selector={"pipelineName": "refresh_job"} | place)["launchRun"]
+    assert answer["__typename"] == "LaunchRunSuccess", answer  # type: ignore[index]
+    run: str = answer["run"]["runId"]  # type: ignore[index]
+    deadline = time.monotonic() + PATIENCE
+    status = ""
+    while status not in ("SUCCESS", "FAILURE"):
+        assert time.monotonic() < deadline, f"the run is {status} after {PATIENCE} s"
         time.sleep(0.1)
+        status = ui.ask(STATUS, id=run)["runOrError"]["status"]  # type: ignore[index]
     return run, status

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bcw_assets.storage.s3 import S3Store
-from bcw_assets_tests.conftest import Graph, on_disk_only, once_elsewhere, why
+from bcw_assets_tests.conftest import Graph, sweep, why
 from bcw_assets_tests.tables import shuffled, uci_form
 
 NAMES = ["raw_data", "ready_data", "model", "cross_validation", "metrics"]
@@ -22,11 +22,11 @@ def another_table(graph: Graph) -> None:
     graph.source.write_bytes(b"".join(shuffled(uci_form()).splitlines(keepends=True)[:400]))
 
 
-@on_disk_only
-@pytest.mark.parametrize("number", range(len(NAMES)), ids=NAMES)
+@pytest.mark.parametrize("name", sweep(["model", "raw_data", "ready_data", "cross_validation", "metrics"]))
 def test_a_full_disk_stops_the_run_at_any_stage_and_leaves_what_that_stage_had_stored(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch, number: int
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    number = NAMES.index(name)
     graph.prepare()
     before = graph.files()
     another_table(graph)
@@ -38,7 +38,7 @@ def test_a_full_disk_stops_the_run_at_any_stage_and_leaves_what_that_stage_had_s
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        result = graph.run(NAMES[number])
+        result = graph.run(name)
     assert not result.success
     assert "No space left on device" in why(result)
     assert "What was stored before is unchanged. Make room" in why(result)
@@ -47,7 +47,6 @@ def test_a_full_disk_stops_the_run_at_any_stage_and_leaves_what_that_stage_had_s
     }
 
 
-@on_disk_only
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk; CI is root")
 def test_a_disk_of_three_mebibytes_that_is_full_fails_bcw_refresh_with_the_message(
     graph: Graph, tmp_path: Path
@@ -69,13 +68,13 @@ def test_a_disk_of_three_mebibytes_that_is_full_fails_bcw_refresh_with_the_messa
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def killed_after_storing(graph: Graph, file: str) -> int:
-    """Run everything in a process that dies by SIGKILL when `file` is in place; return how the process ended."""
+def run_until_a_kill(graph: Graph, file: str) -> int:
+    """Run everything in a process that SIGKILL ends when `file` is in place; return how the process ended."""
 
     def dying(puts_in_place: Callable[..., None]) -> Callable[..., None]:
         def call(*arguments: object, **conditions: object) -> None:
             puts_in_place(*arguments, **conditions)
-            if any(str(one).endswith(f"/{file}") for one in arguments):  # a path or a key
+            if any(str(path_or_key).endswith(f"/{file}") for path_or_key in arguments):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         return call
@@ -90,21 +89,24 @@ def killed_after_storing(graph: Graph, file: str) -> int:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on; the child only runs and dies
-@once_elsewhere(
-    "file,asset,reader",
-    [
-        ("ready_data.csv", "ready_data", "model"),
-        ("model.pkl", "model", "cross_validation"),
-        ("cross_validation.csv", "cross_validation", "metrics"),
-        ("raw_data.csv", "raw_data", "ready_data"),
-    ],
+@pytest.mark.every_store
+@pytest.mark.parametrize(
+    ("file", "asset", "reader"),
+    sweep(
+        [
+            ("ready_data.csv", "ready_data", "model"),
+            ("model.pkl", "model", "cross_validation"),
+            ("cross_validation.csv", "cross_validation", "metrics"),
+            ("raw_data.csv", "raw_data", "ready_data"),
+        ]
+    ),
 )
 def test_a_kill_between_two_files_or_before_the_record_is_refused_on_loading_with_the_command_that_mends_it(
     graph: Graph, file: str, asset: str, reader: str
 ) -> None:
     graph.prepare()
     another_table(graph)
-    assert killed_after_storing(graph, file) == -signal.SIGKILL
+    assert run_until_a_kill(graph, file) == -signal.SIGKILL
     result = graph.run(reader)
     assert not result.success
     assert f"To make it: dagster asset materialize -m bcw_assets --select {asset}" in why(result)

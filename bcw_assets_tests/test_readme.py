@@ -1,16 +1,22 @@
-"""Every command and every name in the README is run or found."""
+"""Every kind of command in the README runs; the options and names of all others, and all other names, are there."""
 
+import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
+import click
 import dagster as dg
 import pytest
 
 from bcw_assets.assets import ResamplingConfig, SplitConfig, TrainingConfig
+from bcw_assets.cli.main import main
 from bcw_assets.ml.evaluation.scores import wilson
+from bcw_assets.settings import Settings
 from bcw_assets.storage.store import open_store
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import CHECKOUT, Graph, contents, with_all
@@ -21,31 +27,69 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DO
 TARGETS = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
+PROGRAMS = [
+    command.removeprefix(".venv/bin/")
+    for command in COMMANDS
+    if not command.startswith("make ") and "s3://" not in command
+]
+KINDS = {" ".join(takewhile(str.isalpha, command.split())): command for command in reversed(PROGRAMS)}
+"""By the words before options and paths: the first command of its kind."""
+
+
 @pytest.fixture(scope="session")
 def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
     """A folder in which everything was made, with a history on disk."""
     folder = tmp_path_factory.mktemp("readme")
     graph = Graph(folder, str(folder), dg.DagsterInstance.ephemeral())
     with dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"]) as graph.instance:
-        assert graph.select(dg.AssetSelection.all(), {"ready_data": {"seed": 7}}).success  # the release before
+        assert graph.run(config={"ready_data": {"seed": 7}, "cross_validation": {}}).success  # the release before
         assert graph.refresh().success
         yield graph
 
 
-@pytest.mark.parametrize("command", [one for one in COMMANDS if not one.startswith("make ") and "s3://" not in one])
-def test_a_command_of_the_readme_runs(at_home: Graph, tmp_path: Path, command: str) -> None:
-    program, *arguments = shlex.split(command)
-    assert program.startswith(".venv/bin/")
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_each_kind_of_command_in_the_readme_runs(at_home: Graph, tmp_path: Path, kind: str) -> None:
     folder, environment = CHECKOUT, at_home.environment()
-    if program.endswith("/bcw"):
+    if kind.startswith("bcw "):
         folder = at_home.folder  # with all that was made
-    if "rollback" in arguments:  # the others need what is rolled back from
+    if kind == "bcw releases rollback":  # the others need what is rolled back from
         folder = shutil.copytree(at_home.folder, tmp_path / "copy", symlinks=True)
         environment = at_home.environment(BCW_STORAGE=str(folder))
-    done = programs.run([program.removeprefix(".venv/bin/"), *arguments], environment, folder)
+    done = programs.run(shlex.split(KINDS[kind]), environment, folder)
     assert done.returncode == 0, done.stderr
-    if command == ".venv/bin/bcw refresh":
+    if kind == "bcw refresh":
         assert re.findall(r"```text\n(.*?)```", README, flags=re.DOTALL)[0] in done.stdout
+
+
+def parse(command: str) -> dict[str, Any]:
+    """Return the options of a command of the README, all of which are known."""
+    from dagster._cli import create_dagster_cli
+    from dagster_dg_cli.cli import create_dg_cli
+
+    groups: dict[str, Callable[[], click.Command]]
+    groups = {"bcw": lambda: main, "dagster": create_dagster_cli, "dg": create_dg_cli}
+    name, *words = shlex.split(command)
+    known = groups[name]()
+    context = click.Context(known)
+    while isinstance(known, click.Group):
+        _, found, words = known.resolve_command(context, words)
+        assert found, command
+        known, context = found, click.Context(found, context)
+    return known.make_context(name, words, context.parent).params
+
+
+def test_what_every_command_of_the_readme_names_is_there() -> None:
+    from bcw_assets.definitions import build_definitions  # reads the environment, which is clean by now
+
+    defs = build_definitions(Settings())
+    names = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    for command in PROGRAMS:
+        options = parse(command)
+        selection = options.get("select") or options.get("assets") or "*"
+        assert selection == "*" or set(selection.split(",")) <= names, command
+        job = defs.resolve_job_def(options.get("job") or options.get("job_name") or "refresh_job")
+        config = options.get("config_json")
+        assert dg.validate_run_config(job, json.loads(config) if config else {}), command
 
 
 def here(text: str) -> str:

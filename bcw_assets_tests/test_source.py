@@ -17,7 +17,7 @@ from bcw_assets.ml.table import canonical
 from bcw_assets.settings import Settings
 from bcw_assets.source import EMBEDDED_ORIGIN, Download
 from bcw_assets_tests import loopback
-from bcw_assets_tests.conftest import Graph, on_disk_only, why
+from bcw_assets_tests.conftest import Graph, why
 from bcw_assets_tests.loopback import Step, body, cut, redirect_for_ever, refuse, serve, status
 from bcw_assets_tests.tables import uci_form, uci_form_digest
 
@@ -63,7 +63,6 @@ def as_uci(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setattr(source, "UCI_SHA256", uci_form_digest())
 
 
-@on_disk_only
 @pytest.mark.usefixtures("without_pauses")
 @pytest.mark.parametrize("is_named", [True, False])
 def test_a_download_goes_on_after_failures_and_the_ui_lists_its_tries(
@@ -210,7 +209,6 @@ def test_other_bytes_than_ucis_are_refused_without_a_fallback(monkeypatch: pytes
             fetch(Settings())
 
 
-@on_disk_only
 def test_other_bytes_than_ucis_fail_the_run_and_change_nothing(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     graph.prepare()
     before = graph.files()

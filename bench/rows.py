@@ -17,62 +17,22 @@ import numpy as np
 from bcw_assets.ml.table import canonical, columns
 from bcw_assets_tests.tables import rows_as_uci, uci_form
 
+HERE = Path(__file__).parent
 ROWS = (569, 5_000, 20_000, 100_000)
 NOISE = 0.02  # relative; of families that no rule ties to another
+SPENT = ("start-up", "raw_data", "ready_data", "model", "cross_validation", "metrics", "release", "all", "MiB")
 FAMILIES = ("texture", "smoothness", "symmetry")
-
-# A refresh in a process of its own, which notes the CPU time whenever a step begins or ends.
-REFRESH = """
-import json, resource, sys, time, uuid
-import dagster as dg
-import bcw_assets
-from bcw_assets import history
-
-begun, spent = {}, {"start-up": time.process_time()}
-
-def note(entry):
-    event = entry.dagster_event
-    if event and event.is_step_start:
-        begun[event.step_key] = time.process_time()
-    elif event and (event.is_step_success or event.is_step_failure):
-        stage = event.step_key.removesuffix("_checks")
-        spent[stage] = spent.get(stage, 0) + time.process_time() - begun[event.step_key]
-
-with history.opened() as instance:
-    job = bcw_assets.defs.resolve_job_def("refresh_job")
-    spent["start-up"] = time.process_time()
-    run_id = str(uuid.uuid4())
-    instance.add_event_listener(run_id, note)
-    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    result = job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False, run_config=quiet)
-if not result.success:
-    sys.exit("\\n".join(history.reasons(result.all_events)))
-spent["all"] = time.process_time()
-print(json.dumps(spent | {"MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
-"""
 
 
 def main() -> None:
     """Print one line for each number of rows."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("rows", type=int, nargs="*", default=ROWS)
-    head = (
-        "rows",
-        "start-up",
-        "raw_data",
-        "ready_data",
-        "model",
-        "cross_validation",
-        "metrics",
-        "release",
-        "all",
-        "MiB",
-    )
     print("CPU seconds of a first refresh, checks included, and its peak memory")
-    print("  ".join(f"{name:>8}" for name in head))
+    print("  ".join(f"{name:>8}" for name in ("rows", *SPENT)))
     for rows in parser.parse_args().rows:
         spent = measure(rows)
-        print(f"{rows:8,}  " + "  ".join(f"{spent[name]:{max(8, len(name))}.2f}" for name in head[1:]), flush=True)
+        print(f"{rows:8,}  " + "  ".join(f"{spent[name]:{max(8, len(name))}.2f}" for name in SPENT), flush=True)
 
 
 def measure(rows: int) -> dict[str, float]:
@@ -80,10 +40,14 @@ def measure(rows: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "table.csv").write_bytes(uci_form() if rows == 569 else grow(rows))
-        (folder / "dagster.yaml").write_bytes((Path(__file__).parents[1] / ".dagster" / "dagster.yaml").read_bytes())
+        (folder / "dagster.yaml").write_bytes((HERE.parent / ".dagster" / "dagster.yaml").read_bytes())
         places = {"DAGSTER_HOME": name, "BCW_SOURCE": str(folder / "table.csv"), "BCW_STORAGE": name}
         done = subprocess.run(
-            [sys.executable, "-c", REFRESH], env=os.environ | places, capture_output=True, text=True, check=False
+            [sys.executable, str(HERE / "refresh_once.py")],
+            env=os.environ | places,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise SystemExit(f"The refresh of {rows} rows failed: {done.stderr}")

@@ -60,7 +60,7 @@ def settings() -> None:
     """Write the settings with random passwords, unless they are there."""
     if SETTINGS.exists():
         return
-    if _output(["docker", "volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}"]):
+    if _read_output(["docker", "volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}"]):
         raise Refused(
             f"{SETTINGS} is missing, but not the data of an earlier stack, which only the passwords in it open. Put it "
             f"back, or remove that data: make clean"
@@ -69,7 +69,7 @@ def settings() -> None:
     caddy = next(line.split()[1] for line in compose.splitlines() if line.strip().startswith("image: caddy:"))
     text = TEMPLATE.format(
         password=password,
-        hash=_output(
+        hash=_read_output(
             ["docker", "run", "--rm", "--interactive", caddy, "caddy", "hash-password", "--bcrypt-cost", "10"],
             f"{password}\n",
         ),
@@ -84,7 +84,7 @@ def settings() -> None:
 
 def address() -> None:
     """Say where the stack is, and how one gets in."""
-    print(f"{_address()} is open to user {_settings()['BCW_USER']} with the BCW_PASSWORD of {SETTINGS}")
+    print(f"{_find_address()} is open to user {_read_settings()['BCW_USER']} with the BCW_PASSWORD of {SETTINGS}")
 
 
 def run() -> None:
@@ -98,7 +98,7 @@ def run() -> None:
     run_id = launched["run"]["runId"]
     status, again = _follow(run_id)
     while again:
-        run_id = _retry_of(run_id)
+        run_id = _find_retry(run_id)
         status, again = _follow(run_id)
     if status != "SUCCESS":
         raise Refused(f"The refresh ended as {status}")
@@ -106,21 +106,21 @@ def run() -> None:
 
 def pause() -> None:
     """Stop every schedule and sensor."""
-    for kind, one in _automations():
+    for kind, automation in _list_automations():
         verb = "stopRunningSchedule" if kind == "Schedule" else "stopSensor"
-        _ask(f"mutation ($id: String!) {{ answer: {verb}(id: $id) {ERROR} }}", id=one["state"]["id"])
-        print(f"{one['name']} is paused")
+        _ask(f"mutation ($id: String!) {{ answer: {verb}(id: $id) {ERROR} }}", id=automation["state"]["id"])
+        print(f"{automation['name']} is paused")
 
 
 def unpause() -> None:
     """Start every schedule and sensor."""
-    for kind, one in _automations():
+    for kind, automation in _list_automations():
         named = f"{kind.lower()}Selector: $it"
         _ask(
             f"mutation ($it: {kind}Selector!) {{ answer: start{kind}({named}) {ERROR} }}",
-            it=REPOSITORY | {f"{kind.lower()}Name": one["name"]},
+            it=REPOSITORY | {f"{kind.lower()}Name": automation["name"]},
         )
-        print(f"{one['name']} runs")
+        print(f"{automation['name']} runs")
 
 
 def reload() -> None:
@@ -139,10 +139,10 @@ def reload() -> None:
 
 def _follow(run_id: str) -> tuple[str, bool]:
     """Print what a run does until it has ended; return its status, and whether it will be tried again."""
-    print(f"Run {_address()}/runs/{run_id}", flush=True)
+    print(f"Run {_find_address()}/runs/{run_id}", flush=True)
     cursor = None
     while True:
-        found = _ask(
+        answer = _ask(
             """query ($run: ID!, $cursor: String) {
                  answer: runOrError(runId: $run) {
                    __typename ... on Error { message }
@@ -155,16 +155,16 @@ def _follow(run_id: str) -> tuple[str, bool]:
             run=run_id,
             cursor=cursor,
         )
-        for event in found["eventConnection"]["events"]:
-            for line in _told(event):
+        for event in answer["eventConnection"]["events"]:
+            for line in _describe(event):
                 print(line, flush=True)
-        cursor = found["eventConnection"]["cursor"]
-        if found["status"] in ENDED:
-            return found["status"], {"key": "dagster/will_retry", "value": "true"} in found["tags"]
+        cursor = answer["eventConnection"]["cursor"]
+        if answer["status"] in ENDED:
+            return answer["status"], {"key": "dagster/will_retry", "value": "true"} in answer["tags"]
         time.sleep(1)
 
 
-def _told(event: dict[str, Any]) -> Iterator[str]:
+def _describe(event: dict[str, Any]) -> Iterator[str]:
     kind = event["__typename"]
     if kind == "ExecutionStepSuccessEvent":
         yield event["message"]
@@ -176,7 +176,7 @@ def _told(event: dict[str, Any]) -> Iterator[str]:
         yield f"{event['stepKey'] or 'The run'}: {reason or event['message']}"
 
 
-def _retry_of(run_id: str) -> str:
+def _find_retry(run_id: str) -> str:
     for _ in range(120):
         runs = _ask(
             """query ($tag: ExecutionTag!) {
@@ -190,9 +190,9 @@ def _retry_of(run_id: str) -> str:
     raise Refused(f"Run {run_id} crashed, and was not started again within two minutes; look at: make ps logs")
 
 
-def _automations() -> list[tuple[str, dict[str, Any]]]:
+def _list_automations() -> list[tuple[str, dict[str, Any]]]:
     """Return every schedule and sensor, and which of the two it is."""
-    found = _ask(
+    repository = _ask(
         """query ($repository: RepositorySelector!) {
              answer: repositoryOrError(repositorySelector: $repository) {
                __typename ... on Error { message }
@@ -201,60 +201,61 @@ def _automations() -> list[tuple[str, dict[str, Any]]]:
                  sensors { name state: sensorState { id } } } } }""",
         repository=REPOSITORY,
     )
-    return [*(("Schedule", one) for one in found["schedules"]), *(("Sensor", one) for one in found["sensors"])]
+    schedules, sensors = repository["schedules"], repository["sensors"]
+    return [*(("Schedule", entry) for entry in schedules), *(("Sensor", entry) for entry in sensors)]
 
 
 def _ask(query: str, **variables: Any) -> Any:
     """Return the answer of the web server, which the proxy passes on; a question is asked again while there is none."""
     for wait in WAITS if query.startswith("query") else ():
         try:
-            return _asked_once(query, variables)
+            return _ask_once(query, variables)
         except NoAnswer:
             time.sleep(wait)
-    return _asked_once(query, variables)
+    return _ask_once(query, variables)
 
 
-def _asked_once(query: str, variables: dict[str, Any]) -> Any:
-    mine = _settings()
-    login = base64.b64encode(f"{mine['BCW_USER']}:{mine['BCW_PASSWORD']}".encode()).decode()
+def _ask_once(query: str, variables: dict[str, Any]) -> Any:
+    values = _read_settings()
+    login = base64.b64encode(f"{values['BCW_USER']}:{values['BCW_PASSWORD']}".encode()).decode()
     request = urllib.request.Request(
-        f"{_address()}/graphql",
+        f"{_find_address()}/graphql",
         json.dumps({"query": query, "variables": variables}).encode(),
         {"Content-Type": "application/json", "Authorization": f"Basic {login}"},
     )
     try:
         with urllib.request.urlopen(request, timeout=60) as reply:
-            found = json.load(reply)
+            document = json.load(reply)
     except (OSError, ValueError) as error:  # the second: a reply that breaks off
         if isinstance(error, urllib.error.HTTPError) and error.code == 401:
             raise Refused(
-                f"{_address()} refuses the BCW_PASSWORD of {SETTINGS}; put it right, or after a change: make up"
+                f"{_find_address()} refuses the BCW_PASSWORD of {SETTINGS}; put it right, or after a change: make up"
             ) from error
         raise NoAnswer(
-            f"{_address()} does not answer as it should ({error}). Is the stack up? make ps, make up"
+            f"{_find_address()} does not answer as it should ({error}). Is the stack up? make ps, make up"
         ) from error
-    answer = (found.get("data") or {}).get("answer") or {"message": f"{found.get('errors')}"}
+    answer = (document.get("data") or {}).get("answer") or {"message": f"{document.get('errors')}"}
     if "message" in answer:
         raise NoAnswer(answer["message"])
     return answer
 
 
-def _address() -> str:
-    mine = _settings()
-    if site := mine.get("BCW_SITE"):
+def _find_address() -> str:
+    values = _read_settings()
+    if site := values.get("BCW_SITE"):
         return f"https://{site}"
-    host = mine.get("BCW_BIND", "127.0.0.1")
-    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{mine.get('BCW_PORT', '8080')}"
+    host = values.get("BCW_BIND", "127.0.0.1")
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{values.get('BCW_PORT', '8080')}"
 
 
-def _settings() -> dict[str, str]:
+def _read_settings() -> dict[str, str]:
     if not SETTINGS.exists():
         raise Refused(f"{SETTINGS} is not there, so no stack was started here; start it: make up")
     lines = (line.partition("=") for line in SETTINGS.read_text().splitlines() if not line.startswith("#"))
     return {name: value.strip().strip("'\"") for name, _, value in lines if value}
 
 
-def _output(command: list[str], text: str = "") -> str:
+def _read_output(command: list[str], text: str = "") -> str:
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Refused(f"`{' '.join(command)}` failed: {done.stderr.strip()}")

@@ -98,10 +98,10 @@ def predict(source: str, target: str, release: str | None, threshold: float, *, 
     """
     with _explained():
         # NumPy is 0.1 s of imports, which `bcw --help` does without.
-        from bcw_assets.cli.predict import Request, run
+        from bcw_assets.cli.predict import Request, score_file
 
         try:
-            sys.exit(run(Request(source, target, release, threshold, explain)))
+            sys.exit(score_file(Request(source, target, release, threshold, explain)))
         except TableError as error:
             click.echo(f"Failed: {error}", err=True)
             sys.exit(2)

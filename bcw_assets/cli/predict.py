@@ -25,7 +25,7 @@ import numpy as np
 
 from bcw_assets import settings
 from bcw_assets.cli import scoring
-from bcw_assets.cli.scoring import Known, Scored, Tally
+from bcw_assets.cli.scoring import Predictions, Tally, TrainingRows
 from bcw_assets.errors import ScoringError, StorageError, TableError
 from bcw_assets.locations import S3, Bucket, parse_bucket
 from bcw_assets.ml.model.numbers import Scorer
@@ -40,7 +40,7 @@ SOME_NOT_SCORED = 3  # exit code
 LARGE = 20_000_000  # bytes of input from which a terminal shows progress
 SPECIAL = '",\r\n'  # what a field of CSV needs quotes for
 HEADER = (columns.ID, columns.PROBABILITY, "malignant", "release", "problems")
-CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.EXPLAINED + 1))
+CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.LARGEST + 1))
 SCORES = {"sensitivity": "sensitivity", "roc_auc": "ROC AUC"}  # of the release, and their names for people
 NO_DEVICE = "This is no medical device: nothing here may decide about a patient."
 
@@ -64,7 +64,7 @@ class Request:
     explain: bool
 
 
-def run(request: Request) -> int:
+def score_file(request: Request) -> int:
     """Score the rows of a file and return the exit code: 0, or 3 if some rows were not scored.
 
     Raises:
@@ -72,26 +72,26 @@ def run(request: Request) -> int:
         BcwError: the release cannot be used, or the output not be written.
     """
     release = open_release(open_store(settings.read_environment().releases_place), request.release)
-    scorer, tally = load_scorer(release.files), Tally(Known.load(release.files))
-    with _input(request.source) as source, _output(request) as target, ExitStack() as stack:
-        found = stack.enter_context(closing(_ahead(_read(source, request), source)))
-        first = next(found, None)  # an input that is refused at once leaves nothing on standard output
-        _say(_introduced(release), NO_DEVICE)
+    scorer, tally = load_scorer(release.files), Tally(TrainingRows.load(release.files))
+    with _open_input(request.source) as source, _open_output(request) as target, ExitStack() as stack:
+        chunks = stack.enter_context(closing(_read_ahead(_read_rows(source, request), source)))
+        first = next(chunks, None)  # an input that is refused at once leaves nothing on standard output
+        _say(_describe_release(release), NO_DEVICE)
         try:
-            target.write(_header(request))
-            for some in chain([first] if first else [], found):
-                scored = scoring.score(scorer, some)
-                tally.add(some, scored, request.threshold)
-                target.write(_written(some, scored, scorer, release, request))
+            target.write(_format_header(request))
+            for rows in chain([first] if first else [], chunks):
+                predictions = scoring.score(scorer, rows)
+                tally.add(rows, predictions, request.threshold)
+                target.write(_format_rows(rows, predictions, scorer, release, request))
             target.flush()
         except BrokenPipeError:
             _forget_standard_output()
             return 0
-    _say(*_summary(tally, request.threshold))
+    _say(*_summarise(tally, request.threshold))
     return SOME_NOT_SCORED if tally.not_scored else 0
 
 
-def _introduced(release: Release) -> str:
+def _describe_release(release: Release) -> str:
     """Return which release it is, and how good."""
     champion = "the champion" if release.is_champion else "not the champion"
     headline = release.headline
@@ -100,29 +100,29 @@ def _introduced(release: Release) -> str:
     return f"Release {release.id}, {champion}, made {release.made}{quality}"
 
 
-def _summary(tally: Tally, threshold: float) -> Iterator[str]:
+def _summarise(tally: Tally, threshold: float) -> Iterator[str]:
     """Return what to know after the rows."""
-    yield f"{_counted(tally.scored)} scored, {tally.malignant:,} of them malignant at a threshold of {threshold:g}"
+    yield f"{_format_count(tally.scored)} scored, {tally.malignant:,} of them malignant at a threshold of {threshold:g}"
     if tally.not_scored:
         ((code, count),) = tally.codes.most_common(1)
-        yield f"{_counted(tally.not_scored)} not scored, most often because of {code} ({_counted(count)})"
+        yield f"{_format_count(tally.not_scored)} not scored, most often because of {code} ({_format_count(count)})"
     if tally.with_warnings:
-        yield f"{_counted(tally.with_warnings)} with warnings"
+        yield f"{_format_count(tally.with_warnings)} with warnings"
     if tally.confusion.total:
         yield (
-            f"Agreement with the diagnoses of the input: {tally.agreement()}, with its 95 % interval, of "
-            f"{_counted(int(tally.confusion.total))}; {_training(tally)}"
+            f"Agreement with the diagnoses of the input: {tally.format_agreement()}, with its 95 % interval, of "
+            f"{_format_count(int(tally.confusion.total))}; {_describe_training(tally)}"
         )
 
 
-def _training(tally: Tally) -> str:
-    if tally.known is None:
+def _describe_training(tally: Tally) -> str:
+    if tally.training_rows is None:
         return "it is not known how many of them this release was trained on, so that may be no evaluation"
     evaluation = ", so that is not an evaluation" if tally.in_training else ""
     return f"this release was trained on {tally.in_training:,} of them{evaluation}"
 
 
-def _counted(count: int) -> str:
+def _format_count(count: int) -> str:
     return f"{count:,} row{'' if count == 1 else 's'}"
 
 
@@ -132,15 +132,15 @@ def _say(*lines: str) -> None:
 
 
 @contextmanager
-def _input(source: str) -> Iterator[BinaryIO]:
+def _open_input(source: str) -> Iterator[BinaryIO]:
     if source == STANDARD:
         if sys.stdin is None:
             raise TableError("Standard input is closed; give the path of a file")
-        with _seekable_if_parquet(sys.stdin.buffer) as stream:
+        with _make_parquet_seekable(sys.stdin.buffer) as stream:
             yield stream
         return
     if _is_on_s3(source):
-        with _fetched(source) as copy:
+        with _download(source) as copy:
             yield copy
         return
     try:
@@ -149,12 +149,12 @@ def _input(source: str) -> Iterator[BinaryIO]:
         raise TableError(
             f"{source} cannot be read: {error.strerror}. Give the path of a file, or s3://bucket/key"
         ) from error
-    with file, _seekable_if_parquet(file) as stream:
+    with file, _make_parquet_seekable(file) as stream:
         yield stream
 
 
 @contextmanager
-def _fetched(uri: str) -> Iterator[BinaryIO]:
+def _download(uri: str) -> Iterator[BinaryIO]:
     """Give a temporary copy of an object on S3: rows are needed as they come, and an answer may break off."""
     from bcw_assets.storage.s3 import S3Store  # boto3 takes 0.2 s
 
@@ -179,7 +179,7 @@ def _is_on_s3(name: str) -> bool:
 
 
 @contextmanager
-def _seekable_if_parquet(stream: BinaryIO) -> Iterator[BinaryIO]:
+def _make_parquet_seekable(stream: BinaryIO) -> Iterator[BinaryIO]:
     """Copy Parquet that comes through a pipe to a temporary file: its table of contents is at its end."""
     if stream.seekable() or not cast(BufferedReader, stream).peek(len(reading.PARQUET)).startswith(reading.PARQUET):
         yield stream
@@ -190,41 +190,41 @@ def _seekable_if_parquet(stream: BinaryIO) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, copy)
 
 
-def _read(source: BinaryIO, request: Request) -> Iterator[Rows]:
+def _read_rows(source: BinaryIO, request: Request) -> Iterator[Rows]:
     """Return the rows of the input, while a terminal shows how far they are."""
     try:
-        with _progress(source, request) as reached:
-            for some in reading.read_chunks(source):
-                yield some
-                reached()
+        with _show_progress(source, request) as move:
+            for rows in reading.read_chunks(source):
+                yield rows
+                move()
     except TableError as error:
-        raise TableError(f"{error}. {_called(request.source)} cannot be scored") from error
+        raise TableError(f"{error}. {_describe_source(request.source)} cannot be scored") from error
     except OSError as error:
-        raise TableError(f"{_called(request.source)} cannot be read: {error.strerror or error}") from error
+        raise TableError(f"{_describe_source(request.source)} cannot be read: {error.strerror or error}") from error
 
 
-def _ahead(found: Iterator[Rows], source: BinaryIO) -> Generator[Rows]:
+def _read_ahead(chunks: Iterator[Rows], source: BinaryIO) -> Generator[Rows]:
     """Read some rows while those before are scored and written: pyarrow works without Python's lock."""
     if not source.seekable():  # a thread that waits for a pipe could not be interrupted
-        yield from found
+        yield from chunks
         return
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, found, None)
-        while (some := coming.result()) is not None:
-            coming = pool.submit(next, found, None)
-            yield some
+        coming = pool.submit(next, chunks, None)
+        while (rows := coming.result()) is not None:
+            coming = pool.submit(next, chunks, None)
+            yield rows
 
 
-def _called(source: str) -> str:
+def _describe_source(source: str) -> str:
     return "Standard input" if source == STANDARD else source
 
 
 @contextmanager
-def _progress(source: BinaryIO, request: Request) -> Iterator[Callable[[], None]]:
+def _show_progress(source: BinaryIO, request: Request) -> Iterator[Callable[[], None]]:
     """Show a bar on standard error if that is a terminal, the rows go elsewhere, and the input is large."""
-    rows_are_shown = request.target == STANDARD and sys.stdout.isatty()
-    shows = sys.stderr.isatty() and not rows_are_shown and source.seekable()
-    size = os.fstat(source.fileno()).st_size if shows else 0
+    has_rows_on_terminal = request.target == STANDARD and sys.stdout.isatty()
+    is_shown = sys.stderr.isatty() and not has_rows_on_terminal and source.seekable()
+    size = os.fstat(source.fileno()).st_size if is_shown else 0
     if size < LARGE:
         yield lambda: None
         return
@@ -233,7 +233,7 @@ def _progress(source: BinaryIO, request: Request) -> Iterator[Callable[[], None]
 
 
 @contextmanager
-def _output(request: Request) -> Iterator[BinaryIO]:
+def _open_output(request: Request) -> Iterator[BinaryIO]:
     """Give what takes the output: standard output, or a file that gets its name when all is written."""
     if request.target == STANDARD:
         if sys.stdout is None:
@@ -246,7 +246,7 @@ def _output(request: Request) -> Iterator[BinaryIO]:
     try:
         _require_another(path, request)
         is_special = path.exists() and not path.is_file()  # a device or a pipe; a folder, which is refused
-        with open(path, "wb") if is_special else _replaced(path.resolve()) as file:  # a link stays a link
+        with open(path, "wb") if is_special else _replace(path.resolve()) as file:  # a link stays a link
             yield file
     except OSError as error:
         raise ScoringError(
@@ -261,10 +261,10 @@ def _require_another(path: Path, request: Request) -> None:
 
 
 @contextmanager
-def _replaced(path: Path) -> Iterator[BinaryIO]:
+def _replace(path: Path) -> Iterator[BinaryIO]:
     """Give a new file, which takes the name at the end; on any error, and on a signal, it is gone."""
     temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
-    before = {one: signal.signal(one, _stop) for one in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         # O_EXCL and 0o666: never follows a link, and the umask decides who may read.
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
@@ -276,8 +276,8 @@ def _replaced(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:
@@ -289,30 +289,30 @@ def _forget_standard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _header(request: Request) -> bytes:
+def _format_header(request: Request) -> bytes:
     return (",".join(HEADER + (CONTRIBUTIONS if request.explain else ())) + "\n").encode()
 
 
-def _written(some: Rows, scored: Scored, scorer: Scorer, release: Release, request: Request) -> bytes:
-    """Return the lines of some rows."""
-    ids = list(map(_quoted, some.ids)) if _needs_quotes("".join(some.ids)) else some.ids
-    called = np.where(scored.probability >= request.threshold, "1", "0").tolist()
-    said = zip(ids, scored.probability.tolist(), called, strict=True)
-    lines = [f"{identifier},{number!r},{call},{release.id}," for identifier, number, call in said]
-    for row in np.flatnonzero(~scored.is_scored).tolist():
+def _format_rows(rows: Rows, predictions: Predictions, scorer: Scorer, release: Release, request: Request) -> bytes:
+    """Return one line a row."""
+    ids = list(map(_quote, rows.ids)) if _needs_quotes("".join(rows.ids)) else rows.ids
+    calls = np.where(predictions.probability >= request.threshold, "1", "0").tolist()
+    fields = zip(ids, predictions.probability.tolist(), calls, strict=True)
+    lines = [f"{identifier},{number!r},{call},{release.id}," for identifier, number, call in fields]
+    for row in np.flatnonzero(~predictions.is_scored).tolist():
         lines[row] = f"{ids[row]},,,{release.id},"
-    for row, remarks in scored.remarks.items():
-        lines[row] += _quoted("; ".join(remarks))
+    for row, remarks in predictions.remarks.items():
+        lines[row] += _quote("; ".join(remarks))
     if request.explain:
-        added = zip(*scoring.explained(scorer, some.measurements, scored.is_scored), strict=True)
-        lines = [",".join((line, *texts)) for line, texts in zip(lines, added, strict=True)]
+        contributions = zip(*scoring.explain(scorer, rows.measurements, predictions.is_scored), strict=True)
+        lines = [",".join((line, *texts)) for line, texts in zip(lines, contributions, strict=True)]
     return ("\n".join(lines) + "\n").encode()
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """Return a field of CSV.
 
-    >>> _quoted("a,b")
+    >>> _quote("a,b")
     '"a,b"'
     """
     return '"' + text.replace('"', '""') + '"' if _needs_quotes(text) else text

@@ -19,7 +19,7 @@ from bcw_assets.ml.table.reading import Rows
 from bcw_assets.ml.table.rules import Rule
 from bcw_assets.report.formatting import format_interval
 
-EXPLAINED = 3  # contributions that are shown of a row
+LARGEST = 3  # contributions that are given of a row
 WARNING = "warning: "
 UNREADABLE = "unreadable"  # stands for a rule's code where a row cannot be read
 NEAR = 1e-9  # of a row's log odds, relative: other rows that near are rare, and told apart by their fingerprints
@@ -27,8 +27,8 @@ REMEMBERED = 10_000  # rows whose fingerprints are kept; there are 569 to look f
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """What is said of some rows.
+class Predictions:
+    """What is said of n rows.
 
     Attributes:
         log_odds, probability: n numbers; not a number where a row is not scored.
@@ -44,17 +44,16 @@ class Scored:
     @property
     def is_scored(self) -> np.ndarray:
         """Which rows have a probability."""
-        found: np.ndarray = ~np.isnan(self.probability)
-        return found
+        return np.asarray(~np.isnan(self.probability))
 
 
-def score(scorer: Scorer, rows: Rows) -> Scored:
+def score(scorer: Scorer, rows: Rows) -> Predictions:
     """Return the probabilities of rows; a row that cannot be read, or that breaks a hard rule, gets none."""
     values = dict(zip(columns.MEASUREMENTS, rows.measurements, strict=True))
     readable = np.ones(len(rows), dtype=bool)
     readable[list(rows.problems)] = False
-    broken, doubted = (_broken(some, values, readable) for some in (rules.HARD, rules.ADVICE))
-    codes = Counter(code for found in broken.values() for code in found)
+    broken, advised = (_find_broken(of_kind, values, readable) for of_kind in (rules.HARD, rules.ADVICE))
+    codes = Counter(code for by_code in broken.values() for code in by_code)
     codes.update({UNREADABLE: len(rows.problems)})
     with np.errstate(all="ignore"):  # a row that breaks a rule may overflow, and gets no probability
         log_odds = scorer.log_odds(rows.measurements)
@@ -62,56 +61,56 @@ def score(scorer: Scorer, rows: Rows) -> Scored:
     remarks: dict[int, list[str]] = {}
     for row, texts in rows.problems.items():
         remarks.setdefault(row, []).extend(texts)
-    for row, found in broken.items():
-        remarks.setdefault(row, []).extend(_described(found.values(), values, row))
+    for row, by_code in broken.items():
+        remarks.setdefault(row, []).extend(_describe(by_code.values(), values, row))
     for row, texts in rows.warnings.items():
         remarks.setdefault(row, []).extend(WARNING + text for text in texts)
-    for row, found in doubted.items():
-        remarks.setdefault(row, []).extend(WARNING + text for text in _described(found.values(), values, row))
-    return Scored(log_odds, probability(log_odds), remarks, +codes)
+    for row, by_code in advised.items():
+        remarks.setdefault(row, []).extend(WARNING + text for text in _describe(by_code.values(), values, row))
+    return Predictions(log_odds, probability(log_odds), remarks, +codes)
 
 
-def _broken(some: Iterable[Rule], values: dict[str, np.ndarray], among: np.ndarray) -> dict[int, dict[str, Rule]]:
+def _find_broken(
+    table: Iterable[Rule], values: dict[str, np.ndarray], readable: np.ndarray
+) -> dict[int, dict[str, Rule]]:
     """Return row → code → the first of the rules of that code that the row breaks."""
-    found: dict[int, dict[str, Rule]] = {}
-    for rule in some:
-        for row in np.flatnonzero(rule.is_broken(values) & among).tolist():
-            found.setdefault(row, {}).setdefault(rule.code, rule)
-    return found
+    broken: dict[int, dict[str, Rule]] = {}
+    for rule in table:
+        for row in np.flatnonzero(rule.is_broken(values) & readable).tolist():
+            broken.setdefault(row, {}).setdefault(rule.code, rule)
+    return broken
 
 
-def _described(some: Iterable[Rule], values: dict[str, np.ndarray], row: int) -> list[str]:
+def _describe(broken: Iterable[Rule], values: dict[str, np.ndarray], row: int) -> list[str]:
     numbers = {name: float(column[row]) for name, column in values.items()}
-    return [rule.describe(numbers) for rule in some]
+    return [rule.describe(numbers) for rule in broken]
 
 
-def explained(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray) -> list[list[str]]:
-    """Return the largest contributions to the log odds of each row, as its name and number.
+def explain(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray) -> list[list[str]]:
+    """Return the largest contributions to the log odds of each row, as a measurement's name and the number.
 
     Returns:
         three lists of n texts, which are empty where a row is not scored.
     """
-    added = scorer.contributions(measurements[:, is_scored])
-    order = np.argsort(-np.abs(added), axis=0, kind="stable")[:EXPLAINED]
-    texts = np.full((EXPLAINED, len(is_scored)), "", dtype=object)
-    for rank, numbers in enumerate(np.take_along_axis(added, order, axis=0).tolist()):
+    contributions = scorer.contributions(measurements[:, is_scored])
+    order = np.argsort(-np.abs(contributions), axis=0, kind="stable")[:LARGEST]
+    texts = np.full((LARGEST, len(is_scored)), "", dtype=object)
+    for rank, numbers in enumerate(np.take_along_axis(contributions, order, axis=0).tolist()):
         names = (scorer.features[place] for place in order[rank].tolist())
         texts[rank, is_scored] = [f"{name} {number:+.2f}" for name, number in zip(names, numbers, strict=True)]
-    found: list[list[str]] = texts.tolist()
-    return found
+    return list(texts.tolist())
 
 
-class Known:
-    """The rows that a model was trained on, as its release lists them."""
+class TrainingRows:
+    """The rows that a model was trained on, as its release lists them: their log odds and fingerprints."""
 
     def __init__(self, log_odds: np.ndarray, fingerprints: frozenset[str]) -> None:
-        """Look for rows of these log odds and fingerprints."""
         self._log_odds = np.sort(log_odds)
         self._fingerprints = fingerprints
         self._remembered: dict[bytes, bool] = {}
 
     @classmethod
-    def load(cls, files: Mapping[str, bytes]) -> "Known | None":
+    def load(cls, files: Mapping[str, bytes]) -> "TrainingRows | None":
         """Return the training rows that the files of a release list; None if they do not, as another version's may."""
         try:
             reader = csv.DictReader(io.StringIO(files["cross_validation.csv"].decode()), strict=True)
@@ -149,13 +148,13 @@ class Tally:
     """What is counted while rows are scored.
 
     Attributes:
-        known: the rows that the model was trained on; None if nobody knows.
-        rows, scored, malignant, with_warnings: of rows; malignant are those called so.
+        training_rows: those of the model; None if nobody knows.
+        rows, scored, malignant, with_warnings: numbers of rows; malignant are those called so.
         codes: of rules → how many rows that are not scored break them.
         in_training: scored rows with a diagnosis that the model is known to have been trained on.
     """
 
-    known: Known | None
+    training_rows: TrainingRows | None
     rows: int = 0
     scored: int = 0
     malignant: int = 0
@@ -164,22 +163,23 @@ class Tally:
     codes: Counter[str] = field(default_factory=Counter)
     _cells: np.ndarray = field(default_factory=lambda: np.zeros(4, dtype=np.int64))
 
-    def add(self, rows: Rows, scored: Scored, threshold: float) -> None:
-        """Count some rows more."""
+    def add(self, rows: Rows, predictions: Predictions, threshold: float) -> None:
+        """Count more rows."""
         self.rows += len(rows)
-        self.scored += int(scored.is_scored.sum())
-        called = scored.probability >= threshold
-        self.malignant += int(called.sum())
-        self.with_warnings += sum(any(text.startswith(WARNING) for text in one) for one in scored.remarks.values())
-        self.codes += scored.codes
+        self.scored += int(predictions.is_scored.sum())
+        is_malignant = predictions.probability >= threshold
+        self.malignant += int(is_malignant.sum())
+        remarks = predictions.remarks.values()
+        self.with_warnings += sum(any(text.startswith(WARNING) for text in texts) for texts in remarks)
+        self.codes += predictions.codes
         if rows.has_diagnoses:
-            judged = scored.is_scored & (rows.diagnoses != "")
-            count = Confusion.count(rows.diagnoses[judged] == columns.MALIGNANT, called[judged])
+            has_both = predictions.is_scored & (rows.diagnoses != "")
+            count = Confusion.count(rows.diagnoses[has_both] == columns.MALIGNANT, is_malignant[has_both])
             self._cells += (
                 count.true_positives, count.false_positives, count.false_negatives, count.true_negatives,
             )  # fmt: skip
-            if self.known is not None:
-                self.in_training += self.known.count(rows, np.where(judged, scored.log_odds, np.nan))
+            if self.training_rows is not None:
+                self.in_training += self.training_rows.count(rows, np.where(has_both, predictions.log_odds, np.nan))
 
     @property
     def not_scored(self) -> int:
@@ -191,7 +191,7 @@ class Tally:
         """The scored rows that have a diagnosis, by what was said and what the input says."""
         return Confusion(*self._cells.tolist())
 
-    def agreement(self) -> str:
+    def format_agreement(self) -> str:
         """Return how often probability and diagnosis agree, for people; there must be such rows."""
         right, total = self.confusion.proportions()["accuracy"]
         return f"{right / total:.4f} ({format_interval(scores.wilson(right, total))})"

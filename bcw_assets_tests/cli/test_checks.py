@@ -17,9 +17,7 @@ from bcw_assets.cli import checks
 from bcw_assets.cli.main import main
 from bcw_assets.ml.expectations import EXPECTATIONS, Expectation
 from bcw_assets.ml.findings import Findings
-from bcw_assets_tests.conftest import Graph, Place, on_disk_only
-
-pytestmark = on_disk_only
+from bcw_assets_tests.conftest import Graph, Place
 
 HEAD = ["asset", "check", "blocking", "severity", "result", "since", "evidence"]
 

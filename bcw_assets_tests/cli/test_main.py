@@ -4,31 +4,38 @@ import os
 import pty
 import re
 import signal
-import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
-from bcw_assets_tests.conftest import BIN, Graph, on_disk_only
+from bcw_assets_tests import programs
+from bcw_assets_tests.conftest import Graph
 from bcw_assets_tests.loopback import hang, serve
 
 
 def on_a_terminal(graph: Graph, *command: str, **changes: str) -> tuple[int, str]:
-    """Run a program whose three streams are a terminal; return its exit code and all that it showed."""
+    """Run a program whose three streams are a terminal; return its exit code and all that it shows."""
     controller, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [BIN / command[0], *command[1:]],
-        env=graph.environment(**changes), cwd=graph.folder, stdin=terminal, stdout=terminal, stderr=terminal,
-    )  # fmt: skip
-    os.close(terminal)
-    shown = b""
-    try:
-        while some := os.read(controller, 4096):
-            shown += some
-    except OSError:  # the other end is closed
-        pass
+    path = os.ttyname(terminal)
+    process = programs.start(command, graph.environment(**changes), graph.folder, (path, path, path))
+    with ThreadPoolExecutor(1) as pool:  # a terminal that nobody reads blocks who writes
+        output = pool.submit(read_terminal, controller)
+        process.join()
+        os.close(terminal)
+        text = output.result()
     os.close(controller)
-    return process.wait(), shown.decode().replace("\r\n", "\n")
+    return process.exitcode or 0, text
+
+
+def read_terminal(controller: int) -> str:
+    """Return what is shown until the other end is closed."""
+    content = b""
+    with suppress(OSError):
+        while part := os.read(controller, 4096):
+            content += part
+    return content.decode().replace("\r\n", "\n")
 
 
 def test_in_a_pipe_a_refresh_says_only_the_summary_and_leaves_what_any_run_leaves(graph: Graph) -> None:
@@ -45,7 +52,6 @@ def test_in_a_pipe_a_refresh_says_only_the_summary_and_leaves_what_any_run_leave
     assert graph.files() == by_bcw
 
 
-@on_disk_only
 def test_on_a_terminal_a_refresh_shows_each_stage_while_it_works(graph: Graph) -> None:
     code, shown = on_a_terminal(graph, "bcw", "refresh")
     assert code == 0
@@ -55,15 +61,6 @@ def test_on_a_terminal_a_refresh_shows_each_stage_while_it_works(graph: Graph) -
     assert "Warning" not in shown
 
 
-@on_disk_only
-def test_a_fallback_is_said(graph: Graph) -> None:
-    # A proxy that refuses stands for a network without UCI.
-    done = graph.process("bcw", "refresh", BCW_SOURCE="auto", HTTPS_PROXY="http://127.0.0.1:9")
-    assert done.returncode == 0
-    assert "Source       scikit-learn's embedded copy (UCI could not be reached)" in done.stdout
-
-
-@on_disk_only
 def test_a_failure_ends_with_its_message_and_nothing_else(graph: Graph) -> None:
     graph.source.write_bytes(b"<html>moved</html>")
     done = graph.process("bcw", "refresh")
@@ -72,7 +69,6 @@ def test_a_failure_ends_with_its_message_and_nothing_else(graph: Graph) -> None:
     assert done.stderr.count("\n") == 1
 
 
-@on_disk_only
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
@@ -89,7 +85,6 @@ def test_a_setting_that_is_not_allowed_is_said_without_a_traceback(
     assert "Traceback" not in done.stderr
 
 
-@on_disk_only
 def test_an_env_file_that_is_no_text_is_said(graph: Graph) -> None:
     (graph.folder / ".env").write_bytes(b"\xff\xfe")
     done = graph.process("bcw", "refresh")
@@ -97,7 +92,6 @@ def test_an_env_file_that_is_no_text_is_said(graph: Graph) -> None:
     assert done.stderr.startswith("Failed: .env cannot be read")
 
 
-@on_disk_only
 def test_a_history_that_cannot_be_kept_is_said_and_harms_nothing(graph: Graph) -> None:
     graph.prepare()
     before = graph.files()
@@ -111,45 +105,48 @@ def test_a_history_that_cannot_be_kept_is_said_and_harms_nothing(graph: Graph) -
     assert graph.files() == before
 
 
-@on_disk_only
 def test_a_full_standard_output_is_said(graph: Graph) -> None:
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [BIN / "bcw", "checks"], env=graph.environment(), cwd=graph.folder, stdout=full, stderr=-1, check=False
-        )
-    assert done.returncode == 1
-    assert done.stderr == b"Failed: [Errno 28] No space left on device\n"
+    errors = graph.folder / "errors"
+    process = programs.start(
+        ("bcw", "checks"), graph.environment(), graph.folder, (os.devnull, "/dev/full", str(errors))
+    )
+    process.join()
+    assert process.exitcode == 1
+    assert errors.read_text() == "Failed: [Errno 28] No space left on device\n"
 
 
-@on_disk_only
-def test_the_env_file_is_read_and_without_a_home_a_refresh_says_that_it_is_in_no_history(graph: Graph) -> None:
-    (graph.folder / ".env").write_text("BCW_SOURCE=embedded\nDAGSTER_HOME=\n")
-    done = graph.process("bcw", "refresh")
-    assert "scikit-learn's embedded copy\n" in done.stdout
+def test_the_env_file_is_read_and_a_fallback_and_the_lack_of_a_history_are_said(graph: Graph) -> None:
+    # A proxy that refuses stands for a network without UCI.
+    (graph.folder / ".env").write_text("BCW_SOURCE=auto\nDAGSTER_HOME=\n")
+    environment = graph.environment(HTTPS_PROXY="http://127.0.0.1:9")
+    del environment["BCW_SOURCE"], environment["DAGSTER_HOME"]
+    done = programs.run(("bcw", "refresh"), environment, graph.folder)
+    assert done.returncode == 0
+    assert "Source       scikit-learn's embedded copy (UCI could not be reached)" in done.stdout
     assert done.stderr == "DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.\n"
 
 
-@on_disk_only
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_a_refresh_and_the_history_says_so(graph: Graph, number: int) -> None:
     import dagster as dg
 
+    errors = graph.folder / "errors"
     with serve(hang) as server:
         environment = graph.environment(BCW_SOURCE=server.url)
-        process = subprocess.Popen(
-            [BIN / "bcw", "refresh"], env=environment, cwd=graph.folder, stderr=subprocess.PIPE, text=True
-        )
-        while not server.requests and process.poll() is None:
+        process = programs.start(("bcw", "refresh"), environment, graph.folder, (os.devnull, os.devnull, str(errors)))
+        while not server.requests and process.is_alive():
             time.sleep(0.05)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert said == "Failed: raw_data: stopped by a signal. What was stored before is unchanged; run it again\n"
+        os.kill(process.pid or 0, number)
+        process.join()
+    assert process.exitcode == 1
+    assert (
+        errors.read_text()
+        == "Failed: raw_data: stopped by a signal. What was stored before is unchanged; run it again\n"
+    )
     with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
         assert instance.get_runs()[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
-@on_disk_only
 def test_help_needs_no_dagster(graph: Graph) -> None:
     program = (
         "import sys; from bcw_assets.cli.main import main; main(['--help'], standalone_mode=False); print(*sys.modules)"

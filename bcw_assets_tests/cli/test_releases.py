@@ -12,7 +12,7 @@ from bcw_assets.cli.main import main
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store, open_store
-from bcw_assets_tests.conftest import Graph, Place, broken, on_disk_only, why, with_all
+from bcw_assets_tests.conftest import Graph, Place, broken, why, with_all
 
 SEED_7: dict[str, object] = {"ready_data": {"seed": 7}}
 
@@ -43,7 +43,6 @@ def test_a_refresh_publishes_a_release_and_tells_of_it(graph: Graph) -> None:
     assert [row["rule"] for row in metadata["gate"]][:2] == ["blocking checks", "accuracy"]
 
 
-@on_disk_only
 def test_a_refresh_of_the_same_is_green_unchanged_and_writes_nothing(graph: Graph) -> None:
     graph.prepare()
     before = {key: graph.store.read(key) for key in graph.store.list("releases/")}
@@ -52,7 +51,6 @@ def test_a_refresh_of_the_same_is_green_unchanged_and_writes_nothing(graph: Grap
     assert {key: graph.store.read(key) for key in graph.store.list("releases/")} == before
 
 
-@on_disk_only
 def test_the_source_that_stands_in_makes_the_same_release(graph: Graph) -> None:
     graph.prepare()
     result = graph.run(source="embedded")
@@ -60,7 +58,6 @@ def test_the_source_that_stands_in_makes_the_same_release(graph: Graph) -> None:
     assert (made.metadata["release"].value, made.metadata["result"].value) == (champion(graph), "unchanged")
 
 
-@on_disk_only
 def test_a_candidate_that_is_refused_fails_the_run_with_the_table_and_a_reason_lets_it_pass(graph: Graph) -> None:
     graph.prepare()
     first = champion(graph)
@@ -76,7 +73,6 @@ def test_a_candidate_that_is_refused_fails_the_run_with_the_table_and_a_reason_l
     assert (metadata["override"], metadata["sequence"]) == ("for the seminar", 2)
 
 
-@on_disk_only
 def test_what_a_blocking_check_would_find_is_refused_although_nobody_ran_the_check(graph: Graph) -> None:
     graph.prepare()
     for what, by in ((b",M,", b",?,"), (b",B,", b",M,"), (b",?,", b",B,")):
@@ -86,14 +82,12 @@ def test_what_a_blocking_check_would_find_is_refused_although_nobody_ran_the_che
     assert "blocking checks: raw_data, invariants: the diagnoses look inverted" in why(result)
 
 
-@on_disk_only  # to S3 they go alone in the tests of the assets
 def test_releases_go_where_the_setting_says_and_results_stay(graph: Graph, place: Place) -> None:
     assert graph.run(releases=place("published")).success
     assert bundle.list_ids(open_store(place("published")))
     assert {key.partition("/")[0] for key in graph.store.list("")} == {"data", "results"}
 
 
-@on_disk_only
 def test_the_check_of_the_release_finds_what_was_changed_since(graph: Graph) -> None:
     graph.prepare()
     assert graph.check("release").success
@@ -108,7 +102,6 @@ def test_the_check_of_the_release_finds_what_was_changed_since(graph: Graph) -> 
     assert graph.check("release").success
 
 
-@on_disk_only
 def test_the_check_of_the_release_needs_an_entry_of_the_log(graph: Graph) -> None:
     graph.prepare()
     graph.store.delete("releases/log/000001.json")
@@ -138,7 +131,6 @@ def as_json(*arguments: str) -> dict[str, Any]:
     return report
 
 
-@on_disk_only
 def test_list_shows_each_promotion_with_its_headline_and_who_is_champion(
     published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
@@ -151,7 +143,6 @@ def test_list_shows_each_promotion_with_its_headline_and_who_is_champion(
     assert [entry["state"] for entry in as_json("list")["entries"]] == [[], ["champion"]]
 
 
-@on_disk_only
 def test_list_shows_what_was_rolled_back_what_was_removed_and_what_is_unfinished(
     published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
@@ -167,7 +158,6 @@ def test_list_shows_what_was_rolled_back_what_was_removed_and_what_is_unfinished
     assert bcw("verify", "--all").exit_code == 0
 
 
-@on_disk_only
 def test_show_tells_what_a_release_was_made_from_and_what_the_gate_said(
     published: Store, challenger: Candidate
 ) -> None:
@@ -178,7 +168,6 @@ def test_show_tells_what_a_release_was_made_from_and_what_the_gate_said(
     assert as_json("show", challenger.id[:5])["manifest"]["inputs"] == challenger.inputs
 
 
-@on_disk_only
 def test_verify_says_whole_or_names_the_file_and_fails(published: Store, candidate: Candidate) -> None:
     done = bcw("verify", "--all")
     assert (done.exit_code, done.stdout.count("whole: 9 files")) == (0, 2)
@@ -192,7 +181,6 @@ def test_verify_says_whole_or_names_the_file_and_fails(published: Store, candida
         assert not as_json("verify", *asked)["good"]
 
 
-@on_disk_only
 def test_diff_shows_inputs_scores_coefficients_and_patients(
     published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
@@ -219,7 +207,6 @@ def test_rollback_goes_back_and_says_so_and_not_beyond_the_first(
     assert log.read(published).list_rolled_back().keys() == {candidate.id}
 
 
-@on_disk_only
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -240,7 +227,6 @@ def test_what_cannot_be_done_is_said(published: Store, arguments: list[str], cod
     assert published.list("") == before
 
 
-@on_disk_only
 @pytest.mark.parametrize(
     "command", [["list"], ["verify", "--all"], ["show"], ["verify"], ["rollback", "--reason", "x"]], ids=" ".join
 )

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from bcw_assets.cli import scoring
-from bcw_assets.cli.scoring import Known, Scored, Tally
+from bcw_assets.cli.scoring import Predictions, Tally, TrainingRows
 from bcw_assets.errors import ScoringError
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import canonical, columns, reading, rules
@@ -51,39 +51,38 @@ def test_a_probability_is_the_same_to_the_last_bit_in_any_company(raw: pd.DataFr
         assert np.concatenate(parts).tobytes() == whole.tobytes()
 
 
-def changed(document: dict[str, Any], **changes: object) -> bytes:
+def change(document: dict[str, Any], **changes: object) -> bytes:
     return json.dumps(document | changes).encode()
 
 
 REFUSED: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
-    "no JSON": (lambda one: b"{", "is no JSON"),
-    "deep JSON": (lambda one: b"[" * 100_000, "is no JSON"),
-    "a list": (lambda one: b"[]", "is no JSON object"),
-    "no features": (lambda one: changed(one, features=[]), "names no features"),
-    "features that are no list": (lambda one: changed(one, features={"radius_mean": 1}), "names no features"),
+    "deep JSON": (lambda model: b"[" * 100_000, "is no JSON"),
+    "a list": (lambda model: b"[]", "is no JSON object"),
+    "no features": (lambda model: change(model, features=[]), "names no features"),
+    "features that are no list": (lambda model: change(model, features={"radius_mean": 1}), "names no features"),
     "unknown features": (
-        lambda one: changed(one, features=["age", *one["features"][1:-1], ["x"]]),
+        lambda model: change(model, features=["age", *model["features"][1:-1], ["x"]]),
         "takes features that this version does not know ('age', ['x']); perhaps another version of bcw_assets",
     ),
-    "classes": (lambda one: changed(one, classes=[1, 0]), "has the classes [1, 0]; allowed are [0, 1]"),
-    "classes that are no numbers": (lambda one: changed(one, classes=[False, True]), "has the classes [False, True]"),
-    "too few": (lambda one: changed(one, mean=one["mean"][:-1]), "has no 30 numbers as mean"),
-    "texts": (lambda one: changed(one, scale=["1"] * 30), "has no 30 numbers as scale"),
-    "a scale of 0": (lambda one: changed(one, scale=[0.0, *one["scale"][1:]]), "has a scale that is not above 0"),
-    "nan": (
-        lambda one: changed(one, coefficients=[float("nan"), *one["coefficients"][1:]]),
-        "NaN is no number",
+    "classes": (lambda model: change(model, classes=[1, 0]), "has the classes [1, 0]; allowed are [0, 1]"),
+    "classes that are no numbers": (
+        lambda model: change(model, classes=[False, True]),
+        "has the classes [False, True]",
     ),
-    "too large": (lambda one: changed(one, mean=[10**400] * 30), "has a number among mean that is not finite"),
-    "no intercept": (lambda one: changed(one, intercept=None), "has no 1 numbers as intercept"),
+    "too few": (lambda model: change(model, mean=model["mean"][:-1]), "has no 30 numbers as mean"),
+    "texts": (lambda model: change(model, scale=["1"] * 30), "has no 30 numbers as scale"),
+    "a scale of 0": (lambda model: change(model, scale=[0.0] * 30), "has a scale that is not above 0"),
+    "nan": (lambda model: change(model, coefficients=[float("nan")] * 30), "NaN is no number"),
+    "too large": (lambda model: change(model, mean=[10**400] * 30), "has a number among mean that is not finite"),
+    "no intercept": (lambda model: change(model, intercept=None), "has no 1 numbers as intercept"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_model_is_refused_by_what_is_wrong_with_it(files: dict[str, bytes], name: str) -> None:
-    change, says = REFUSED[name]
+    damage, says = REFUSED[name]
     with pytest.raises(ScoringError, match=re.escape(says)):
-        load_scorer({"model.json": change(json.loads(files["model.json"]))})
+        load_scorer({"model.json": damage(json.loads(files["model.json"]))})
 
 
 def test_a_model_of_some_measurements_in_any_order_takes_them_by_name(
@@ -94,107 +93,106 @@ def test_a_model_of_some_measurements_in_any_order_takes_them_by_name(
     parts = {
         name: [document[name][place] for place in chosen] for name in ("features", "mean", "scale", "coefficients")
     }
-    model, some = load_scorer({"model.json": changed(document, **parts)}), of(raw)
-    expected = scorer.contributions(some.measurements)[chosen]
-    np.testing.assert_array_equal(model.contributions(some.measurements), expected)
-    np.testing.assert_allclose(model.log_odds(some.measurements), expected.sum(axis=0) + scorer.intercept, atol=1e-12)
-    shown = {
-        text.split()[0] for texts in scoring.explained(model, some.measurements, np.ones(569, bool)) for text in texts
+    model, measurements = load_scorer({"model.json": change(document, **parts)}), of(raw).measurements
+    expected = scorer.contributions(measurements)[chosen]
+    np.testing.assert_array_equal(model.contributions(measurements), expected)
+    np.testing.assert_allclose(model.log_odds(measurements), expected.sum(axis=0) + scorer.intercept, atol=1e-12)
+    explanations = scoring.explain(model, measurements, np.ones(569, bool))
+    assert {text.split()[0] for texts in explanations for text in texts} == {
+        columns.MEASUREMENTS[place] for place in chosen
     }
-    assert shown == {columns.MEASUREMENTS[place] for place in chosen}
 
 
-def broken(raw: pd.DataFrame, rule: rules.Rule) -> pd.DataFrame:
+def break_rule(raw: pd.DataFrame, rule: rules.Rule) -> pd.DataFrame:
     """Return the first row of the table so changed that it breaks the rule."""
     row = raw.head(1).astype(dict.fromkeys(columns.MEASUREMENTS, "float64"))
     for name in (rule.subject, *rule.program.co_names):
         for factor in (0.0, -1.0, 0.01, 0.3, 3.0, 30.0, 1e6):
             tried = row.assign(**{name: row[name] * factor}) if name in row else row
-            if rule.is_broken({one: tried[one].to_numpy() for one in columns.MEASUREMENTS})[0]:
+            if rule.is_broken({column: tried[column].to_numpy() for column in columns.MEASUREMENTS})[0]:
                 return tried
     raise AssertionError(f"nothing breaks {rule}")
 
 
-@pytest.mark.parametrize("code", [f"R{number}" for number in range(2, 14)])
-def test_a_row_that_breaks_a_rule_is_named_by_it_and_the_others_are_scored(
-    raw: pd.DataFrame, scorer: Scorer, code: str
-) -> None:
-    rule = next(one for one in rules.HARD if one.code == code)
-    found = scoring.score(scorer, of(pd.concat([raw.head(3), broken(raw, rule), raw.tail(3)])))
-    assert np.isnan(found.probability).tolist() == [False] * 3 + [True] + [False] * 3
-    assert any(f"({code}: {rule.meaning})" in remark for remark in found.remarks[3])
-    assert found.codes[code] == 1
-    assert sum(f"({code}: " in remark for remark in found.remarks[3]) == 1
+def test_a_row_that_breaks_a_rule_is_named_by_it_and_the_others_are_scored(raw: pd.DataFrame, scorer: Scorer) -> None:
+    for code, rule in {rule.code: rule for rule in reversed(rules.HARD)}.items():
+        if code == "R1":  # what is no number cannot be read
+            continue
+        predictions = scoring.score(scorer, of(pd.concat([raw.head(3), break_rule(raw, rule), raw.tail(3)])))
+        assert np.isnan(predictions.probability).tolist() == [False] * 3 + [True] + [False] * 3, code
+        remarks = predictions.remarks[3]
+        assert any(f"({code}: {rule.meaning})" in remark for remark in remarks), code
+        assert predictions.codes[code] == 1
+        assert sum(f"({code}: " in remark for remark in remarks) == 1, code
 
 
 def test_advice_is_a_warning_and_the_row_is_scored(raw: pd.DataFrame, scorer: Scorer) -> None:
-    found = scoring.score(scorer, of(raw.head(1).assign(texture_mean=85.0, texture_worst=90.0)))
-    assert found.is_scored.tolist() == [True]
-    assert found.remarks[0][0].startswith("warning: texture_mean is 85; allowed is ")
-    assert found.codes == {}
+    predictions = scoring.score(scorer, of(raw.head(1).assign(texture_mean=85.0, texture_worst=90.0)))
+    assert predictions.is_scored.tolist() == [True]
+    assert predictions.remarks[0][0].startswith("warning: texture_mean is 85; allowed is ")
+    assert predictions.codes == {}
 
 
 def test_an_unreadable_row_keeps_its_reason(scorer: Scorer, raw: pd.DataFrame) -> None:
-    (some,) = reading.read_chunks(io.BytesIO(canonical.write_table(raw.head(3)).replace(b"17.99", b"?")))
-    found = scoring.score(scorer, some)
-    assert found.remarks[0][0].startswith("Line 2: radius_mean is '?'")
-    assert found.codes == {"unreadable": 1}
+    (rows,) = reading.read_chunks(io.BytesIO(canonical.write_table(raw.head(3)).replace(b"17.99", b"?")))
+    predictions = scoring.score(scorer, rows)
+    assert predictions.remarks[0][0].startswith("Line 2: radius_mean is '?'")
+    assert predictions.codes == {"unreadable": 1}
 
 
 def test_with_the_intercept_all_contributions_make_the_log_odds(raw: pd.DataFrame, scorer: Scorer) -> None:
-    some = of(raw)
-    added = scorer.contributions(some.measurements)
-    np.testing.assert_allclose(added.sum(axis=0) + scorer.intercept, scorer.log_odds(some.measurements), atol=1e-9)
-    texts = scoring.explained(scorer, some.measurements, np.ones(569, dtype=bool))
+    measurements = of(raw).measurements
+    contributions = scorer.contributions(measurements)
+    log_odds = contributions.sum(axis=0) + scorer.intercept
+    np.testing.assert_allclose(log_odds, scorer.log_odds(measurements), atol=1e-9)
+    texts = scoring.explain(scorer, measurements, np.ones(569, dtype=bool))
     for row in (0, 100, 568):
-        largest = sorted(map(abs, added[:, row]), reverse=True)[:3]
-        shown = [text[row] for text in texts]
-        assert [abs(float(text.split()[1])) for text in shown] == pytest.approx(largest, abs=0.005)
-        for text in shown:
-            name, number = text.split()
-            assert float(number) == pytest.approx(added[columns.MEASUREMENTS.index(name), row], abs=0.005)
+        largest = sorted(map(abs, contributions[:, row]), reverse=True)[:3]
+        pairs = [text[row].split() for text in texts]
+        assert [abs(float(number)) for _, number in pairs] == pytest.approx(largest, abs=0.005)
+        for name, number in pairs:
+            assert float(number) == pytest.approx(contributions[columns.MEASUREMENTS.index(name), row], abs=0.005)
 
 
-def counted(scorer: Scorer, known: Known | None, some: Rows) -> Tally:
-    tally = Tally(known)
-    tally.add(some, scoring.score(scorer, some), 0.5)
+def count(scorer: Scorer, training_rows: TrainingRows | None, rows: Rows) -> Tally:
+    tally = Tally(training_rows)
+    tally.add(rows, scoring.score(scorer, rows), 0.5)
     return tally
 
 
 def test_rows_of_the_training_are_counted_and_others_are_not(
     raw: pd.DataFrame, made: dict[str, Any], files: dict[str, bytes], scorer: Scorer
 ) -> None:
-    known = Known.load(files)
-    assert counted(scorer, known, of(raw)).in_training == 455
-    assert counted(scorer, known, of(raw.assign(diagnosis="B", id="x"))).in_training == 455
-    assert counted(scorer, known, of(raw.assign(texture_mean=raw["texture_mean"] * 0.9999))).in_training == 0
+    training_rows = TrainingRows.load(files)
+    assert count(scorer, training_rows, of(raw)).in_training == 455
+    assert count(scorer, training_rows, of(raw.assign(diagnosis="B", id="x"))).in_training == 455
+    assert count(scorer, training_rows, of(raw.assign(texture_mean=raw["texture_mean"] * 0.9999))).in_training == 0
     ready = made["ready_data"].rows.set_index("id")["split"]
-    assert counted(scorer, known, of(raw[raw["id"].map(ready) == "test"])).in_training == 0
-    assert counted(scorer, known, of(raw, has_diagnoses=False)).in_training == 0
-    assert Known(np.array([]), frozenset()).count(of(raw), np.zeros(569)) == 0
+    assert count(scorer, training_rows, of(raw[raw["id"].map(ready) == "test"])).in_training == 0
+    assert count(scorer, training_rows, of(raw, has_diagnoses=False)).in_training == 0
+    assert TrainingRows(np.array([]), frozenset()).count(of(raw), np.zeros(569)) == 0
 
 
 def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_known(
     raw: pd.DataFrame, scorer: Scorer
 ) -> None:
     for content in (b"id,diagnosis\n1,M\n", b"\xff", b"fingerprint,split,log_odds\na,train,x\n", b"split\ntrain\n"):
-        assert Known.load({"cross_validation.csv": content}) is None
-    assert Known.load({}) is None
-    assert counted(scorer, None, of(raw)).confusion.total == 569
+        assert TrainingRows.load({"cross_validation.csv": content}) is None
+    assert TrainingRows.load({}) is None
+    assert count(scorer, None, of(raw)).confusion.total == 569
 
 
 def test_agreement_is_with_the_diagnoses_that_are_there(raw: pd.DataFrame, scorer: Scorer) -> None:
-    tally = counted(scorer, None, of(raw.assign(diagnosis=["", "M"] + ["B"] * 567)))
+    tally = count(scorer, None, of(raw.assign(diagnosis=["", "M"] + ["B"] * 567)))
     assert tally.confusion.total == 568
     assert tally.rows == tally.scored == 569
     right, total = tally.confusion.proportions()["accuracy"]
-    assert tally.agreement().startswith(f"{right / total:.4f} (")
+    assert tally.format_agreement().startswith(f"{right / total:.4f} (")
 
 
 def test_a_row_exactly_at_the_threshold_is_malignant(raw: pd.DataFrame, scorer: Scorer) -> None:
-    some = of(raw.head(1))
-    scored = Scored(np.zeros(1), np.array([0.5]), {}, Counter())
+    predictions = Predictions(np.zeros(1), np.array([0.5]), {}, Counter())
     for threshold, malignant in ((0.5, 1), (0.500001, 0)):
         tally = Tally(None)
-        tally.add(some, scored, threshold)
+        tally.add(of(raw.head(1)), predictions, threshold)
         assert tally.malignant == malignant

@@ -29,7 +29,7 @@ from bcw_assets.operations.notifiers import Message, Messenger
 from bcw_assets.settings import Settings
 from bcw_assets.stages import explain_failures
 from bcw_assets_tests import loopback
-from bcw_assets_tests.conftest import Graph, on_disk_only
+from bcw_assets_tests.conftest import Graph
 from bcw_assets_tests.loopback import Step, hang, serve, status, taken
 
 WEAK: dict[str, object] = {
@@ -344,7 +344,6 @@ def test_who_is_named_later_hears_of_what_is_wrong_now(audience: Audience) -> No
 
 
 @pytest.mark.sweep
-@on_disk_only
 def test_a_run_of_dagsters_command_in_another_process_is_told(graph: Graph, audience: Audience) -> None:
     done = graph.process("dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "model")
     assert done.returncode == 1
@@ -354,7 +353,6 @@ def test_a_run_of_dagsters_command_in_another_process_is_told(graph: Graph, audi
     assert text.startswith("Evidence: model: ready_data has not been materialised")
 
 
-@on_disk_only
 def test_the_real_graph_tells_of_its_checks_and_of_its_gate(graph: Graph, audience: Audience) -> None:
     from bcw_assets.definitions import build_definitions
 

@@ -48,7 +48,7 @@ from bcw_assets.releases import bundle, log, promotion
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import Store
 from bcw_assets_tests import loopback
-from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph, Prepared, contents, with_all
+from bcw_assets_tests.conftest import BIN, CHECKOUT, Golden, Graph, contents, with_all
 
 OPERATIONS = (CHECKOUT / "docs" / "operations.md").read_text()
 PROMETHEUS = CHECKOUT / "deploy" / "prometheus"
@@ -113,14 +113,14 @@ def record_run(instance: dg.DagsterInstance, name: str = "refresh_job", *, is_su
 
 
 @contextmanager
-def open_graph(folder: Path, home: Path, prepared: Prepared | None = None) -> Iterator[Graph]:
+def open_graph(folder: Path, home: Path, golden: Golden | None = None) -> Iterator[Graph]:
     """Return a graph whose runs are in memory, and whose schedules, sensors and daemons are those of a folder."""
     home.mkdir(exist_ok=True)
     shutil.copy(CHECKOUT / ".dagster" / "dagster.yaml", home)
     with dg.DagsterInstance.ephemeral() as instance, dg.DagsterInstance.from_config(str(home)) as disk:
         instance._schedule_storage = disk._schedule_storage
         instance.get_required_daemon_types = disk.get_required_daemon_types  # type: ignore[method-assign]
-        yield Graph(folder, str(folder / "store"), instance, lambda: prepared)  # type: ignore[arg-type, return-value]
+        yield Graph(folder, str(folder / "store"), instance, lambda: golden)  # type: ignore[arg-type, return-value]
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +162,10 @@ def tick(instance: dg.DagsterInstance, of: instigation.InstigatorState, when: fl
 
 
 @pytest.fixture(scope="module")
-def eventful(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Iterator[tuple[Graph, Values]]:
+def eventful(tmp_path_factory: pytest.TempPathFactory, golden: Golden) -> Iterator[tuple[Graph, Values]]:
     """A history in which something of every kind has happened, and what is known of it."""
     folder = tmp_path_factory.mktemp("exporter")
-    with open_graph(folder, folder / "home", prepared) as graph:
+    with open_graph(folder, folder / "home", golden) as graph:
         instance = graph.instance
         graph.prepare()
         graph.damage("results/model.json", b'"', b" ")

@@ -9,9 +9,7 @@ from bcw_assets.checks import specify_checks
 from bcw_assets.definitions import build_definitions
 from bcw_assets.operations import history, housekeeping
 from bcw_assets.settings import Settings
-from bcw_assets_tests.conftest import Graph, broken, on_disk_only
-
-pytestmark = on_disk_only
+from bcw_assets_tests.conftest import Graph, broken
 
 
 def soon() -> datetime:

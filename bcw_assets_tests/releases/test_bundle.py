@@ -28,7 +28,7 @@ from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import Store
-from bcw_assets_tests.conftest import CHECKOUT, Place, on_disk_only, once_elsewhere
+from bcw_assets_tests.conftest import CHECKOUT, Place
 from bcw_assets_tests.releases.candidates import MEMBERS
 from bcw_assets_tests.tables import shuffled, uci_form
 
@@ -194,7 +194,6 @@ print(outcome.result, outcome.entry.release)
 
 
 @pytest.mark.sweep  # elsewhere, a file with other digits stands for another kernel
-@on_disk_only
 def test_two_linear_algebra_kernels_are_one_release(place: Place) -> None:
     said = []
     for kernel in ("Sandybridge", "Nehalem"):  # NumPy 2.5.5 crashes with Haswell forced
@@ -206,7 +205,7 @@ def test_two_linear_algebra_kernels_are_one_release(place: Place) -> None:
     assert said[0][1] == said[1][1]
 
 
-@once_elsewhere(
+@pytest.mark.parametrize(
     "what,to_run_again",
     [
         ("rows of another split", "model"),

@@ -19,7 +19,7 @@ from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import Overtaken
 from bcw_assets.storage.store import Store, open_store
-from bcw_assets_tests.conftest import STORES, Graph, Place, contents, on_disk_only, once_elsewhere, with_all
+from bcw_assets_tests.conftest import STORES, Graph, Place, contents, with_all
 from bcw_assets_tests.releases.candidates import MEMBERS
 
 OPERATIONS = ("read", "write", "create", "list", "exists", "delete")
@@ -171,7 +171,6 @@ def test_of_many_promotions_of_two_candidates_at_once_none_is_lost(
     assert [bundle.read(store, release).problems for release in bundle.list_ids(store)] == [(), ()]
 
 
-@on_disk_only
 def test_a_writer_that_is_told_exists_of_its_own_entry_has_won(store: Store) -> None:
     class Deaf(Interrupted):
         def __getattr__(self, name: str) -> Any:
@@ -183,7 +182,6 @@ def test_a_writer_that_is_told_exists_of_its_own_entry_has_won(store: Store) -> 
     assert log.read(store).entries == (entry,)
 
 
-@on_disk_only
 def test_a_rollback_that_another_overtakes_does_nothing_and_says_who_was_first(
     released: Store, candidate: Candidate
 ) -> None:
@@ -196,7 +194,6 @@ def test_a_rollback_that_another_overtakes_does_nothing_and_says_who_was_first(
     assert log.read(released).newest == 3
 
 
-@on_disk_only
 def test_a_store_that_lets_a_key_be_created_twice_is_refused_before_the_first_promotion(
     store: Store, candidate: Candidate
 ) -> None:
@@ -213,7 +210,6 @@ def test_a_store_that_lets_a_key_be_created_twice_is_refused_before_the_first_pr
     assert store.list("") == []
 
 
-@on_disk_only
 def test_behind_a_damaged_newest_entry_the_gate_judges_again(released: Store, challenger: Candidate) -> None:
     access.rollback(released, None, "harmful", "me")
     released.write({"releases/log/000003.json": b"cut"})
@@ -237,7 +233,7 @@ def of_another_machine(candidate: Candidate) -> Candidate:
     return changed
 
 
-@once_elsewhere("is_late", [False, True])
+@pytest.mark.parametrize("is_late", [False, True])
 def test_two_machines_whose_last_digits_differ_are_one_release(
     store: Store, candidate: Candidate, is_late: bool
 ) -> None:
@@ -280,7 +276,7 @@ DAMAGE: dict[str, Callable[[Store, str], None]] = {
 }
 
 
-@once_elsewhere("what", list(DAMAGE))
+@pytest.mark.parametrize("what", list(DAMAGE))
 def test_a_damaged_champion_is_made_whole_by_a_run_that_changes_no_byte_of_what_is_there(
     store: Store, candidate: Candidate, one_release: dict[str, bytes], what: str
 ) -> None:

@@ -12,7 +12,6 @@ from bcw_assets.ml.table import columns
 from bcw_assets.releases import access, bundle, gate, log, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
-from bcw_assets_tests.conftest import on_disk_only
 from bcw_assets_tests.releases.candidates import candidate_of, flipped, part
 
 BESIDE = ["log loss beside the champion", "sensitivity beside the champion", "relabelled rows"]
@@ -41,7 +40,6 @@ def larger(raw: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([raw, more], ignore_index=True)
 
 
-@on_disk_only
 @pytest.mark.parametrize(("what", "make", "because"), KEPT_OUT)
 def test_the_gate_keeps_out(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, candidate: Candidate, what: str, make: Any, because: str
@@ -59,7 +57,6 @@ def test_the_gate_keeps_out(
     assert {key: store.read(key) for key in store.list("") if key != refused} == before
 
 
-@on_disk_only
 @pytest.mark.parametrize(("what", "make"), LET_PASS)
 def test_the_gate_lets_pass(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, candidate: Candidate, what: str, make: Any
@@ -70,7 +67,6 @@ def test_the_gate_lets_pass(
     assert {row["verdict"] for row in outcome.entry.gate} == {"kept"}
 
 
-@on_disk_only
 @pytest.mark.parametrize("rows", [150, 300, 569])
 def test_clean_tables_pass_as_the_first_release(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, rows: int
@@ -81,7 +77,6 @@ def test_clean_tables_pass_as_the_first_release(
     assert "broken" not in verdicts.values()
 
 
-@on_disk_only
 def test_few_malignant_patients_in_common_are_said_and_only_floors_count(
     store: Store, made: dict[str, Any], raw: pd.DataFrame
 ) -> None:
@@ -101,7 +96,6 @@ def test_the_same_again_is_unchanged_and_writes_nothing(store: Store, candidate:
     assert {key: store.read(key) for key in store.list("")} == before
 
 
-@on_disk_only
 def test_what_was_rolled_back_from_returns_only_with_a_reason(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
@@ -113,19 +107,16 @@ def test_what_was_rolled_back_from_returns_only_with_a_reason(
     assert log.read(released).list_rolled_back() == {}
 
 
-@on_disk_only
 def test_an_override_is_kept_only_where_it_was_needed(store: Store, candidate: Candidate) -> None:
     assert promotion.promote(store, candidate, [], "first", "not needed").entry.reason is None
 
 
-@on_disk_only
 def test_no_reason_overrides_a_broken_promise(store: Store, candidate: Candidate) -> None:
     with pytest.raises(ReleaseRefused, match="blocking checks: raw_data, invariants: inverted"):
         promotion.promote(store, candidate, ["raw_data, invariants: inverted"], "first", "I insist")
     assert log.read(store).newest == 0
 
 
-@on_disk_only
 def test_a_champion_released_against_the_gate_stays_unchanged_by_the_same_inputs(
     store: Store, made: dict[str, Any], raw: pd.DataFrame
 ) -> None:
@@ -134,7 +125,6 @@ def test_a_champion_released_against_the_gate_stays_unchanged_by_the_same_inputs
     assert promotion.promote(store, worse, [], "second").result == "unchanged"
 
 
-@on_disk_only
 def test_beside_a_damaged_champion_nothing_passes_but_by_a_reason(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
@@ -145,7 +135,6 @@ def test_beside_a_damaged_champion_nothing_passes_but_by_a_reason(
     assert [row["rule"] for row in gate.find_broken(outcome.entry.gate)] == BESIDE
 
 
-@on_disk_only
 def test_a_damaged_champion_against_the_gate_is_made_again_by_the_same_inputs_but_not_with_broken_promises(
     store: Store, made: dict[str, Any], raw: pd.DataFrame
 ) -> None:
@@ -160,7 +149,6 @@ def test_a_damaged_champion_against_the_gate_is_made_again_by_the_same_inputs_bu
     assert [row["rule"] for row in again.gate if row["verdict"] == "not judged"] == BESIDE
 
 
-@on_disk_only
 def test_a_share_of_exactly_one_percent_relabelled_rows_passes(
     store: Store, made: dict[str, Any], raw: pd.DataFrame
 ) -> None:

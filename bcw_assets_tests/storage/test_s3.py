@@ -504,4 +504,4 @@ def test_a_temporary_folder_without_room_for_the_rows_is_named(
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
     request = predict.Request(place("in/table.csv"), "-", None, 0.5, explain=False)
     with pytest.raises(ScoringError, match=r"table\.csv does not fit into .*: No space left on device\. Set TMPDIR"):
-        predict.run(request)
+        predict.score_file(request)
