@@ -29,9 +29,9 @@ STORED_IN = {
 
 
 @pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Graph, dg.ExecuteInProcessResult]]:
+def full_refresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Graph, dg.ExecuteInProcessResult]]:
     """A refresh with the defaults of the project, for tests that only look at what it leaves."""
-    folder = tmp_path_factory.mktemp("golden")
+    folder = tmp_path_factory.mktemp("full_refresh")
     with dg.DagsterInstance.ephemeral() as instance:
         graph = Graph(folder, str(folder / "store"), instance)
         result = graph.refresh()
@@ -56,9 +56,9 @@ def read_metrics(graph: Graph) -> dict[str, Any]:
 
 
 def test_a_refresh_leaves_the_numbers_of_the_publication_and_of_the_design(
-    golden: tuple[Graph, dg.ExecuteInProcessResult],
+    full_refresh: tuple[Graph, dg.ExecuteInProcessResult],
 ) -> None:
-    metrics = read_metrics(golden[0])
+    metrics = read_metrics(full_refresh[0])
     assert list(metrics)[:4] == ["accuracy", "precision", "recall", "f1_score"]
     assert {name: metrics[name] for name in PUBLISHED} == PUBLISHED
     assert metrics["confusion"] == {
@@ -69,8 +69,8 @@ def test_a_refresh_leaves_the_numbers_of_the_publication_and_of_the_design(
     assert {name: means[name] for name in expected} == pytest.approx(expected, abs=0.0005)
 
 
-def test_a_refresh_leaves_these_files_and_no_other(golden: tuple[Graph, dg.ExecuteInProcessResult]) -> None:
-    assert sorted(golden[0].files()) == [
+def test_a_refresh_leaves_these_files_and_no_other(full_refresh: tuple[Graph, dg.ExecuteInProcessResult]) -> None:
+    assert sorted(full_refresh[0].files()) == [
         "data/raw_data.csv",
         "data/ready_data.csv",
         "data/ready_data.json",
@@ -84,15 +84,15 @@ def test_a_refresh_leaves_these_files_and_no_other(golden: tuple[Graph, dg.Execu
     ]
 
 
-def test_two_runs_leave_the_same_bytes(golden: tuple[Graph, dg.ExecuteInProcessResult], graph: Graph) -> None:
+def test_two_runs_leave_the_same_bytes(full_refresh: tuple[Graph, dg.ExecuteInProcessResult], graph: Graph) -> None:
     assert graph.refresh().success
-    assert graph.files() == golden[0].files()
+    assert graph.files() == full_refresh[0].files()
 
 
 def test_the_ui_gets_rows_columns_source_fingerprint_and_plotted_numbers(
-    golden: tuple[Graph, dg.ExecuteInProcessResult],
+    full_refresh: tuple[Graph, dg.ExecuteInProcessResult],
 ) -> None:
-    graph, result = golden
+    graph, result = full_refresh
     of = {name: result.asset_materializations_for_node(name)[0].metadata for name in NAMES}
     assert of["raw_data"]["source"].value == str(graph.source)
     assert of["raw_data"]["fingerprint"].value == canonical.UCI_FINGERPRINT

@@ -25,7 +25,7 @@ import numpy as np
 
 from bcw_assets import settings
 from bcw_assets.cli import scoring
-from bcw_assets.cli.scoring import Predictions, Tally, TrainingRows
+from bcw_assets.cli.scoring import RowPredictions, Tally, TrainingRows
 from bcw_assets.errors import ScoringError, StorageError, TableError
 from bcw_assets.locations import S3, Bucket, parse_bucket
 from bcw_assets.ml.model.numbers import Scorer
@@ -293,7 +293,7 @@ def _format_header(request: Request) -> bytes:
     return (",".join(HEADER + (CONTRIBUTIONS if request.explain else ())) + "\n").encode()
 
 
-def _format_rows(rows: Rows, predictions: Predictions, scorer: Scorer, release: Release, request: Request) -> bytes:
+def _format_rows(rows: Rows, predictions: RowPredictions, scorer: Scorer, release: Release, request: Request) -> bytes:
     """Return one line a row."""
     ids = list(map(_quote, rows.ids)) if _needs_quotes("".join(rows.ids)) else rows.ids
     calls = np.where(predictions.probability >= request.threshold, "1", "0").tolist()
@@ -304,7 +304,7 @@ def _format_rows(rows: Rows, predictions: Predictions, scorer: Scorer, release: 
     for row, remarks in predictions.remarks.items():
         lines[row] += _quote("; ".join(remarks))
     if request.explain:
-        contributions = zip(*scoring.explain(scorer, rows.measurements, predictions.is_scored), strict=True)
+        contributions = zip(*scoring.explain_rows(scorer, rows.measurements, predictions.is_scored), strict=True)
         lines = [",".join((line, *texts)) for line, texts in zip(lines, contributions, strict=True)]
     return ("\n".join(lines) + "\n").encode()
 

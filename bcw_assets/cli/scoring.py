@@ -27,7 +27,7 @@ REMEMBERED = 10_000  # rows whose fingerprints are kept; there are 569 to look f
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
+class RowPredictions:
     """What is said of n rows.
 
     Attributes:
@@ -47,7 +47,7 @@ class Predictions:
         return np.asarray(~np.isnan(self.probability))
 
 
-def score(scorer: Scorer, rows: Rows) -> Predictions:
+def score(scorer: Scorer, rows: Rows) -> RowPredictions:
     """Return the probabilities of rows; a row that cannot be read, or that breaks a hard rule, gets none."""
     values = dict(zip(columns.MEASUREMENTS, rows.measurements, strict=True))
     readable = np.ones(len(rows), dtype=bool)
@@ -67,7 +67,7 @@ def score(scorer: Scorer, rows: Rows) -> Predictions:
         remarks.setdefault(row, []).extend(WARNING + text for text in texts)
     for row, by_code in advised.items():
         remarks.setdefault(row, []).extend(WARNING + text for text in _describe(by_code.values(), values, row))
-    return Predictions(log_odds, probability(log_odds), remarks, +codes)
+    return RowPredictions(log_odds, probability(log_odds), remarks, +codes)
 
 
 def _find_broken(
@@ -86,7 +86,7 @@ def _describe(broken: Iterable[Rule], values: dict[str, np.ndarray], row: int) -
     return [rule.describe(numbers) for rule in broken]
 
 
-def explain(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray) -> list[list[str]]:
+def explain_rows(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray) -> list[list[str]]:
     """Return the largest contributions to the log odds of each row, as a measurement's name and the number.
 
     Returns:
@@ -163,7 +163,7 @@ class Tally:
     codes: Counter[str] = field(default_factory=Counter)
     _cells: np.ndarray = field(default_factory=lambda: np.zeros(4, dtype=np.int64))
 
-    def add(self, rows: Rows, predictions: Predictions, threshold: float) -> None:
+    def add(self, rows: Rows, predictions: RowPredictions, threshold: float) -> None:
         """Count more rows."""
         self.rows += len(rows)
         self.scored += int(predictions.is_scored.sum())

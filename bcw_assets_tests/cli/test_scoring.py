@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from bcw_assets.cli import scoring
-from bcw_assets.cli.scoring import Predictions, Tally, TrainingRows
+from bcw_assets.cli.scoring import RowPredictions, Tally, TrainingRows
 from bcw_assets.errors import ScoringError
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import canonical, columns, reading, rules
@@ -97,7 +97,7 @@ def test_a_model_of_some_measurements_in_any_order_takes_them_by_name(
     expected = scorer.contributions(measurements)[chosen]
     np.testing.assert_array_equal(model.contributions(measurements), expected)
     np.testing.assert_allclose(model.log_odds(measurements), expected.sum(axis=0) + scorer.intercept, atol=1e-12)
-    explanations = scoring.explain(model, measurements, np.ones(569, bool))
+    explanations = scoring.explain_rows(model, measurements, np.ones(569, bool))
     assert {text.split()[0] for texts in explanations for text in texts} == {
         columns.MEASUREMENTS[place] for place in chosen
     }
@@ -145,7 +145,7 @@ def test_with_the_intercept_all_contributions_make_the_log_odds(raw: pd.DataFram
     contributions = scorer.contributions(measurements)
     log_odds = contributions.sum(axis=0) + scorer.intercept
     np.testing.assert_allclose(log_odds, scorer.log_odds(measurements), atol=1e-9)
-    texts = scoring.explain(scorer, measurements, np.ones(569, dtype=bool))
+    texts = scoring.explain_rows(scorer, measurements, np.ones(569, dtype=bool))
     for row in (0, 100, 568):
         largest = sorted(map(abs, contributions[:, row]), reverse=True)[:3]
         pairs = [text[row].split() for text in texts]
@@ -191,7 +191,7 @@ def test_agreement_is_with_the_diagnoses_that_are_there(raw: pd.DataFrame, score
 
 
 def test_a_row_exactly_at_the_threshold_is_malignant(raw: pd.DataFrame, scorer: Scorer) -> None:
-    predictions = Predictions(np.zeros(1), np.array([0.5]), {}, Counter())
+    predictions = RowPredictions(np.zeros(1), np.array([0.5]), {}, Counter())
     for threshold, malignant in ((0.5, 1), (0.500001, 0)):
         tally = Tally(None)
         tally.add(of(raw.head(1)), predictions, threshold)

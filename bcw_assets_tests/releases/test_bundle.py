@@ -206,7 +206,7 @@ def test_two_linear_algebra_kernels_are_one_release(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "what,to_run_again",
+    ("what", "to_run_again"),
     [
         ("rows of another split", "model"),
         ("a model of other rows", "model"),

@@ -23,7 +23,7 @@ def append(store: Store, *steps: str) -> log.Log:
 
 
 @pytest.mark.parametrize(
-    "steps,way,rolled_back",
+    ("steps", "way", "rolled_back"),
     [
         ("a b c", "abc", ""),
         ("a", "a", ""),
