@@ -11,7 +11,7 @@ import uuid
 
 import dagster as dg
 
-import bcw_assets
+from bcw_assets import defs  # first, as in `bcw refresh`
 from bcw_assets.operations import history
 
 MIB = 1024  # KiB, in which Linux tells the peak
@@ -31,7 +31,7 @@ def main() -> None:
             seconds[stage] = seconds.get(stage, 0) + time.process_time() - starts[str(event.step_key)]
 
     with history.open_history() as instance:
-        job = bcw_assets.defs.resolve_job_def("refresh_job")
+        job = defs.resolve_job_def("refresh_job")
         seconds["start-up"] = time.process_time()
         run_id = str(uuid.uuid4())
         instance.add_event_listener(run_id, note)

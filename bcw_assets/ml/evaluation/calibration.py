@@ -14,6 +14,7 @@ TINY = 1e-15  # probabilities are held this far from 0 and 1, where the logit ha
 
 MAX_STEPS, MAX_HALVINGS = 100, 30  # five to ten steps are usual
 TOLERANCE = 1e-8  # a step below this leaves an error of about its square
+ROUNDING = 1e-10  # of a log likelihood, relative: a sum over the patients
 FLAT = 1e-12  # smallest eigenvalue of the Hessian, per patient, below which there is no optimum
 
 
@@ -112,8 +113,9 @@ def fit_logistic(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray) 
             return Estimate(float(coefficients[0] + step[0]), len(design) * moved)
         # Where the likelihood is flat, the whole step would leap beyond the optimum, to where it is flatter still.
         reached, change = log_likelihood(malignant, odds), design @ step
+        enough = reached - ROUNDING * abs(reached)
         for _ in range(MAX_HALVINGS):
-            if log_likelihood(malignant, odds + change) >= reached:
+            if log_likelihood(malignant, odds + change) >= enough:
                 break
             step, change = step / 2, change / 2
         coefficients = coefficients + step

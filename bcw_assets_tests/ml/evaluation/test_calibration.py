@@ -65,6 +65,23 @@ def test_probabilities_that_are_far_too_extreme_have_a_slope(scale: int) -> None
     assert calibration.fit_logistic(design[:, ::-1], malignant, np.zeros(60)).value == pytest.approx(expected, abs=1e-8)
 
 
+def test_the_last_steps_are_not_lost_in_the_rounding_of_many_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, log_likelihood = [], calibration.log_likelihood
+
+    def count(*arguments: np.ndarray) -> float:
+        calls.append(arguments)
+        return log_likelihood(*arguments)
+
+    monkeypatch.setattr(calibration, "log_likelihood", count)
+    random = np.random.default_rng(27)
+    odds = random.normal(0, 5, 20_000)
+    malignant = (random.random(20_000) < expit(0.7 * odds)).astype(int)
+    slope, large, _ = calibration.estimate_calibration(malignant, expit(odds)).values()
+    assert slope.value == pytest.approx(0.7, abs=0.02)
+    assert np.isfinite(large.value)
+    assert len(calls) < 30
+
+
 def test_where_nobody_is_expected_there_is_no_ratio() -> None:
     found = calibration.summarise_calibration(np.array([0, 1]), np.zeros((2, 2)), 10)
     assert found.observed_expected_ratio.reason == "not defined in 2 of 2 repeats, where all probabilities are 0"
