@@ -100,11 +100,10 @@ def parse_table(content: bytes) -> ParsedTable:
 
 def write_table(table: pd.DataFrame) -> bytes:
     """Return a canonical table as CSV: a header, LF, every float by the shortest text that gives it back."""
-    texts = [forms.texts(*row) for row in _iterate_rows(table)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
-    writer.writerows([identifier, *rest] for identifier, rest in zip(table[columns.ID], texts, strict=True))
+    writer.writerows((identifier, *row) for identifier, row in zip(table[columns.ID], _format_rows(table), strict=True))
     return text.getvalue().encode()
 
 
@@ -113,7 +112,7 @@ def row_fingerprints(table: pd.DataFrame) -> list[str]:
 
     The id is left out: one patient has one fingerprint whatever a file calls them.
     """
-    return [forms.row_fingerprint(*row) for row in _iterate_rows(table)]
+    return [forms.hash_row(row) for row in _format_rows(table)]
 
 
 def fingerprint(table: pd.DataFrame) -> str:
@@ -298,6 +297,10 @@ def _find_first_wrong_number(form: Form, numbers: list[int], rows: list[list[str
     )
 
 
-def _iterate_rows(table: pd.DataFrame) -> Iterator[tuple[str, list[float]]]:
-    """Return each row's diagnosis and numbers."""
-    return zip(table[columns.DIAGNOSIS], table[list(columns.MEASUREMENTS)].to_numpy().tolist(), strict=True)
+def _format_rows(table: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    """Return each row's diagnosis and numbers as texts; a number that a column has often is formatted once."""
+    texts = [table[columns.DIAGNOSIS].tolist()]
+    for name in columns.MEASUREMENTS:
+        codes, numbers = pd.factorize(table[name].to_numpy() + 0.0, use_na_sentinel=False)  # -0 is 0
+        texts.append(np.array(list(map(forms.format_number, numbers.tolist())), dtype=object)[codes].tolist())
+    return zip(*texts, strict=True)

@@ -219,11 +219,16 @@ def explain_value(column: str, value: str, allowed: str) -> str:
     return f"{column} is {quote(value)}; allowed is {allowed}"
 
 
-def texts(diagnosis: str, numbers: Iterable[float]) -> list[str]:
-    """Return a row's fields after the id as they stand in `raw_data.csv`: the diagnosis, then UCI's digits."""
-    return [diagnosis, *(repr(number).removesuffix(".0") for number in numbers)]
+def format_number(number: float) -> str:
+    """Return a number as it stands in `raw_data.csv`: UCI's digits, the fewest that give it back."""
+    return repr(number).removesuffix(".0")
+
+
+def hash_row(texts: Iterable[str]) -> str:
+    """Return the SHA-256 of a row's line in `raw_data.csv` after the id: one patient has one, whatever the id."""
+    return hashlib.sha256(",".join(texts).encode()).hexdigest()
 
 
 def row_fingerprint(diagnosis: str, numbers: Iterable[float]) -> str:
-    """Return the SHA-256 of the row's line in `raw_data.csv` after the id: one patient has one, whatever the id."""
-    return hashlib.sha256(",".join(texts(diagnosis, numbers)).encode()).hexdigest()
+    """Return the fingerprint of a row of this diagnosis and these measurements."""
+    return hash_row([diagnosis, *map(format_number, numbers)])
