@@ -127,13 +127,11 @@ def fit_folds(
         the number of the repeat, the rows of the fold, and the clone, which the next fold changes.
     """
     fold_model = clone(model).set_params(**WARM_START)
-    for repeat in range(resampling.repeats):
-        splitter = StratifiedKFold(resampling.folds, shuffle=True, random_state=resampling.seed + repeat)
-        for others, fold in splitter.split(measurements, malignant):
-            # The table was validated.
-            with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-                fold_model.fit(measurements[others], malignant[others])
-            yield repeat, fold, fold_model
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # the table was validated
+        for repeat in range(resampling.repeats):
+            splitter = StratifiedKFold(resampling.folds, shuffle=True, random_state=resampling.seed + repeat)
+            for others, fold in splitter.split(measurements, malignant):
+                yield repeat, fold, fold_model.fit(measurements[others], malignant[others])
 
 
 def check_coverage(raw_data: pd.DataFrame, cross_validation: CrossValidation) -> Findings:
