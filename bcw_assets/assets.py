@@ -154,7 +154,7 @@ def metrics(
     report = evaluate(raw_data, ready_data, model, cross_validation)
     picture = figure.draw(report)
     return dg.MaterializeResult(
-        value=Evaluation(report, picture, card.write(report)),
+        value=Evaluation(report, picture, card.write_card(report)),
         metadata={
             "evaluation": dg.MetadataValue.md(figure.inline(picture)),
             "scores with intervals": dg.MetadataValue.md(tables.scores(report)),

@@ -20,12 +20,12 @@ class NotUnderstood(ValueError):
     """A document is as it was sealed, and this version cannot make of it what it should be."""
 
 
-def write(document: Document) -> bytes:
+def encode(document: Document) -> bytes:
     """Return the document as bytes, the same for the same content in the same order."""
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
-def read(content: bytes) -> Document:
+def parse(content: bytes) -> Document:
     """Return the document that bytes hold.
 
     Raises:
@@ -42,7 +42,7 @@ def read(content: bytes) -> Document:
 
 def seal(document: Document) -> bytes:
     """Return the document as bytes that say when a byte of them was changed."""
-    return write(document | {SEAL: digest(write(document))})
+    return encode(document | {SEAL: digest(encode(document))})
 
 
 def unseal(content: bytes) -> Document:
@@ -53,14 +53,14 @@ def unseal(content: bytes) -> Document:
     Raises:
         ValueError: they are not as `seal` left them.
     """
-    document = read(content)
+    document = parse(content)
     document.pop(SEAL, None)
     if seal(document) != content:
         raise ValueError("it was changed or cut short after it was written: its seal is another")
     return document
 
 
-def parse(kind: type[T], document: Document) -> T:
+def convert(kind: type[T], document: Document) -> T:
     """Return a document as the dataclass that it was made of, without what the dataclass does not know.
 
     Raises:
@@ -68,7 +68,7 @@ def parse(kind: type[T], document: Document) -> T:
     """
     any_kind: Any = kind
     try:
-        value: Any = _adapter(any_kind).validate_json(write(document), strict=True)
+        value: Any = _adapter(any_kind).validate_json(encode(document), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -84,7 +84,7 @@ def read_sealed(kind: type[T], content: bytes) -> T:
     """
     document = unseal(content)
     try:
-        return parse(kind, document)
+        return convert(kind, document)
     except ValueError as error:
         raise NotUnderstood(f"{error}; {OTHER_VERSION}") from error
 

@@ -1,9 +1,12 @@
-"""How a place to keep things is written: the path of a folder, or `s3://bucket/prefix`. Imports nothing."""
+"""How places and the keys in them are written: a folder, or `s3://bucket/prefix`. Imports errors alone."""
 
 import re
 from dataclasses import dataclass
 
+from bcw_assets.errors import KeyRefused, StorageError
+
 S3 = "s3://"
+TEMPORARY = ".bcw-tmp"  # the ending of files that are being written; never listed
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 ADDRESS = re.compile(r"[0-9]+(\.[0-9]+){3}")
 ALLOWED = "allowed is the path of a folder, or s3://bucket/prefix"
@@ -63,3 +66,27 @@ def is_key(text: str) -> bool:
     [True, False, False, False]
     """
     return not ("\\" in text or "\0" in text or any(part in ("", ".", "..") for part in text.split("/")))
+
+
+def require_key(key: str) -> None:
+    """Refuse what cannot be a key, or would lead out of the store.
+
+    >>> require_key("../etc/passwd")
+    Traceback (most recent call last):
+    bcw_assets.errors.StorageError: '../etc/passwd' is no key; allowed are names joined by /, without . and ..
+    """
+    if not is_key(key):
+        raise StorageError(f"{key!r} is no key; allowed are names joined by /, without . and ..")
+
+
+def require_prefix(prefix: str) -> None:
+    """Refuse what no key can begin with."""
+    above, slash, _ = prefix.rpartition("/")
+    if slash:
+        require_key(above)
+
+
+def require_length(key: str, length: int, at_most: int | None) -> None:
+    """Refuse what other people may have put there, and is too large to be read."""
+    if at_most is not None and length > at_most:
+        raise KeyRefused(f"{key} has {length:,} bytes; allowed are {at_most:,}")

@@ -93,7 +93,7 @@ def make_values(raw: pd.DataFrame) -> dict[str, Any]:
         "ready_data": ready,
         "model": model,
         "cross_validation": predicted,
-        "metrics": Evaluation(report, figure.draw(report), card.write(report)),
+        "metrics": Evaluation(report, figure.draw(report), card.write_card(report)),
     }
 
 

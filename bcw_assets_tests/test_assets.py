@@ -118,7 +118,7 @@ def test_the_ui_gets_rows_columns_source_fingerprint_and_plotted_numbers(
 
 def comparable(store: Store) -> dict[str, Any]:
     """Return all that is in a store; of its one entry of the log, what is the same in every run."""
-    (entry,) = log.read(store).entries
+    (entry,) = log.read_log(store).entries
     same = replace(entry, run="", made="", nonce="")
     return contents(store) | {"releases/log/000001.json": same}
 

@@ -27,13 +27,13 @@ from bcw_assets import settings
 from bcw_assets.cli import scoring
 from bcw_assets.cli.scoring import RowPredictions, Tally, TrainingRows
 from bcw_assets.errors import ScoringError, StorageError, TableError
-from bcw_assets.locations import S3, Bucket, parse_bucket
+from bcw_assets.locations import S3, TEMPORARY, Bucket, parse_bucket
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import columns, reading
 from bcw_assets.ml.table.reading import Rows
 from bcw_assets.releases.access import Release, open_release
 from bcw_assets.releases.bundle import load_scorer
-from bcw_assets.storage.store import TEMPORARY, open_store
+from bcw_assets.storage.store import open_store
 
 STANDARD = "-"  # the name of standard input and standard output
 SOME_NOT_SCORED = 3  # exit code

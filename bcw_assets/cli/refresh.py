@@ -109,7 +109,7 @@ def _describe_skipped_rules(released: Mapping[str, dg.MetadataValue]) -> list[st
         return []
     rules = [record.data for record in table.records if record.data["verdict"] == NOT_JUDGED]
     reasons = dict.fromkeys(str(rule["value"]) for rule in rules)
-    return [f"Gate         judged by the floors alone: {reason}" for reason in reasons]
+    return [f"Gate         not compared: {reason}" for reason in reasons]
 
 
 def _abbreviate(address: str) -> str:

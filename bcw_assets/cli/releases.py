@@ -24,7 +24,7 @@ MOST_COEFFICIENTS = 5  # that are shown of those that differ
 
 def report_list(store: Store) -> Report:
     """Return every entry of the log with its release, and the bundles that have none."""
-    current_log, ids = log.read(store), bundle.list_ids(store)
+    current_log, ids = log.read_log(store), bundle.list_ids(store)
     return {
         "place": current_log.place,
         "entries": [_describe_entry(store, entry, current_log, ids) for entry in current_log.entries],
@@ -55,7 +55,7 @@ def format_list(report: Report) -> str:
 
 def report_release(store: Store, release: str | None) -> Report:
     """Return all that is known of one release: its entries, what it was made from, the gate, its files."""
-    current_log = log.read(store)
+    current_log = log.read_log(store)
     release = release or current_log.current().release
     stored_bundle = current_log.read_bundle(store, release)
     return {
@@ -94,7 +94,7 @@ def report_verification(store: Store, release: str | None, *, everything: bool) 
     A bundle without a manifest is unfinished: that is no failure, unless it is the one that was asked for, the
     champion, or the one that a rollback goes to.
     """
-    current_log = log.read(store)
+    current_log = log.read_log(store)
     asked = None if everything else release or current_log.current().release
     champion = current_log.last.release if current_log.last else None
     needed = {asked, champion, find_way_back(store, current_log) if champion else None}
@@ -116,7 +116,7 @@ def format_verification(report: Report) -> str:
 
 def report_comparison(store: Store, first: str, second: str) -> Report:
     """Return how two releases differ: what they were made from, scores, coefficients, patients."""
-    current_log = log.read(store)
+    current_log = log.read_log(store)
     bundles = [current_log.read_bundle(store, release).require() for release in (first, second)]
     inputs = _pair([dict(_flatten(each.manifest.inputs)) for each in bundles if each.manifest])
     headlines = [{name: asdict(summary) for name, summary in each.headline.items()} for each in bundles]

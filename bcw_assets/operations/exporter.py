@@ -112,7 +112,7 @@ def collect_releases(store: Store) -> Iterator[Sample]:
     Raises:
         ReleaseError: the log or the champion's manifest is damaged.
     """
-    entries = log.read(store)
+    entries = log.read_log(store)
     entries.require_newest()
     yield Sample("bcw_release_sequence", entries.newest)
     yield Sample("bcw_release_refusals", len(store.list(REFUSED)))

@@ -40,7 +40,7 @@ def open_release(store: Store, prefix: str | None) -> Release:
     Raises:
         ReleaseError: there is none, it never was champion, or something of it or of the newest entry is damaged.
     """
-    current_log = log.read(store)
+    current_log = log.read_log(store)
     champion = current_log.current().release
     release = champion if prefix is None else bundle.resolve(store, prefix)
     stored_bundle = current_log.require_bundle(store, release)
@@ -55,7 +55,7 @@ def is_published(store: Store, release: str | None) -> Findings:
         store: holds the releases.
         release: its id; None for the champion.
     """
-    current_log = log.read(store)
+    current_log = log.read_log(store)
     problem = [current_log.problem] if current_log.problem else []
     entries = current_log.entries_of(release) if release else current_log.entries
     if not entries:
@@ -86,7 +86,7 @@ def rollback(store: Store, release: str | None, reason: str, run: str) -> Entry:
         ReleaseError: there is nothing to go back to, it is the champion already, or not what was published.
         Overtaken: another writer changed the log at the same time; nothing was done.
     """
-    current_log = log.read(store)
+    current_log = log.read_log(store)
     current = current_log.current()
     release = release or find_way_back(store, current_log)
     if release is None:

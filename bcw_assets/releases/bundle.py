@@ -113,7 +113,7 @@ class Bundle:
 
 def hash_inputs(inputs: Mapping[str, Any]) -> str:
     """Return the digits with which the id of every release of these inputs begins, on any machine."""
-    return digest(documents.write(dict(inputs)))[:INPUT_DIGITS]
+    return digest(documents.encode(dict(inputs)))[:INPUT_DIGITS]
 
 
 def inputs_part(release: str) -> str:
@@ -169,7 +169,7 @@ def pack(inputs: Mapping[str, Any], files: Mapping[str, bytes], edition: int = 1
         edition: counts bundles of the same content: more than 1 where a folder before it is damaged.
     """
     files = {**files, SUMS: format_sums(files)}
-    scores = documents.read(files["metrics.json"])["cross_validation"]
+    scores = documents.parse(files["metrics.json"])["cross_validation"]
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "edition": edition,
@@ -177,7 +177,7 @@ def pack(inputs: Mapping[str, Any], files: Mapping[str, bytes], edition: int = 1
         "headline": {name: scores[name] for name in HEADLINE if name in scores},
         "files": {name: {"bytes": len(content), "sha256": digest(content)} for name, content in files.items()},
     }
-    release = hash_inputs(inputs) + digest(documents.write(manifest))[:INPUT_DIGITS]
+    release = hash_inputs(inputs) + digest(documents.encode(manifest))[:INPUT_DIGITS]
     return release, {**files, MANIFEST: documents.seal({"release": release, **manifest})}
 
 
@@ -194,7 +194,7 @@ def publish(store: Store, inputs: Mapping[str, Any], files: Mapping[str, bytes])
     )
     for name, content in contents.items():
         store.create(key(release, name), content)
-    return read(store, release).require()
+    return read_bundle(store, release).require()
 
 
 def _has_room(store: Store, release: str, files: Mapping[str, bytes]) -> bool:
@@ -236,7 +236,7 @@ def _parse_manifest(content: bytes, release: str, sha256: str | None) -> Manifes
     return manifest
 
 
-def read(store: Store, release: str, sha256: str | None = None) -> Bundle:
+def read_bundle(store: Store, release: str, sha256: str | None = None) -> Bundle:
     """Read a bundle and hold every byte of it against its manifest, and its model against its example.
 
     Args:
@@ -295,7 +295,7 @@ def load_scorer(files: Mapping[str, bytes]) -> Scorer:
     if "model.json" not in files:
         raise numbers.refuse("is missing from the bundle")
     try:
-        document = documents.read(files["model.json"])
+        document = documents.parse(files["model.json"])
     except ValueError as error:
         raise numbers.refuse(f"cannot be used: {error}") from error
     return Scorer.load(document)

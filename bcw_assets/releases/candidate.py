@@ -138,12 +138,12 @@ class Candidate:
         """
         report = self._without_ids()
         return {
-            "model.json": documents.write(numbers.dump_model(self.model)),
+            "model.json": documents.encode(numbers.dump_model(self.model)),
             "model.onnx": self._onnx(),
-            "metrics.json": documents.write(dataclasses.asdict(report)),
+            "metrics.json": documents.encode(dataclasses.asdict(report)),
             "cross_validation.csv": self._out_of_fold(),
             "evaluation.png": self.metrics.figure,
-            "MODEL_CARD.md": card.write(report).encode(),
+            "MODEL_CARD.md": card.write_card(report).encode(),
             "example.csv": self._example(),
             "README.txt": README.encode(),
         }

@@ -172,7 +172,7 @@ class Log:
     def read_bundle(self, store: Store, release: str) -> Bundle:
         """Return what is stored of a release, held against the manifest that the newest entry for it names."""
         entries = self.entries_of(release)
-        return bundle.read(store, release, entries[-1].manifest if entries else None)
+        return bundle.read_bundle(store, release, entries[-1].manifest if entries else None)
 
     def require_bundle(self, store: Store, release: str) -> Bundle:
         """Return the bundle of a release that was champion and is whole.
@@ -185,7 +185,7 @@ class Log:
         return self.read_bundle(store, release).require()
 
 
-def read(store: Store) -> Log:
+def read_log(store: Store) -> Log:
     """Return the whole log of a store."""
     keys = store.list(FOLDER)
     numbers = sorted(int(name.removesuffix(".json")) for key in keys if ENTRY.fullmatch(name := _name(key)))

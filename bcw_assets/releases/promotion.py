@@ -51,7 +51,7 @@ def promote(
     """
     candidate.require_one_history()
     for _ in range(TRIES):
-        current_log = log.read(store)
+        current_log = log.read_log(store)
         current_log.require_understood()
         entry = current_log.last
         champion = current_log.read_bundle(store, entry.release) if entry else None
@@ -99,7 +99,7 @@ def _keep(store: Store, candidate: Candidate, refusal: ReleaseRefused, run: str)
     inputs = bundle.hash_inputs(candidate.inputs)
     where = f"{REFUSED}{inputs}.json"
     table = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": list(refusal.rows)}
-    store.write({where: documents.write(table)})
+    store.write({where: documents.encode(table)})
     return ReleaseRefused(f"{refusal}. The whole table is in {store.address(where)}", refusal.rows)
 
 

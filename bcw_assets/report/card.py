@@ -33,7 +33,7 @@ TEMPLATES.filters |= {
 TEMPLATES.filters |= {"format": format, "to_yaml": yaml.safe_dump}  # Python's `format` instead of Jinja's, which is %
 
 
-def write(report: Report) -> str:
+def write_card(report: Report) -> str:
     """Return the card in Markdown, with the front matter that Hugging Face reads."""
     curve = report.decision_curve
     text = TEMPLATES.get_template("card.md.j2").render(

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
-from bcw_assets.storage.store import TEMPORARY, require_key, require_length, require_prefix
+from bcw_assets.locations import TEMPORARY, require_key, require_length, require_prefix
 
 NO_LINKS = {
     *(errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES),

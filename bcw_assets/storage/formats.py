@@ -50,7 +50,7 @@ def dump(value: object, key: str) -> dict[str, bytes]:
     for file, content in zip(list_keys(kind, key), FORMATS[kind].dump(value), strict=True):
         if not isinstance(content, bytes):
             hashes = {_name(other): digest(files[other]) for other in files}
-            content = documents.write(content | ({HASHES: hashes} if hashes else {}))
+            content = documents.encode(content | ({HASHES: hashes} if hashes else {}))
         files[file] = content
     return files
 
@@ -81,7 +81,7 @@ def version(files: Mapping[str, bytes]) -> str:
 
 def _read_document(file: str, files: Mapping[str, bytes]) -> Document:
     try:
-        document = documents.read(files[file])
+        document = documents.parse(files[file])
     except ValueError as error:
         raise FormatError(f"{file}: {error}") from error
     hashes = document.pop(HASHES, None)
@@ -158,7 +158,7 @@ def _load_evaluation(figure: bytes, card: bytes, document: Document) -> Evaluati
     if document["schema_version"] != SCHEMA_VERSION:
         schema = f"its schema_version is {document['schema_version']!r}, and this version reads {SCHEMA_VERSION}"
         raise FormatError(f"another version of bcw_assets wrote it ({schema})")
-    return Evaluation(documents.parse(Report, document), figure, card.decode())
+    return Evaluation(documents.convert(Report, document), figure, card.decode())
 
 
 FORMATS = {

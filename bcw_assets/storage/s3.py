@@ -29,8 +29,7 @@ from botocore.parsers import ResponseParserError
 
 from bcw_assets.deadline import within
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError, StorageRefused
-from bcw_assets.locations import Bucket
-from bcw_assets.storage.store import TEMPORARY, require_key, require_length, require_prefix
+from bcw_assets.locations import TEMPORARY, Bucket, require_key, require_length, require_prefix
 
 Result = TypeVar("Result")
 

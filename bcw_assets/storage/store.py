@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from bcw_assets.errors import KeyRefused, StorageError, StorageRefused
-from bcw_assets.locations import is_key, parse_bucket
-
-TEMPORARY = ".bcw-tmp"  # the ending of files that are being written; never listed
+from bcw_assets.errors import StorageRefused
+from bcw_assets.locations import parse_bucket
 
 
 class Store(Protocol):
@@ -50,30 +48,6 @@ def open_store(place: str) -> Store:
         from bcw_assets.storage.folder import FolderStore
 
         return FolderStore(Path(place).expanduser())
-    from bcw_assets.storage.s3 import S3Store
+    from bcw_assets.storage.s3 import S3Store  # boto3 takes 0.2 s, and is not needed on disk
 
     return S3Store(bucket)
-
-
-def require_key(key: str) -> None:
-    """Refuse what cannot be a key, or would lead out of the store.
-
-    >>> require_key("../etc/passwd")
-    Traceback (most recent call last):
-    bcw_assets.errors.StorageError: '../etc/passwd' is no key; allowed are names joined by /, without . and ..
-    """
-    if not is_key(key):
-        raise StorageError(f"{key!r} is no key; allowed are names joined by /, without . and ..")
-
-
-def require_prefix(prefix: str) -> None:
-    """Refuse what no key can begin with."""
-    above, slash, _ = prefix.rpartition("/")
-    if slash:
-        require_key(above)
-
-
-def require_length(key: str, length: int, at_most: int | None) -> None:
-    """Refuse what other people may have put there, and is too large to be read."""
-    if at_most is not None and length > at_most:
-        raise KeyRefused(f"{key} has {length:,} bytes; allowed are {at_most:,}")

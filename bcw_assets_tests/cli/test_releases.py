@@ -25,7 +25,7 @@ def released(graph: Graph) -> dict[str, Any]:
 
 def champion(graph: Graph) -> str:
     """Return the id of the release that the log names last."""
-    return log.read(graph.store).current().release
+    return log.read_log(graph.store).current().release
 
 
 def made_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def test_rollback_goes_back_and_says_so_and_not_beyond_the_first(
     assert as_json("rollback", challenger.id[:8], "--reason", "it was the cable") == {
         "release": challenger.id, "sequence": 4, "reason": "it was the cable",
     }  # fmt: skip
-    assert log.read(published).list_rolled_back().keys() == {candidate.id}
+    assert log.read_log(published).list_rolled_back().keys() == {candidate.id}
 
 
 @pytest.mark.parametrize(

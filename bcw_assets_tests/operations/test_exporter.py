@@ -331,7 +331,7 @@ def test_a_store_without_a_release_has_sequence_0(store: Store) -> None:
 def copy_release(eventful: tuple[Graph, Values], store: Store) -> str:
     """Put what the history released into a store, and return the id of the champion."""
     ours = {key: content for key, content in contents(eventful[0].store).items() if key.startswith(bundle.FOLDER)}
-    return log.read(with_all(store, ours)).current().release
+    return log.read_log(with_all(store, ours)).current().release
 
 
 def test_the_champion_and_refusals_are_known(eventful: tuple[Graph, Values], store: Store) -> None:
@@ -339,7 +339,7 @@ def test_the_champion_and_refusals_are_known(eventful: tuple[Graph, Values], sto
     store.write({f"{promotion.REFUSED}0123456789abcdef.json": b"the table of the gate"})
     values = index_samples(exporter.collect_releases(store))
     assert (values["bcw_release_sequence",], values["bcw_release_refusals",]) == (1, 1)
-    made = datetime.fromisoformat(log.read(store).current().made)
+    made = datetime.fromisoformat(log.read_log(store).current().made)
     assert values["bcw_release_timestamp_seconds",] == made.timestamp()
     headline = bundle.read_manifest(store, champion).headline
     for score in bundle.HEADLINE:

@@ -131,7 +131,7 @@ def made_of(raw: pd.DataFrame) -> Candidate:
     model = training.train(ready, 1.0)
     predicted = resampling.predict_out_of_fold(raw, model, Resampling(10, 2, 0))
     report = evaluate(raw, ready, model, predicted)
-    return Candidate(raw, ready, model, predicted, Evaluation(report, figure.draw(report), card.write(report)))
+    return Candidate(raw, ready, model, predicted, Evaluation(report, figure.draw(report), card.write_card(report)))
 
 
 def test_ucis_file_in_any_order_and_the_copy_without_ids_are_one_release_byte_for_byte() -> None:
@@ -178,7 +178,7 @@ def test_an_id_begins_with_the_inputs_on_any_machine_and_ends_with_the_content(c
     release, packed = bundle.pack(candidate.inputs, files)
     manifest = documents.unseal(packed[bundle.MANIFEST])
     del manifest["release"]
-    assert release == candidate.id == "28426903" + documents.digest(documents.write(manifest))[:8]
+    assert release == candidate.id == "28426903" + documents.digest(documents.encode(manifest))[:8]
 
 
 KERNEL = """

@@ -84,7 +84,7 @@ def fill() -> None:
 
 def require_whole(store: Store) -> str | None:
     """Hold that the log is whole and the champion verifies; return its id."""
-    current_log = log.read(store)
+    current_log = log.read_log(store)
     assert dict(current_log.damage) == {}
     return open_release(store, None).id if current_log.newest else None
 
@@ -111,7 +111,7 @@ def test_a_release_killed_at_any_change_leaves_a_champion_and_the_next_run_finis
     assert require_whole(store) in (candidate.id if has_champion else None, challenger.id)
     promotion.promote(store, challenger, [], "again")
     assert require_whole(store) == challenger.id
-    assert log.read(store).newest == 1 + has_champion
+    assert log.read_log(store).newest == 1 + has_champion
     assert len(bundle.list_ids(store)) == 1 + has_champion
 
 
@@ -134,7 +134,7 @@ def test_of_sixteen_that_write_the_log_at_once_each_gets_a_number_of_its_own(pla
         """Append one entry, trying again whenever another was first."""
         store = open_store(place)
         while True:
-            current_log = log.read(store)
+            current_log = log.read_log(store)
             try:
                 log.append(store, current_log, "promote", ("0" * 16, "0" * 64), f"run {run}")
             except Overtaken as error:
@@ -147,7 +147,7 @@ def test_of_sixteen_that_write_the_log_at_once_each_gets_a_number_of_its_own(pla
     for turn in range(rounds):
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(partial(write, place(f"log-{turn}")), range(16)))
-        current_log = log.read(open_store(place(f"log-{turn}")))
+        current_log = log.read_log(open_store(place(f"log-{turn}")))
         assert dict(current_log.damage) == {}
         assert [entry.sequence for entry in current_log.entries] == list(range(1, 17))
         assert {entry.run for entry in current_log.entries} == {f"run {run}" for run in range(16)}
@@ -163,12 +163,12 @@ def test_of_many_promotions_of_two_candidates_at_once_none_is_lost(
     assert challenger.files
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(pool.map(lambda one: promotion.promote(store, one, [], "run"), [candidate, challenger] * 4))
-    current_log = log.read(store)
+    current_log = log.read_log(store)
     assert dict(current_log.damage) == {}
     numbers = sorted(outcome.entry.sequence for outcome in outcomes if outcome.result == "promoted")
     assert numbers == list(range(1, current_log.newest + 1))
     assert bundle.list_ids(store) == sorted([candidate.id, challenger.id])
-    assert [bundle.read(store, release).problems for release in bundle.list_ids(store)] == [(), ()]
+    assert [bundle.read_bundle(store, release).problems for release in bundle.list_ids(store)] == [(), ()]
 
 
 def test_a_writer_that_is_told_exists_of_its_own_entry_has_won(store: Store) -> None:
@@ -178,8 +178,8 @@ def test_a_writer_that_is_told_exists_of_its_own_entry_has_won(store: Store) -> 
             return (lambda *arguments: operation(*arguments) and False) if name == "create" else operation
 
     deaf: Any = Deaf(store, 0, "never", kill)
-    entry = log.append(deaf, log.read(store), "promote", ("0" * 16, "0" * 64), "r", None)
-    assert log.read(store).entries == (entry,)
+    entry = log.append(deaf, log.read_log(store), "promote", ("0" * 16, "0" * 64), "r", None)
+    assert log.read_log(store).entries == (entry,)
 
 
 def test_a_rollback_that_another_overtakes_does_nothing_and_says_who_was_first(
@@ -191,7 +191,7 @@ def test_a_rollback_that_another_overtakes_does_nothing_and_says_who_was_first(
     late: Any = Interrupted(released, 1, "before", overtake, ("create",))
     with pytest.raises(Overtaken, match=r"000003\.json was written by another run .*by somebody else\).*nothing was"):
         access.rollback(late, candidate.id, "second", "me")
-    assert log.read(released).newest == 3
+    assert log.read_log(released).newest == 3
 
 
 def test_a_store_that_lets_a_key_be_created_twice_is_refused_before_the_first_promotion(
@@ -308,4 +308,4 @@ def test_two_refreshes_of_the_same_inputs_at_once_leave_one_bundle_and_are_both_
     assert [run.returncode for run in runs] == [0, 0], [run.stderr for run in runs]
     assert len(bundle.list_ids(graph.store)) == 1
     assert require_whole(graph.store)
-    assert log.read(graph.store).newest == 1
+    assert log.read_log(graph.store).newest == 1

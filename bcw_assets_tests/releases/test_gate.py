@@ -53,7 +53,7 @@ def test_the_gate_keeps_out(
     table = [dict(row) for row in refusal.value.rows]
     assert {row["verdict"] for row in table} >= {"kept", "broken"}
     refused = f"releases/refused/{bundle.hash_inputs(worse.inputs)}.json"
-    assert documents.read(store.read(refused))["gate"] == table
+    assert documents.parse(store.read(refused))["gate"] == table
     assert {key: store.read(key) for key in store.list("") if key != refused} == before
 
 
@@ -104,7 +104,7 @@ def test_what_was_rolled_back_from_returns_only_with_a_reason(
         promotion.promote(released, challenger, [], "fourth")
     outcome = promotion.promote(released, challenger, [], "fourth", "the alarms had another cause")
     assert (outcome.entry.sequence, outcome.entry.reason) == (4, "the alarms had another cause")
-    assert log.read(released).list_rolled_back() == {}
+    assert log.read_log(released).list_rolled_back() == {}
 
 
 def test_an_override_is_kept_only_where_it_was_needed(store: Store, candidate: Candidate) -> None:
@@ -114,7 +114,7 @@ def test_an_override_is_kept_only_where_it_was_needed(store: Store, candidate: C
 def test_no_reason_overrides_a_broken_promise(store: Store, candidate: Candidate) -> None:
     with pytest.raises(ReleaseRefused, match="blocking checks: raw_data, invariants: inverted"):
         promotion.promote(store, candidate, ["raw_data, invariants: inverted"], "first", "I insist")
-    assert log.read(store).newest == 0
+    assert log.read_log(store).newest == 0
 
 
 def test_a_champion_released_against_the_gate_stays_unchanged_by_the_same_inputs(
@@ -155,7 +155,9 @@ def test_a_share_of_exactly_one_percent_relabelled_rows_passes(
     small = part(raw, 300)
     promotion.promote(store, candidate_of(made["metrics"], small), [], "first")
     changed = candidate_of(made["metrics"], flipped(small, 3))
-    table = gate.judge(changed, [], bundle.read(store, log.read(store).current().release), log.read(store))
+    table = gate.judge(
+        changed, [], bundle.read_bundle(store, log.read_log(store).current().release), log.read_log(store)
+    )
     labels = next(row for row in table if row["rule"] == "relabelled rows")
     assert (labels["verdict"], labels["value"].partition(":")[0]) == ("kept", "3 of 300")
     rows = np.flatnonzero(small[columns.DIAGNOSIS] != changed.raw_data[columns.DIAGNOSIS])

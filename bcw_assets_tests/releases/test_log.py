@@ -18,8 +18,8 @@ def append(store: Store, *steps: str) -> log.Log:
         action: Literal["promote", "rollback"] = "rollback" if step.startswith("<") else "promote"
         name = step.removeprefix("<")
         release = name[0] * 8 + name[-1] * 8
-        log.append(store, log.read(store), action, (release, "0" * 64), "me", step)
-    return log.read(store)
+        log.append(store, log.read_log(store), action, (release, "0" * 64), "me", step)
+    return log.read_log(store)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_first_entry_that_names_one_before_it_is_damaged(store: Store) -> None
     append(store, "a")
     store.write({FIRST: documents.seal(documents.unseal(store.read(FIRST)) | {"previous": "0" * 64})})
     with pytest.raises(ReleaseError, match=r"000001\.json cannot be read \(it names an entry before it"):
-        log.read(store).current()
+        log.read_log(store).current()
 
 
 def test_a_newest_entry_with_a_right_seal_that_is_not_understood_is_no_damage_and_is_never_gone_past(
@@ -80,7 +80,7 @@ def test_a_newest_entry_with_a_right_seal_that_is_not_understood_is_no_damage_an
     entry = documents.unseal(store.read(SECOND))
     for change in ({"release": "../../etc"}, {"sequence": 0}, {"action": "retire"}, {"manifest": "x"}, {"gate": None}):
         store.write({SECOND: documents.seal(entry | change)})
-        current_log = log.read(store)
+        current_log = log.read_log(store)
         (name,) = change
         assert dict(current_log.damage) == {}
         assert current_log.foreign[SECOND].startswith(f"is not understood ({name}: ")
@@ -92,13 +92,13 @@ def test_a_newest_entry_with_a_right_seal_that_is_not_understood_is_no_damage_an
 @pytest.mark.parametrize("reason", ["two\nlines", "\x1b[31m", "bad \udcff byte"])
 def test_a_reason_that_would_spoil_the_log_or_a_terminal_is_refused(store: Store, reason: str) -> None:
     with pytest.raises(ReleaseError, match="allowed is printable text on one line"):
-        log.append(store, log.read(store), "promote", ("a" * 16, "0" * 64), "me", reason)
+        log.append(store, log.read_log(store), "promote", ("a" * 16, "0" * 64), "me", reason)
     assert store.list("") == []
 
 
 def test_a_prune_of_an_earlier_version_changes_nothing(store: Store) -> None:
     current_log = append(store, "a", "b", "c")
     log.append(store, current_log, "prune", ("c" * 16, "0" * 64), "bcw releases prune")
-    current_log = log.read(store)
+    current_log = log.read_log(store)
     assert (current_log.current().release, len(current_log.champions())) == ("c" * 16, 3)
     assert current_log.list_rolled_back() == {}

@@ -93,16 +93,16 @@ def without(*names: str) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
 
 def with_model(**changes: object) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
     """Return a change of the document in model.json."""
-    return lambda files: files | {"model.json": documents.write(documents.read(files["model.json"]) | changes)}
+    return lambda files: files | {"model.json": documents.encode(documents.parse(files["model.json"]) | changes)}
 
 
 def add_score(store: Store) -> None:
     score = {"estimate": 0.9, "sd": None, "interval": [0.8, 0.95], "unit": "none", "bounds": {"method": "exact"}}
 
     def change(files: dict[str, bytes]) -> dict[str, bytes]:
-        metrics = documents.read(files["metrics.json"])
+        metrics = documents.parse(files["metrics.json"])
         metrics["cross_validation"]["calibration_slope"] = score
-        return files | {"metrics.json": documents.write(metrics | {"schema_version": 9, "fairness": {}})}
+        return files | {"metrics.json": documents.encode(metrics | {"schema_version": 9, "fairness": {}})}
 
     change_files(store, change)
     change_manifests(store, lambda manifest: manifest["headline"].update(calibration_slope=score))
@@ -205,7 +205,7 @@ def releases(*arguments: str) -> str:
 
 def champion_and_other(store: Store) -> tuple[Log, str, str]:
     """Return the log, the champion, and a release that is stored beside it."""
-    current_log = log.read(store)
+    current_log = log.read_log(store)
     champion = current_log.current().release
     return current_log, champion, next(release for release in bundle.list_ids(store) if release != champion)
 
@@ -272,7 +272,7 @@ def test_a_champion_is_rolled_back_forth_and_back_and_what_was_removed_is_listed
     current_log, champion, other = champion_and_other(store)
     for number, release in enumerate((other, champion), current_log.newest + 1):
         releases("rollback", release, "--reason", "a test")
-        assert (log.read(store).current().release, log.read(store).newest) == (release, number)
+        assert (log.read_log(store).current().release, log.read_log(store).newest) == (release, number)
     assert "whole" in releases("verify")
     shutil.rmtree(Path("releases", other))
     stored = bundle.list_ids(store)
@@ -283,18 +283,18 @@ def test_a_champion_is_rolled_back_forth_and_back_and_what_was_removed_is_listed
 def test_a_champion_is_unchanged_by_a_run_with_its_inputs(store: Store, candidate: Candidate) -> None:
     before = contents(store)
     outcome = promotion.promote(store, candidate, [], "a run")
-    assert (outcome.result, outcome.entry.release) == ("unchanged", log.read(store).current().release)
+    assert (outcome.result, outcome.entry.release) == ("unchanged", log.read_log(store).current().release)
     assert contents(store) == before
 
 
 def test_a_candidate_that_is_worse_than_a_champion_is_refused_and_one_that_is_not_follows_it(
     store: Store, newcomer: Candidate, worse: Candidate
 ) -> None:
-    newest = log.read(store).newest
+    newest = log.read_log(store).newest
     with pytest.raises(ReleaseRefused) as refusal:
         promotion.promote(store, worse, [], "a run")
     assert beside(refusal.value.rows) == dict.fromkeys(BESIDE, "broken")
-    assert log.read(store).newest == newest
+    assert log.read_log(store).newest == newest
     outcome = promotion.promote(store, newcomer, [], "a run")
     assert (outcome.result, outcome.entry.sequence) == ("promoted", newest + 1)
     assert beside(outcome.entry.gate) == dict.fromkeys(BESIDE, "kept")
@@ -303,7 +303,7 @@ def test_a_candidate_that_is_worse_than_a_champion_is_refused_and_one_that_is_no
 
 
 def test_what_was_rolled_back_from_returns_only_with_a_reason(store: Store, returning: Candidate) -> None:
-    (release,) = log.read(store).list_rolled_back()
+    (release,) = log.read_log(store).list_rolled_back()
     before = contents(store)
     with pytest.raises(ReleaseRefused, match="rolled back from: in entry "):
         promotion.promote(store, returning, [], "a run")
@@ -317,7 +317,7 @@ def test_what_was_rolled_back_from_returns_only_with_a_reason(store: Store, retu
 def test_a_damaged_champion_is_made_again_and_no_byte_of_it_is_changed(
     past: Store, candidate: Candidate, what: str
 ) -> None:
-    champion = log.read(past).current().release
+    champion = log.read_log(past).current().release
     DAMAGE[what](past, champion)
     folder = bundle.key(champion, "")
     before = {key: content for key, content in contents(past).items() if key.startswith(folder)}
@@ -365,7 +365,7 @@ FEWER = columns.MEASUREMENTS[25:3:-4]
 
 def with_fewer_features(files: dict[str, bytes]) -> dict[str, bytes]:
     """Return a bundle whose model, and whose example, has the `FEWER` measurements only."""
-    document = documents.read(files["model.json"])
+    document = documents.parse(files["model.json"])
     places = [document["features"].index(name) for name in FEWER]
     numbers = {name: [document[name][place] for place in places] for name in ("mean", "scale", "coefficients")}
     example = pd.read_csv(io.BytesIO(files["example.csv"]))[["id", *sorted(FEWER)]]
@@ -472,7 +472,7 @@ def test_a_bundle_that_this_version_cannot_use_is_refused_as_one_of_another_vers
     with pytest.raises(ReleaseRefused, match=OTHER_VERSION) as refusal:
         promotion.promote(past, newcomer, [], "a run")
     assert beside(refusal.value.rows) == dict.fromkeys(BESIDE, "broken")
-    assert log.read(past).current().release == champion
+    assert log.read_log(past).current().release == champion
 
 
 @on_newest
@@ -491,7 +491,7 @@ def test_a_newest_entry_of_another_version_is_no_damage_and_nobody_goes_past_it(
     past: Store, newcomer: Candidate
 ) -> None:
     _, _, other = champion_and_other(past)
-    newest = log.read(past).newest
+    newest = log.read_log(past).newest
     change_log(past, lambda entry: entry.update(action="retire") if entry["sequence"] == newest else None)
     before = contents(past)
     says = f"releases/log/{newest:06}.json is not understood (action: "

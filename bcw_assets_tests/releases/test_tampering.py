@@ -133,11 +133,11 @@ def forge(store: Store, release: str, change: Change) -> str:
 def test_a_forged_manifest_with_a_right_seal_is_refused_before_anything_is_read(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
-    sha256 = log.read(released).entries_of(candidate.id)[-1].manifest
+    sha256 = log.read_log(released).entries_of(candidate.id)[-1].manifest
     key = forge(released, candidate.id, lambda manifest: manifest["inputs"]["settings"].update(C=2.0))
     is_refused(released, re.escape(f"{key} cannot be used (it is not the one that the log names"), candidate.id)
     with mock.patch.object(released, "read", wraps=released.read) as read:
-        assert bundle.read(released, candidate.id, sha256).problems
+        assert bundle.read_bundle(released, candidate.id, sha256).problems
     assert {call.args[0] for call in read.call_args_list} == {key}
     assert "log names" in releases.format_release(releases.report_release(released, candidate.id))
     assert candidate.id in releases.format_list(releases.report_list(released))
@@ -154,7 +154,7 @@ def test_what_can_be_no_manifest_is_refused_before_anything_is_read_also_without
         released.write({key: content})
         forge(released, candidate.id, change)
         with mock.patch.object(released, "read", wraps=released.read) as read:
-            (problem,) = bundle.read(released, candidate.id).problems
+            (problem,) = bundle.read_bundle(released, candidate.id).problems
         assert problem.startswith(f"{key} cannot be used (")
         assert {call.args[0] for call in read.call_args_list} == {key}
         assert candidate.id in releases.format_list(releases.report_list(released))
@@ -162,7 +162,7 @@ def test_what_can_be_no_manifest_is_refused_before_anything_is_read_also_without
 
 def test_a_manifest_that_names_itself_is_refused(released: Store, candidate: Candidate) -> None:
     key = forge(released, candidate.id, rename(bundle.MANIFEST))
-    assert any(problem.startswith(f"{key} has ") for problem in bundle.read(released, candidate.id).problems)
+    assert any(problem.startswith(f"{key} has ") for problem in bundle.read_bundle(released, candidate.id).problems)
 
 
 def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
@@ -179,7 +179,7 @@ def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
     manifest = documents.unseal(forged[bundle.MANIFEST]) | {"release": candidate.id}
     forged[bundle.MANIFEST] = documents.seal(manifest)
     released.write({bundle.key(candidate.id, name): content for name, content in forged.items()})
-    assert bundle.read(released, candidate.id).problems == ()
+    assert bundle.read_bundle(released, candidate.id).problems == ()
     is_refused(released, r"manifest\.json cannot be used \(it is not the one that the log names", candidate.id)
 
 

@@ -80,7 +80,7 @@ def find_numbers(text: str) -> list[str]:
 
 
 def test_every_number_of_the_card_is_the_reports(report: Report) -> None:
-    numbers, others = find_numbers(card.write(report)), find_numbers(card.write(change_numbers(report)))
+    numbers, others = find_numbers(card.write_card(report)), find_numbers(card.write_card(change_numbers(report)))
     assert len(numbers) == len(others) > 300
     same = [number for number, other in zip(numbers, others, strict=True) if number == other]
     assert same == [str(len(report.hardest_rows)), str(len(report.label_suspects))]
@@ -90,7 +90,7 @@ def test_the_front_matter_is_what_hugging_face_reads_without_the_scores_that_are
     undefined = Summary(None, None, None, "not defined in 10 of 10 repeats")
     tiny = replace(report.cross_validation["brier"], estimate=1.5e-5)  # which YAML 1.1 takes for text as 1.5e-05
     scores = report.cross_validation | {"ppv": undefined, "brier": tiny}
-    text = card.write(replace(report, cross_validation=scores))
+    text = card.write_card(replace(report, cross_validation=scores))
     front = yaml.safe_load(text.split("---\n")[1])
     assert (front["license"], front["library_name"]) == ("mit", "sklearn")
     (result,) = front["model-index"][0]["results"]
@@ -107,7 +107,7 @@ def test_the_front_matter_is_what_hugging_face_reads_without_the_scores_that_are
 
 
 def test_the_card_says_what_it_must(report: Report) -> None:
-    text = card.write(report).replace("\n", " ")
+    text = card.write_card(report).replace("\n", " ")
     for words in (
         "no medical device", "569 patients, 212 of them (37.3 %)", "No age, no sex, no ethnicity", "before 1996",
         "96.4 % | 93.0 to 98.2 %", "71 patients: 90.7 % (81.7 to 95.5 %) are called malignant", "judges the recipe",
@@ -117,20 +117,20 @@ def test_the_card_says_what_it_must(report: Report) -> None:
 
 
 def test_of_another_table_the_card_claims_nothing_that_only_its_author_knows(smallest: Report) -> None:
-    text = card.write(smallest).replace("\n", " ").replace("number and location of centres |", "")
+    text = card.write_card(smallest).replace("\n", " ").replace("number and location of centres |", "")
     claims = ("Wisconsin)", "1996", "10.24432/C5DW2B", "one hospital", "by hand", "who knew this table", "centres |")
     for claim in claims:
         assert claim not in text, claim
     for words in ("must say here", "must answer them", "must say how to cite it"):
         assert f"the author {words}" in text
     for item in ("5a", "6a", "8a", "9c", "12d", "18e", "20a", "23b", "26"):
-        assert re.search(rf"\| {item} \| [^|]* \| the author \|  \|", card.write(smallest)), item
+        assert re.search(rf"\| {item} \| [^|]* \| the author \|  \|", card.write_card(smallest)), item
     assert "no rate of fewer than 20 patients" in text
 
 
 def test_an_id_from_a_users_file_is_only_shown(report: Report) -> None:
     patient = replace(report.hardest_rows[0], id="a|b`<img src=x>_![x](http://x)")
-    text = card.write(replace(report, hardest_rows=[patient]))
+    text = card.write_card(replace(report, hardest_rows=[patient]))
     assert r"| a\|b\`\<img src\=x\>\_\!\[x\]\(http\:\/\/x\) | M | 0.00" in text
 
 
@@ -147,7 +147,7 @@ def test_the_guidelines_are_whole_and_point_to_sections_of_the_card(report: Repo
     answers = [item["where"] for item in items if item["answered_by"] == "this run"]
     sections = {name for answer in answers for name in re.findall(r"[A-Z][a-z]+(?: [a-z]+)*", answer)}
     assert len(sections) > 7
-    assert sections <= set(re.findall(r"^## (.*)$", card.write(report), flags=re.MULTILINE))
+    assert sections <= set(re.findall(r"^## (.*)$", card.write_card(report), flags=re.MULTILINE))
 
 
 def test_the_figure_shows_the_numbers_of_the_report(report: Report) -> None:

@@ -351,7 +351,7 @@ def test_an_entry_whose_replies_are_all_lost_is_recognised(
     lost, well = loopback.reply_lost(url), misbehaving.well
     misbehaving.step = lambda handler: (lost if handler.command == "PUT" else well)(handler)
     entry = access.rollback(misbehaving.store(place("x")), None, "why", "me")
-    assert log.read(stored).entries[2:] == (entry,)
+    assert log.read_log(stored).entries[2:] == (entry,)
 
 
 class At:
@@ -374,7 +374,7 @@ def test_whichever_reply_of_a_promotion_is_lost_the_writer_recognises_its_own(
     outcome = promotion.promote(misbehaving.store(place("x")), candidate, [], "run")
     assert outcome.result == "promoted"
     stored = direct.store(place("x"))
-    assert log.read(stored).entries == (outcome.entry,)
+    assert log.read_log(stored).entries == (outcome.entry,)
     assert open_release(stored, None).id == candidate.id
     assert step.count > number
 
@@ -430,7 +430,7 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
         assert re.match(says, done.stderr), done.stderr
         assert "Traceback" not in done.stderr
         server.start()
-        assert log.read(graph.store).entries == (before,)
+        assert log.read_log(graph.store).entries == (before,)
         after = graph.process("bcw", "refresh")
         assert after.returncode == 0, after.stderr
         assert "unchanged: the champion since entry 1" in after.stdout

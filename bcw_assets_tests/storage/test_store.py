@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
+from bcw_assets.locations import TEMPORARY
 from bcw_assets.storage.folder import FolderStore
-from bcw_assets.storage.store import TEMPORARY, Store
+from bcw_assets.storage.store import Store
 
 pytestmark = pytest.mark.every_store
 OLD = {"results/model.pkl": b"old pickle", "results/model.json": b"old numbers"}
