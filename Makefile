@@ -57,7 +57,7 @@ dev: install  ## the UI at http://localhost:3000, with schedule and queue; PORT=
 	@test -e "$(DAGSTER_HOME)/history" || $(BIN)/dagster instance migrate >/dev/null 2>&1
 	@$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
-test: install  ## run the tests, but for those that need Docker
+test: install  ## run the tests, one of each class of kill, fault and attack
 	@$(BIN)/pytest
 
 test-all: install  ## run the sweeps over every kill, fault and attack, too

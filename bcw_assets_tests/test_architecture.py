@@ -38,7 +38,7 @@ MAY_IMPORT = {
 NO_VERBS = re.compile(
     r"([a-z]+ed|told|found|shown|made|taken|given|kept|held|broken|written|known|[a-z]+ing|one|some|others|everybody)(_|$)"
 )
-NOUNS = {"automation.housekeeping_job", "ml.evaluation.utility.operating_points"}  # that only look like participles
+NOUNS = {"automation.housekeeping_job"}  # that only look like participles
 COMMANDS = {"rollback"}  # a command of `bcw`, and the function that does it
 
 

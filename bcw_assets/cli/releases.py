@@ -18,7 +18,6 @@ from bcw_assets.storage.store import Store
 Report = dict[str, Any]
 CHAMPION, ROLLED_BACK, REMOVED = "champion", "rolled back", "removed"
 UNFINISHED, NEVER_CHAMPION = "unfinished", "never champion"
-NO_RELEASE = "There is no release in {} yet. To make one: bcw refresh"
 MOST_COEFFICIENTS = 5  # that are shown of those that differ
 
 
@@ -48,7 +47,7 @@ def format_list(report: Report) -> str:
         )
         for entry in report["entries"]
     ]
-    lines = [_align(rows, headers) if rows else NO_RELEASE.format(report["place"])]
+    lines = [_align(rows, headers) if rows else log.NO_RELEASE.format(report["place"])]
     lines += [f"Without an entry: {orphan['release']}, {orphan['state']}" for orphan in report["without_entry"]]
     return "\n".join([*lines, *report["damage"]])
 
@@ -110,7 +109,7 @@ def format_verification(report: Report) -> str:
     lines = list(report["damage"])
     for result in report["releases"]:
         lines += [f"{result['release']}  {result['state']}", *(f"  {problem}" for problem in result["problems"])]
-    lines += [] if report["releases"] else [NO_RELEASE.format(report["place"])]
+    lines += [] if report["releases"] else [log.NO_RELEASE.format(report["place"])]
     return "\n".join([*lines, "" if report["good"] else "Not all of it can be used."]).rstrip()
 
 

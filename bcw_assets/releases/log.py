@@ -18,6 +18,7 @@ from bcw_assets.releases.bundle import Bundle, Digest, ReleaseId, inputs_part
 from bcw_assets.storage.store import Store
 
 FOLDER = f"{bundle.FOLDER}log/"
+NO_RELEASE = "There is no release in {} yet. To make one: bcw refresh"
 ENTRY = re.compile(r"(?!000000)[0-9]{6}\.json")
 LAST = 999_999  # the number of the last entry that a log can have
 MOST_BYTES = 2**20  # of an entry; one has some thousand
@@ -131,7 +132,7 @@ class Log:
         """
         self.require_newest()
         if self.last is None:
-            raise ReleaseError(f"There is no release in {self.place} yet. To make one: bcw refresh")
+            raise ReleaseError(NO_RELEASE.format(self.place))
         return self.last
 
     def champions(self) -> list[Entry]:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from bcw_assets.errors import StorageRefused
 from bcw_assets.locations import parse_bucket
+from bcw_assets.storage.folder import FolderStore
 
 
 class Store(Protocol):
@@ -43,10 +44,7 @@ def open_store(place: str) -> Store:
         bucket = parse_bucket(place)
     except ValueError as error:
         raise StorageRefused(str(error)) from error
-    # Each imports what is above; and boto3 takes 0.2 s, which is not needed on disk.
     if bucket is None:
-        from bcw_assets.storage.folder import FolderStore
-
         return FolderStore(Path(place).expanduser())
     from bcw_assets.storage.s3 import S3Store  # boto3 takes 0.2 s, and is not needed on disk
 

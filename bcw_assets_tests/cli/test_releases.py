@@ -15,8 +15,6 @@ from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests.conftest import Graph, Place, broken, why, with_all
 
-SEED_7: dict[str, object] = {"ready_data": {"seed": 7}}
-
 
 def released(graph: Graph) -> dict[str, Any]:
     """Refresh quickly, and return what the materialisation of release tells."""

@@ -15,7 +15,7 @@ class Predictions:
     """What a recipe says of patients that it has not seen.
 
     Attributes:
-        fingerprints: n row fingerprints (`table.row_fingerprints`).
+        fingerprints: n row fingerprints (`canonical.row_fingerprints`).
         malignant: n truths, 1 or 0.
         probabilities: out-of-fold P(malignant) of shape (n, R).
     """
