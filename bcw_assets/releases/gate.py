@@ -1,6 +1,6 @@
 """May this candidate replace the champion? A table of rules, each with value, limit and verdict."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from bcw_assets.errors import ReleaseError
 from bcw_assets.ml.evaluation import comparison, thresholds
@@ -26,7 +26,13 @@ SENSITIVITY = ("sensitivity beside the champion", f"lower 97.5 % bound at least 
 LABELS = ("relabelled rows", f"at most {100 * MOST_RELABELLED:g} % of the known rows")
 
 
-def judge(candidate: Candidate, broken_promises: Sequence[str], champion: Bundle | None, log: Log) -> list[Ruling]:
+def judge(
+    candidate: Candidate,
+    broken_promises: Sequence[str],
+    champion: Bundle | None,
+    log: Log,
+    stored_ids: Collection[str] = (),
+) -> list[Ruling]:
     """Hold a candidate against the floors, the champion and the log.
 
     Args:
@@ -34,6 +40,7 @@ def judge(candidate: Candidate, broken_promises: Sequence[str], champion: Bundle
         broken_promises: what the blocking checks find in the candidate's own values.
         champion: the bundle of the champion; None before the first release.
         log: says what was rolled back from.
+        stored_ids: of all bundles, where a part of the log cannot be read: one of them may have been rolled back from.
     """
     promises = "; ".join(broken_promises)[:1000] or "all kept"
     return [
@@ -43,7 +50,7 @@ def judge(candidate: Candidate, broken_promises: Sequence[str], champion: Bundle
             for floor in thresholds.compare_with_floors(candidate.report)
         ),
         *_compare(candidate, champion, log),
-        _judge_rollback(candidate, log),
+        _judge_rollback(candidate, log, stored_ids),
     ]
 
 
@@ -103,8 +110,12 @@ def _judge_labels(candidate: Candidate, result: Comparison) -> Ruling:
     return _judge_rule(LABELS, value, is_kept=len(changed) <= MOST_RELABELLED * result.known)
 
 
-def _judge_rollback(candidate: Candidate, log: Log) -> Ruling:
+def _judge_rollback(candidate: Candidate, log: Log, stored_ids: Collection[str]) -> Ruling:
     inputs = hash_inputs(candidate.inputs)
+    unknown = log.find_unknown_rollback(inputs)
+    if unknown and any(inputs_part(release) == inputs for release in stored_ids):
+        value = f"perhaps, in entry {unknown.sequence}: the entry before it cannot be read"
+        return _judge_rule(("rolled back from", "no"), value, is_kept=False)
     back = next((entry for release, entry in log.list_rolled_back().items() if inputs_part(release) == inputs), None)
     value = f"in entry {back.sequence}, because: {back.reason}" if back else "no"
     return _judge_rule(("rolled back from", "no"), value, is_kept=back is None)

@@ -138,15 +138,19 @@ class Log:
     def champions(self) -> list[Entry]:
         """Return the entries that rollbacks walk back through, the oldest first, the champion last.
 
-        A rollback drops what came after the release that it goes back to; promoting the champion's inputs again
-        replaces its entry.
+        A rollback drops what came after the release that it goes back to, or everything where damage hides that
+        release; promoting the champion's inputs again replaces its entry.
         """
         way: list[Entry] = []
+        inputs: set[str] = set()
         for entry in self._changes:
             places = [place for place, earlier in enumerate(way) if _has_same_inputs(earlier, entry)]
             if places and (entry.action == ROLLBACK or places[-1] == len(way) - 1):
                 del way[places[-1] :]
+            elif entry.action == ROLLBACK and inputs_part(entry.release) not in inputs:
+                way.clear()
             way.append(entry)
+            inputs.add(inputs_part(entry.release))
         return way
 
     def list_rolled_back(self) -> dict[str, Entry]:
@@ -161,14 +165,24 @@ class Log:
             before = entry
         return rollbacks
 
+    def find_unknown_rollback(self, inputs: str) -> Entry | None:
+        """Return a rollback from a release that damage hides, if these inputs are not back since; None without one."""
+        sequences, rollback = {entry.sequence for entry in self.entries}, None
+        for entry in self._changes:
+            if inputs_part(entry.release) == inputs:
+                rollback = None
+            elif entry.action == ROLLBACK and entry.sequence - 1 not in sequences:
+                rollback = entry
+        return rollback
+
     def entries_of(self, release: str) -> list[Entry]:
         """Return the entries for a release, the oldest first; none if it never was champion."""
         return [entry for entry in self._changes if entry.release == release]
 
     @property
     def _changes(self) -> list[Entry]:
-        """The entries that made a release the champion."""
-        return [entry for entry in self.entries if entry.action != PRUNE]
+        """The entries that made a release the champion; where damage hides all of them, those that only name it."""
+        return [entry for entry in self.entries if entry.action != PRUNE] or list(self.entries)
 
     def read_bundle(self, store: Store, release: str) -> Bundle:
         """Return what is stored of a release, held against the manifest that the newest entry for it names."""

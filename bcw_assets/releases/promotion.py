@@ -63,7 +63,8 @@ def promote(
         # Of the same inputs, and the bundle is damaged: what was passed over for it is passed over again.
         override_of_champion = made_champion.reason or "" if made_champion else ""
         try:
-            table = gate.judge(candidate, broken_promises, champion, current_log)
+            stored_ids = bundle.list_ids(store) if current_log.damage else ()
+            table = gate.judge(candidate, broken_promises, champion, current_log, stored_ids)
             reason = _reason_to_pass(table, " ".join(override.split()) or override_of_champion)
             return Outcome(PROMOTED, _publish(store, candidate, current_log, table, run, reason))
         except ReleaseRefused as refusal:

@@ -3,21 +3,24 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from bcw_assets import documents
-from bcw_assets.errors import StorageError
+from bcw_assets.errors import ReleaseError, ReleaseRefused, StorageError
 from bcw_assets.releases import access, bundle, log, promotion
 from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import Overtaken
+from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests.conftest import STORES, Graph, Place, contents, with_all
 from bcw_assets_tests.releases.candidates import MEMBERS
@@ -309,3 +312,26 @@ def test_two_refreshes_of_the_same_inputs_at_once_leave_one_bundle_and_are_both_
     assert len(bundle.list_ids(graph.store)) == 1
     assert require_whole(graph.store)
     assert log.read_log(graph.store).newest == 1
+
+
+@pytest.mark.parametrize("entry", [1, 2])
+def test_a_hole_before_a_rollback_neither_leads_back_nor_lets_in_what_was_rolled_back_from(
+    released: Store, challenger: Candidate, entry: int
+) -> None:
+    access.rollback(released, None, "alarms", "me")
+    released.write({f"releases/log/00000{entry}.json": b"cut"})
+    with pytest.raises(ReleaseError, match="is the first: there is none before it"):
+        access.rollback(released, None, "by mistake", "me")
+    with pytest.raises(ReleaseRefused, match="rolled back from"):
+        promotion.promote(released, challenger, [], "again")
+    assert promotion.promote(released, challenger, [], "again", "it was the cable").entry.sequence == 4
+
+
+def test_where_damage_hides_all_but_a_prune_its_champion_is_the_champion(tmp_path: Path) -> None:
+    past = Path(__file__).parent / "past" / "schema_1"
+    store = FolderStore(Path(shutil.copytree(past, tmp_path / "store")))
+    for sequence in (1, 2, 3):
+        store.write({f"releases/log/00000{sequence}.json": b"cut"})
+    store.delete("releases/log/000005.json")
+    current_log = log.read_log(store)
+    assert current_log.champions()[-1].release == current_log.current().release == "9608d4b4ccf0c61d"

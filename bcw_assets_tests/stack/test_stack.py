@@ -233,14 +233,14 @@ def test_backup_wipe_and_restore_bring_back_history_and_releases(stack: Stack) -
 def test_an_upgrade_loses_nothing(stack: Stack) -> None:
     releases, runs = stack.releases(), {run["runId"] for run in stack.runs()}
     before = docker("image", "inspect", "--format", "{{.Id}}", "bcw-assets:local")
-    with (stack.folder / "bcw_assets/terminal.py").open("a") as file:
+    with (stack.folder / "bcw_assets/errors.py").open("a") as file:
         file.write("\n# another version\n")
     # Without it an engine whose builds reach the network as the host does, or not at all, would build every layer anew.
     as_the_host = {"services": {name: {"build": {"network": "host"}} for name in (*OURS, "migrate")}}
     (stack.folder / "docker-compose.override.yml").write_text(json.dumps(as_the_host))
     stack.make("upgrade")
     assert docker("image", "inspect", "--format", "{{.Id}}", "bcw-assets:local") != before
-    assert "another version" in stack.inside("code", "sh", "-c", "cat /project/bcw_assets/terminal.py").stdout
+    assert "another version" in stack.inside("code", "sh", "-c", "cat /project/bcw_assets/errors.py").stdout
     assert stack.releases() == releases
     assert runs <= {run["runId"] for run in stack.runs()}
     assert "unchanged" in stack.make("run").stdout
