@@ -21,13 +21,13 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     """
     answer: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
 
-    def run() -> None:
+    def put_answer() -> None:
         try:
             answer.put(call())
         except BaseException as error:  # noqa: BLE001 (handed over, and raised by the caller)
             answer.put(error)
 
-    threading.Thread(target=run, daemon=True, name="limited in time").start()
+    threading.Thread(target=put_answer, daemon=True, name="limited in time").start()
     try:
         result = answer.get(timeout=max(0.0, seconds))
     except queue.Empty:

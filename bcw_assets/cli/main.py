@@ -25,7 +25,7 @@ def main() -> None:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explain_errors() -> Iterator[None]:
     """End with the error's message and exit code 1, without a traceback."""
     try:
         settings.read_env_file()
@@ -43,12 +43,12 @@ def refresh() -> None:
     works, and a summary to standard output. The exit code is 0, or 1 if an asset or a blocking check failed: the last
     lines then say why, and what to do.
     """
-    with _explained():
+    with _explain_errors():
         # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without; `defs` first saves a fifth.
         from bcw_assets import defs  # noqa: F401
-        from bcw_assets.cli.refresh import run
+        from bcw_assets.cli.refresh import refresh_graph
 
-        click.echo(run(show_progress=sys.stderr.isatty()))
+        click.echo(refresh_graph(show_progress=sys.stderr.isatty()))
 
 
 @main.command()
@@ -59,7 +59,7 @@ def checks(*, as_json: bool) -> None:
     Nothing is run and no server is needed. The exit code is 0 if every blocking check passed, and 1 if one did not, or
     has not run.
     """
-    with _explained():
+    with _explain_errors():
         # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
         from bcw_assets.cli.checks import format_report, read_latest_report
 
@@ -97,7 +97,7 @@ def predict(source: str, target: str, release: str | None, threshold: float, *, 
 
     The exit code is 0; 3 if some rows were not scored; 2 if the input cannot be used; 1 if anything else failed.
     """
-    with _explained():
+    with _explain_errors():
         # NumPy is 0.1 s of imports, which `bcw --help` does without.
         from bcw_assets.cli.predict import Request, score_file
 
@@ -115,7 +115,7 @@ def notify_test() -> None:
     Each is named by its position and its scheme, for its URL is a secret. The exit code is 0 if all accepted the
     message, and 1 if one did not or there is none.
     """
-    with _explained():
+    with _explain_errors():
         results = notifiers.send_test(settings.read_environment())
         for messenger, accepted in results.items():
             click.echo(f"{messenger}: {'accepted' if accepted else 'not accepted'}")
@@ -135,7 +135,7 @@ def releases() -> None:
 @json_option
 def list_releases(*, as_json: bool) -> None:
     """Show every promotion and rollback, the champion last."""
-    with _explained():
+    with _explain_errors():
         from bcw_assets.cli import releases  # imported here, as in all below: NumPy takes 0.1 s
 
         _write(releases.report_list(_releases()), releases.format_list, as_json=as_json)
@@ -146,7 +146,7 @@ def list_releases(*, as_json: bool) -> None:
 @json_option
 def show(release: str | None, *, as_json: bool) -> None:
     """Show what RELEASE was made from, its scores, what the gate said, its files; the champion by default."""
-    with _explained():
+    with _explain_errors():
         from bcw_assets.cli import releases
 
         store = _releases()
@@ -165,7 +165,7 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
     """
     if release and everything:
         raise click.UsageError("Give RELEASE or --all, not both")
-    with _explained():
+    with _explain_errors():
         from bcw_assets.cli import releases
 
         store = _releases()
@@ -181,7 +181,7 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
 @json_option
 def diff(first: str, second: str, *, as_json: bool) -> None:
     """Show how the releases FIRST and SECOND differ: what they were made from, scores, coefficients, patients."""
-    with _explained():
+    with _explain_errors():
         from bcw_assets.cli import releases
         from bcw_assets.releases.bundle import resolve
 
@@ -201,7 +201,7 @@ def rollback(release: str | None, *, reason: str, as_json: bool) -> None:
     """
     if not reason.strip():
         raise click.UsageError("--reason is empty; the log needs to say why")
-    with _explained():
+    with _explain_errors():
         from bcw_assets.releases import access
 
         store = _releases()
@@ -231,7 +231,7 @@ def exporter(host: str, port: int, webserver: str, interval: float) -> None:
     The numbers are collected in the background. What is away meanwhile, or hangs, is left out, and said. /healthz
     answers as long as the process lives.
     """
-    with _explained():
+    with _explain_errors():
         if not settings.dagster_home():
             raise BcwError("DAGSTER_HOME is not set, so there is no history to look into. `make install` sets it")
         # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.

@@ -32,7 +32,7 @@ HEADLINE = {
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def run(*, show_progress: bool) -> str:
+def refresh_graph(*, show_progress: bool) -> str:
     """Materialise everything and return the closing summary.
 
     Args:

@@ -29,7 +29,7 @@ class FolderStore:
 
     def read(self, key: str, at_most: int | None = None) -> bytes:
         """Return the bytes of the file."""
-        with self._explained("read", key):
+        with self._explain_errors("read", key):
             path = self._existing(key)
             require_length(key, path.stat().st_size, at_most)
             return path.read_bytes()
@@ -38,10 +38,10 @@ class FolderStore:
         """Write every file beside its place, so that a full disk changes nothing, then move one after the other."""
         keys = ", ".join(files)
         with ExitStack() as stack:
-            with self._explained("write", keys):
+            with self._explain_errors("write", keys):
                 places = {key: self._path(key) for key in files}
                 staged = {key: stack.enter_context(_stage(places[key], content)) for key, content in files.items()}
-            with self._explained("write", keys, MIXED if len(files) > 1 else UNCHANGED):
+            with self._explain_errors("write", keys, MIXED if len(files) > 1 else UNCHANGED):
                 for key, temporary in staged.items():
                     os.replace(temporary, places[key])
                 for folder in {path.parent for path in places.values()}:
@@ -50,7 +50,7 @@ class FolderStore:
     def create(self, key: str, content: bytes) -> bool:
         """Write the file beside its place and link it there, which succeeds for one writer only."""
         path = self._path(key)
-        with self._explained("create", key), _stage(path, content) as temporary:
+        with self._explain_errors("create", key), _stage(path, content) as temporary:
             try:
                 _name_if_free(temporary, path)
             except FileExistsError:
@@ -67,7 +67,7 @@ class FolderStore:
         require_prefix(prefix)
         above = prefix.rpartition("/")[0]
         folder = self._path(above) if above else self._root
-        with self._explained("list", prefix):
+        with self._explain_errors("list", prefix):
             if folder.exists() and not folder.is_dir():
                 raise KeyRefused(f"{above} in {self._root.absolute()} is no folder. Move it away and try again")
             # Pipes and links to nowhere too, so that whoever expects a file there hears of them.
@@ -80,12 +80,12 @@ class FolderStore:
 
     def exists(self, key: str) -> bool:
         """Say whether there is such a file."""
-        with self._explained("look up", key):
+        with self._explain_errors("look up", key):
             return self._path(key).is_file()
 
     def delete(self, key: str) -> None:
         """Remove the file."""
-        with self._explained("delete", key):
+        with self._explain_errors("delete", key):
             self._path(key).unlink(missing_ok=True)
 
     def address(self, key: str) -> str:
@@ -97,7 +97,7 @@ class FolderStore:
         """Return the file of a key, which cannot leave the folder."""
         require_key(key)
         path = self._root / PurePosixPath(key)
-        with self._explained("look up", key):
+        with self._explain_errors("look up", key):
             leads_to = Path(os.path.realpath(path))
         if not leads_to.is_relative_to(os.path.realpath(self._root)):
             raise KeyRefused(
@@ -115,7 +115,7 @@ class FolderStore:
         return path
 
     @contextmanager
-    def _explained(self, verb: str, key: str, state: str = UNCHANGED) -> Iterator[None]:
+    def _explain_errors(self, verb: str, key: str, state: str = UNCHANGED) -> Iterator[None]:
         try:
             yield
         except OSError as error:

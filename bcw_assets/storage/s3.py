@@ -114,21 +114,21 @@ class S3Store:
     def download(self, key: str, target: BinaryIO, at_most: int | None = None) -> None:
         """Write the bytes of the object into a file, which is emptied before."""
         require_key(key)
-        with self._explained("read", key):
+        with self._explain_errors("read", key):
             self._fetch(key, target, at_most)
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """Put one object after the other."""
         for key in files:
             require_key(key)
-        with self._explained("write", ", ".join(files)):
+        with self._explain_errors("write", ", ".join(files)):
             for key, content in files.items():
                 self._put(key, content)
 
     def create(self, key: str, content: bytes) -> bool:
         """Put the object on the condition that there is none, which succeeds for one writer only."""
         require_key(key)
-        with self._explained("create", key):
+        with self._explain_errors("create", key):
             try:
                 self._put(key, content, IfNoneMatch="*")
             except FAILURES as error:
@@ -141,7 +141,7 @@ class S3Store:
     def list(self, prefix: str) -> list[str]:
         """Return the keys of the objects, page by page."""
         require_prefix(prefix)
-        with self._explained("list", prefix):
+        with self._explain_errors("list", prefix):
             keys = [item["Key"].removeprefix(self._root) for item in self._find(self._root + prefix)]
             # Consoles make an object with a slash at its end to show an empty folder.
             return sorted(key for key in keys if not key.endswith((TEMPORARY, "/")))
@@ -149,14 +149,14 @@ class S3Store:
     def exists(self, key: str) -> bool:
         """Say whether there is such an object. By a listing: an answer to HEAD could not say what is wrong."""
         require_key(key)
-        with self._explained("look up", key):
+        with self._explain_errors("look up", key):
             item = next(self._find(self._root + key, MaxKeys=1), None)  # the shortest key is listed first
             return item is not None and item["Key"] == self._root + key
 
     def delete(self, key: str) -> None:
         """Remove the object."""
         require_key(key)
-        with self._explained("delete", key):
+        with self._explain_errors("delete", key):
             self._ask("delete_object", Key=self._root + key)
 
     def address(self, key: str) -> str:
@@ -251,7 +251,7 @@ class S3Store:
         return answer
 
     @contextmanager
-    def _explained(self, verb: str, key: str) -> Iterator[None]:
+    def _explain_errors(self, verb: str, key: str) -> Iterator[None]:
         try:
             yield
         except FAILURES as error:

@@ -14,7 +14,6 @@ from bcw_assets.ml.evaluation.influence import LOG, LOGIT, Estimate, Z
 
 THRESHOLD = 0.5  # P(malignant) from which a patient is called malignant
 _SMALLEST = float(np.finfo(np.float64).eps)  # as in scikit-learn: a certain error costs 36, not infinity
-ROUNDING = 1e-12  # of a score of some hundred patients, added up in another order
 
 Score = float | None  # None: not defined for these rows, for example precision when nobody is called malignant
 Interval = Annotated[list[float], Len(2, 2)] | None  # [low, high] with 95 % confidence
