@@ -98,15 +98,21 @@ def make_values(raw: pd.DataFrame) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def candidate(made: dict[str, Any]) -> Candidate:
+def candidate(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     """What a refresh of the real table would release."""
-    return Candidate(**made)
+    return make_once(tmp_path_factory, "candidate", lambda: pack(Candidate(**made)))
 
 
 @pytest.fixture(scope="session")
-def challenger(made: dict[str, Any], raw: pd.DataFrame) -> Candidate:
+def challenger(made: dict[str, Any], raw: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     """The same with another split."""
-    return candidate_of(made["metrics"], raw, seed=7)
+    return make_once(tmp_path_factory, "challenger", lambda: pack(candidate_of(made["metrics"], raw, seed=7)))
+
+
+def pack(candidate: Candidate) -> Candidate:
+    """Return a candidate that keeps its files: made in another process, the last digits and so the id may differ."""
+    assert candidate.id
+    return candidate
 
 
 @pytest.fixture(scope="session")

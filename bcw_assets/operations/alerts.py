@@ -122,18 +122,14 @@ class State(BaseModel, frozen=True):
     Attributes:
         known: key → incident that is open, or whose end is not told everywhere.
         looked: when the history was last looked at, in seconds since 1970; None before.
-        undelivered: how many messages are due and were not accepted.
         failing: the names of the messengers that did not accept one at the last tick; next time the others come first.
         failures: how often that happened since the cursor began.
-        failed_at: when it happened last; None if it never did.
     """
 
     known: dict[str, Case] = {}
     looked: float | None = None
-    undelivered: int = 0
     failing: tuple[str, ...] = ()
     failures: int = 0
-    failed_at: float | None = None
 
     @property
     def open(self) -> list[Incident]:
@@ -200,10 +196,8 @@ def send_due_messages(
     names = {messenger.name for messenger in messengers}
     changes = {
         "known": {key: case for key, case in known.items() if case.over is None or names & set(case.told)},
-        "undelivered": sum(is_due(case, messenger) for case in known.values() for messenger in messengers),
         "failing": tuple(messenger.name for messenger in refused),
         "failures": state.failures + len(refused),
-        "failed_at": now() if refused else state.failed_at,
     }
     return state.model_copy(update=changes), refused
 

@@ -67,7 +67,6 @@ def is_published(store: Store, release: str | None) -> Findings:
             "release": stored_bundle.id,
             "entry": entries[-1].sequence,
             "is champion": current_log.last is not None and current_log.last.release == stored_bundle.id,
-            "files": len(stored_bundle.files),
             "bytes": sum(map(len, stored_bundle.files.values())),
         },
     )
