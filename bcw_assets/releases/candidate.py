@@ -30,7 +30,7 @@ EXAMPLES = 10  # rows of the example
 ONNX_TOLERANCE = 1e-12
 ONNX_INPUT, ONNX_PROBABILITIES = "measurements", "probabilities"
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # of 2022; any runtime reads it, and the bytes do not change with skl2onnx's newest
-LABELS = {columns.BENIGN: 0, columns.MALIGNANT: 1}
+LABEL_NUMBERS = {columns.BENIGN: 0, columns.MALIGNANT: 1}
 SHORT = 16  # digits of a fingerprint that stand for a patient
 
 README = """\
@@ -222,7 +222,7 @@ def predictions_of(files: Mapping[str, bytes]) -> Predictions:
         rows = list(csv.DictReader(files["cross_validation.csv"].decode().splitlines()))
         repeats = [name for name in rows[0] if name.startswith("repeat_")]
         fingerprints = [row["fingerprint"] for row in rows]
-        malignant = np.array([LABELS[row[columns.DIAGNOSIS]] for row in rows])
+        malignant = np.array([LABEL_NUMBERS[row[columns.DIAGNOSIS]] for row in rows])
         probabilities = np.array([[float(row[name]) for name in repeats] for row in rows])
     except (LookupError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"its cross_validation.csv cannot be read ({error!r}; {OTHER_VERSION})") from error

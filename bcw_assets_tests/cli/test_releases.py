@@ -23,7 +23,7 @@ def released(graph: Graph) -> dict[str, Any]:
 
 def champion(graph: Graph) -> str:
     """Return the id of the release that the log names last."""
-    return log.read_log(graph.store).current().release
+    return log.read_log(graph.store).require_champion().release
 
 
 def made_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def test_releases_go_where_the_setting_says_and_results_stay(graph: Graph, place
 def test_the_check_of_the_release_finds_what_was_changed_since(graph: Graph) -> None:
     graph.prepare()
     assert graph.check("release").success
-    card = bundle.key(champion(graph), "MODEL_CARD.md")
+    card = bundle.locate_file(champion(graph), "MODEL_CARD.md")
     graph.store.write({card: graph.store.read(card) + b"Cures everything."})
     result = graph.check("release")
     assert not result.success
@@ -146,9 +146,9 @@ def test_list_shows_what_was_rolled_back_what_was_removed_and_what_is_unfinished
     published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     assert bcw("rollback", "--reason", "odd").exit_code == 0
-    for key in published.list(bundle.key(challenger.id, "")):
+    for key in published.list(bundle.locate_file(challenger.id, "")):
         published.delete(key)
-    published.create(bundle.key("0" * 16, "model.json"), b"{}")
+    published.create(bundle.locate_file("0" * 16, "model.json"), b"{}")
     report = as_json("list")
     assert [entry["state"] for entry in report["entries"]] == [[], ["rolled back in entry 3", "removed"], ["champion"]]
     assert report["entries"][2]["reason"] == "odd"
@@ -170,7 +170,7 @@ def test_show_tells_what_a_release_was_made_from_and_what_the_gate_said(
 def test_verify_says_whole_or_names_the_file_and_fails(published: Store, candidate: Candidate) -> None:
     done = bcw("verify", "--all")
     assert (done.exit_code, done.stdout.count("whole: 9 files")) == (0, 2)
-    key = bundle.key(candidate.id, "model.onnx")
+    key = bundle.locate_file(candidate.id, "model.onnx")
     published.write({key: b"other"})
     assert bcw("verify").exit_code == 0  # of the champion
     for asked in (["--all"], [candidate.id[:6]]):

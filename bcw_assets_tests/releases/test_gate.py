@@ -99,7 +99,7 @@ def test_the_same_again_is_unchanged_and_writes_nothing(store: Store, candidate:
 def test_what_was_rolled_back_from_returns_only_with_a_reason(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
-    access.rollback(released, None, "alarms at night", "somebody")
+    access.roll_back(released, None, "alarms at night", "somebody")
     with pytest.raises(ReleaseRefused, match="rolled back from: in entry 3, because: alarms at night"):
         promotion.promote(released, challenger, [], "fourth")
     outcome = promotion.promote(released, challenger, [], "fourth", "the alarms had another cause")
@@ -140,7 +140,7 @@ def test_a_damaged_champion_against_the_gate_is_made_again_by_the_same_inputs_bu
 ) -> None:
     worse = candidate_of(made["metrics"], raw, C=0.0001)
     first = promotion.promote(store, worse, [], "first", "for a comparison").entry
-    store.write({bundle.key(first.release, "metrics.json"): b"damaged"})
+    store.write({bundle.locate_file(first.release, "metrics.json"): b"damaged"})
     with pytest.raises(ReleaseRefused, match="blocking checks"):
         promotion.promote(store, worse, ["raw_data, invariants: inverted"], "second")
     again = promotion.promote(store, worse, [], "second").entry
@@ -156,7 +156,7 @@ def test_a_share_of_exactly_one_percent_relabelled_rows_passes(
     promotion.promote(store, candidate_of(made["metrics"], small), [], "first")
     changed = candidate_of(made["metrics"], flipped(small, 3))
     table = gate.judge(
-        changed, [], bundle.read_bundle(store, log.read_log(store).current().release), log.read_log(store)
+        changed, [], bundle.read_bundle(store, log.read_log(store).require_champion().release), log.read_log(store)
     )
     labels = next(row for row in table if row["rule"] == "relabelled rows")
     assert (labels["verdict"], labels["value"].partition(":")[0]) == ("kept", "3 of 300")

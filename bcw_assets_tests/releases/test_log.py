@@ -43,9 +43,9 @@ def append(store: Store, *steps: str) -> log.Log:
 )
 def test_a_rollback_walks_the_way_back(store: Store, steps: str, way: str, rolled_back: str) -> None:
     current_log = append(store, *steps.split())
-    assert "".join(entry.release[-1] for entry in current_log.champions()) == way
+    assert "".join(entry.release[-1] for entry in reversed(current_log.list_way_back())) == way[:-1]
     assert {release[-1] for release in current_log.list_rolled_back()} == set(rolled_back)
-    assert current_log.current().release[-1] == way[-1]
+    assert current_log.require_champion().release[-1] == way[-1]
 
 
 @pytest.mark.every_store
@@ -63,14 +63,14 @@ def test_a_forged_last_number_stops_the_log_until_it_is_moved_away(store: Store)
     with pytest.raises(ReleaseError, match=r"999999\.json takes the last number there is"):
         append(store, "b")
     store.delete("releases/log/999999.json")
-    assert append(store, "b").current().release == "b" * 16
+    assert append(store, "b").require_champion().release == "b" * 16
 
 
 def test_a_first_entry_that_names_one_before_it_is_damaged(store: Store) -> None:
     append(store, "a")
     store.write({FIRST: documents.seal(documents.unseal(store.read(FIRST)) | {"previous": "0" * 64})})
     with pytest.raises(ReleaseError, match=r"000001\.json cannot be read \(it names an entry before it"):
-        log.read_log(store).current()
+        log.read_log(store).require_champion()
 
 
 def test_a_newest_entry_with_a_right_seal_that_is_not_understood_is_no_damage_and_is_never_gone_past(
@@ -84,7 +84,7 @@ def test_a_newest_entry_with_a_right_seal_that_is_not_understood_is_no_damage_an
         (name,) = change
         assert dict(current_log.damage) == {}
         assert current_log.foreign[SECOND].startswith(f"is not understood ({name}: ")
-        for require in (current_log.current, current_log.require_understood):
+        for require in (current_log.require_champion, current_log.require_understood):
             with pytest.raises(ReleaseError, match=rf"000002\.json is not understood .*{OTHER_VERSION}"):
                 require()
 
@@ -100,5 +100,5 @@ def test_a_prune_of_an_earlier_version_changes_nothing(store: Store) -> None:
     current_log = append(store, "a", "b", "c")
     log.append(store, current_log, "prune", ("c" * 16, "0" * 64), "bcw releases prune")
     current_log = log.read_log(store)
-    assert (current_log.current().release, len(current_log.champions())) == ("c" * 16, 3)
+    assert (current_log.require_champion().release, len(current_log.list_way_back())) == ("c" * 16, 2)
     assert current_log.list_rolled_back() == {}

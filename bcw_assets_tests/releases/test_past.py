@@ -33,7 +33,7 @@ from bcw_assets_tests.releases.candidates import candidate_of, flipped
 from bcw_assets_tests.releases.test_faults import DAMAGE
 
 PAST = sorted((Path(__file__).parent / "past").glob("schema_*"))
-BESIDE = [rule for rule, _ in (gate.LOG_LOSS, gate.SENSITIVITY, gate.LABELS)]
+BESIDE = [rule for rule, _ in gate.BESIDE_CHAMPION]
 
 Document = dict[str, Any]
 Change = Callable[[Document], object]
@@ -46,9 +46,9 @@ def keep(_: Document) -> None:
 def change_log(store: Store, change: Change = keep) -> None:
     """Change every entry, and chain and seal them anew, with the manifests that are there now."""
     before = None
-    for key in store.list(log.FOLDER):
+    for key in store.list(log.LOG_PREFIX):
         entry = documents.unseal(store.read(key)) | {"previous": before}
-        manifest = bundle.key(entry["release"], bundle.MANIFEST)
+        manifest = bundle.locate_file(entry["release"], bundle.MANIFEST)
         if store.exists(manifest):
             entry["manifest"] = documents.digest(store.read(manifest))
         change(entry)
@@ -59,7 +59,7 @@ def change_log(store: Store, change: Change = keep) -> None:
 def change_manifests(store: Store, change: Change, *releases: str) -> None:
     """Change the manifests of some releases, or of all, and what the log says of them."""
     for release in releases or bundle.list_ids(store):
-        key = bundle.key(release, bundle.MANIFEST)
+        key = bundle.locate_file(release, bundle.MANIFEST)
         manifest = documents.unseal(store.read(key))
         change(manifest)
         store.write({key: documents.seal(manifest)})
@@ -69,7 +69,7 @@ def change_manifests(store: Store, change: Change, *releases: str) -> None:
 def change_files(store: Store, change: Callable[[dict[str, bytes]], dict[str, bytes]], *releases: str) -> None:
     """Change the files of the bundles of some releases, or of all, and what SHA256SUMS and the manifest say of them."""
     for release in releases or bundle.list_ids(store):
-        prefix = bundle.key(release, "")
+        prefix = bundle.locate_file(release, "")
         stored = {key.removeprefix(prefix): store.read(key) for key in store.list(prefix)}
         del stored[bundle.MANIFEST]
         files = change(stored)
@@ -206,7 +206,7 @@ def releases(*arguments: str) -> str:
 def champion_and_other(store: Store) -> tuple[Log, str, str]:
     """Return the log, the champion, and a release that is stored beside it."""
     current_log = log.read_log(store)
-    champion = current_log.current().release
+    champion = current_log.require_champion().release
     return current_log, champion, next(release for release in bundle.list_ids(store) if release != champion)
 
 
@@ -234,7 +234,7 @@ def test_releases_are_listed_and_shown_with_all_that_they_say_of_themselves(stor
     )
     assert re.search(rf"{champion} .*champion", releases("list"))
     for release in (champion, other):
-        manifest = documents.unseal(store.read(bundle.key(release, bundle.MANIFEST)))
+        manifest = documents.unseal(store.read(bundle.locate_file(release, bundle.MANIFEST)))
         shown = json.loads(releases("show", release, "--json"))["manifest"]
         assert shown["headline"].keys() == manifest["headline"].keys()
         assert shown["files"].keys() == manifest["files"].keys()
@@ -259,7 +259,7 @@ def test_models_give_what_their_examples_promise(store: Store, is_champion: bool
     assert done.exit_code == 0, done.stderr
     assert done.stderr.startswith(f"Release {release}, {'the' if is_champion else 'not the'} champion, made ")
     assert ("sensitivity 0." in done.stderr) == ("sensitivity" in open_release(store, release).headline)
-    promised = store.read(bundle.key(release, "example.csv"))
+    promised = store.read(bundle.locate_file(release, "example.csv"))
     given, expected = (
         [float(row[columns.PROBABILITY]) for row in csv.DictReader(io.StringIO(content.decode()))]
         for content in (done.stdout_bytes, promised)
@@ -272,7 +272,7 @@ def test_a_champion_is_rolled_back_forth_and_back_and_what_was_removed_is_listed
     current_log, champion, other = champion_and_other(store)
     for number, release in enumerate((other, champion), current_log.newest + 1):
         releases("rollback", release, "--reason", "a test")
-        assert (log.read_log(store).current().release, log.read_log(store).newest) == (release, number)
+        assert (log.read_log(store).require_champion().release, log.read_log(store).newest) == (release, number)
     assert "whole" in releases("verify")
     shutil.rmtree(Path("releases", other))
     stored = bundle.list_ids(store)
@@ -283,7 +283,7 @@ def test_a_champion_is_rolled_back_forth_and_back_and_what_was_removed_is_listed
 def test_a_champion_is_unchanged_by_a_run_with_its_inputs(store: Store, candidate: Candidate) -> None:
     before = contents(store)
     outcome = promotion.promote(store, candidate, [], "a run")
-    assert (outcome.result, outcome.entry.release) == ("unchanged", log.read_log(store).current().release)
+    assert (outcome.result, outcome.entry.release) == ("unchanged", log.read_log(store).require_champion().release)
     assert contents(store) == before
 
 
@@ -313,13 +313,20 @@ def test_what_was_rolled_back_from_returns_only_with_a_reason(store: Store, retu
     assert open_release(store, None).id == outcome.entry.release
 
 
+def test_beyond_the_first_nobody_goes_back_and_what_was_removed_is_named(past: Store) -> None:
+    done = bcw("releases", "rollback", "--reason", "a test")
+    says = "has none before it that is still stored (27f6a5e32cc95e16 was removed)"
+    removed = "27f6a5e32cc95e16" in json.dumps(json.loads(releases("list", "--json")))
+    assert (done.exit_code, (says if removed else "is the first: there is none before it") in done.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("what", DAMAGE)
 def test_a_damaged_champion_is_made_again_and_no_byte_of_it_is_changed(
     past: Store, candidate: Candidate, what: str
 ) -> None:
-    champion = log.read_log(past).current().release
+    champion = log.read_log(past).require_champion().release
     DAMAGE[what](past, champion)
-    folder = bundle.key(champion, "")
+    folder = bundle.locate_file(champion, "")
     before = {key: content for key, content in contents(past).items() if key.startswith(folder)}
     outcome = promotion.promote(past, candidate, [], "a run")
     assert outcome.result == ("unchanged" if what == "no entry in the log" else "promoted")
@@ -351,7 +358,7 @@ def test_a_model_of_fewer_measurements_in_another_order_is_used_and_compared(pas
     done = bcw("predict", f"releases/{other}/example.csv", "--explain")
     assert done.exit_code == 0, done.stderr
     given = pd.read_csv(io.BytesIO(done.stdout_bytes))
-    example = pd.read_csv(io.BytesIO(past.read(bundle.key(champion, "example.csv"))))
+    example = pd.read_csv(io.BytesIO(past.read(bundle.locate_file(champion, "example.csv"))))
     np.testing.assert_allclose(given[columns.PROBABILITY], example[columns.PROBABILITY], rtol=0, atol=1e-9)
     named = given.filter(like="contribution").map(lambda text: text.split()[0]).to_numpy().ravel()
     assert set(named) <= set(FEWER)
@@ -472,7 +479,7 @@ def test_a_bundle_that_this_version_cannot_use_is_refused_as_one_of_another_vers
     with pytest.raises(ReleaseRefused, match=OTHER_VERSION) as refusal:
         promotion.promote(past, newcomer, [], "a run")
     assert beside(refusal.value.rows) == dict.fromkeys(BESIDE, "broken")
-    assert log.read_log(past).current().release == champion
+    assert log.read_log(past).require_champion().release == champion
 
 
 @on_newest

@@ -11,7 +11,7 @@ import pytest
 
 from bcw_assets import documents
 from bcw_assets.cli import releases
-from bcw_assets.errors import BcwError, ReleaseError
+from bcw_assets.errors import BcwError, ReleaseError, ReleaseRefused
 from bcw_assets.releases import access, bundle, log, promotion
 from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
@@ -35,7 +35,7 @@ def is_refused(store: Store, because: str, release: str, other: str | None = Non
     with pytest.raises(BcwError, match=because):
         open_release(store, release)
     with pytest.raises(BcwError, match=because):
-        access.rollback(store, other or release, "why", "me")
+        access.roll_back(store, other or release, "why", "me")
     assert store.list("") == before
 
 
@@ -47,7 +47,7 @@ def one_and_sweep(names: Sequence[str]) -> pytest.MarkDecorator:
 
 @one_and_sweep(BUNDLE)
 def test_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, name: str) -> None:
-    key = bundle.key(candidate.id, name)
+    key = bundle.locate_file(candidate.id, name)
     content = released.read(key)
     for place in {0, len(content) // 3, len(content) // 2, len(content) - 1}:
         changed = bytearray(content)
@@ -60,19 +60,19 @@ def test_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, na
 
 @one_and_sweep(MEMBERS)
 def test_a_missing_file_is_named(released: Store, candidate: Candidate, name: str) -> None:
-    released.delete(bundle.key(candidate.id, name))
-    is_refused(released, re.escape(f"{bundle.key(candidate.id, name)} is missing"), candidate.id)
+    released.delete(bundle.locate_file(candidate.id, name))
+    is_refused(released, re.escape(f"{bundle.locate_file(candidate.id, name)} is missing"), candidate.id)
 
 
 def test_a_bundle_without_a_manifest_is_unfinished_which_is_a_failure_where_it_is_needed(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
-    released.delete(bundle.key(candidate.id, bundle.MANIFEST))
+    released.delete(bundle.locate_file(candidate.id, bundle.MANIFEST))
     because = r"manifest\.json is missing, so the bundle is unfinished"
     is_refused(released, because, candidate.id)  # it is what a rollback would go to
     promotion.promote(released, candidate, [], "makes it whole")
     promotion.promote(released, challenger, [], "next")
-    released.create(bundle.key("0" * 16, "model.json"), b"{}")
+    released.create(bundle.locate_file("0" * 16, "model.json"), b"{}")
     everything = releases.report_verification(released, None, everything=True)
     assert everything["good"]
     assert f"{'0' * 16}  unfinished" in releases.format_verification(everything)
@@ -82,20 +82,20 @@ def test_a_bundle_that_somebody_removed_is_no_failure_unless_it_is_the_champion(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     for release, is_good in ((candidate.id, True), (challenger.id, False)):
-        for key in released.list(bundle.key(release, "")):
+        for key in released.list(bundle.locate_file(release, "")):
             released.delete(key)
         assert releases.report_verification(released, None, everything=True)["good"] == is_good
-        assert not releases.report_verification(released, release, everything=False)["good"]
+    assert not releases.report_verification(released, None, everything=False)["good"]
     states = [entry["state"] for entry in releases.report_list(released)["entries"]]
     assert states == [["removed"], ["champion", "removed"]]
-    with pytest.raises(ReleaseError, match="is the first: there is none before it"):
-        access.rollback(released, None, "why", "me")
+    with pytest.raises(ReleaseError, match=rf"has none before it that is still stored \({candidate.id} was removed\)"):
+        access.roll_back(released, None, "why", "me")
 
 
 @one_and_sweep(["sub/model.json", "model.pkl", ".hidden"])
 def test_an_added_file_is_named(released: Store, candidate: Candidate, name: str) -> None:
-    released.create(bundle.key(candidate.id, name), b"added")
-    is_refused(released, re.escape(f"{bundle.key(candidate.id, name)} does not belong there"), candidate.id)
+    released.create(bundle.locate_file(candidate.id, name), b"added")
+    is_refused(released, re.escape(f"{bundle.locate_file(candidate.id, name)} does not belong there"), candidate.id)
 
 
 Change = Callable[[dict[str, Any]], object]
@@ -123,7 +123,7 @@ NO_MANIFEST: list[Change] = [
 
 def forge(store: Store, release: str, change: Change) -> str:
     """Change a manifest, seal it again, and return its key."""
-    key = bundle.key(release, bundle.MANIFEST)
+    key = bundle.locate_file(release, bundle.MANIFEST)
     manifest = documents.unseal(store.read(key))
     change(manifest)
     store.write({key: documents.seal(manifest)})
@@ -133,14 +133,15 @@ def forge(store: Store, release: str, change: Change) -> str:
 def test_a_forged_manifest_with_a_right_seal_is_refused_before_anything_is_read(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
-    sha256 = log.read_log(released).entries_of(candidate.id)[-1].manifest
+    sha256 = log.read_log(released).list_entries(candidate.id)[-1].manifest
     key = forge(released, candidate.id, lambda manifest: manifest["inputs"]["settings"].update(C=2.0))
     is_refused(released, re.escape(f"{key} cannot be used (it is not the one that the log names"), candidate.id)
     with mock.patch.object(released, "read", wraps=released.read) as read:
         assert bundle.read_bundle(released, candidate.id, sha256).problems
     assert {call.args[0] for call in read.call_args_list} == {key}
     assert "log names" in releases.format_release(releases.report_release(released, candidate.id))
-    assert candidate.id in releases.format_list(releases.report_list(released))
+    state = ["manifest.json cannot be used (it is not the one that the log names)"]
+    assert [entry["state"] for entry in releases.report_list(released)["entries"]] == [state, ["champion"]]
     with pytest.raises(BcwError, match=re.escape(key)):
         releases.report_comparison(released, candidate.id, challenger.id)
 
@@ -148,7 +149,7 @@ def test_a_forged_manifest_with_a_right_seal_is_refused_before_anything_is_read(
 def test_what_can_be_no_manifest_is_refused_before_anything_is_read_also_without_an_entry_for_it(
     released: Store, candidate: Candidate
 ) -> None:
-    key = bundle.key(candidate.id, bundle.MANIFEST)
+    key = bundle.locate_file(candidate.id, bundle.MANIFEST)
     content = released.read(key)
     for change in NO_MANIFEST:
         released.write({key: content})
@@ -173,12 +174,12 @@ def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
         | {"model.json": challenger.files["model.json"]}
         | {"example.csv": challenger.files["example.csv"]}
     )
-    for key in released.list(bundle.key(candidate.id, "")):
+    for key in released.list(bundle.locate_file(candidate.id, "")):
         released.delete(key)
     _, forged = bundle.pack(candidate.inputs, theirs)
     manifest = documents.unseal(forged[bundle.MANIFEST]) | {"release": candidate.id}
     forged[bundle.MANIFEST] = documents.seal(manifest)
-    released.write({bundle.key(candidate.id, name): content for name, content in forged.items()})
+    released.write({bundle.locate_file(candidate.id, name): content for name, content in forged.items()})
     assert bundle.read_bundle(released, candidate.id).problems == ()
     is_refused(released, r"manifest\.json cannot be used \(it is not the one that the log names", candidate.id)
 
@@ -198,7 +199,12 @@ def test_a_damaged_newest_entry_stops_all_use_until_the_next_promotion(
     }
     released.create(key, changed[what])
     is_refused(released, rf"{re.escape(key)} cannot be read", challenger.id, candidate.id)
-    assert promotion.promote(released, challenger, [], "next").entry.sequence == 4
+    report = releases.report_list(released)
+    assert [entry["state"] for entry in report["entries"]] == [[], []]
+    assert f"Nobody can say which release is the champion: {key} " in releases.format_list(report)
+    with pytest.raises(ReleaseRefused, match="rolled back from: perhaps, in or after entry 3, which cannot be read"):
+        promotion.promote(released, challenger, [], "next")
+    assert promotion.promote(released, challenger, [], "next", "it was no rollback").entry.sequence == 4
     assert open_release(released, None).id == challenger.id
     assert released.read(key) == changed[what]  # it is not written over
     assert key in releases.format_verification(releases.report_verification(released, None, everything=False))
@@ -224,14 +230,14 @@ def test_other_damage_in_the_log_is_told_and_stops_nothing(
         assert names == (sorted(added) if what == "more files" else [key])
     assert open_release(released, None).id == challenger.id
     if what in ("edited", "more files"):
-        access.rollback(released, candidate.id, "why", "me")
+        access.roll_back(released, candidate.id, "why", "me")
     assert access.is_published(released, None).problems == ()
 
 
 @pytest.mark.parametrize("release", ["..", "../../etc", "A" * 16, "0" * 15, "0" * 17, "", "log", "28426903/../../"])
 def test_what_is_no_id_never_becomes_a_path(released: Store, release: str) -> None:
     with pytest.raises(ReleaseError):
-        bundle.key(release, "model.json")
+        bundle.locate_file(release, "model.json")
     with pytest.raises(ReleaseError):
         open_release(released, release)
 
@@ -240,14 +246,14 @@ def test_the_beginning_of_an_id_has_to_be_of_one_release(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     assert open_release(released, candidate.id[:4]).id == candidate.id
-    released.create(bundle.key(candidate.id[:4] + "0" * 12, "x"), b"")
+    released.create(bundle.locate_file(candidate.id[:4] + "0" * 12, "x"), b"")
     with pytest.raises(ReleaseError, match="begins 2 ids"):
         open_release(released, candidate.id[:4])
 
 
 @one_and_sweep(["model.json", bundle.MANIFEST])
 def test_what_is_too_large_is_not_read(released: Store, candidate: Candidate, name: str) -> None:
-    key = bundle.key(candidate.id, name)
+    key = bundle.locate_file(candidate.id, name)
     released.write({key: bytes(2**20 + 1)})
     is_refused(released, rf"{re.escape(key)} .*1,048,577 bytes; allowed are", candidate.id)
 
