@@ -16,7 +16,7 @@ from bcw_assets.releases import access, bundle, log, promotion
 from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
-from bcw_assets_tests.conftest import STORES
+from bcw_assets_tests.conftest import STORES, sweep
 from bcw_assets_tests.releases.candidates import MEMBERS
 
 BUNDLE = [*MEMBERS, bundle.MANIFEST]
@@ -106,18 +106,15 @@ def rename(name: str) -> Change:
     return lambda manifest: manifest["files"].update({name: manifest["files"].pop("model.json")})
 
 
-def resize(size: int) -> Change:
-    return lambda manifest: manifest["files"]["model.json"].update(bytes=size)
-
-
 OUTSIDE = ["../../../etc/passwd", "/etc/passwd", "sub/model.json", "..", ".hidden", "", "a\n", "model.json\0"]
-HEADLINES: list[Any] = [None, {"sensitivity": 1}, "text", {name: {"estimate": "x"} for name in bundle.HEADLINE}]
 NO_MANIFEST: list[Change] = [
     *map(rename, OUTSIDE),
-    *map(resize, (10**15, -1)),
+    lambda manifest: manifest["files"]["model.json"].update(bytes=10**15),
+    lambda manifest: manifest["files"]["model.json"].update(bytes=-1),
     lambda manifest: manifest.update(release="0" * 16),
     lambda manifest: manifest.pop("files"),
-    *(lambda manifest, headline=headline: manifest.update(headline=headline) for headline in HEADLINES),
+    lambda manifest: manifest.update(headline=None),
+    lambda manifest: manifest.update(headline={"sensitivity": {"estimate": "x"}}),
 ]
 
 
@@ -158,11 +155,8 @@ def test_what_can_be_no_manifest_is_refused_before_anything_is_read_also_without
             (problem,) = bundle.read_bundle(released, candidate.id).problems
         assert problem.startswith(f"{key} cannot be used (")
         assert {call.args[0] for call in read.call_args_list} == {key}
-        assert candidate.id in releases.format_list(releases.report_list(released))
-
-
-def test_a_manifest_that_names_itself_is_refused(released: Store, candidate: Candidate) -> None:
-    key = forge(released, candidate.id, rename(bundle.MANIFEST))
+    released.write({key: content})
+    forge(released, candidate.id, rename(bundle.MANIFEST))  # it names itself
     assert any(problem.startswith(f"{key} has ") for problem in bundle.read_bundle(released, candidate.id).problems)
 
 
@@ -185,7 +179,7 @@ def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
 
 
 # Not the newest entry taken away, or forged with a right seal: checksums prove integrity, and not origin.
-@pytest.mark.parametrize("what", ["cut", "emptied", "too many", "of another number"])
+@pytest.mark.parametrize("what", sweep(["cut", "emptied", "too many", "of another number"]))
 def test_a_damaged_newest_entry_stops_all_use_until_the_next_promotion(
     released: Store, candidate: Candidate, challenger: Candidate, what: str
 ) -> None:
@@ -272,8 +266,8 @@ def replace_by_pipe(path: Path) -> None:
 
 
 def enlarge(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(10**12)
+    path.touch()
+    os.truncate(path, 10**12)
 
 
 @pytest.mark.parametrize(
@@ -294,15 +288,12 @@ def test_what_is_no_regular_file_of_the_storage_is_not_read(
     is_refused(released, because, candidate.id)
 
 
-def test_a_folder_that_is_a_link_out_of_the_storage_is_not_followed(
-    released: Store, challenger: Candidate, tmp_path: Path
+def test_a_link_in_the_place_of_a_bundle_is_not_followed_and_a_file_in_that_of_the_log_is_no_empty_log(
+    tmp_path: Path, released: Store, challenger: Candidate
 ) -> None:
     link(tmp_path / "store/releases" / challenger.id)
     with pytest.raises(BcwError, match=r"releases/.* leads out of .* by a symbolic link"):
         open_release(released, None)
-
-
-def test_a_file_in_the_place_of_the_log_is_no_empty_log(tmp_path: Path, released: Store) -> None:
     (tmp_path / "store/releases/log").rename(tmp_path / "elsewhere")
     (tmp_path / "store/releases/log").write_bytes(b"")
     with pytest.raises(BcwError, match=r"releases/log in .* is no folder"):
