@@ -16,15 +16,7 @@ from bcw_assets.storage.store import Store
 
 @dataclass(frozen=True)
 class Release:
-    """A release that was verified.
-
-    Attributes:
-        id: 16 hexadecimal digits.
-        files: name → content.
-        headline: cross-validated score → its summary.
-        made: when it became champion first, in UTC.
-        is_champion: whether it is the champion.
-    """
+    """A release that was verified: its files and its headline by their names, and when it first became champion."""
 
     id: str
     files: Mapping[str, bytes]
@@ -42,18 +34,13 @@ def open_release(store: Store, prefix: str | None) -> Release:
     current_log = log.read_log(store)
     champion = current_log.require_champion().release
     release = champion if prefix is None else bundle.resolve(store, prefix)
-    stored_bundle = current_log.read_bundle(store, release).require()
-    made = current_log.require_entries(release)[0].made
+    stored_bundle = current_log.require_bundle(store, release)
+    made = current_log.list_entries(release)[0].made
     return Release(release, stored_bundle.files, stored_bundle.headline, made, is_champion=release == champion)
 
 
 def is_published(store: Store, release: str | None) -> Findings:
-    """Find what keeps a release from being used: a file or the log damaged, another model, or no entry for it.
-
-    Args:
-        store: holds the releases.
-        release: its whole id; None for the champion.
-    """
+    """Find what keeps a release, or the champion, from being used: damage, another model, or no entry for its id."""
     current_log = log.read_log(store)
     problem = [current_log.problem] if current_log.problem else []
     entries = current_log.list_entries(release) if release else current_log.changes
@@ -73,13 +60,7 @@ def is_published(store: Store, release: str | None) -> Findings:
 
 
 def roll_back(store: Store, prefix: str | None, reason: str, run: str) -> Entry:
-    """Make an earlier release the champion again; by default the one before the champion.
-
-    Args:
-        store: holds the releases.
-        prefix: the beginning of the id to go back to, or None.
-        reason: for the log.
-        run: who does it.
+    """Make an earlier release the champion again; without a prefix, the one before the champion.
 
     Raises:
         ReleaseError: there is nothing to go back to, it is the champion already, or not what was published.
@@ -92,8 +73,8 @@ def roll_back(store: Store, prefix: str | None, reason: str, run: str) -> Entry:
         raise ReleaseError(_explain_no_way_back(current_log, champion))
     if release == champion.release:
         raise ReleaseError(f"Release {release} is the champion already (entry {champion.sequence})")
-    manifest = current_log.require_entries(release)[-1].manifest
-    current_log.read_bundle(store, release).require()
+    current_log.require_bundle(store, release)
+    manifest = current_log.list_entries(release)[-1].manifest
     try:
         return log.append(store, current_log, ROLLBACK, (release, manifest), run, reason)
     except Overtaken as error:

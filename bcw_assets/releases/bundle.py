@@ -51,17 +51,11 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a bundle says of itself: which files and scores it has is for the version to say that wrote it.
-
-    Attributes:
-        inputs: what the release was made from.
-        headline: cross-validated score → its summary.
-        files: name → what the file must be.
-    """
+    """What a bundle says of itself: which files and scores it has is for the version to say that wrote it."""
 
     schema_version: Annotated[int, Ge(1)]
     release: ReleaseId
-    inputs: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)  # what the release was made from
     headline: dict[str, Summary] = field(default_factory=dict)
     files: dict[FileName, Member]
 
@@ -71,7 +65,6 @@ class Bundle:
     """What is stored of a release.
 
     Attributes:
-        id: of the release.
         files: name → content, of those that are as the manifest says.
         manifest: what it says of the release; None if it is missing or cannot be read.
         problems: what is wrong, each beginning with the file's key.
@@ -93,11 +86,7 @@ class Bundle:
         return own_inputs == inputs if own_inputs else cut_inputs_hash(self.id) == hash_inputs(inputs)
 
     def require(self) -> "Bundle":
-        """Return the bundle if nothing is wrong with it.
-
-        Raises:
-            ReleaseError: something is; the text names the files.
-        """
+        """Return the bundle if nothing is wrong with it; else, raise a ReleaseError that names the files."""
         if self.problems:
             raise ReleaseError(
                 f"Release {self.id} cannot be used: {'; '.join(self.problems)}. Put back what is damaged from a copy, "
@@ -117,11 +106,7 @@ def cut_inputs_hash(release: str) -> str:
 
 
 def locate_file(release: str, name: str) -> str:
-    """Return the key of a file of a release.
-
-    Raises:
-        ReleaseError: the id is none, so that no key made of it can lead elsewhere.
-    """
+    """Return the key of a file of a release; what is no id is refused, so that no key can lead elsewhere."""
     if not ID_PATTERN.fullmatch(release):
         raise ReleaseError(f"{release!r} is no id of a release; allowed are 16 hexadecimal digits")
     return f"{PLACE}/{release}/{name}"
@@ -139,11 +124,7 @@ def list_ids(store: Store) -> list[str]:
 
 
 def resolve(store: Store, prefix: str) -> str:
-    """Return the one id of a stored bundle that begins with `prefix`.
-
-    Raises:
-        ReleaseError: there is none, or more than one.
-    """
+    """Return the id of the one stored bundle that `prefix` begins; a ReleaseError says that it is not one."""
     ids = [release for release in list_ids(store) if prefix and release.startswith(prefix.lower())]
     if len(ids) == 1:
         return ids[0]
@@ -158,10 +139,7 @@ def pack(inputs: Mapping[str, Any], files: Mapping[str, bytes], edition: int = 1
     The id is `hash_inputs` and eight digits of the SHA-256 of the manifest as `documents.encode` writes it, without
     `release`, which is the id, and without the seal. So who writes other bytes writes them into another folder.
 
-    Args:
-        inputs: what the release is made from.
-        files: name → content, without SHA256SUMS.
-        edition: counts bundles of the same content: more than 1 where a folder before it is damaged.
+    `edition` counts bundles of the same content: it is more than 1 where a folder before it is damaged.
     """
     files = {**files, SUMS: format_sums(files)}
     scores = documents.parse(files["metrics.json"])["cross_validation"]
@@ -207,18 +185,12 @@ def _has_room(store: Store, release: str, files: Mapping[str, bytes]) -> bool:
 
 
 def read_manifest(store: Store, release: str, sha256: str | None = None) -> Manifest:
-    """Return the manifest of a bundle.
+    """Return the manifest of a bundle, which has this SHA-256 in the log, if the log knows the release.
 
     What vouches for it is the log, not the id: another version may make ids in another way.
 
-    Args:
-        store: holds the releases.
-        release: its id.
-        sha256: of the manifest, as the log has it; None if the log does not know the release.
-
     Raises:
-        KeyMissing: there is none.
-        KeyRefused, ValueError: it is not to be read, or is not the manifest of this release.
+        KeyMissing, KeyRefused, ValueError: it is missing, not to be read, or not the manifest of this release.
     """
     content = store.read(locate_file(release, MANIFEST), MOST_BYTES_OF_MANIFEST)
     if sha256 not in (None, digest(content)):
@@ -230,10 +202,7 @@ def read_manifest(store: Store, release: str, sha256: str | None = None) -> Mani
 
 
 def read_bundle(store: Store, release: str, sha256: str | None = None) -> Bundle:
-    """Hold every byte of a bundle against its manifest, and its model against its example.
-
-    Args: those of `read_manifest`.
-    """
+    """Hold every byte of a bundle against its manifest, and its model against its example."""
     prefix = locate_file(release, "")
     names = {key.removeprefix(prefix) for key in store.list(prefix)}
     if MANIFEST not in names:
@@ -264,11 +233,7 @@ def read_bundle(store: Store, release: str, sha256: str | None = None) -> Bundle
 
 
 def load_scorer(files: Mapping[str, bytes]) -> Scorer:
-    """Return the model of a bundle.
-
-    Raises:
-        ScoringError: there is none, or none that can be used.
-    """
+    """Return the model of a bundle; a ScoringError says why there is none that can be used."""
     if "model.json" not in files:
         raise numbers.refuse("is missing from the bundle")
     try:
@@ -279,11 +244,7 @@ def load_scorer(files: Mapping[str, bytes]) -> Scorer:
 
 
 def find_example_problems(files: Mapping[str, bytes]) -> list[str]:
-    """Return what is wrong with the model or the example, beginning with the file's name.
-
-    Returns:
-        nothing if the model gives what its example promises, or if a bundle of another version does without one.
-    """
+    """Return what is wrong with the model or the example; a bundle of another version may do without them."""
     if "example.csv" not in files or "model.json" not in files:
         return []
     try:

@@ -37,12 +37,8 @@ def judge(
 ) -> list[Ruling]:
     """Hold a candidate against the floors, the champion and the log.
 
-    Args:
-        candidate: what a run has made.
-        problems: what the blocking checks find in the candidate's own values.
-        champion: the bundle of the champion; None before the first release.
-        log: says what was rolled back from.
-        stored_ids: of all bundles; where the log cannot be read, one of them may have been rolled back from.
+    `problems` are what the blocking checks find in its values. Where the log cannot be read, a bundle that is stored
+    may have been rolled back from.
     """
     return [
         _judge_rule((BLOCKING_CHECKS, "all kept"), "; ".join(problems)[:1000] or "all kept", is_kept=not problems),

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Literal
 
 from annotated_types import Ge
@@ -43,18 +44,16 @@ class Overtaken(ReleaseError):
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One promotion or rollback; or a prune, which says nothing new.
+    """A promotion or a rollback; or a prune, which says nothing new.
 
     Attributes:
-        sequence: its number; the first is 1. Order is by it, never by a clock.
-        action: promote, rollback or prune.
-        release: the id of the release that is the champion from here on.
+        sequence: from 1 on; order is by it, never by a clock.
+        release: the id of the champion from here on.
         manifest: the SHA-256 of its manifest.
-        reason: of a rollback, or of a promotion against the gate; None without one.
+        reason: of a rollback, or of a promotion against the gate.
         run: of Dagster, or the command.
-        made: when the entry was, in UTC.
-        gate: what the gate looked at.
-        previous: the SHA-256 of the entry before; None for the first.
+        made: in UTC.
+        previous: the SHA-256 of the entry before.
         nonce: tells the writer's own entry from another's.
     """
 
@@ -83,9 +82,9 @@ class Log:
         place: where the releases are, for people.
         entries: those that can be read, the oldest first.
         damage: key of a file of the log → what is wrong with it.
-        foreign: key of an entry that another version wrote, and this one does not understand → why.
+        foreign: key of an entry of another version that this one does not understand → why.
         newest: number of the newest entry, whole or not; 0 in an empty log.
-        digest: the SHA-256 of its file; None in an empty log.
+        digest: the SHA-256 of its file; None in an empty log, or if it cannot be read.
     """
 
     place: str
@@ -102,7 +101,7 @@ class Log:
         what = self.foreign.get(key) or self.damage.get(key)
         return f"{key} {what}" if what else None
 
-    @property
+    @cached_property
     def changes(self) -> list[Entry]:
         """The entries that made a release the champion; where damage hides all of them, those that only name it."""
         return [entry for entry in self.entries if entry.action != PRUNE] or list(self.entries)
@@ -129,19 +128,15 @@ class Log:
         return self.champion
 
     def require_understood(self) -> None:
-        """Refuse a log whose newest entry only a newer version may follow.
-
-        Raises:
-            ReleaseError: another version wrote it.
-        """
+        """Raise a ReleaseError if another version wrote the newest entry: this one must not go past it."""
         if _locate_entry(self.newest) in self.foreign:
             raise ReleaseError(f"{self.problem}. Nothing was changed in {self.place}")
 
     def list_way_back(self) -> list[Entry]:
         """Return the entries that rollbacks walk back through, the newest first, without the champion's.
 
-        A rollback drops what came after the release that it goes back to, or everything where damage hides that
-        release; promoting the champion's inputs again replaces its entry.
+        A rollback drops what came after its release, or everything where damage hides that; promoting the champion's
+        inputs again replaces its entry.
         """
         way: list[Entry] = []
         known: set[str] = set()
@@ -166,13 +161,10 @@ class Log:
         return rollbacks
 
     def find_hidden_rollback(self, inputs_hash: str, *, is_stored: bool) -> int | None:
-        """Return the number of a hidden entry by which, or after which, these inputs may have been rolled back from.
+        """Return the number of an entry by which, or after which, damage may hide a rollback from these inputs.
 
         An entry that cannot be read may be a rollback from the champion before it. If more than one is hidden, or the
-        next is a rollback, then any bundle that is stored may have been champion meanwhile.
-
-        Returns:
-            None if nothing is hidden, or if the inputs are back since.
+        next is a rollback, any bundle that is stored may have been champion meanwhile. None if they are back since.
         """
         hidden, before = None, None
         for entry in [*self.entries, None]:
@@ -190,21 +182,16 @@ class Log:
         """Return the entries for a release, the oldest first; none if it never was champion."""
         return [entry for entry in self.changes if entry.release == release]
 
-    def require_entries(self, release: str) -> list[Entry]:
-        """Return the entries for a release.
-
-        Raises:
-            ReleaseError: it never was champion.
-        """
-        entries = self.list_entries(release)
-        if not entries:
-            raise ReleaseError(f"Release {release} never was champion, so the gate has not seen it")
-        return entries
-
     def read_bundle(self, store: Store, release: str) -> Bundle:
         """Return what is stored of a release, held against the manifest that the newest entry for it names."""
         entries = self.list_entries(release)
         return bundle.read_bundle(store, release, entries[-1].manifest if entries else None)
+
+    def require_bundle(self, store: Store, release: str) -> Bundle:
+        """Return the bundle of a release that was champion and is whole; else, raise a ReleaseError."""
+        if not self.list_entries(release):
+            raise ReleaseError(f"Release {release} never was champion, so the gate has not seen it")
+        return self.read_bundle(store, release).require()
 
 
 def read_log(store: Store) -> Log:
@@ -249,16 +236,9 @@ def append(
     reason: str | None = None,
     gate: Sequence[Ruling] = (),
 ) -> Entry:
-    """Write the next entry, unless another writer is first.
+    """Write the entry that follows the log as it was read last.
 
-    Args:
-        store: holds the releases.
-        log: as it was read last; the entry follows it.
-        action: what is done.
-        champion: the id and the SHA-256 of the manifest of the release that is champion from here on.
-        run: of Dagster, or the command.
-        reason: why, on one line.
-        gate: what it looked at.
+    `champion` is the id of the release and the SHA-256 of its manifest; the rest is as in `Entry`.
 
     Raises:
         Overtaken: another writer took the number; the text names it, and what it did.

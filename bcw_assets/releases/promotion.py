@@ -38,9 +38,9 @@ def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: st
     Args:
         store: holds the releases.
         candidate: what the run has made.
-        problems: what the blocking checks find in the candidate's own values.
+        problems: what the blocking checks find in its values.
         run: the id of the run, for the log.
-        override: the reason why a broken rule is passed over, for the log; empty without one.
+        override: why a broken rule is passed over; empty without a reason.
 
     Raises:
         ReleaseRefused: the gate refuses it; nothing is published, and the table is kept in releases/refused/.
