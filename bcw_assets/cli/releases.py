@@ -70,22 +70,20 @@ def report_release(store: Store, prefix: str | None) -> Listing:
 
 def format_release(report: Listing) -> str:
     """Return a release for people."""
-    manifest = report["manifest"]
     lines = [f"Release {report['release']}{', the champion' if report['is_champion'] else ''}"]
     lines += [f"Problem  {problem}" for problem in report["problems"]]
+    gate: list[dict[str, str]] = []
     for entry in report["entries"]:
         because = f", because: {entry['reason']}" if entry["reason"] else ""
         lines.append(f"Entry {entry['sequence']}  {entry['action']} at {entry['made']} by {entry['run']}{because}")
-    if manifest:
-        scores = [(name, _format_summary(summary)) for name, summary in manifest["headline"].items()]
-        lines += ["", "Made from", _align(list(_flatten(manifest["inputs"])))]
-        lines += ["", "Cross-validated, 95 % interval", _align(scores)]
-    gate: list[dict[str, str]] = next((entry["gate"] for entry in reversed(report["entries"]) if entry["gate"]), [])
+        gate = entry["gate"] or gate
     if gate:
         lines += ["", "Gate", _align([tuple(ruling.values()) for ruling in gate], tuple(gate[0]))]
-    if manifest:
+    if manifest := report["manifest"]:
+        scores = [(name, _format_summary(summary)) for name, summary in manifest["headline"].items()]
         files = [(name, f"{file['bytes']:,} bytes", file["sha256"]) for name, file in manifest["files"].items()]
-        lines += ["", "Files", _align(files)]
+        lines += ["", "Made from", _align(list(_flatten(manifest["inputs"])))]
+        lines += ["", "Cross-validated, 95 % interval", _align(scores), "", "Files", _align(files)]
     return "\n".join(lines)
 
 
@@ -130,12 +128,11 @@ def report_comparison(store: Store, *prefixes: str) -> Listing:
     current_log, releases = log.read_log(store), [bundle.resolve(store, prefix) for prefix in prefixes]
     bundles = [current_log.read_bundle(store, release).require() for release in releases]
     inputs = _pair([dict(_flatten(each.manifest.inputs)) for each in bundles if each.manifest])
-    headlines = [{name: asdict(summary) for name, summary in each.headline.items()} for each in bundles]
-    patients, other_patients = (_read_fingerprints(each) for each in bundles)
+    patients, other_patients = map(_read_fingerprints, bundles)
     return {
         "releases": releases,
         "inputs": {name: values for name, values in inputs.items() if values[0] != values[1]},
-        "scores": _pair(headlines),
+        "scores": _pair([{name: asdict(summary) for name, summary in each.headline.items()} for each in bundles]),
         "coefficients": _pair([_read_coefficients(each) for each in bundles]),
         "patients": None if patients is None or other_patients is None else {
             "in_both": len(patients & other_patients),
@@ -146,7 +143,7 @@ def report_comparison(store: Store, *prefixes: str) -> Listing:
 
 def format_comparison(report: Listing) -> str:
     """Return the differences for people."""
-    headers = ("", *report["releases"])
+    headers, patients = ("", *report["releases"]), report["patients"]
     inputs = [(name, *(value or "" for value in values)) for name, values in report["inputs"].items()]
     scores = [(name, *map(_format_summary, values)) for name, values in report["scores"].items()]
     # A measurement that a model does not take has the coefficient 0.
@@ -155,22 +152,16 @@ def format_comparison(report: Listing) -> str:
         (name, *("" if value is None else f"{value:+.3f}" for value in values))
         for name, values in by_change[:MOST_COEFFICIENTS]
     ]
-    return "\n".join(
-        [
-            "Made from", _align(inputs, headers) if inputs else "the same", "",
-            "Cross-validated, 95 % interval", _align(scores, headers), "",
-            "Coefficients that differ most", _align(coefficients, headers), "",
-            *_format_patients(report),
-        ]
-    )  # fmt: skip
-
-
-def _format_patients(report: Listing) -> list[str]:
-    counts = report["patients"]
-    if counts is None:
-        return ["Patients in both: not known, for a bundle does not list them as this version can read it"]
-    alone = zip(report["releases"], counts["in_one_only"], strict=True)
-    return [f"Patients in both: {counts['in_both']}", *(f"Patients in {name} only: {count}" for name, count in alone)]
+    lines = ["Made from", _align(inputs, headers) if inputs else "the same"]
+    lines += ["", "Cross-validated, 95 % interval", _align(scores, headers)]
+    lines += ["", "Coefficients that differ most", _align(coefficients, headers), ""]
+    if patients is None:
+        lines.append("Patients in both: not known, for a bundle does not list them as this version can read it")
+    else:
+        alone = zip(report["releases"], patients["in_one_only"], strict=True)
+        lines.append(f"Patients in both: {patients['in_both']}")
+        lines += [f"Patients in {release} only: {count}" for release, count in alone]
+    return "\n".join(lines)
 
 
 def _align(rows: Sequence[Sequence[object]], headers: Sequence[str] = ()) -> str:
@@ -225,7 +216,7 @@ def _flatten(inputs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, 
 
 
 def _read_coefficients(stored_bundle: Bundle) -> dict[str, float]:
-    """Return measurement → coefficient; nothing if the bundle has another kind of model."""
+    """Return measurement → coefficient; nothing if the bundle has no model."""
     if "model.json" not in stored_bundle.files:
         return {}
     model = load_scorer(stored_bundle.files)

@@ -17,8 +17,7 @@ FEWEST_MALIGNANT = 150  # in common, from which a loss of 0.03 can be told from 
 MOST_RELABELLED = 0.01  # share of the known rows
 MOST_LISTED = 20
 
-BLOCKING_CHECKS = "blocking checks"
-"""The rule that no reason overrides: what breaks it is no result."""
+BLOCKING_CHECKS = "blocking checks"  # no reason overrides this rule: what breaks it is no result
 
 # The rules beside the champion, each with its limit in words.
 BESIDE_CHAMPION = LOG_LOSS_RULE, SENSITIVITY_RULE, LABELS_RULE = (
@@ -54,6 +53,11 @@ def judge(
 def find_broken(table: Sequence[Ruling]) -> list[Ruling]:
     """Return the rules that keep the candidate out."""
     return [row for row in table if row["verdict"] == BROKEN]
+
+
+def may_be_overridden(broken: Sequence[Ruling]) -> bool:
+    """Say whether a reason may pass over these rules."""
+    return all(ruling["rule"] != BLOCKING_CHECKS for ruling in broken)
 
 
 def _judge_rule(rule: tuple[str, str], value: str, *, is_kept: bool | None) -> Ruling:

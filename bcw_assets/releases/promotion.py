@@ -9,7 +9,7 @@ from bcw_assets import documents
 from bcw_assets.errors import ReleaseRefused, StorageError
 from bcw_assets.releases import bundle, gate, log
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.releases.log import PROMOTE, Entry, Log, Overtaken, Ruling
+from bcw_assets.releases.log import PROMOTE, Entry, Overtaken, Ruling
 from bcw_assets.storage.store import Store
 
 REFUSALS = f"{bundle.PLACE}/refused/"
@@ -54,55 +54,39 @@ def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: st
         champion, newest = current_log.champion, current_log.changes[-1:]
         # Behind an entry that cannot be read, the candidate is compared with the last champion that can.
         rival = current_log.read_bundle(store, newest[0].release) if newest else None
-        is_same = rival is not None and champion is not None and rival.is_made_from(candidate.inputs)
-        if rival and champion and is_same and not rival.problems:
+        is_same = champion is not None and rival is not None and rival.is_made_from(candidate.inputs)
+        if champion and rival and is_same and not rival.problems:
             return Outcome(ALREADY_CHAMPION, champion)
         table = gate.judge(candidate, problems, rival, current_log, bundle.list_ids(store))
         # Of the same inputs, and the bundle is damaged: what was passed over for it is passed over again.
-        reason = " ".join(override.split()) or (champion.reason if champion and is_same else None) or ""
+        reason = " ".join(override.split()) or (champion.reason if champion and is_same else None)
+        broken = gate.find_broken(table)
+        if broken and not (reason and gate.may_be_overridden(broken)):
+            raise _refuse(store, candidate, table, run)
+        if current_log.newest == 0:
+            _probe(store)
+        release = bundle.publish(store, candidate.inputs, candidate.files)
         try:
-            return Outcome(PROMOTED, _publish(store, candidate, current_log, table, run, reason))
-        except ReleaseRefused as refusal:
-            raise _keep(store, candidate, refusal, run) from refusal
+            entry = log.append(store, current_log, PROMOTE, release, run, reason if broken else None, table)
         except Overtaken:
             continue  # another release may be the champion now: the gate must look again
+        return Outcome(PROMOTED, entry)
     raise StorageError(f"{TRIES} other runs wrote to {log.LOG_PREFIX} first, one after another. Run it again")
 
 
-def _publish(store: Store, candidate: Candidate, current_log: Log, table: list[Ruling], run: str, reason: str) -> Entry:
-    has_broken = _require_passed(table, reason)
-    if current_log.newest == 0:
-        _probe(store)
-    published = bundle.publish(store, candidate.inputs, candidate.files)
-    return log.append(store, current_log, PROMOTE, published, run, reason if has_broken else None, table)
-
-
-def _require_passed(table: list[Ruling], reason: str) -> bool:
-    """Say whether rules are broken, and passed over for a reason.
-
-    Raises:
-        ReleaseRefused: a rule is broken, and there is no reason, or it is one that no reason overrides.
-    """
-    broken = gate.find_broken(table)
-    may_be_overridden = all(ruling["rule"] != gate.BLOCKING_CHECKS for ruling in broken)
-    if not broken or (reason and may_be_overridden):
-        return bool(broken)
+def _refuse(store: Store, candidate: Candidate, table: list[Ruling], run: str) -> ReleaseRefused:
+    """Store the gate's table, and return the refusal."""
+    inputs, broken = bundle.hash_inputs(candidate.inputs), gate.find_broken(table)
+    key = f"{REFUSALS}{inputs}.json"
+    document = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table}
+    store.write({key: documents.encode(document)})
     what = "; ".join(f"{ruling['rule']}: {ruling['value']} (allowed: {ruling['limit']})" for ruling in broken)
     remedy = "; if it is right all the same, run release with the config override: the reason, which the log keeps"
-    raise ReleaseRefused(
+    return ReleaseRefused(
         f"The gate refused this candidate: {what}. The champion stays. Compare rows and labels with their source"
-        f"{remedy if may_be_overridden else ''}",
+        f"{remedy if gate.may_be_overridden(broken) else ''}. The whole table is in {store.address(key)}",
         tuple(dict[str, Any](row) for row in table),
     )
-
-
-def _keep(store: Store, candidate: Candidate, refusal: ReleaseRefused, run: str) -> ReleaseRefused:
-    """Store the gate's table, and return the refusal with the place of it."""
-    inputs = bundle.hash_inputs(candidate.inputs)
-    key = f"{REFUSALS}{inputs}.json"
-    table = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": list(refusal.rows)}
-    store.write({key: documents.encode(table)})
-    return ReleaseRefused(f"{refusal}. The whole table is in {store.address(key)}", refusal.rows)
 
 
 def _probe(store: Store) -> None:
