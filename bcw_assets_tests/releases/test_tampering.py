@@ -46,7 +46,7 @@ def one_and_sweep(names: Sequence[str]) -> pytest.MarkDecorator:
 
 
 @one_and_sweep(BUNDLE)
-def test_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, name: str) -> None:
+def test_a_missing_file_and_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, name: str) -> None:
     key = bundle.locate_file(candidate.id, name)
     content = released.read(key)
     for place in {0, len(content) // 3, len(content) // 2, len(content) - 1}:
@@ -54,14 +54,10 @@ def test_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, na
         changed[place] ^= 1
         released.write({key: bytes(changed)})
         is_refused(released, re.escape(key), candidate.id)
+    released.delete(key)
+    is_refused(released, re.escape(f"{key} is missing"), candidate.id)
     released.write({key: content})
     assert releases.report_verification(released, None, everything=True)["good"]
-
-
-@one_and_sweep(MEMBERS)
-def test_a_missing_file_is_named(released: Store, candidate: Candidate, name: str) -> None:
-    released.delete(bundle.locate_file(candidate.id, name))
-    is_refused(released, re.escape(f"{bundle.locate_file(candidate.id, name)} is missing"), candidate.id)
 
 
 def test_a_bundle_without_a_manifest_is_unfinished_which_is_a_failure_where_it_is_needed(
