@@ -121,7 +121,7 @@ class Log:
         if self.problem:
             raise ReleaseError(
                 f"{self.problem}: nobody can say which release in {self.place} is the champion. Put the file back from "
-                f"a copy, or let a promotion go past it: bcw refresh"
+                f"a copy, or let a promotion go past it (bcw refresh; the same inputs need the override of release)"
             )
         if not self.champion:
             raise ReleaseError(NO_RELEASE.format(self.place))
@@ -154,8 +154,9 @@ class Log:
         """Return the releases that were rolled back from, and whose inputs are not back since → the rollback."""
         rollbacks: dict[str, Entry] = {}
         for before, entry in zip([None, *self.changes], self.changes, strict=False):
-            is_back = entry.inputs_hash
-            rollbacks = {release: back for release, back in rollbacks.items() if cut_inputs_hash(release) != is_back}
+            back = [release for release in rollbacks if cut_inputs_hash(release) == entry.inputs_hash]
+            for release in back:
+                del rollbacks[release]
             if entry.action == ROLLBACK and before and before.inputs_hash != entry.inputs_hash:
                 rollbacks[before.release] = entry
         return rollbacks

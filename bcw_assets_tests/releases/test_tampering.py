@@ -192,6 +192,7 @@ def test_a_damaged_newest_entry_stops_all_use_until_the_next_promotion(
     report = releases.report_list(released)
     assert [entry["state"] for entry in report["entries"]] == [[], []]
     assert f"Nobody can say which release is the champion: {key} " in releases.format_list(report)
+    assert report["problem"].startswith(key)
     with pytest.raises(ReleaseRefused, match="rolled back from: perhaps, in or after entry 3, which cannot be read"):
         promotion.promote(released, challenger, [], "next")
     assert promotion.promote(released, challenger, [], "next", "it was no rollback").entry.sequence == 4
