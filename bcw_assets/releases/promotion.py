@@ -12,7 +12,7 @@ from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import PROMOTE, Entry, Overtaken, Ruling
 from bcw_assets.storage.store import Store
 
-REFUSALS = f"{bundle.PLACE}/refused/"
+REFUSAL_PREFIX = f"{bundle.PLACE}/refused/"
 TRIES = 100  # more writers than that at once, and something else is wrong
 
 PROMOTED: Literal["promoted"] = "promoted"
@@ -62,7 +62,7 @@ def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: st
         reason = " ".join(override.split()) or (champion.reason if champion and is_same else None)
         broken = gate.find_broken(table)
         if broken and not (reason and gate.may_be_overridden(broken)):
-            raise _refuse(store, candidate, table, run)
+            raise _keep_refusal(store, candidate, table, run)
         if current_log.newest == 0:
             _probe(store)
         release = bundle.publish(store, candidate.inputs, candidate.files)
@@ -74,10 +74,10 @@ def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: st
     raise StorageError(f"{TRIES} other runs wrote to {log.LOG_PREFIX} first, one after another. Run it again")
 
 
-def _refuse(store: Store, candidate: Candidate, table: list[Ruling], run: str) -> ReleaseRefused:
+def _keep_refusal(store: Store, candidate: Candidate, table: list[Ruling], run: str) -> ReleaseRefused:
     """Store the gate's table, and return the refusal."""
     inputs, broken = bundle.hash_inputs(candidate.inputs), gate.find_broken(table)
-    key = f"{REFUSALS}{inputs}.json"
+    key = f"{REFUSAL_PREFIX}{inputs}.json"
     document = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table}
     store.write({key: documents.encode(document)})
     what = "; ".join(f"{ruling['rule']}: {ruling['value']} (allowed: {ruling['limit']})" for ruling in broken)

@@ -336,7 +336,7 @@ def copy_release(eventful: tuple[Graph, Values], store: Store) -> str:
 
 def test_the_champion_and_refusals_are_known(eventful: tuple[Graph, Values], store: Store) -> None:
     champion = copy_release(eventful, store)
-    store.write({f"{promotion.REFUSALS}0123456789abcdef.json": b"the table of the gate"})
+    store.write({f"{promotion.REFUSAL_PREFIX}0123456789abcdef.json": b"the table of the gate"})
     values = index_samples(exporter.collect_releases(store))
     assert (values["bcw_release_sequence",], values["bcw_release_refusals",]) == (1, 1)
     made = datetime.fromisoformat(log.read_log(store).require_champion().made)
