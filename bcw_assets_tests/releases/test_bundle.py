@@ -65,7 +65,7 @@ def alone(folder: Path, packages: tuple[str, ...], program: str) -> str:
 
 
 NUMPY = ("numpy", "numpy.libs")
-IN_README = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(), flags=re.DOTALL)
+IN_README = re.findall(r"```python\n(.*?)```", (CHECKOUT / "docs/predict.md").read_text(), flags=re.DOTALL)
 
 
 def expected(folder: Path) -> list[float]:
