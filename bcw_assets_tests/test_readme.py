@@ -12,6 +12,8 @@ from typing import Any
 import click
 import dagster as dg
 import pytest
+from dagster._cli import create_dagster_cli
+from dagster_dg_cli.cli import create_dg_cli
 
 from bcw_assets.assets import ReleaseConfig, ResamplingConfig, SplitConfig, TrainingConfig
 from bcw_assets.cli.main import main
@@ -33,13 +35,19 @@ def find_blocks(language: str, text: str = EVERYTHING) -> list[str]:
 
 COMMANDS = [TARGETS.get(line, line) for block in find_blocks("sh") for line in block.splitlines()]
 PROGRAMS = [line.partition(".venv/bin/")[2] for line in COMMANDS if ".venv/bin/" in line]
-LOCAL = [line for line in PROGRAMS if "s3://" not in line and "exporter" not in line]  # which ends when it is stopped
-SHOWN = {
+OUTPUTS = {
     TARGETS.get(line, line).removeprefix(".venv/bin/"): output
     for line, output in re.findall(r"(.*)\n```\n\n```(?:text|csv)\n([^`]*)", EVERYTHING)
 }
 # The first command of each kind, which is told by the words before options and paths.
-KINDS = {" ".join(takewhile(str.isalpha, line.split())): line for line in [*reversed(LOCAL), *SHOWN]}
+KINDS = {" ".join(takewhile(str.isalpha, line.split())): line for line in [*reversed(PROGRAMS), *OUTPUTS]}
+del KINDS["bcw exporter"]  # which runs until it is stopped
+
+PARSERS: dict[str, Callable[[], click.Command]] = {
+    "bcw": lambda: main,
+    "dagster": create_dagster_cli,
+    "dg": create_dg_cli,
+}
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +67,7 @@ def mask(output: str) -> set[str]:
     return {line.rstrip() for line in re.sub(different, "…", output).splitlines()}
 
 
-@pytest.mark.parametrize("command", sorted({*KINDS.values(), *SHOWN}))
+@pytest.mark.parametrize("command", sorted({*KINDS.values(), *OUTPUTS}))
 def test_each_kind_of_command_runs_and_says_what_is_shown(at_home: Graph, tmp_path: Path, command: str) -> None:
     folder = at_home.folder if command.startswith("bcw ") else CHECKOUT
     environment = at_home.environment(BCW_SOURCE="embedded")
@@ -68,19 +76,14 @@ def test_each_kind_of_command_runs_and_says_what_is_shown(at_home: Graph, tmp_pa
         environment |= {"BCW_STORAGE": str(folder)}
     done = programs.run(shlex.split(command), environment, folder)
     assert done.returncode == 0, done.stderr
-    written = (folder / "scores.csv").read_text() if "scores.csv" in command else ""
-    assert mask(SHOWN.get(command, "")) <= mask(done.stdout + done.stderr + written)
+    scores = (folder / "scores.csv").read_text() if "scores.csv" in command else ""
+    assert mask(OUTPUTS.get(command, "")) <= mask(done.stdout + done.stderr + scores)
 
 
 def parse(command: str) -> dict[str, Any]:
     """Return the options of a command, all of which are known."""
-    from dagster._cli import create_dagster_cli
-    from dagster_dg_cli.cli import create_dg_cli
-
-    groups: dict[str, Callable[[], click.Command]]
-    groups = {"bcw": lambda: main, "dagster": create_dagster_cli, "dg": create_dg_cli}
     name, *words = shlex.split(command)
-    known = groups[name]()
+    known = PARSERS[name]()
     context = click.Context(known)
     while isinstance(known, click.Group):
         _, subcommand, words = known.resolve_command(context, words)
@@ -94,38 +97,30 @@ def test_what_every_command_names_is_there() -> None:
 
     defs = build_definitions(Settings())
     assets = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
-    for command in PROGRAMS:
-        options = parse(command)
+    for options in map(parse, PROGRAMS):
         selection = options.get("select") or options.get("assets") or "*"
-        assert selection == "*" or set(selection.split(",")) <= assets, command
+        assert selection == "*" or set(selection.split(",")) <= assets
         job = defs.resolve_job_def(options.get("job") or options.get("job_name") or "refresh_job")
-        config = options.get("config_json")
-        assert dg.validate_run_config(job, json.loads(config) if config else {}), command
+        assert dg.validate_run_config(job, json.loads(options.get("config_json") or "{}"))
 
 
-def test_what_is_said_of_s3_works(at_home: Graph, seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_said_of_s3_works(
+    at_home: Graph, seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (lines,) = find_blocks("ini", PAGES["README.md"])
-    for name, value in seaweed.environment.items():
-        lines, count = re.subn(rf"^{name}=\S+", f"{name}={value}", lines, flags=re.MULTILINE)
-        assert count == 1
-    (compute_logs,) = find_blocks("yaml")
+    assert all(f"{name}=" in lines for name in seaweed.environment)
+    own = "".join(f"{name}={value}\n" for name, value in seaweed.environment.items())
+    (tmp_path / ".env").write_text(lines.replace("my-bucket", BUCKET) + own)  # the last line of a name counts
     home = at_home.home("logs-on-s3")
     with (home / "dagster.yaml").open("a") as file:
-        file.write(compute_logs.replace("my-bucket", BUCKET))
+        file.write("".join(find_blocks("yaml")).replace("my-bucket", BUCKET))
     seaweed.use(monkeypatch)
-    bucket = open_store(f"s3://{BUCKET}/breast-cancer")
-    with_all(bucket, contents(at_home.store))
-    env_file = at_home.folder / ".env"
-    env_file.write_text(lines.replace("my-bucket", BUCKET))
-    try:
-        (predict,) = (line for line in PROGRAMS if "s3://" in line)
-        stage = next(line for line in PROGRAMS if "--select raw_data" in line)
-        for command in ("bcw releases verify --all", predict.replace("my-bucket", BUCKET), stage):
-            done = at_home.process(*shlex.split(command), DAGSTER_HOME=str(home))
-            assert done.returncode == 0, done.stderr
-    finally:
-        env_file.unlink()
-    assert len((at_home.folder / "scores.csv").read_text().splitlines()) == 1 + 569
+    bucket = with_all(open_store(f"s3://{BUCKET}/breast-cancer"), contents(at_home.store))
+    (predict,) = (line.replace("my-bucket", BUCKET) for line in PROGRAMS if "s3://" in line)
+    for command in ("bcw releases verify --all", predict, "dagster asset materialize -m bcw_assets --select raw_data"):
+        done = programs.run(shlex.split(command), at_home.environment(DAGSTER_HOME=str(home)), tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1 + 569
     assert bucket.list("logs/")
 
 
@@ -140,12 +135,10 @@ def test_every_link_and_file_is_there(at_home: Graph) -> None:
         folder = CHECKOUT if page == "README.md" else CHECKOUT / "docs"
         for path, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
             assert (folder / path).exists(), f"{path} in {page}"
-            headings = re.findall(r"^#+ (.*)", (folder / path).read_text() if anchor else "", flags=re.MULTILINE)
-            assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings], anchor
+            assert not anchor or f"\n## {anchor.replace('-', ' ')}\n" in (folder / path).read_text().lower(), anchor
     places = re.findall(r"`((?:bcw_assets|bcw_assets_tests|bench|deploy|docs)/[\w./]*)`", EVERYTHING)
     assert [name for name in places if not (CHECKOUT / name).exists() and not name.endswith("stack.env")] == []
-    stored = set(re.findall(r"`((?:data|results)/[\w.]+)`", EVERYTHING))
-    assert stored == set(at_home.files())
+    assert set(re.findall(r"`((?:data|results)/[\w.]+)`", EVERYTHING)) == set(at_home.files())
 
 
 def test_the_tables_of_settings_are_those_of_the_code_and_every_variable_is_one() -> None:
