@@ -332,8 +332,8 @@ ATTACKS: dict[str, dict[str, list[bytes]]] = {
     "fetch": {
         "403": [
             ask(Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors"), ask(Sec_Fetch_Site="same-site"),
-            ask(Sec_Fetch_Site="own"), ask(Sec_Fetch_Site="same-origin", also="Sec-Fetch-Site: cross-site"), ask(**click_link()),
-            get(**click_link(Sec_Fetch_Mode="no-cors", Sec_Fetch_Dest="image")),
+            ask(Sec_Fetch_Site="own"), ask(Sec_Fetch_Site="same-origin", also="Sec-Fetch-Site: cross-site"),
+            ask(**click_link()), get(**click_link(Sec_Fetch_Mode="no-cors", Sec_Fetch_Dest="image")),
             get("/_next/static/x.js", **click_link(Sec_Fetch_Mode="no-cors", Sec_Fetch_Dest="script")),
             get("/", **click_link(Sec_Fetch_Dest="iframe")),
         ],
