@@ -27,7 +27,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def left(folder: Path) -> int:
+def count_artifacts(folder: Path) -> int:
     """Return how many of the files that runs produced are there."""
     return sum((folder / name).exists() for name in PRODUCED)
 
@@ -58,7 +58,7 @@ def test_clean_removes_what_runs_produced_and_nothing_else(checkout: Path) -> No
     done = make(checkout, "clean", "FORCE=1")
     assert done.returncode == 0
     assert "This removes what runs produced in data/ and results/, and the history in .dagster/" in done.stdout
-    assert left(checkout) == 0
+    assert count_artifacts(checkout) == 0
     kept = [*SPARED, "results/metrics.json", "Makefile", ".dagster/dagster.yaml"]
     assert [name for name in kept if not (checkout / name).exists()] == []
 
@@ -76,7 +76,7 @@ def test_clean_asks_at_a_terminal_and_without_one_removes_nothing_unless_forced(
         os.close(ours)
         os.close(theirs)
         assert "Go on? [y/N]" in done.stdout
-        assert left(checkout) == count
+        assert count_artifacts(checkout) == count
 
 
 def test_without_a_stack_its_targets_say_how_to_start_one(checkout: Path) -> None:
