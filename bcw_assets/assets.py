@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from bcw_assets import source
 from bcw_assets.ml import expectations
 from bcw_assets.ml.evaluation.report import Evaluation, evaluate
-from bcw_assets.ml.model import preparation, resampling, training
+from bcw_assets.ml.model import numbers, preparation, resampling, training
 from bcw_assets.ml.model.preparation import Prepared, Split
 from bcw_assets.ml.model.resampling import CrossValidation, Resampling
 from bcw_assets.ml.table import canonical, columns
@@ -98,7 +98,7 @@ def ready_data(raw_data: pd.DataFrame, config: SplitConfig) -> dg.MaterializeRes
         value=prepared,
         metadata={
             "dagster/row_count": len(prepared.rows),
-            "dagster/column_schema": _schema(prepared.rows, preparation.DESCRIPTIONS),
+            "dagster/column_schema": _schema(prepared.rows, preparation.READY_DESCRIPTIONS),
             "settings": dg.MetadataValue.json(asdict(prepared.split)),
         },
     )
@@ -112,11 +112,12 @@ def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[
     the same for those who expect a pickle.
     """
     pipeline = training.train(ready_data, config.C)
+    coefficients = numbers.Scorer.extract(pipeline).list_coefficients()
     return dg.MaterializeResult(
         value=pipeline,
         metadata={
-            "settings": dg.MetadataValue.json(training.settings(pipeline)),
-            "coefficients": dg.MetadataValue.md(training.tabulate_coefficients(pipeline)),
+            "settings": dg.MetadataValue.json(training.read_settings(pipeline)),
+            "coefficients": as_table(coefficients),
         },
     )
 
@@ -157,9 +158,9 @@ def metrics(
         value=Evaluation(report, picture, card.write_card(report)),
         metadata={
             "evaluation": dg.MetadataValue.md(figure.inline(picture)),
-            "scores with intervals": dg.MetadataValue.md(tables.scores(report)),
-            "beside the published numbers": dg.MetadataValue.md(tables.beside_published(report)),
-            **report.numbers(),
+            "scores with intervals": dg.MetadataValue.md(tables.tabulate_scores(report)),
+            "beside the published numbers": dg.MetadataValue.md(tables.tabulate_published(report)),
+            **report.collect_numbers(),
         },
     )
 

@@ -17,7 +17,7 @@ KNOWLEDGE = TABLE | {"ml.model.preparation", "ml.model.training"}
 
 EVALUATION = ("calibration", "curves", "influence", "patients", "report", "scores", "utility")
 REPORT = {f"ml.evaluation.{name}" for name in EVALUATION} | {
-    "ml.model.coefficients", "ml.model.resampling", "report.tables",
+    "ml.model.coefficients", "ml.model.convergence", "ml.model.numbers", "ml.model.resampling", "report.tables",
 }  # fmt: skip
 
 
@@ -26,7 +26,7 @@ REPORT = {f"ml.evaluation.{name}" for name in EVALUATION} | {
     [
         ("raw_data", TABLE | {"deadline", "locations", "settings", "source", "stages"}),
         ("ready_data", KNOWLEDGE - {"ml.model.training"}),
-        ("model", KNOWLEDGE),
+        ("model", KNOWLEDGE | {"ml.model.numbers", "stages"}),
         ("cross_validation", KNOWLEDGE | {"ml.model.resampling"}),
         ("metrics", KNOWLEDGE | REPORT | {"report.card", "report.figure", "report.formatting"}),
     ],

@@ -28,11 +28,13 @@ from bcw_assets.cli import scoring
 from bcw_assets.cli.scoring import RowPredictions, Tally, TrainingRows
 from bcw_assets.errors import ScoringError, StorageError, TableError
 from bcw_assets.locations import S3, TEMPORARY, Bucket, parse_bucket
+from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import columns, reading
 from bcw_assets.ml.table.reading import Rows
 from bcw_assets.releases.access import Release, open_release
 from bcw_assets.releases.bundle import load_scorer
+from bcw_assets.report.formatting import format_estimate
 from bcw_assets.storage.store import open_store
 
 STANDARD = "-"  # the name of standard input and standard output
@@ -40,8 +42,7 @@ SOME_NOT_SCORED = 3  # exit code
 LARGE = 20_000_000  # bytes of input from which a terminal shows progress
 SPECIAL = '",\r\n'  # what a field of CSV needs quotes for
 HEADER = (columns.ID, columns.PROBABILITY, "malignant", "release", "problems")
-CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.LARGEST + 1))
-SCORES = {"sensitivity": "sensitivity", "roc_auc": "ROC AUC"}  # of the release, and their names for people
+CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.MOST_CONTRIBUTIONS + 1))
 NO_DEVICE = "This is no medical device: nothing here may decide about a patient."
 
 
@@ -80,7 +81,7 @@ def score_file(request: Request) -> int:
         try:
             target.write(_format_header(request))
             for rows in chain([first] if first else [], chunks):
-                predictions = scoring.score(scorer, rows)
+                predictions = scoring.score_rows(scorer, rows)
                 tally.add(rows, predictions, request.threshold)
                 target.write(_format_rows(rows, predictions, scorer, release, request))
             target.flush()
@@ -95,7 +96,11 @@ def _describe_release(release: Release) -> str:
     """Return which release it is, and how good."""
     champion = "the champion" if release.is_champion else "not the champion"
     headline = release.headline
-    values = ", ".join(f"{SCORES[name]} {headline[name]:.3f}" for name in SCORES if name in headline)
+    values = ", ".join(
+        f"{profile.title} {format_estimate(headline[name])}"
+        for name, profile in SCORES.items()
+        if profile.is_brief and name in headline
+    )
     quality = f"; cross-validated {values}, with 95 % intervals" if values else ""
     return f"Release {release.id}, {champion}, made {release.made}{quality}"
 

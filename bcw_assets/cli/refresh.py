@@ -12,21 +12,12 @@ import bcw_assets
 from bcw_assets.checks import CHECKS
 from bcw_assets.errors import BcwError
 from bcw_assets.locations import S3
-from bcw_assets.ml.evaluation.report import STANDARD_NAMES, Report
+from bcw_assets.ml.evaluation.report import STANDARD_NAMES, TEST_HEADLINE, Report
+from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.operations import history
 from bcw_assets.releases.gate import NOT_JUDGED
 from bcw_assets.releases.promotion import ALREADY_CHAMPION
 from bcw_assets.report.formatting import format_interval, format_score
-
-HEADLINE = {
-    "accuracy": "accuracy",
-    "precision": "precision (PPV)",
-    "recall": "recall (sensitivity)",
-    "f1_score": "f1_score",
-    "roc_auc": "roc_auc",
-    "log_loss": "log_loss",
-}
-"""Score of the test split → its name in the summary."""
 
 # What Dagster logs is kept in the history; on the terminal it would bury the progress and the summary.
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -74,8 +65,10 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
     how, rows = report.provenance.resampling, report.provenance.rows
     cross_validation = f"{how.repeats} × {how.folds}-fold cross-validation of all {rows} rows, 95 % interval"
     lines = [f"{'':<21} {report.confusion.total} test rows   {cross_validation}"]
-    for name, label in HEADLINE.items():
-        summary = report.cross_validation[STANDARD_NAMES.get(name, name)]
+    for name in TEST_HEADLINE:
+        standard = STANDARD_NAMES.get(name, name)
+        summary, title = report.cross_validation[standard], SCORES[standard].title
+        label = name if standard == name else f"{name} ({title})"
         estimate = f"{format_score(summary.estimate)}, {format_interval(summary.interval)}"
         lines.append(f"{label:<21} {format_score(getattr(report, name)):<13} {estimate}")
     lines += [

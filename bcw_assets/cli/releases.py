@@ -8,6 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from bcw_assets.errors import KeyMissing, KeyRefused
+from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.access import find_way_back
 from bcw_assets.releases.bundle import Bundle, load_scorer
@@ -38,11 +39,12 @@ def report_list(store: Store) -> Listing:
 
 def format_list(report: Listing) -> str:
     """Return the list for people, the champion last."""
-    headers = ("entry", "action", "release", "made", "sensitivity", "ROC AUC", "state", "reason")
+    scores = {name: profile.title for name, profile in SCORES.items() if profile.is_brief}
+    headers = ("entry", "action", "release", "made", *scores.values(), "state", "reason")
     rows = [
         (
             *(entry[name] for name in ("sequence", "action", "release", "made")),
-            *(_format_summary((entry["headline"] or {}).get(name)) for name in ("sensitivity", "roc_auc")),
+            *(_format_summary((entry["headline"] or {}).get(name)) for name in scores),
             *(", ".join(entry["state"]), entry["reason"] or ""),
         )
         for entry in report["entries"]

@@ -7,19 +7,19 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 
 from bcw_assets.ml.evaluation import scores
 from bcw_assets.ml.evaluation.scores import Confusion
-from bcw_assets.ml.model.numbers import Scorer, probability
+from bcw_assets.ml.model.numbers import Scorer, compute_probability
 from bcw_assets.ml.table import columns, forms, rules
 from bcw_assets.ml.table.reading import Rows
 from bcw_assets.ml.table.rules import Rule
 from bcw_assets.report.formatting import format_interval
 
-LARGEST = 3  # contributions that are given of a row
+MOST_CONTRIBUTIONS = 3  # contributions that are given of a row
 WARNING = "warning: "
 UNREADABLE = "unreadable"  # stands for a rule's code where a row cannot be read
 NEAR = 1e-9  # of a row's log odds, relative: other rows that near are rare, and told apart by their fingerprints
@@ -47,43 +47,35 @@ class RowPredictions:
         return np.asarray(~np.isnan(self.probability))
 
 
-def score(scorer: Scorer, rows: Rows) -> RowPredictions:
+def score_rows(scorer: Scorer, rows: Rows) -> RowPredictions:
     """Return the probabilities of rows; a row that cannot be read, or that breaks a hard rule, gets none."""
-    values = dict(zip(columns.MEASUREMENTS, rows.measurements, strict=True))
-    readable = np.ones(len(rows), dtype=bool)
-    readable[list(rows.problems)] = False
-    broken, advised = (_find_broken(of_kind, values, readable) for of_kind in (rules.HARD, rules.ADVICE))
-    codes = Counter(code for by_code in broken.values() for code in by_code)
-    codes.update({UNREADABLE: len(rows.problems)})
+    remarks = {row: list(texts) for row, texts in rows.problems.items()}
+    breaches = _find_breaches(rules.HARD, rows)
+    for row, texts in breaches.items():
+        remarks.setdefault(row, []).extend(texts.values())
+    for row, warnings in rows.warnings.items():
+        remarks.setdefault(row, []).extend(WARNING + text for text in warnings)
+    for row, texts in _find_breaches(rules.ADVICE, rows).items():
+        remarks.setdefault(row, []).extend(WARNING + text for text in texts.values())
     with np.errstate(all="ignore"):  # a row that breaks a rule may overflow, and gets no probability
-        log_odds = scorer.log_odds(rows.measurements)
-    log_odds[[*broken, *rows.problems]] = np.nan
-    remarks: dict[int, list[str]] = {}
-    for row, texts in rows.problems.items():
-        remarks.setdefault(row, []).extend(texts)
-    for row, by_code in broken.items():
-        remarks.setdefault(row, []).extend(_describe(by_code.values(), values, row))
-    for row, texts in rows.warnings.items():
-        remarks.setdefault(row, []).extend(WARNING + text for text in texts)
-    for row, by_code in advised.items():
-        remarks.setdefault(row, []).extend(WARNING + text for text in _describe(by_code.values(), values, row))
-    return RowPredictions(log_odds, probability(log_odds), remarks, +codes)
+        log_odds = scorer.compute_log_odds(rows.measurements)
+    log_odds[[*breaches, *rows.problems]] = np.nan
+    codes = Counter(code for texts in breaches.values() for code in texts)
+    codes.update({UNREADABLE: len(rows.problems)})
+    return RowPredictions(log_odds, compute_probability(log_odds), remarks, +codes)
 
 
-def _find_broken(
-    table: Iterable[Rule], values: dict[str, np.ndarray], readable: np.ndarray
-) -> dict[int, dict[str, Rule]]:
-    """Return row → code → the first of the rules of that code that the row breaks."""
-    broken: dict[int, dict[str, Rule]] = {}
+def _find_breaches(table: Iterable[Rule], rows: Rows) -> dict[int, dict[str, str]]:
+    """Return row → code → what is wrong by the first of the rules of that code that the readable row breaks."""
+    values = dict(zip(columns.MEASUREMENTS, rows.measurements, strict=True))
+    is_readable = np.ones(len(rows), dtype=bool)
+    is_readable[list(rows.problems)] = False
+    breaches: dict[int, dict[str, str]] = {}
     for rule in table:
-        for row in np.flatnonzero(rule.is_broken(values) & readable).tolist():
-            broken.setdefault(row, {}).setdefault(rule.code, rule)
-    return broken
-
-
-def _describe(broken: Iterable[Rule], values: dict[str, np.ndarray], row: int) -> list[str]:
-    numbers = {name: float(column[row]) for name, column in values.items()}
-    return [rule.describe(numbers) for rule in broken]
+        for row in np.flatnonzero(rule.is_broken(values) & is_readable).tolist():
+            if rule.code not in (texts := breaches.setdefault(row, {})):
+                texts[rule.code] = rule.describe({name: float(column[row]) for name, column in values.items()})
+    return breaches
 
 
 def explain_rows(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray) -> list[list[str]]:
@@ -92,9 +84,9 @@ def explain_rows(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray
     Returns:
         three lists of n texts, which are empty where a row is not scored.
     """
-    contributions = scorer.contributions(measurements[:, is_scored])
-    order = np.argsort(-np.abs(contributions), axis=0, kind="stable")[:LARGEST]
-    texts = np.full((LARGEST, len(is_scored)), "", dtype=object)
+    contributions = scorer.compute_contributions(measurements[:, is_scored])
+    order = np.argsort(-np.abs(contributions), axis=0, kind="stable")[:MOST_CONTRIBUTIONS]
+    texts = np.full((MOST_CONTRIBUTIONS, len(is_scored)), "", dtype=object)
     for rank, numbers in enumerate(np.take_along_axis(contributions, order, axis=0).tolist()):
         names = (scorer.features[place] for place in order[rank].tolist())
         texts[rank, is_scored] = [f"{name} {number:+.2f}" for name, number in zip(names, numbers, strict=True)]
@@ -174,10 +166,9 @@ class Tally:
         self.codes += predictions.codes
         if rows.has_diagnoses:
             has_both = predictions.is_scored & (rows.diagnoses != "")
-            count = Confusion.count(rows.diagnoses[has_both] == columns.MALIGNANT, is_malignant[has_both])
-            self._cells += (
-                count.true_positives, count.false_positives, count.false_negatives, count.true_negatives,
-            )  # fmt: skip
+            self._cells += astuple(
+                Confusion.count(rows.diagnoses[has_both] == columns.MALIGNANT, is_malignant[has_both])
+            )
             if self.training_rows is not None:
                 self.in_training += self.training_rows.count(rows, np.where(has_both, predictions.log_odds, np.nan))
 
@@ -193,5 +184,5 @@ class Tally:
 
     def format_agreement(self) -> str:
         """Return how often probability and diagnosis agree, for people; there must be such rows."""
-        right, total = self.confusion.proportions()["accuracy"]
-        return f"{right / total:.4f} ({format_interval(scores.wilson(right, total))})"
+        right, total = self.confusion.proportions["accuracy"]
+        return f"{right / total:.4f} ({format_interval(scores.compute_wilson(right, total))})"

@@ -10,7 +10,7 @@ from typing import Any
 
 from bcw_assets.ml.evaluation import thresholds
 from bcw_assets.ml.findings import Findings
-from bcw_assets.ml.model import preparation, resampling, training
+from bcw_assets.ml.model import convergence, preparation, resampling
 from bcw_assets.ml.table import canonical, rules
 
 FACTS = "facts"
@@ -86,7 +86,7 @@ EXPECTATIONS = (
         "model",
         "converged",
         "The model is the best that its settings allow on the training rows: the fit was not stopped early.",
-        training.check_convergence,
+        convergence.check_convergence,
     ),
     Expectation(
         "cross_validation",

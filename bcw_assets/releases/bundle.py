@@ -14,9 +14,8 @@ from pydantic import StringConstraints
 from bcw_assets import documents
 from bcw_assets.documents import digest
 from bcw_assets.errors import OTHER_VERSION, KeyMissing, KeyRefused, ReleaseError, ScoringError
-from bcw_assets.ml.evaluation.scores import Summary
-from bcw_assets.ml.model import numbers
-from bcw_assets.ml.model.numbers import Scorer
+from bcw_assets.ml.evaluation.scores import SCORES, Summary
+from bcw_assets.ml.model.numbers import Scorer, compute_probability
 from bcw_assets.ml.table import columns
 from bcw_assets.storage.store import Store
 
@@ -147,7 +146,7 @@ def pack(inputs: Mapping[str, Any], files: Mapping[str, bytes], edition: int = 1
         "schema_version": MANIFEST_VERSION,
         "edition": edition,
         "inputs": dict(inputs),
-        "headline": {name: scores[name] for name in HEADLINE if name in scores},
+        "headline": {name: scores[name] for name, profile in SCORES.items() if profile.is_headline and name in scores},
         "files": {name: {"bytes": len(content), "sha256": digest(content)} for name, content in files.items()},
     }
     release = hash_inputs(inputs) + digest(documents.encode(manifest))[:INPUT_DIGITS]
@@ -235,12 +234,11 @@ def read_bundle(store: Store, release: str, sha256: str | None = None) -> Bundle
 def load_scorer(files: Mapping[str, bytes]) -> Scorer:
     """Return the model of a bundle; a ScoringError says why there is none that can be used."""
     if "model.json" not in files:
-        raise numbers.refuse("is missing from the bundle")
+        raise ScoringError("model.json is missing from the bundle; use another release")
     try:
-        document = documents.parse(files["model.json"])
+        return Scorer.load(documents.parse(files["model.json"]))
     except ValueError as error:
-        raise numbers.refuse(f"cannot be used: {error}") from error
-    return Scorer.load(document)
+        raise ScoringError(f"model.json cannot be used: {error}; {OTHER_VERSION}, or use another release") from error
 
 
 def find_example_problems(files: Mapping[str, bytes]) -> list[str]:
@@ -252,7 +250,7 @@ def find_example_problems(files: Mapping[str, bytes]) -> list[str]:
         # What an example does without is not a number, and so is the probability by a model that takes it.
         measurements = np.array([[float(row.get(name, "nan")) for name in columns.MEASUREMENTS] for row in rows])
         expected = np.array([float(row[columns.PROBABILITY]) for row in rows])
-        probabilities = numbers.probability(load_scorer(files).log_odds(measurements.T))
+        probabilities = compute_probability(load_scorer(files).compute_log_odds(measurements.T))
         error_size = float(np.abs(probabilities - expected).max())
     except ScoringError as error:
         return [str(error)]

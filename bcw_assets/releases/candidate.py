@@ -20,7 +20,7 @@ from bcw_assets.ml.evaluation.patients import Patient
 from bcw_assets.ml.evaluation.report import Evaluation, Report, require_one_history
 from bcw_assets.ml.model import numbers, preparation, training
 from bcw_assets.ml.model.preparation import Prepared
-from bcw_assets.ml.model.resampling import CrossValidation, repeat_names
+from bcw_assets.ml.model.resampling import CrossValidation, name_repeats
 from bcw_assets.ml.table import canonical, columns
 from bcw_assets.releases import bundle
 from bcw_assets.report import card
@@ -32,19 +32,6 @@ ONNX_INPUT, ONNX_PROBABILITIES = "measurements", "probabilities"
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # of 2022; any runtime reads it, and the bytes do not change with skl2onnx's newest
 LABEL_NUMBERS = {columns.BENIGN: 0, columns.MALIGNANT: 1}
 SHORT = 16  # digits of a fingerprint that stand for a patient
-
-README = """\
-A model that gives the probability that a breast mass is malignant, from 30 measurements of cell nuclei.
-It is for learning and for building on. It is no medical device: MODEL_CARD.md says what it can and cannot do.
-Nothing here can execute: numbers, text and a picture. `sha256sum -c SHA256SUMS` says whether all of it is whole.
-model.json is all of it: P(malignant) = 1 / (1 + exp(-(intercept + sum of coefficient * (x - mean) / scale))).
-model.onnx is the same for any ONNX runtime: input "measurements", float64, a row a patient, 30 columns in the order of
-"features" in model.json; output "probabilities", of which the second column is that of malignancy.
-example.csv has rows of the table that the model is of, and the probability that each must get, to 1e-9.
-metrics.json has every score with its interval; evaluation.png shows them. cross_validation.csv has what models said of
-patients that they had not seen, by the SHA-256 of diagnosis and measurements; log_odds there is what this model says.
-manifest.json names all files with their SHA-256, and what the release was made from.
-"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +60,7 @@ class Candidate:
         return {
             "fingerprint": self.ready_data.fingerprint,
             "split": dataclasses.asdict(self.ready_data.split),
-            "settings": training.settings(self.model),
+            "settings": training.read_settings(self.model),
             "resampling": dataclasses.asdict(self.cross_validation.resampling),
             "scikit_learn": ".".join(sklearn.__version__.split(".")[:2]),
         }
@@ -98,7 +85,7 @@ class Candidate:
     @property
     def predictions(self) -> Predictions:
         """What the recipe says of patients that it has not seen."""
-        return Predictions(self.fingerprints, canonical.malignant(self.raw_data), self.cross_validation.probabilities())
+        return Predictions(self.fingerprints, canonical.malignant(self.raw_data), self.cross_validation.probabilities)
 
     def require_one_history(self) -> None:
         """Refuse values that do not belong together by an ArtifactError, which names the stage to run again."""
@@ -108,7 +95,7 @@ class Candidate:
             self.ready_data.fingerprint,
             self.ready_data.split,
             self.cross_validation.resampling,
-            training.settings(self.model),
+            training.read_settings(self.model),
         ):
             raise ArtifactError("metrics are of another table or model than the one stored now", "metrics")
         ids = {patient.id for patient in (*self.report.hardest_rows, *self.report.label_suspects)}
@@ -133,7 +120,7 @@ class Candidate:
             "evaluation.png": self.metrics.figure,
             "MODEL_CARD.md": card.write_card(report).encode(),
             "example.csv": self._example(),
-            "README.txt": README.encode(),
+            "README.txt": card.read_bundle_text(),
         }
 
     def _without_ids(self) -> Report:
@@ -186,7 +173,7 @@ class Candidate:
                 "log_odds": self.model.decision_function(self._measurements()),
             }
         )
-        repeats = rows[repeat_names(self.cross_validation.resampling.repeats)]
+        repeats = rows[name_repeats(self.cross_validation.resampling.repeats)]
         return formats.format_csv(pd.concat([frame, repeats], axis=1))
 
     def _example(self) -> bytes:

@@ -8,6 +8,7 @@ from bcw_assets.ml.evaluation.comparison import Comparison
 from bcw_assets.releases.bundle import Bundle, cut_inputs_hash, hash_inputs
 from bcw_assets.releases.candidate import SHORT, Candidate, predictions_of
 from bcw_assets.releases.log import Log, Ruling
+from bcw_assets.report.formatting import format_estimate
 
 KEPT, BROKEN, NOT_JUDGED = "kept", "broken", "not judged"
 
@@ -42,7 +43,7 @@ def judge(
     return [
         _judge_rule((BLOCKING_CHECKS, "all kept"), "; ".join(problems)[:1000] or "all kept", is_kept=not problems),
         *(
-            _judge_rule((floor.score, floor.limit), floor.value, is_kept=not floor.is_missed)
+            _judge_rule((floor.score, floor.limit), format_estimate(floor.summary, 4), is_kept=not floor.is_missed)
             for floor in thresholds.compare_with_floors(candidate.report)
         ),
         *_compare(candidate, champion, log),

@@ -9,26 +9,34 @@ import jinja2
 import yaml
 
 from bcw_assets.ml.evaluation import patients
-from bcw_assets.ml.evaluation.report import ENOUGH, FEW, STANDARD_NAMES, Report
-from bcw_assets.ml.evaluation.scores import THRESHOLD
+from bcw_assets.ml.evaluation.report import STANDARD_NAMES, TEST_HEADLINE, Report
+from bcw_assets.ml.evaluation.scores import SCORES, THRESHOLD
 from bcw_assets.ml.evaluation.thresholds import TOLERABLE_SLOPES
 from bcw_assets.ml.table import canonical
 from bcw_assets.report import tables
 from bcw_assets.report.formatting import (
     escape_markdown,
+    format_estimate,
     format_interval,
     format_percent,
     format_percent_interval,
     format_score,
 )
 
-FOLDER = Path(__file__).parent
+TEXTS = Path(__file__).parent
 TEMPLATES = jinja2.Environment(  # noqa: S701 (Markdown, not HTML: the template escapes the ids of a user's file)
-    loader=jinja2.FileSystemLoader(FOLDER), undefined=jinja2.StrictUndefined, trim_blocks=True
+    loader=jinja2.FileSystemLoader(TEXTS), undefined=jinja2.StrictUndefined, trim_blocks=True
 )
 TEMPLATES.filters |= {
     function.__name__: function
-    for function in (escape_markdown, format_interval, format_percent, format_percent_interval, format_score)
+    for function in (
+        escape_markdown,
+        format_estimate,
+        format_interval,
+        format_percent,
+        format_percent_interval,
+        format_score,
+    )
 }
 TEMPLATES.filters |= {"format": format, "to_yaml": yaml.safe_dump}  # Python's `format` instead of Jinja's, which is %
 
@@ -39,15 +47,15 @@ def write_card(report: Report) -> str:
     text = TEMPLATES.get_template("card.md.j2").render(
         report=report,
         is_uci=report.provenance.fingerprint == canonical.UCI_FINGERPRINT,
-        table_of_scores=tables.scores(report),
+        table_of_scores=tables.tabulate_scores(report),
         useful_thresholds=sum(
             model > max(everybody, 0) for model, everybody in zip(curve.model, curve.treat_all, strict=True)
         ),
         threshold=THRESHOLD,
         tolerable_slopes=TOLERABLE_SLOPES,
         standard_names=STANDARD_NAMES,
-        few=FEW,
-        enough=ENOUGH,
+        test_headline=TEST_HEADLINE,
+        profiles=SCORES,
         patients=patients,
         probast=read_guideline("probast"),
         tripod_ai=read_guideline("tripod_ai"),
@@ -57,8 +65,13 @@ def write_card(report: Report) -> str:
 
 def read_guideline(name: str) -> list[dict[str, str]]:
     """Return what `probast` or `tripod_ai` asks, an item a row, and the answer of this project."""
-    with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+    with (TEXTS / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def read_bundle_text() -> bytes:
+    """Return what a bundle says of its files, for those who do without this package."""
+    return (TEXTS / "bundle.txt").read_bytes()
 
 
 def _wrap(block: str) -> str:

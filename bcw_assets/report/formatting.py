@@ -20,7 +20,7 @@ def format_interval(interval: Interval, digits: int = 3) -> str:
 
 
 def format_estimate(summary: Summary, digits: int = 3) -> str:
-    """Return an estimate and its interval, without the reason why one of them is missing, which `format` gives.
+    """Return an estimate and its interval.
 
     >>> format_estimate(Summary(0.9641, 0.002, [0.9297, 0.9820]))
     '0.964 (0.930 to 0.982)'

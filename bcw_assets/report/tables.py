@@ -3,31 +3,33 @@
 from tabulate import tabulate
 
 from bcw_assets.ml.evaluation.report import PUBLISHED, Report
+from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.report.formatting import format_interval, format_score
 
 
-def scores(report: Report) -> str:
+def tabulate_scores(report: Report) -> str:
     """Return the cross-validated scores and the calibration, with intervals and, where one is missing, the reason."""
-    summaries = report.cross_validation | {
+    summaries = {
+        SCORES[name].title if name in SCORES else name: summary for name, summary in report.cross_validation.items()
+    } | {
         "calibration slope": report.calibration.slope,
         "calibration-in-the-large": report.calibration.calibration_in_the_large,
         "observed / expected": report.calibration.observed_expected_ratio,
     }
     rows = [
         [
-            name.replace("_", " "),
+            title,
             format_score(summary.estimate, 3),
             format_interval(summary.interval),
             format_score(summary.sd),
             summary.reason or "",
         ]
-        for name, summary in summaries.items()
+        for title, summary in summaries.items()
     ]
-    heads = ["cross-validated", "estimate", "95 % interval", "sd over repeats", "note"]
-    return _format_table(rows, heads)
+    return _format_table(rows, ["cross-validated", "estimate", "95 % interval", "sd over repeats", "note"])
 
 
-def beside_published(report: Report) -> str:
+def tabulate_published(report: Report) -> str:
     """Return the four published numbers and ours for the same names."""
     scores = report.select_published()
     rows = [[name, format_score(scores[name]), format_score(PUBLISHED[name])] for name in PUBLISHED]

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from bcw_assets import documents
 from bcw_assets.documents import Document, digest
 from bcw_assets.errors import BcwError
-from bcw_assets.ml.evaluation.report import SCHEMA_VERSION, Evaluation, Report
+from bcw_assets.ml.evaluation.report import METRICS_VERSION, Evaluation, Report
 from bcw_assets.ml.model import numbers, preparation, resampling
 from bcw_assets.ml.model.preparation import Prepared, Split
 from bcw_assets.ml.model.resampling import CrossValidation, Resampling
@@ -143,7 +143,7 @@ def _dump_cross_validation(value: CrossValidation) -> tuple[bytes, Document]:
 def _load_cross_validation(content: bytes, document: Document) -> CrossValidation:
     how = Resampling(**document["resampling"])
     repeats = content.partition(b"\n")[0].count(b",") - 1  # not by the document, which may say a thousand million
-    names = [columns.ID, columns.DIAGNOSIS, *resampling.repeat_names(repeats)]
+    names = [columns.ID, columns.DIAGNOSIS, *resampling.name_repeats(repeats)]
     rows = _read_frame(content, names, texts=(columns.ID, columns.DIAGNOSIS))
     if how.repeats != repeats:
         raise ValueError(f"it has {repeats} repeats, and the document says {how.repeats}")
@@ -155,8 +155,8 @@ def _dump_evaluation(value: Evaluation) -> tuple[bytes, bytes, Document]:
 
 
 def _load_evaluation(figure: bytes, card: bytes, document: Document) -> Evaluation:
-    if document["schema_version"] != SCHEMA_VERSION:
-        schema = f"its schema_version is {document['schema_version']!r}, and this version reads {SCHEMA_VERSION}"
+    if document["schema_version"] != METRICS_VERSION:
+        schema = f"its schema_version is {document['schema_version']!r}, and this version reads {METRICS_VERSION}"
         raise FormatError(f"another version of bcw_assets wrote it ({schema})")
     return Evaluation(documents.convert(Report, document), figure, card.decode())
 

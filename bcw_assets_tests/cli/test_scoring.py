@@ -38,16 +38,16 @@ def of(frame: pd.DataFrame, *, has_diagnoses: bool = True) -> Rows:
 
 
 def test_probabilities_are_those_of_the_pipeline(raw: pd.DataFrame, made: dict[str, Any], scorer: Scorer) -> None:
-    scored = scoring.score(scorer, of(raw))
+    scored = scoring.score_rows(scorer, of(raw))
     expected = made["model"].predict_proba(raw[list(columns.MEASUREMENTS)])[:, 1]
     np.testing.assert_allclose(scored.probability, expected, rtol=1e-12, atol=0)
     assert scored.remarks == {}
 
 
 def test_a_probability_is_the_same_to_the_last_bit_in_any_company(raw: pd.DataFrame, scorer: Scorer) -> None:
-    whole = scoring.score(scorer, of(raw)).probability
+    whole = scoring.score_rows(scorer, of(raw)).probability
     for size in (1, 7, 100):
-        parts = [scoring.score(scorer, of(raw[start : start + size])).probability for start in range(0, 569, size)]
+        parts = [scoring.score_rows(scorer, of(raw[start : start + size])).probability for start in range(0, 569, size)]
         assert np.concatenate(parts).tobytes() == whole.tobytes()
 
 
@@ -94,9 +94,11 @@ def test_a_model_of_some_measurements_in_any_order_takes_them_by_name(
         name: [document[name][place] for place in chosen] for name in ("features", "mean", "scale", "coefficients")
     }
     model, measurements = load_scorer({"model.json": change(document, **parts)}), of(raw).measurements
-    expected = scorer.contributions(measurements)[chosen]
-    np.testing.assert_array_equal(model.contributions(measurements), expected)
-    np.testing.assert_allclose(model.log_odds(measurements), expected.sum(axis=0) + scorer.intercept, atol=1e-12)
+    expected = scorer.compute_contributions(measurements)[chosen]
+    np.testing.assert_array_equal(model.compute_contributions(measurements), expected)
+    np.testing.assert_allclose(
+        model.compute_log_odds(measurements), expected.sum(axis=0) + scorer.intercept, atol=1e-12
+    )
     explanations = scoring.explain_rows(model, measurements, np.ones(569, bool))
     assert {text.split()[0] for texts in explanations for text in texts} == {
         columns.MEASUREMENTS[place] for place in chosen
@@ -118,7 +120,7 @@ def test_a_row_that_breaks_a_rule_is_named_by_it_and_the_others_are_scored(raw: 
     for code, rule in {rule.code: rule for rule in reversed(rules.HARD)}.items():
         if code == "R1":  # what is no number cannot be read
             continue
-        predictions = scoring.score(scorer, of(pd.concat([raw.head(3), break_rule(raw, rule), raw.tail(3)])))
+        predictions = scoring.score_rows(scorer, of(pd.concat([raw.head(3), break_rule(raw, rule), raw.tail(3)])))
         assert np.isnan(predictions.probability).tolist() == [False] * 3 + [True] + [False] * 3, code
         remarks = predictions.remarks[3]
         assert any(f"({code}: {rule.meaning})" in remark for remark in remarks), code
@@ -127,7 +129,7 @@ def test_a_row_that_breaks_a_rule_is_named_by_it_and_the_others_are_scored(raw: 
 
 
 def test_advice_is_a_warning_and_the_row_is_scored(raw: pd.DataFrame, scorer: Scorer) -> None:
-    predictions = scoring.score(scorer, of(raw.head(1).assign(texture_mean=85.0, texture_worst=90.0)))
+    predictions = scoring.score_rows(scorer, of(raw.head(1).assign(texture_mean=85.0, texture_worst=90.0)))
     assert predictions.is_scored.tolist() == [True]
     assert predictions.remarks[0][0].startswith("warning: texture_mean is 85; allowed is ")
     assert predictions.codes == {}
@@ -135,16 +137,16 @@ def test_advice_is_a_warning_and_the_row_is_scored(raw: pd.DataFrame, scorer: Sc
 
 def test_an_unreadable_row_keeps_its_reason(scorer: Scorer, raw: pd.DataFrame) -> None:
     (rows,) = reading.read_chunks(io.BytesIO(canonical.write_table(raw.head(3)).replace(b"17.99", b"?")))
-    predictions = scoring.score(scorer, rows)
+    predictions = scoring.score_rows(scorer, rows)
     assert predictions.remarks[0][0].startswith("Line 2: radius_mean is '?'")
     assert predictions.codes == {"unreadable": 1}
 
 
 def test_with_the_intercept_all_contributions_make_the_log_odds(raw: pd.DataFrame, scorer: Scorer) -> None:
     measurements = of(raw).measurements
-    contributions = scorer.contributions(measurements)
+    contributions = scorer.compute_contributions(measurements)
     log_odds = contributions.sum(axis=0) + scorer.intercept
-    np.testing.assert_allclose(log_odds, scorer.log_odds(measurements), atol=1e-9)
+    np.testing.assert_allclose(log_odds, scorer.compute_log_odds(measurements), atol=1e-9)
     texts = scoring.explain_rows(scorer, measurements, np.ones(569, dtype=bool))
     for row in (0, 100, 568):
         largest = sorted(map(abs, contributions[:, row]), reverse=True)[:3]
@@ -156,7 +158,7 @@ def test_with_the_intercept_all_contributions_make_the_log_odds(raw: pd.DataFram
 
 def count(scorer: Scorer, training_rows: TrainingRows | None, rows: Rows) -> Tally:
     tally = Tally(training_rows)
-    tally.add(rows, scoring.score(scorer, rows), 0.5)
+    tally.add(rows, scoring.score_rows(scorer, rows), 0.5)
     return tally
 
 
@@ -186,7 +188,7 @@ def test_agreement_is_with_the_diagnoses_that_are_there(raw: pd.DataFrame, score
     tally = count(scorer, None, of(raw.assign(diagnosis=["", "M"] + ["B"] * 567)))
     assert tally.confusion.total == 568
     assert tally.rows == tally.scored == 569
-    right, total = tally.confusion.proportions()["accuracy"]
+    right, total = tally.confusion.proportions["accuracy"]
     assert tally.format_agreement().startswith(f"{right / total:.4f} (")
 
 

@@ -342,7 +342,7 @@ def test_the_champion_and_refusals_are_known(eventful: tuple[Graph, Values], sto
     made = datetime.fromisoformat(log.read_log(store).require_champion().made)
     assert values["bcw_release_timestamp_seconds",] == made.timestamp()
     headline = bundle.read_manifest(store, champion).headline
-    for score in bundle.HEADLINE:
+    for score in headline:
         bounds = values["bcw_champion_score_lower", score], values["bcw_champion_score_upper", score]
         assert list(bounds) == headline[score].interval
         assert values["bcw_champion_score", score] == headline[score].estimate

@@ -34,14 +34,14 @@ def candidate_of(
     ready = preparation.prepare(raw, Split(0.2, seed, stratify=False))
     model = training.train(ready, C)
     predicted = resampling.predict_out_of_fold(raw, model, Resampling(folds, repeats, folds_seed))
-    malignant, probabilities = canonical.malignant(raw), predicted.probabilities()
+    malignant, probabilities = canonical.malignant(raw), predicted.probabilities
     report = metrics.report
     provenance = dataclasses.replace(
         report.provenance,
         fingerprint=ready.fingerprint,
         split=ready.split,
         resampling=predicted.resampling,
-        settings=training.settings(model),
+        settings=training.read_settings(model),
     )
     cross_validated = scores.summarise_scores(malignant, probabilities, predicted.resampling.folds)
     report = dataclasses.replace(

@@ -80,13 +80,13 @@ def test_a_report_of_another_schema_is_not_called_damaged_and_the_command_that_m
     values: dict[type, Any], tmp_path: Path
 ) -> None:
     files = formats.dump(values[Evaluation], "results/metrics")
-    document = files["results/metrics.json"].replace(b'"schema_version": 3', b'"schema_version": 4')
+    document = files["results/metrics.json"].replace(b'"schema_version": 4', b'"schema_version": 5')
     FolderStore(tmp_path).write(files | {"results/metrics.json": document})
     with pytest.raises(ArtifactError) as error:
         ArtifactIOManager(FolderStore(tmp_path)).read(dg.AssetKey("metrics"), "results", Evaluation)
     assert str(error.value) == (
-        "metrics cannot be used: another version of bcw_assets wrote it (its schema_version is 4, and this version "
-        "reads 3). To make it: dagster asset materialize -m bcw_assets --select metrics"
+        "metrics cannot be used: another version of bcw_assets wrote it (its schema_version is 5, and this version "
+        "reads 4). To make it: dagster asset materialize -m bcw_assets --select metrics"
     )
 
 
@@ -95,7 +95,7 @@ def test_a_report_of_another_schema_is_not_called_damaged_and_the_command_that_m
     [
         (b'"slope": {', b'"incline": {'),
         (b'"patients": 71', b'"patients": 71.5'),
-        (b'"schema_version": 3', b'"schema_version": 3.0'),
+        (b'"schema_version": 4', b'"schema_version": 4.0'),
         (b'"stratify": false', b'"stratify": 0'),
         (b'"false_positives": 1', b'"false_positives": -1'),
         (b'"rows": 569', b'"rows": 0'),
@@ -116,7 +116,7 @@ def test_a_report_with_less_or_other_things_in_it_is_refused(
     ("there", "instead"),
     [
         (b'"slope": {', b'"slope": {"p_value": 0.04, '),
-        (b'"schema_version": 3', b'"schema_version": 3, "auc": 1.0'),
+        (b'"schema_version": 4', b'"schema_version": 4, "auc": 1.0'),
         (b'"pr_auc": {', b'"average_precision": {'),
     ],
 )

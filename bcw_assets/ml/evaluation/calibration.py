@@ -13,9 +13,9 @@ EDGES = np.linspace(0, 1, 11)  # of the reliability curve's bins
 TINY = 1e-15  # probabilities are held this far from 0 and 1, where the logit has no value
 
 MAX_STEPS, MAX_HALVINGS = 100, 30  # five to ten steps are usual
-TOLERANCE = 1e-8  # a step below this leaves an error of about its square
-ROUNDING = 1e-10  # of a log likelihood, relative: a sum over the patients
-FLAT = 1e-12  # smallest eigenvalue of the Hessian, per patient, below which there is no optimum
+STEP_TOLERANCE = 1e-8  # a step below this leaves an error of about its square
+LIKELIHOOD_ROUNDING = 1e-10  # of a log likelihood, relative: a sum over the patients
+LEAST_CURVATURE = 1e-12  # smallest eigenvalue of the Hessian, per patient, below which there is no optimum
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Calibration:
     reliability: list[Bin]
 
 
-def logit(probability: np.ndarray) -> np.ndarray:
+def compute_logit(probability: np.ndarray) -> np.ndarray:
     """Return the log odds, of any shape."""
     inside = np.clip(probability, TINY, 1 - TINY)
     odds: np.ndarray = np.log(inside) - np.log1p(-inside)
@@ -81,7 +81,7 @@ def estimate_calibration(malignant: np.ndarray, probability: np.ndarray) -> dict
 
     Source: D. R. Cox, Biometrika 45 (1958) 562-565; B. Van Calster et al., J. Clin. Epidemiol. 74 (2016) 167-176.
     """
-    odds, intercept = logit(probability), np.ones((len(probability), 1))
+    odds, intercept = compute_logit(probability), np.ones((len(probability), 1))
     return {
         "slope": fit_logistic(np.column_stack([odds, intercept]), malignant, np.zeros_like(odds)),
         "calibration_in_the_large": fit_logistic(intercept, malignant, odds),
@@ -105,24 +105,24 @@ def fit_logistic(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray) 
         odds = offset + design @ coefficients
         predicted = expit(odds)
         hessian = (design.T * (predicted * (1 - predicted))) @ design
-        if not np.linalg.eigvalsh(hessian)[0] > FLAT * len(design):
+        if not np.linalg.eigvalsh(hessian)[0] > LEAST_CURVATURE * len(design):
             break
         step = np.linalg.solve(hessian, design.T @ (malignant - predicted))
-        if np.abs(step).max() <= TOLERANCE:
+        if np.abs(step).max() <= STEP_TOLERANCE:
             moved = (malignant - predicted) * (design @ np.linalg.inv(hessian)[0])
             return Estimate(float(coefficients[0] + step[0]), len(design) * moved)
         # Where the likelihood is flat, the whole step would leap beyond the optimum, to where it is flatter still.
-        reached, change = log_likelihood(malignant, odds), design @ step
-        enough = reached - ROUNDING * abs(reached)
+        reached, change = compute_log_likelihood(malignant, odds), design @ step
+        enough = reached - LIKELIHOOD_ROUNDING * abs(reached)
         for _ in range(MAX_HALVINGS):
-            if log_likelihood(malignant, odds + change) >= enough:
+            if compute_log_likelihood(malignant, odds + change) >= enough:
                 break
             step, change = step / 2, change / 2
         coefficients = coefficients + step
     return Estimate(np.nan, np.zeros(len(design)))
 
 
-def log_likelihood(malignant: np.ndarray, odds: np.ndarray) -> float:
+def compute_log_likelihood(malignant: np.ndarray, odds: np.ndarray) -> float:
     """Return the log likelihood of n truths under n log odds."""
     return float(malignant @ odds - np.logaddexp(0, odds).sum())
 
@@ -145,7 +145,7 @@ def bin_probabilities(malignant: np.ndarray, probabilities: np.ndarray) -> list[
             patients,
             scores.divide(expected, patients),
             scores.divide(malignant_patients, patients),
-            scores.wilson(malignant_patients, patients),
+            scores.compute_wilson(malignant_patients, patients),
             None if patients else "no patient has such a probability",
         )
         for low, high, patients, expected, malignant_patients in rows

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from bcw_assets.ml.evaluation.influence import Z  # the quantile of a bound that holds with 97.5 % on one side
-from bcw_assets.ml.evaluation.scores import THRESHOLD, log_losses
+from bcw_assets.ml.evaluation.scores import THRESHOLD, compute_log_losses
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ def compare(challenger: Predictions, relabelled: list[str], champion: Prediction
     ours, theirs = (np.array(rows) for rows in zip(*pairs, strict=True))
     malignant = challenger.malignant[ours]
     new, old = challenger.probabilities[ours], champion.probabilities[theirs]
-    new_losses, old_losses = (log_losses(malignant[:, None], each).mean(axis=1) for each in (new, old))
+    new_losses, old_losses = (compute_log_losses(malignant[:, None], each).mean(axis=1) for each in (new, old))
     is_malignant = malignant == 1
     called, was_called = (each[is_malignant].mean(axis=1) >= THRESHOLD for each in (new, old))
     gained, lost = int((called & ~was_called).sum()), int((was_called & ~called).sum())
@@ -81,11 +81,11 @@ def compare(challenger: Predictions, relabelled: list[str], champion: Prediction
         patients,
         changed,
         _bound_mean(new_losses - old_losses),
-        Difference((gained - lost) / patients, tango(gained, lost, patients)) if patients else None,
+        Difference((gained - lost) / patients, compute_tango(gained, lost, patients)) if patients else None,
     )
 
 
-def tango(gained: int, lost: int, patients: int) -> float:
+def compute_tango(gained: int, lost: int, patients: int) -> float:
     """Return the lower one-sided 97.5 % bound of the difference of two proportions of the same patients.
 
     The proportions are of successes of the new and of the old; the bound is where the score statistic, with the
@@ -98,7 +98,7 @@ def tango(gained: int, lost: int, patients: int) -> float:
 
     Source: T. Tango, Statistics in Medicine 17 (1998) 891-908.
 
-    >>> round(tango(0, 0, 150), 4)
+    >>> round(compute_tango(0, 0, 150), 4)
     -0.025
     """
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-ROUNDING = 1e-9  # 0.175 of the grid is not 35 of 200 to the last digit
+GRID_ROUNDING = 1e-9  # 0.175 of the grid is not 35 of 200 to the last digit
 GRID = np.linspace(0, 1, 201)  # steps of half a percent, finer than one patient of 100
 
 
@@ -38,7 +38,7 @@ def trace_precision_recall(malignant: np.ndarray, probabilities: np.ndarray) -> 
 def _roc(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
     false_positives, sensitivity, _ = roc_curve(malignant, probability, drop_intermediate=False)
     reached = (
-        np.searchsorted(false_positives, GRID + ROUNDING, side="right") - 1
+        np.searchsorted(false_positives, GRID + GRID_ROUNDING, side="right") - 1
     )  # no more false positives than allowed
     at_grid: np.ndarray = sensitivity[reached]
     return at_grid
@@ -46,7 +46,7 @@ def _roc(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 def _precision(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
     precision, recall, _ = precision_recall_curve(malignant, probability)  # recall falls from 1 to 0
-    reached = len(recall) - 1 - np.searchsorted(recall[::-1], GRID - ROUNDING, side="left")  # at least that recall
+    reached = len(recall) - 1 - np.searchsorted(recall[::-1], GRID - GRID_ROUNDING, side="left")  # at least that recall
     at_grid: np.ndarray = precision[reached]
     return at_grid
 

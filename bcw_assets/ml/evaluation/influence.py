@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Z = statistics.NormalDist().inv_cdf(0.975)  # 95 % lie between -Z and Z
-ROUNDING = 1e-12  # of influences that cancel out
+INFLUENCE_ROUNDING = 1e-12  # of influences that cancel out
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def estimate_interval(repeats: Sequence[Estimate], folds: int) -> list[float] | 
     """Return the 95 % interval of the mean over the repeats as [low, high]; None where nothing shows an uncertainty."""
     mean, scale = statistics.fmean(estimate.value for estimate in repeats), repeats[0].scale
     error = estimate_error(repeats, folds)
-    if not error > ROUNDING:
+    if not error > INFLUENCE_ROUNDING:
         return None
     half = Z * scale.slope(mean) * error
     return [scale.back(scale.to(mean) + side * half) for side in (-1, 1)]

@@ -11,7 +11,7 @@ from bcw_assets.ml.evaluation.scores import THRESHOLD, Summary
 from bcw_assets.ml.table import canonical, columns
 
 PARTS = 3  # terciles
-FEWEST = 20  # patients of a group of which a rate is told
+FEWEST = 20  # patients of a group of which a rate is given
 NEARLY_ALL = 0.9  # share of the repeats in which a hard row is misclassified
 SUSPICIOUS = 0.05  # P(the given label) below which a label is suspected
 
@@ -54,6 +54,11 @@ class Patient:
     probability: float
     misclassified: int
 
+    @property
+    def label_probability(self) -> float:
+        """The out-of-fold probability of the diagnosis that the table gives."""
+        return self.probability if self.diagnosis == columns.MALIGNANT else 1 - self.probability
+
 
 def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Subgroup]:
     """Return sensitivity by terciles of size among the malignant, and specificity among the benign.
@@ -72,7 +77,9 @@ def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> li
         for tercile in range(PARTS):
             values, hits = of_diagnosis[part == tercile], right[malignant == label][part == tercile]
             low, high = (float(values.min()), float(values.max())) if len(values) else (None, None)
-            groups.append(Subgroup(diagnosis, columns.SIZE, low, high, len(values), measure, _rate(measure, hits)))
+            groups.append(
+                Subgroup(diagnosis, columns.SIZE, low, high, len(values), measure, _summarise_rate(measure, hits))
+            )
     return groups
 
 
@@ -99,22 +106,17 @@ def select_label_suspects(patients: list[Patient]) -> list[Patient]:
 
     The label may be wrong, or the patient unlike the others.
     """
-    return sort_worst_first([patient for patient in patients if probability_of_label(patient) < SUSPICIOUS])
-
-
-def probability_of_label(patient: Patient) -> float:
-    """Return the out-of-fold probability of the diagnosis that the table gives."""
-    return patient.probability if patient.diagnosis == columns.MALIGNANT else 1 - patient.probability
+    return sort_worst_first([patient for patient in patients if patient.label_probability < SUSPICIOUS])
 
 
 def sort_worst_first(patients: list[Patient]) -> list[Patient]:
     """Return the patients in the order of the probability of their label, the least possible first."""
-    return sorted(patients, key=lambda patient: (probability_of_label(patient), patient.id))
+    return sorted(patients, key=lambda patient: (patient.label_probability, patient.id))
 
 
-def _rate(measure: str, right: np.ndarray) -> Summary:
+def _summarise_rate(measure: str, right: np.ndarray) -> Summary:
     """Summarise the share of True over the patients of a group (rows) in each repeat (columns)."""
     if len(right) < FEWEST:
         return Summary(None, None, None, f"no rate of fewer than {FEWEST} patients")
     rates = right.mean(axis=0).tolist()
-    return scores.summarise(measure, rates, scores.wilson(statistics.fmean(rates) * len(right), len(right)))
+    return scores.summarise(measure, rates, scores.compute_wilson(statistics.fmean(rates) * len(right), len(right)))

@@ -1,7 +1,7 @@
 """The report on a model: every number that is known of it."""
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,15 +16,15 @@ from bcw_assets.ml.evaluation import calibration, curves, patients, scores, util
 from bcw_assets.ml.evaluation.calibration import Calibration
 from bcw_assets.ml.evaluation.curves import Curve
 from bcw_assets.ml.evaluation.patients import Patient, Subgroup
-from bcw_assets.ml.evaluation.scores import Confusion, Count, Interval, Score, Summary
+from bcw_assets.ml.evaluation.scores import SCORES, Confusion, Count, Interval, Score, Summary
 from bcw_assets.ml.evaluation.utility import DecisionCurve, OperatingPoint
-from bcw_assets.ml.model import coefficients, preparation, resampling, training
+from bcw_assets.ml.model import coefficients, convergence, preparation, resampling, training
 from bcw_assets.ml.model.coefficients import Coefficient
 from bcw_assets.ml.model.preparation import Prepared, Split
 from bcw_assets.ml.model.resampling import CrossValidation, Resampling
 from bcw_assets.ml.table import canonical, columns
 
-SCHEMA_VERSION = 3  # of metrics.json: raised when a name in it changes its meaning or goes
+METRICS_VERSION = 4  # of metrics.json: raised when a name in it changes its meaning or goes
 
 PUBLISHED = {
     "accuracy": 0.9736842105263158,
@@ -34,13 +34,11 @@ PUBLISHED = {
 }
 """What the project that this one replaces published for its one split of the original table."""
 
-TEST_SCORES = ("specificity", "npv", "balanced_accuracy", "roc_auc", "pr_auc", "brier", "log_loss")
-"""The scores of the held-out rows beside the published ones."""
-
 STANDARD_NAMES = {"precision": "ppv", "recall": "sensitivity", "f1_score": "f1"}
 """The published names that are not the field's → the field's."""
 
-FEW, ENOUGH = 10, 20  # events per predictor
+TEST_HEADLINE = (*PUBLISHED, "roc_auc", "log_loss")
+"""The scores of the held-out rows that people are shown beside those that are cross-validated."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,11 @@ class SampleSize:
         events: training patients of the rarer diagnosis.
         predictors: measurements.
         events_per_predictor: their ratio.
-        meaning: in words.
     """
 
     events: int
     predictors: int
     events_per_predictor: float
-    meaning: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class Provenance:
         split: how training and test rows were divided.
         resampling: folds, repeats and their seed.
         repeats_reason: why so many repeats, in words.
-        settings: of the model, the number of the recipe among them (`training.settings`).
+        settings: of the model, the number of the recipe among them (`training.read_settings`).
         python: its version.
         libraries: name → version of those that decide a number.
     """
@@ -128,15 +124,15 @@ class Report:
     label_suspects: list[Patient]
     sample_size: SampleSize
     provenance: Provenance
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = METRICS_VERSION
 
     def select_published(self) -> dict[str, Score]:
         """Return the four scores that have published values, by their published names."""
         return {name: getattr(self, name) for name in PUBLISHED}
 
-    def numbers(self) -> dict[str, float]:
+    def collect_numbers(self) -> dict[str, float]:
         """Return every number worth following from run to run that is defined; those cross-validated begin with cv_."""
-        values = self.select_published() | {name: getattr(self, name) for name in TEST_SCORES}
+        values = {name: getattr(self, name) for name in (*PUBLISHED, *SCORES) if hasattr(self, name)}
         values |= {f"cv_{name}": summary.estimate for name, summary in self.cross_validation.items()}
         values |= {
             "calibration_slope": self.calibration.slope.estimate,
@@ -171,10 +167,10 @@ def evaluate(
         ArtifactError: the four do not belong together; the text names the stage to run again.
     """
     require_one_history(raw_data, ready_data, model, cross_validation)
-    malignant, probabilities = canonical.malignant(raw_data), cross_validation.probabilities()
+    malignant, probabilities = canonical.malignant(raw_data), cross_validation.probabilities
     how, everybody = cross_validation.resampling, patients.list_patients(raw_data, probabilities)
     return Report(
-        **_on_test_rows(raw_data, ready_data, model),
+        **_score_test_rows(raw_data, ready_data, model),
         cross_validation=scores.summarise_scores(malignant, probabilities, how.folds),
         calibration=calibration.summarise_calibration(malignant, probabilities, how.folds),
         operating_points=utility.summarise_operating_points(malignant, probabilities, how.folds),
@@ -182,49 +178,32 @@ def evaluate(
         roc=curves.trace_roc(malignant, probabilities),
         precision_recall=curves.trace_precision_recall(malignant, probabilities),
         subgroups=patients.summarise_subgroups(raw_data, probabilities),
-        coefficients=coefficients.describe(ready_data, model),
+        coefficients=coefficients.describe_coefficients(ready_data, model),
         hardest_rows=patients.select_hardest(everybody, how.repeats),
         label_suspects=patients.select_label_suspects(everybody),
-        sample_size=_sample_size(ready_data.malignant(preparation.TRAIN)),
-        provenance=_provenance(ready_data, model, how),
+        sample_size=_count_events(ready_data.select_truths(preparation.TRAIN)),
+        provenance=_describe_provenance(ready_data, model, how),
     )
 
 
-def _on_test_rows(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> dict[str, Any]:
+def _score_test_rows(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> dict[str, Any]:
     is_test = (ready_data.rows[preparation.SPLIT] == preparation.TEST).to_numpy()
     malignant = canonical.malignant(raw_data)[is_test]
     probability = model.predict_proba(raw_data.loc[is_test, list(columns.MEASUREMENTS)])[:, 1]
     confusion = Confusion.count(malignant, probability >= scores.THRESHOLD)
     estimates = scores.estimate_scores(malignant, probability)
-    values = confusion.scores() | {name: estimate.value for name, estimate in estimates.items()}
-    old_names = {name: values.pop(standard) for name, standard in STANDARD_NAMES.items()}
-    return values | old_names | {"confusion": confusion, "intervals": confusion.intervals()}
+    values: dict[str, Any] = confusion.scores | {name: estimate.value for name, estimate in estimates.items()}
+    values |= {name: values[standard] for name, standard in STANDARD_NAMES.items()}
+    values |= {"confusion": confusion, "intervals": confusion.intervals}
+    return {field.name: values[field.name] for field in fields(Report) if field.name in values}
 
 
-def _sample_size(malignant: np.ndarray) -> SampleSize:
-    """Judge the number of events per predictor.
-
-    Source of 10 and 20: P. Peduzzi et al., J. Clin. Epidemiol. 49 (1996) 1373-1379; E. W. Steyerberg, Clinical
-    Prediction Models (2019), chapter 3. R. D. Riley et al., BMJ 368 (2020) m441, shows that no such number is enough.
-    """
+def _count_events(malignant: np.ndarray) -> SampleSize:
     events, predictors = int(min(malignant.sum(), len(malignant) - malignant.sum())), len(columns.MEASUREMENTS)
-    ratio = events / predictors
-    if ratio < FEW:
-        meaning = (
-            f"fewer than {FEW} events per predictor: without its penalty the model would be overfitted, single "
-            "coefficients are uncertain, and the probabilities need to be checked on other patients before they are "
-            "believed"
-        )
-    elif ratio < ENOUGH:
-        meaning = (
-            f"{FEW} to {ENOUGH} events per predictor: enough for the model as a whole, and few for single coefficients"
-        )
-    else:
-        meaning = f"{ENOUGH} events per predictor or more: the number of patients is not what limits this model"
-    return SampleSize(events, predictors, ratio, meaning)
+    return SampleSize(events, predictors, events / predictors)
 
 
-def _provenance(ready_data: Prepared, model: Pipeline, how: Resampling) -> Provenance:
+def _describe_provenance(ready_data: Prepared, model: Pipeline, how: Resampling) -> Provenance:
     malignant = ready_data.rows[preparation.IS_MALIGNANT]
     return Provenance(
         fingerprint=ready_data.fingerprint,
@@ -234,7 +213,7 @@ def _provenance(ready_data: Prepared, model: Pipeline, how: Resampling) -> Prove
         split=ready_data.split,
         resampling=how,
         repeats_reason=resampling.explain_repeats(len(malignant), how.repeats),
-        settings=training.settings(model),
+        settings=training.read_settings(model),
         python=platform.python_version(),
         libraries={library.__name__: library.__version__ for library in (np, pd, scipy, sklearn)},
     )
@@ -251,15 +230,15 @@ def require_one_history(
     fingerprint = canonical.fingerprint(raw_data)
     if ready_data.fingerprint != fingerprint:
         raise ArtifactError("ready_data was made from another raw_data than the one stored now", "ready_data")
-    if not training.measure_steepness(raw_data, ready_data, model) < training.FLAT:
+    if not convergence.measure_gradient(raw_data, ready_data, model) < convergence.LARGEST_GRADIENT:
         raise ArtifactError("model was not trained on the ready_data stored now", "model")
     if cross_validation.fingerprint != fingerprint:
         raise ArtifactError(
             "cross_validation was made from another raw_data than the one stored now", "cross_validation"
         )
-    if cross_validation.settings != training.settings(model):
+    if cross_validation.settings != training.read_settings(model):
         raise ArtifactError(
             f"cross_validation judged a model with {cross_validation.settings}, and the model stored now has "
-            f"{training.settings(model)}",
+            f"{training.read_settings(model)}",
             "cross_validation",
         )

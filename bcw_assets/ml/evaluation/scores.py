@@ -1,4 +1,4 @@
-"""Scores probabilities against the truth, and says how far each score can be trusted."""
+"""Scores probabilities against the truth, and says how far each score can be trusted and where people meet it."""
 
 import math
 import statistics
@@ -19,6 +19,71 @@ Score = float | None  # None: not defined for these rows, for example precision 
 Interval = Annotated[list[float], Len(2, 2)] | None  # [low, high] with 95 % confidence
 Count = Annotated[int, Ge(0)]
 MeanCount = Annotated[int | float, Ge(0)]  # no whole number where it is a mean over repeats
+
+AT_LEAST, AT_MOST = "at least", "at most"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How a score is judged, and where people meet it beside `metrics.json` and the table of all scores.
+
+    Attributes:
+        title: its name for people.
+        meaning: what it is, in the card's first table; empty where it is not there.
+        is_share: whether it is read in percent.
+        hub_name: Hugging Face's name of it, in the front matter of the card; empty where it is not there.
+        is_headline: whether a manifest has it, and so the exporter and `bcw releases show` and `compare`.
+        is_brief: whether `bcw predict` and `bcw releases list` show it, of a manifest that has it.
+        floor: what it must reach; it is missed only when the whole interval lies beyond.
+    """
+
+    title: str
+    meaning: str = ""
+    is_share: bool = False
+    hub_name: str = ""
+    is_headline: bool = False
+    is_brief: bool = False
+    floor: tuple[str, float] | None = None
+
+
+SCORES = {
+    "accuracy": Profile(
+        "accuracy",
+        "calls that are right (accuracy)",
+        is_share=True,
+        hub_name="accuracy",
+        is_headline=True,
+        floor=(AT_LEAST, 0.97),
+    ),
+    "sensitivity": Profile(
+        "sensitivity",
+        "malignant masses that are called malignant (sensitivity)",
+        is_share=True,
+        hub_name="recall",
+        is_headline=True,
+        is_brief=True,
+        floor=(AT_LEAST, 0.945),
+    ),
+    "specificity": Profile(
+        "specificity", "benign masses that are called benign (specificity)", is_share=True, is_headline=True
+    ),
+    "ppv": Profile("PPV", "masses called malignant that are malignant (PPV)", is_share=True, hub_name="precision"),
+    "npv": Profile("NPV", "masses called benign that are benign (NPV)", is_share=True),
+    "balanced_accuracy": Profile("balanced accuracy"),
+    "f1": Profile("F1", hub_name="f1"),
+    "roc_auc": Profile(
+        "ROC AUC",
+        "chance that a malignant mass has a higher probability than a benign one (ROC AUC)",
+        hub_name="roc_auc",
+        is_headline=True,
+        is_brief=True,
+        floor=(AT_LEAST, 0.992),
+    ),
+    "pr_auc": Profile("PR AUC"),
+    "brier": Profile("Brier score", hub_name="brier_score"),
+    "log_loss": Profile("log loss", "log loss (0 is best)", is_headline=True, floor=(AT_MOST, 0.09)),
+}
+"""Every score of the cross-validation, in the order of `metrics.json`."""
 
 UNDEFINED = {
     "ppv": "nobody is called malignant",
@@ -51,7 +116,7 @@ class Confusion:
         return cls(true_positives, false_positives, false_negatives, true_negatives)
 
     @classmethod
-    def mean(cls, repeats: Sequence["Confusion"]) -> "Confusion":
+    def average(cls, repeats: Sequence["Confusion"]) -> "Confusion":
         """Return the mean counts."""
         return cls(*(statistics.fmean(counts) for counts in zip(*map(astuple, repeats), strict=True)))
 
@@ -60,8 +125,9 @@ class Confusion:
         """The number of patients."""
         return self.true_positives + self.false_positives + self.false_negatives + self.true_negatives
 
+    @property
     def proportions(self) -> dict[str, tuple[float, float]]:
-        """Return the proportions that the counts give, each as (successes, trials)."""
+        """The proportions that the counts give, each as (successes, trials)."""
         return {
             "accuracy": (self.true_positives + self.true_negatives, self.total),
             "sensitivity": (self.true_positives, self.true_positives + self.false_negatives),
@@ -70,31 +136,33 @@ class Confusion:
             "npv": (self.true_negatives, self.true_negatives + self.false_negatives),
         }
 
+    @property
     def scores(self) -> dict[str, Score]:
-        """Return the proportions, their balanced accuracy and F1; None where there is nothing to divide by.
+        """The proportions, their balanced accuracy and F1; None where there is nothing to divide by.
 
-        >>> Confusion(41, 1, 2, 70).scores()["f1"]
+        >>> Confusion(41, 1, 2, 70).scores["f1"]
         0.9647058823529412
-        >>> print(Confusion(0, 0, 2, 70).scores()["ppv"])
+        >>> print(Confusion(0, 0, 2, 70).scores["ppv"])
         None
         """
-        rates = {name: divide(successes, trials) for name, (successes, trials) in self.proportions().items()}
+        rates = {name: divide(successes, trials) for name, (successes, trials) in self.proportions.items()}
         sensitivity, specificity = rates["sensitivity"], rates["specificity"]
         both = None if sensitivity is None or specificity is None else (sensitivity + specificity) / 2
         called_or_ill = 2 * self.true_positives + self.false_positives + self.false_negatives
         return rates | {"balanced_accuracy": both, "f1": divide(2 * self.true_positives, called_or_ill)}
 
+    @property
     def intervals(self) -> dict[str, Interval]:
-        """Return the 95 % interval of every score; None without patients to count.
+        """The 95 % interval of every score; None without patients to count.
 
         That of a proportion is Wilson's. F1 = 2 J / (1 + J) rises with J, the share of the found among all who are
         called malignant or are so, and takes J's. That of balanced accuracy combines those of its two halves, which
         are independent (MOVER): G. Y. Zou, A. Donner, Stat. Med. 27 (2008) 1693-1702.
         """
-        counts = self.proportions()
-        jaccard = wilson(self.true_positives, self.true_positives + self.false_positives + self.false_negatives)
-        return {name: wilson(*count) for name, count in counts.items()} | {
-            "balanced_accuracy": _combine_by_mover(counts["sensitivity"], counts["specificity"]),
+        counts = self.proportions
+        jaccard = compute_wilson(self.true_positives, self.true_positives + self.false_positives + self.false_negatives)
+        return {name: compute_wilson(*count) for name, count in counts.items()} | {
+            "balanced_accuracy": _combine_intervals(counts["sensitivity"], counts["specificity"]),
             "f1": jaccard and [2 * limit / (1 + limit) for limit in jaccard],
         }
 
@@ -115,32 +183,20 @@ class Summary:
     interval: Interval
     reason: str | None = None
 
-    def __format__(self, digits: str) -> str:
-        """Return the estimate with its interval, or with the reason why there is none.
-
-        >>> f"{Summary(0.9641, 0.002, [0.9297, 0.9820]):.3f}"
-        '0.964 (0.930 to 0.982)'
-        """
-        estimate = "not defined" if self.estimate is None else format(self.estimate, digits)
-        interval = (
-            self.reason if self.interval is None else " to ".join(format(limit, digits) for limit in self.interval)
-        )
-        return f"{estimate} ({interval})"
-
 
 def divide(part: float, whole: float) -> Score:
     """Return the quotient; None where there is nothing to divide by."""
     return part / whole if whole else None
 
 
-def wilson(successes: float, trials: float) -> Interval:
+def compute_wilson(successes: float, trials: float) -> Interval:
     """Return Wilson's 95 % interval of a proportion as [low, high]; None without trials.
 
     Successes and trials may be means over repeats, and so no whole numbers.
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212.
 
-    >>> [round(limit, 3) for limit in wilson(41, 43)]
+    >>> [round(limit, 3) for limit in compute_wilson(41, 43)]
     [0.845, 0.987]
     """
     if trials == 0:
@@ -152,10 +208,10 @@ def wilson(successes: float, trials: float) -> Interval:
     return [max(low, 0.0) if successes else 0.0, min(high, 1.0) if successes < trials else 1.0]
 
 
-def _combine_by_mover(*proportions: tuple[float, float]) -> Interval:
+def _combine_intervals(*proportions: tuple[float, float]) -> Interval:
     """Return the 95 % interval of the mean of independent proportions, each given as (successes, trials)."""
     shares = [successes / trials for successes, trials in proportions if trials]
-    limits = [interval for counts in proportions if (interval := wilson(*counts))]
+    limits = [interval for counts in proportions if (interval := compute_wilson(*counts))]
     if len(limits) < len(proportions):
         return None
     below, above = (
@@ -165,7 +221,7 @@ def _combine_by_mover(*proportions: tuple[float, float]) -> Interval:
     return [statistics.fmean(shares) - below, statistics.fmean(shares) + above]
 
 
-def log_losses(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
+def compute_log_losses(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """Return minus the natural logarithm of the probability of what is true, for each patient.
 
     Args:
@@ -186,7 +242,7 @@ def estimate_scores(malignant: np.ndarray, probability: np.ndarray) -> dict[str,
     """
     return influence.estimate_areas(malignant, probability) | {
         "brier": influence.estimate_mean((probability - malignant) ** 2, LOGIT),
-        "log_loss": influence.estimate_mean(log_losses(malignant, probability), LOG),
+        "log_loss": influence.estimate_mean(compute_log_losses(malignant, probability), LOG),
     }
 
 
@@ -201,7 +257,7 @@ def summarise_scores(malignant: np.ndarray, probabilities: np.ndarray, folds: in
 
 def summarise_counts(repeats: Sequence[Confusion]) -> dict[str, Summary]:
     """Summarise what the counts of all repeats give."""
-    intervals, scores = Confusion.mean(repeats).intervals(), [repeat.scores() for repeat in repeats]
+    intervals, scores = Confusion.average(repeats).intervals, [repeat.scores for repeat in repeats]
     return {name: summarise(name, [values[name] for values in scores], intervals[name]) for name in intervals}
 
 

@@ -1,29 +1,19 @@
 """Whether the numbers of a report are what they must be: floors, calibration, labels."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from bcw_assets.ml.evaluation import patients
 from bcw_assets.ml.evaluation.report import Evaluation, Report
-from bcw_assets.ml.evaluation.scores import Score, Summary
+from bcw_assets.ml.evaluation.scores import AT_LEAST, SCORES, Score, Summary
 from bcw_assets.ml.findings import Fact, Findings
-
-AT_LEAST, AT_MOST = "at least", "at most"
-
-FLOORS = {
-    "accuracy": (AT_LEAST, 0.97),
-    "sensitivity": (AT_LEAST, 0.945),
-    "roc_auc": (AT_LEAST, 0.992),
-    "log_loss": (AT_MOST, 0.09),
-}
-"""Cross-validated score → what it must reach; it is missed only when the whole interval lies beyond."""
-
-ABSENT = Summary(None, None, None, "not in these metrics")  # of a floor's score; another version wrote them
 
 RESOLUTION = "with 1 % wrong labels 5 of 20 copies of UCI's table pass all floors, with 2 % none of 20"
 
 TOLERABLE_SLOPES = (0.7, 1.6)  # what the interval of the calibration slope must overlap
 MAX_SUSPECT_SHARE = 0.02  # of all labels; more, and the table is doubted
-MOST = 20  # suspects that are listed
+MOST_SUSPECTS = 20  # that are listed
 BALANCED_ACCURACY_FLOOR = 0.7  # to call every patient benign has 0.5
 
 
@@ -38,47 +28,63 @@ def check_balanced_accuracy(metrics: Evaluation) -> Findings:
 
 @dataclass(frozen=True)
 class Floor:
-    """What a cross-validated score must reach, and whether it does.
+    """What a cross-validated score must reach, in words, and whether it does.
 
     Attributes:
         score: its name.
         limit: in words.
-        value: the estimate with its interval, in words.
+        summary: of the score.
+        best: the end of its interval that is nearest to the limit; the estimate without an interval.
         is_missed: the whole interval lies beyond the limit.
     """
 
     score: str
     limit: str
-    value: str
+    summary: Summary
+    best: Score
     is_missed: bool
 
 
-def compare_with_floors(report: Report) -> list[Floor]:
-    """Hold the cross-validated scores against their floors."""
-    floors = []
-    for name, (kind, floor) in FLOORS.items():
-        summary = report.cross_validation.get(name, ABSENT)
-        best = _best(summary, kind)
-        is_missed = best is None or (best < floor if kind == AT_LEAST else best > floor)
-        floors.append(Floor(name, f"{kind} {floor}", f"{summary:.4f}", is_missed))
-    return floors
+def compare_with_floors(report: Report) -> Iterator[Floor]:
+    """Hold the cross-validated scores against their floors; one that another version's metrics lack is missed."""
+    absent = Summary(None, None, None, "not in these metrics")
+    for name, profile in SCORES.items():
+        if profile.floor is not None:
+            (kind, limit), summary = profile.floor, report.cross_validation.get(name, absent)
+            best = summary.interval[kind == AT_LEAST] if summary.interval else summary.estimate
+            is_missed = best is None or (best < limit if kind == AT_LEAST else best > limit)
+            yield Floor(name, f"{kind} {limit}", summary, best, is_missed)
 
 
 def check_floors(metrics: Evaluation) -> Findings:
     """Find cross-validated scores whose whole interval lies beyond their floor."""
-    floors = compare_with_floors(metrics.report)
-    problems = [f"{floor.score} is {floor.value}, and must be {floor.limit}" for floor in floors if floor.is_missed]
-    evidence = {f"{floor.score.replace('_', ' ')}, {floor.limit}": floor.value for floor in floors}
+    floors = list(compare_with_floors(metrics.report))
+    reaches = [
+        f"nothing ({floor.summary.reason})"
+        if floor.best is None
+        else f"{floor.best:.4f}, at the best end of its interval,"
+        for floor in floors
+    ]
+    problems = [
+        f"{floor.score} reaches {reach} and must be {floor.limit}"
+        for floor, reach in zip(floors, reaches, strict=True)
+        if floor.is_missed
+    ]
+    evidence = {f"{SCORES[floor.score].title}, {floor.limit}": floor.summary.estimate for floor in floors}
     return Findings(tuple(problems), {**evidence, "resolution": RESOLUTION})
 
 
 def check_calibration(metrics: Evaluation) -> Findings:
     """Find a calibration slope whose interval lies outside what is tolerable: probabilities too extreme or cautious."""
     slope, (low, high) = metrics.report.calibration.slope, TOLERABLE_SLOPES
-    is_outside = slope.interval is None or slope.interval[1] < low or slope.interval[0] > high
+    lower, upper = slope.interval or (math.nan, math.nan)
     return Findings.of(
-        (f"the calibration slope is {slope:.2f}, and its interval must overlap {low} to {high}", is_outside),
-        slope=f"{slope:.2f}",
+        (f"the calibration slope has no interval: {slope.reason}", slope.interval is None),
+        (
+            f"the interval of the calibration slope is {lower:.2f} to {upper:.2f}, and must overlap {low} to {high}",
+            upper < low or lower > high,
+        ),
+        slope=slope.estimate,
         tolerable=f"{low} to {high}",
     )
 
@@ -89,7 +95,7 @@ def check_labels(metrics: Evaluation) -> Findings:
     The suspects are listed in any case.
     """
     suspects, rows = metrics.report.label_suspects, metrics.report.provenance.rows
-    names = [f"{patient.id} ({patient.diagnosis}, {patient.probability:.3f})" for patient in suspects[:MOST]]
+    names = [f"{patient.id} ({patient.diagnosis}, {patient.probability:.3f})" for patient in suspects[:MOST_SUSPECTS]]
     evidence: dict[str, Fact] = {"suspects": ", ".join(names) or "none"}
     if len(suspects) <= MAX_SUSPECT_SHARE * rows:
         return Findings((), evidence)
@@ -98,10 +104,3 @@ def check_labels(metrics: Evaluation) -> Findings:
         f"{patients.SUSPICIOUS}; allowed are {100 * MAX_SUSPECT_SHARE:.0f} %. Compare them with their source"
     )
     return Findings((problem,), evidence, tuple(map(asdict, suspects)))
-
-
-def _best(summary: Summary, kind: str) -> Score:
-    """Return the end of the interval that is nearest to reaching the floor; the estimate without an interval."""
-    if summary.interval is None:
-        return summary.estimate
-    return summary.interval[1] if kind == AT_LEAST else summary.interval[0]

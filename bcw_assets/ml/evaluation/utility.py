@@ -48,7 +48,7 @@ class OperatingPoint:
         sensitivity: share of the malignant that is found; specificity of the benign that is left in peace; ppv and npv
             are the shares of those called malignant and benign that are so, among these patients.
         at_prevalences: ppv and npv restated, assuming an unchanged spectrum of patients.
-        net_benefit: of acting on the model; treat_all and treat_none are those of treating everybody and nobody.
+        net_benefit: of acting on the model; treat_all is that of treating everybody. That of treating nobody is 0.
     """
 
     threshold: float
@@ -64,7 +64,6 @@ class OperatingPoint:
     at_prevalences: list[AtPrevalence]
     net_benefit: Summary
     treat_all: float
-    treat_none: float
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,12 @@ def summarise_operating_points(malignant: np.ndarray, probabilities: np.ndarray,
     points = []
     for cost_ratio, threshold in zip(COST_RATIOS, THRESHOLDS, strict=True):
         repeats = [Confusion.count(malignant, called) for called in (probabilities >= threshold).T]
-        rates, benefits = scores.summarise_counts(repeats), net_benefits(malignant, probabilities, threshold)
+        rates, benefits = scores.summarise_counts(repeats), estimate_net_benefits(malignant, probabilities, threshold)
         points.append(
             OperatingPoint(
                 threshold=threshold,
                 cost_ratio=cost_ratio,
-                **asdict(Confusion.mean(repeats)),
+                **asdict(Confusion.average(repeats)),
                 sensitivity=rates["sensitivity"],
                 specificity=rates["specificity"],
                 ppv=rates["ppv"],
@@ -103,7 +102,6 @@ def summarise_operating_points(malignant: np.ndarray, probabilities: np.ndarray,
                 at_prevalences=[restate(repeats, share) for share in PREVALENCES],
                 net_benefit=scores.summarise_estimates("net_benefit", benefits, folds),
                 treat_all=prevalence - (1 - prevalence) / cost_ratio,
-                treat_none=0.0,
             )
         )
     return points
@@ -122,7 +120,7 @@ def _restate_ppv(name: str, repeats: Sequence[Confusion], odds: float) -> Summar
     Source of the interval: D. L. Simel et al., J. Clin. Epidemiol. 44 (1991) 763-770.
     """
     values = [_ppv_at(odds, counts) for counts in repeats]
-    hits, alarms, missed, spared = astuple(Confusion.mean(repeats))
+    hits, alarms, missed, spared = astuple(Confusion.average(repeats))
     interval = None
     if hits and alarms and None not in values:
         error = math.sqrt(missed / hits / (hits + missed) + spared / alarms / (alarms + spared))  # of the log ratio
@@ -137,7 +135,7 @@ def _ppv_at(odds: float, counts: Confusion) -> Score:
     return scores.divide(rightly, rightly + alarms / (alarms + spared))
 
 
-def net_benefits(malignant: np.ndarray, probabilities: np.ndarray, threshold: float) -> list[Estimate]:
+def estimate_net_benefits(malignant: np.ndarray, probabilities: np.ndarray, threshold: float) -> list[Estimate]:
     """Return true positives minus false positives · t/(1 - t) per patient, in each of R repeats (n × R).
 
     Source: A. J. Vickers, E. B. Elkin, Med. Decis. Making 26 (2006) 565-574.
@@ -149,7 +147,7 @@ def net_benefits(malignant: np.ndarray, probabilities: np.ndarray, threshold: fl
 def trace_decision_curve(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> DecisionCurve:
     """Return the net benefit at each threshold, of n patients in R repeats (n × R) of so many folds."""
     prevalence = float(malignant.mean())
-    curve = [net_benefits(malignant, probabilities, threshold) for threshold in CURVE_THRESHOLDS]
+    curve = [estimate_net_benefits(malignant, probabilities, threshold) for threshold in CURVE_THRESHOLDS]
     return DecisionCurve(
         list(CURVE_THRESHOLDS),
         [statistics.fmean(estimate.value for estimate in repeats) for repeats in curve],

@@ -35,7 +35,7 @@ class Coefficient:
     opposes_univariate: bool
 
 
-def describe(ready_data: Prepared, model: Pipeline) -> list[Coefficient]:
+def describe_coefficients(ready_data: Prepared, model: Pipeline) -> list[Coefficient]:
     """Return every coefficient of the model, the largest first.
 
     Args:
@@ -43,10 +43,13 @@ def describe(ready_data: Prepared, model: Pipeline) -> list[Coefficient]:
         model: the pipeline.
     """
     classifier = model[training.CLASSIFIER]
-    measurements, malignant = ready_data.measurements(preparation.TRAIN), ready_data.malignant(preparation.TRAIN)
+    measurements, malignant = (
+        ready_data.select_measurements(preparation.TRAIN),
+        ready_data.select_truths(preparation.TRAIN),
+    )
     values = classifier.coef_[0]
     with np.errstate(all="ignore"):  # where every patient is predicted without doubt there is no error
-        stability = ndtr(np.abs(values) / standard_errors(measurements, malignant, classifier))
+        stability = ndtr(np.abs(values) / estimate_standard_errors(measurements, malignant, classifier))
     alone = compute_aucs(pd.DataFrame(measurements), malignant)
     rows = zip(columns.MEASUREMENTS, values.tolist(), stability.tolist(), alone.tolist(), strict=True)
     return sorted(
@@ -58,7 +61,9 @@ def describe(ready_data: Prepared, model: Pipeline) -> list[Coefficient]:
     )
 
 
-def standard_errors(measurements: np.ndarray, malignant: np.ndarray, classifier: LogisticRegression) -> np.ndarray:
+def estimate_standard_errors(
+    measurements: np.ndarray, malignant: np.ndarray, classifier: LogisticRegression
+) -> np.ndarray:
     """Return the standard error (HC3) of each coefficient: what leaving out each patient in turn moves it.
 
     Source: J. G. MacKinnon, H. White, J. Econometrics 29 (1985) 305-325.

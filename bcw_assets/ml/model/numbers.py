@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bcw_assets.errors import OTHER_VERSION, ScoringError
 from bcw_assets.ml.table import columns
 
 if TYPE_CHECKING:
@@ -37,42 +36,58 @@ class Scorer:
         """Return the model that a `model.json` holds.
 
         Raises:
-            ScoringError: it does not hold the numbers of a model of known measurements.
+            ValueError: it does not hold the numbers of a model of known measurements.
         """
-        features = _known_features(document)
+        features = _read_features(document)
         classes = document.get("classes")
         if classes != CLASSES or any(isinstance(label, bool) for label in classes):
-            raise refuse(f"has the classes {classes!r}; allowed are {CLASSES} (1 = malignant)")
+            raise ValueError(f"it has the classes {classes!r}; allowed are {CLASSES} (1 = malignant)")
         mean, scale, coefficients = (
-            _numbers(document, name, len(features)) for name in ("mean", "scale", "coefficients")
+            _read_numbers(document, name, len(features)) for name in ("mean", "scale", "coefficients")
         )
         if not (scale > 0).all():
-            raise refuse("has a scale that is not above 0")
-        (intercept,) = _numbers({"intercept": [document.get("intercept")]}, "intercept", 1)
+            raise ValueError("it has a scale that is not above 0")
+        (intercept,) = _read_numbers({"intercept": [document.get("intercept")]}, "intercept", 1)
         return cls(features, mean, scale, coefficients, float(intercept))
+
+    @classmethod
+    def extract(cls, model: "Pipeline") -> "Scorer":
+        """Return the numbers of a fitted pipeline."""
+        scaler, classifier = model
+        coefficients, intercept = classifier.coef_[0], float(classifier.intercept_[0])
+        return cls(tuple(scaler.feature_names_in_), scaler.mean_, scaler.scale_, coefficients, intercept)
 
     @property
     def places(self) -> list[int]:
         """Where the features are among the `columns.MEASUREMENTS`."""
         return [columns.MEASUREMENTS.index(name) for name in self.features]
 
-    def contributions(self, measurements: np.ndarray) -> np.ndarray:
-        """Return what each of m features adds to the log odds, of shape (m, n); the intercept is beside them.
+    def list_coefficients(self) -> list[dict[str, str | float]]:
+        """Return a row for each measurement, that of the largest coefficient first."""
+        pairs = sorted(zip(self.features, self.coefficients.tolist(), strict=True), key=lambda pair: -abs(pair[1]))
+        return [{"measurement": name, "log odds per standard deviation": value} for name, value in pairs]
+
+    def standardise(self, measurements: np.ndarray) -> np.ndarray:
+        """Return the m features of n rows in standard deviations from their mean, of shape (m, n).
 
         Args:
             measurements: 30 × n, in the order of `columns.MEASUREMENTS`.
         """
-        standardised = (measurements[self.places] - self.mean[:, None]) / self.scale[:, None]
-        added: np.ndarray = self.coefficients[:, None] * standardised
+        values: np.ndarray = (measurements[self.places] - self.mean[:, None]) / self.scale[:, None]
+        return values
+
+    def compute_contributions(self, measurements: np.ndarray) -> np.ndarray:
+        """Return what each of m features adds to the log odds of n rows (30 × n), of shape (m, n).
+
+        The intercept is beside them.
+        """
+        added: np.ndarray = self.coefficients[:, None] * self.standardise(measurements)
         return added
 
-    def log_odds(self, measurements: np.ndarray) -> np.ndarray:
-        """Return the log odds of malignancy of the rows, of shape (n,).
+    def compute_log_odds(self, measurements: np.ndarray) -> np.ndarray:
+        """Return the log odds of malignancy of n rows (30 × n), of shape (n,).
 
         They are added up column by column, so that a row's are the same to the last digit in any company.
-
-        Args:
-            measurements: 30 × n, in the order of `columns.MEASUREMENTS`.
         """
         log_odds = np.full(measurements.shape[1], self.intercept)
         for place, mean, scale, coefficient in zip(self.places, self.mean, self.scale, self.coefficients, strict=True):
@@ -80,40 +95,10 @@ class Scorer:
         return log_odds
 
 
-def refuse(problem: str) -> ScoringError:
-    """Return the error that says what is wrong with a `model.json`."""
-    return ScoringError(f"model.json {problem}; {OTHER_VERSION}, or use another release")
-
-
-def _known_features(document: Mapping[str, Any]) -> tuple[str, ...]:
-    features = document.get("features")
-    if not isinstance(features, list) or not features:
-        raise refuse("names no features")
-    if unknown := [name for name in features if name not in columns.MEASUREMENTS]:
-        raise refuse(f"takes features that this version does not know ({', '.join(map(repr, unknown))[:300]})")
-    if len(set(features)) < len(features):
-        raise refuse("takes a feature twice")
-    return tuple(features)
-
-
-def _numbers(document: Mapping[str, Any], name: str, count: int) -> np.ndarray:
-    values = document.get(name)
-    are_numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
-    if not are_numbers or len(values) != count:  # type: ignore[arg-type]  # it is a list by now
-        raise refuse(f"has no {count} numbers as {name}")
-    try:
-        numbers = np.array(values, dtype=np.float64)
-    except OverflowError:
-        numbers = np.array([np.inf])
-    if not np.isfinite(numbers).all():
-        raise refuse(f"has a number among {name} that is not finite")
-    return numbers
-
-
-def probability(log_odds: np.ndarray) -> np.ndarray:
+def compute_probability(log_odds: np.ndarray) -> np.ndarray:
     """Return P(malignant) of log odds.
 
-    >>> probability(np.array([0.0, 800.0, -800.0])).tolist()
+    >>> compute_probability(np.array([0.0, 800.0, -800.0])).tolist()
     [0.5, 1.0, 0.0]
     """
     small = np.exp(-np.abs(log_odds))  # never overflows
@@ -125,12 +110,12 @@ def dump_model(model: "Pipeline") -> dict[str, Any]:
     """Return what `model.json` holds: all that is needed to compute a probability, as numbers."""
     from bcw_assets.ml.model import training  # scikit-learn, which those who score rows do without
 
-    classifier = model[training.CLASSIFIER]
+    scaler, classifier = model
     return {
-        "settings": training.settings(model),
+        "settings": training.read_settings(model),
         "classes": classifier.classes_.tolist(),
         "formula": "P(1 = malignant) = 1 / (1 + exp(-(intercept + Σ coefficient · (x - mean) / scale)))",
-        **dump_scaler(model[training.SCALER]),
+        **dump_scaler(scaler),
         "coefficients": classifier.coef_[0].tolist(),
         "intercept": float(classifier.intercept_[0]),
         "steps": int(classifier.n_iter_[0]),
@@ -143,23 +128,20 @@ def load_model(document: Mapping[str, Any]) -> "Pipeline":
     Raises:
         LookupError, TypeError, ValueError: the document is not what it returns, or is of another recipe.
     """
-    from sklearn.pipeline import Pipeline  # as above
+    from bcw_assets.ml.model import training  # as above
 
-    from bcw_assets.ml.model import training
-
-    settings = document["settings"]
+    scorer, settings = Scorer.load(document), document["settings"]
     model = training.build(float(settings["C"]))
-    if training.settings(model) != settings:
-        raise ValueError(f"it was fitted with {settings}, this version fits with {training.settings(model)}")
-    scaler, classifier = load_scaler(document), model[training.CLASSIFIER]
-    if document["classes"] != CLASSES:
-        raise ValueError(f"its classes are {document['classes']}, not {CLASSES} (1 = malignant)")
+    if training.read_settings(model) != settings:
+        raise ValueError(f"it was fitted with {settings}, this version fits with {training.read_settings(model)}")
+    classifier = model[-1]
     classifier.classes_ = np.array(CLASSES)
-    classifier.n_features_in_ = scaler.n_features_in_
-    classifier.coef_ = _array(document, "coefficients", scaler.n_features_in_).reshape(1, -1)
-    classifier.intercept_ = np.array([float(document["intercept"])])
+    classifier.n_features_in_ = len(scorer.features)
+    classifier.coef_ = scorer.coefficients.reshape(1, -1)
+    classifier.intercept_ = np.array([scorer.intercept])
     classifier.n_iter_ = np.array([int(document["steps"])], dtype=np.int32)
-    return Pipeline([(training.SCALER, scaler), (training.CLASSIFIER, classifier)])
+    model.steps[0] = (training.SCALER, load_scaler(document))
+    return model
 
 
 def dump_scaler(scaler: "StandardScaler") -> dict[str, Any]:
@@ -181,18 +163,35 @@ def load_scaler(document: Mapping[str, Any]) -> "StandardScaler":
     """
     from sklearn.preprocessing import StandardScaler  # as above
 
-    scaler = StandardScaler()
-    scaler.feature_names_in_ = np.array(document["features"], dtype=object)
-    scaler.n_features_in_ = len(document["features"])
-    scaler.mean_ = _array(document, "mean", scaler.n_features_in_)
-    scaler.scale_ = _array(document, "scale", scaler.n_features_in_)
-    scaler.var_ = _array(document, "variance", scaler.n_features_in_)
+    features, scaler = _read_features(document), StandardScaler()
+    scaler.feature_names_in_ = np.array(features, dtype=object)
+    scaler.n_features_in_ = len(features)
+    scaler.mean_, scaler.scale_, scaler.var_ = (
+        _read_numbers(document, name, len(features)) for name in ("mean", "scale", "variance")
+    )
     scaler.n_samples_seen_ = np.int64(document["fitted_on_rows"])
     return scaler
 
 
-def _array(document: Mapping[str, Any], name: str, count: int) -> np.ndarray:
-    values = np.array(document[name], dtype=np.float64)
-    if values.shape != (count,):
-        raise ValueError(f"{name} has shape {values.shape}, not ({count},)")
-    return values
+def _read_features(document: Mapping[str, Any]) -> tuple[str, ...]:
+    features = document.get("features")
+    if not isinstance(features, list) or not features:
+        raise ValueError("it names no features")
+    if unknown := [name for name in features if name not in columns.MEASUREMENTS]:
+        raise ValueError(f"it takes features that this version does not know ({', '.join(map(repr, unknown))[:300]})")
+    if len(set(features)) < len(features):
+        raise ValueError("it takes a feature twice")
+    return tuple(features)
+
+
+def _read_numbers(document: Mapping[str, Any], name: str, count: int) -> np.ndarray:
+    values = document.get(name)
+    if not isinstance(values, list) or len(values) != count or {*map(type, values)} - {int, float}:
+        raise ValueError(f"it has no {count} numbers as {name}")
+    try:
+        numbers = np.array(values, dtype=np.float64)
+    except OverflowError:
+        numbers = np.array([np.inf])
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"it has a number among {name} that is not finite")
+    return numbers

@@ -19,7 +19,7 @@ IS_MALIGNANT = "malignant"
 READY = (columns.ID, SPLIT, IS_MALIGNANT, *columns.MEASUREMENTS)
 """The columns of `ready_data`, in order."""
 
-DESCRIPTIONS = {
+READY_DESCRIPTIONS = {
     columns.ID: columns.DESCRIPTIONS[columns.ID],
     SPLIT: (f"{TRAIN} = the model learns from this row, {TEST} = it is judged on it", ""),
     IS_MALIGNANT: ("1 = malignant, 0 = benign", ""),
@@ -29,7 +29,7 @@ DESCRIPTIONS = {
 }
 """Column of `ready_data` → (what it means, its unit)."""
 
-ROUNDING = 1e-9  # of a mean or standard deviation of standardised values
+SCALING_ROUNDING = 1e-9  # of a mean or standard deviation of standardised values
 LEAK_CORRELATION = 0.99  # correlation with the row number, the id or the label from which a column is one of them
 LEAK_AUC = 0.995  # that no single measurement has; by chance it may, where there are few of a diagnosis
 LEAK_AUC_FEWEST = 150  # patients of the rarer diagnosis
@@ -61,11 +61,11 @@ class Prepared:
     split: Split
     fingerprint: str
 
-    def measurements(self, side: str) -> np.ndarray:
+    def select_measurements(self, side: str) -> np.ndarray:
         """Return the standardised measurements of one side of the split, of shape (rows, 30)."""
         return self.rows.loc[self.rows[SPLIT] == side, list(columns.MEASUREMENTS)].to_numpy()
 
-    def malignant(self, side: str) -> np.ndarray:
+    def select_truths(self, side: str) -> np.ndarray:
         """Return 1 for each malignant row of one side of the split and 0 for each benign one."""
         return self.rows.loc[self.rows[SPLIT] == side, IS_MALIGNANT].to_numpy()
 
@@ -85,12 +85,12 @@ def prepare(raw_data: pd.DataFrame, split: Split) -> Prepared:
             stratify=malignant if split.stratify else None,
         )
     except ValueError as error:
-        raise TrainingError(f"{_describe(split)} cannot divide {len(raw_data)} rows: {error}") from error
+        raise TrainingError(f"{_describe_split(split)} cannot divide {len(raw_data)} rows: {error}") from error
     for side, rows in ((TRAIN, train), (TEST, test)):
         if len(set(malignant[rows])) < 2:
             raise TrainingError(
-                f"{_describe(split)} leaves {malignant[rows].sum()} malignant among {len(rows)} {side} rows; both "
-                f"diagnoses must be on both sides. Set stratify: true or another test_size, or use a larger table"
+                f"{_describe_split(split)} leaves {malignant[rows].sum()} malignant among {len(rows)} {side} rows; "
+                f"both diagnoses must be on both sides. Set stratify: true or another test_size, or use a larger table"
             )
     raw = raw_data[list(columns.MEASUREMENTS)]
     with np.errstate(all="ignore"):  # what overflows is refused by name below
@@ -114,7 +114,7 @@ def check_split(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
     """Find rows on no side or on both, rows of another table, and sides without one of the diagnoses."""
     rows = ready_data.rows
     sides = {
-        side: (set(rows.loc[rows[SPLIT] == side, columns.ID]), set(ready_data.malignant(side).tolist()))
+        side: (set(rows.loc[rows[SPLIT] == side, columns.ID]), set(ready_data.select_truths(side).tolist()))
         for side in (TRAIN, TEST)
     }
     (train, train_classes), (test, test_classes) = sides.values()
@@ -127,8 +127,8 @@ def check_split(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
         ("the test rows lack a diagnosis", test_classes != {0, 1}),
         train_rows=len(train),
         test_rows=len(test),
-        malignant_in_train=int(ready_data.malignant(TRAIN).sum()),
-        malignant_in_test=int(ready_data.malignant(TEST).sum()),
+        malignant_in_train=int(ready_data.select_truths(TRAIN).sum()),
+        malignant_in_test=int(ready_data.select_truths(TEST).sum()),
     )
 
 
@@ -137,16 +137,19 @@ def check_scaling(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
 
     And values that the stored scaler does not make of raw_data.
     """
-    train = ready_data.measurements(TRAIN)
+    train = ready_data.select_measurements(TRAIN)
     expected = ready_data.scaler.transform(raw_data[list(columns.MEASUREMENTS)])
     values = ready_data.rows[list(columns.MEASUREMENTS)].to_numpy()
     mean, sd = np.abs(train.mean(axis=0)).max(), np.abs(train.std(axis=0) - 1).max()
     mean_of_all, sd_of_all = np.abs(values.mean(axis=0)).max(), np.abs(values.std(axis=0) - 1).max()
     return Findings.of(
-        (f"a column's mean over the training rows is {mean:.3g} away from 0", bool(mean > ROUNDING)),
-        (f"a column's sd over the training rows is {sd:.3g} away from 1", bool(sd > ROUNDING)),
-        ("the values are not what the scaler makes of raw_data", not _equal(values, expected)),
-        ("the test rows took part: mean 0 and sd 1 over all rows", bool(max(mean_of_all, sd_of_all) <= ROUNDING)),
+        (f"a column's mean over the training rows is {mean:.3g} away from 0", bool(mean > SCALING_ROUNDING)),
+        (f"a column's sd over the training rows is {sd:.3g} away from 1", bool(sd > SCALING_ROUNDING)),
+        ("the values are not what the scaler makes of raw_data", not _is_equal(values, expected)),
+        (
+            "the test rows took part: mean 0 and sd 1 over all rows",
+            bool(max(mean_of_all, sd_of_all) <= SCALING_ROUNDING),
+        ),
         largest_mean_of_all_rows=float(mean_of_all),
     )
 
@@ -176,8 +179,8 @@ def check_features(ready_data: Prepared) -> Findings:
     )
 
 
-def _equal(values: np.ndarray, expected: np.ndarray) -> bool:
-    return values.shape == expected.shape and bool((np.abs(values - expected) <= ROUNDING).all())
+def _is_equal(values: np.ndarray, expected: np.ndarray) -> bool:
+    return values.shape == expected.shape and bool((np.abs(values - expected) <= SCALING_ROUNDING).all())
 
 
 def _largest_correlation(values: np.ndarray, order: np.ndarray) -> float:
@@ -187,5 +190,5 @@ def _largest_correlation(values: np.ndarray, order: np.ndarray) -> float:
     return float(np.abs(np.divide(order @ centred, norm, out=np.zeros(values.shape[1]), where=norm > 0)).max())
 
 
-def _describe(split: Split) -> str:
+def _describe_split(split: Split) -> str:
     return f"The split (test_size {split.test_size}, seed {split.seed}, stratify {split.stratify})"

@@ -41,7 +41,7 @@ class CrossValidation:
     Attributes:
         rows: n rows × (2 + repeats) columns: id, diagnosis, and P(malignant) as `repeat_0`, `repeat_1`, …
         resampling: how the rows were resampled.
-        settings: of the model (`training.settings`), which the folds are fitted with, but for `WARM_START`.
+        settings: of the model (`training.read_settings`), which the folds are fitted with, but for `WARM_START`.
         fingerprint: of the table.
     """
 
@@ -50,9 +50,10 @@ class CrossValidation:
     settings: dict[str, float | int | str]
     fingerprint: str
 
+    @property
     def probabilities(self) -> np.ndarray:
-        """Return P(malignant) of shape (n, repeats)."""
-        return self.rows[repeat_names(self.resampling.repeats)].to_numpy()
+        """P(malignant) of shape (n, repeats)."""
+        return self.rows[name_repeats(self.resampling.repeats)].to_numpy()
 
 
 def choose_repeats(rows: int) -> int:
@@ -77,10 +78,10 @@ def explain_repeats(rows: int, repeats: int) -> str:
     return f"{repeats}; the number of rows suggests {choose_repeats(rows)} ({rule})"
 
 
-def repeat_names(repeats: int) -> list[str]:
+def name_repeats(repeats: int) -> list[str]:
     """Return the columns of the repeats.
 
-    >>> repeat_names(2)
+    >>> name_repeats(2)
     ['repeat_0', 'repeat_1']
     """
     return [f"repeat_{repeat}" for repeat in range(repeats)]
@@ -90,7 +91,7 @@ def describe_columns(repeats: int) -> dict[str, tuple[str, str]]:
     """Return column of the table → (what it means, its unit)."""
     texts = {name: columns.DESCRIPTIONS[name] for name in (columns.ID, columns.DIAGNOSIS)}
     meaning = "out-of-fold probability that the patient's mass is malignant"
-    return texts | dict.fromkeys(repeat_names(repeats), (meaning, "0 to 1"))
+    return texts | dict.fromkeys(name_repeats(repeats), (meaning, "0 to 1"))
 
 
 def predict_out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling) -> CrossValidation:
@@ -112,10 +113,10 @@ def predict_out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Res
     with training.require_convergence(model[training.CLASSIFIER].C):
         for repeat, fold, fold_model in fit_folds(measurements, malignant, model, resampling):
             probability[fold, repeat] = fold_model.predict_proba(measurements[fold])[:, 1]
-    rows = pd.DataFrame(probability, columns=repeat_names(resampling.repeats))
+    rows = pd.DataFrame(probability, columns=name_repeats(resampling.repeats))
     rows.insert(0, columns.ID, raw_data[columns.ID])
     rows.insert(1, columns.DIAGNOSIS, raw_data[columns.DIAGNOSIS])
-    return CrossValidation(rows, resampling, training.settings(model), canonical.fingerprint(raw_data))
+    return CrossValidation(rows, resampling, training.read_settings(model), canonical.fingerprint(raw_data))
 
 
 def fit_folds(
@@ -130,14 +131,14 @@ def fit_folds(
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # the table was validated
         for repeat in range(resampling.repeats):
             splitter = StratifiedKFold(resampling.folds, shuffle=True, random_state=resampling.seed + repeat)
-            for others, fold in splitter.split(measurements, malignant):
-                yield repeat, fold, fold_model.fit(measurements[others], malignant[others])
+            for rest, fold in splitter.split(measurements, malignant):
+                yield repeat, fold, fold_model.fit(measurements[rest], malignant[rest])
 
 
 def check_coverage(raw_data: pd.DataFrame, cross_validation: CrossValidation) -> Findings:
     """Find rows that some repeat does not predict, rows of another table, and values that are no probability."""
     rows, repeats = cross_validation.rows, cross_validation.resampling.repeats
-    expected = [columns.ID, columns.DIAGNOSIS, *repeat_names(repeats)]
+    expected = [columns.ID, columns.DIAGNOSIS, *name_repeats(repeats)]
     probabilities = rows.drop(columns=[columns.ID, columns.DIAGNOSIS]).to_numpy(dtype=np.float64)
     is_identical = rows[[columns.ID, columns.DIAGNOSIS]].equals(raw_data[[columns.ID, columns.DIAGNOSIS]])
     return Findings.of(

@@ -15,7 +15,7 @@ from bcw_assets.ml.table import canonical
 def test_slope_and_calibration_in_the_large_are_statsmodels_in_every_repeat(made: dict[str, Any]) -> None:
     malignant = canonical.malignant(made["raw_data"])
     slopes, intercepts = [], []
-    for probability in made["cross_validation"].probabilities().T:
+    for probability in made["cross_validation"].probabilities.T:
         odds = np.log(np.clip(probability, 1e-15, 1 - 1e-15) / (1 - np.clip(probability, 1e-15, 1 - 1e-15)))
         family = statsmodels.families.Binomial()
         slopes.append(statsmodels.GLM(malignant, statsmodels.add_constant(odds), family).fit(tol=1e-12).params[1])
@@ -66,13 +66,13 @@ def test_probabilities_that_are_far_too_extreme_have_a_slope(scale: int) -> None
 
 
 def test_the_last_steps_are_not_lost_in_the_rounding_of_many_patients(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, log_likelihood = [], calibration.log_likelihood
+    calls, compute_log_likelihood = [], calibration.compute_log_likelihood
 
     def count(*arguments: np.ndarray) -> float:
         calls.append(arguments)
-        return log_likelihood(*arguments)
+        return compute_log_likelihood(*arguments)
 
-    monkeypatch.setattr(calibration, "log_likelihood", count)
+    monkeypatch.setattr(calibration, "compute_log_likelihood", count)
     random = np.random.default_rng(27)
     odds = random.normal(0, 5, 20_000)
     malignant = (random.random(20_000) < expit(0.7 * odds)).astype(int)
@@ -116,7 +116,7 @@ def test_the_reliability_curve_by_hand() -> None:
     assert len(bins) == 10
     first, second, *_, last = bins
     assert (first.patients, first.predicted, first.observed) == (1.0, 0.025, 0.0)
-    assert first.interval == scores.wilson(0, 1)
+    assert first.interval == scores.compute_wilson(0, 1)
     assert (second.patients, second.observed) == (1.0, 1.0)
     assert second.predicted == pytest.approx(0.11)
     assert (last.patients, last.predicted, last.observed) == (1.0, 0.975, 1.0)

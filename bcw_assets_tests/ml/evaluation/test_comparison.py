@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm, sem
 
-from bcw_assets.ml.evaluation.comparison import Predictions, compare, tango
+from bcw_assets.ml.evaluation.comparison import Predictions, compare, compute_tango
 
 
 def score_statistic(difference: float, gained: int, lost: int, patients: int) -> float:
@@ -27,18 +27,18 @@ def score_statistic(difference: float, gained: int, lost: int, patients: int) ->
     [(1, 0, 44), (3, 1, 212), (0, 5, 212), (10, 12, 300), (0, 0, 150), (7, 25, 200), (5, 0, 5)],
 )
 def test_at_the_bound_the_score_statistic_is_the_normal_quantile(gained: int, lost: int, patients: int) -> None:
-    bound = tango(gained, lost, patients)
+    bound = compute_tango(gained, lost, patients)
     assert score_statistic(bound, gained, lost, patients) == pytest.approx(1.959964, abs=1e-4)
 
 
 def test_where_everybody_was_lost_the_bound_is_minus_one() -> None:
-    assert tango(0, 5, 5) == -1
+    assert compute_tango(0, 5, 5) == -1
 
 
 def test_the_bound_holds_the_truth_in_97_5_percent_of_samples() -> None:
     random = np.random.default_rng(0)
     samples = random.multinomial(212, [0.02, 0.03, 0.95], size=2000)
-    held = np.mean([tango(gained, lost, 212) <= -0.01 for gained, lost, _ in samples])
+    held = np.mean([compute_tango(gained, lost, 212) <= -0.01 for gained, lost, _ in samples])
     assert 0.96 <= held <= 0.99
 
 

@@ -16,7 +16,7 @@ Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]  # of truths, prob
 
 
 def fit_by_statsmodels(malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> float:
-    design = statsmodels.add_constant(calibration.logit(probability))
+    design = statsmodels.add_constant(calibration.compute_logit(probability))
     model = statsmodels.GLM(malignant, design, statsmodels.families.Binomial(), freq_weights=weights)
     return float(model.fit(tol=1e-14).params[1])
 
@@ -26,7 +26,7 @@ def fit_intercept_by_statsmodels(malignant: np.ndarray, probability: np.ndarray,
         malignant,
         np.ones((len(malignant), 1)),
         statsmodels.families.Binomial(),
-        offset=calibration.logit(probability),
+        offset=calibration.compute_logit(probability),
         freq_weights=weights,
     )
     return float(model.fit(tol=1e-14).params[0])
@@ -51,7 +51,7 @@ WEIGHTED: dict[str, Score] = {
 
 
 def estimate_all(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
-    (benefit,) = utility.net_benefits(malignant, probability[:, None], 0.3)
+    (benefit,) = utility.estimate_net_benefits(malignant, probability[:, None], 0.3)
     return {
         **scores.estimate_scores(malignant, probability),
         **calibration.estimate_calibration(malignant, probability),
@@ -89,7 +89,7 @@ def test_the_variance_of_the_roc_auc_is_delongs() -> None:
 
 def test_the_error_of_the_slope_is_statsmodels_sandwich() -> None:
     malignant, probability = draw_patients(300)
-    design = statsmodels.add_constant(calibration.logit(probability))
+    design = statsmodels.add_constant(calibration.compute_logit(probability))
     model = statsmodels.GLM(malignant, design, statsmodels.families.Binomial())
     expected = model.fit(tol=1e-14, cov_type="HC0").bse[1]
     found = influence.estimate_error([calibration.estimate_calibration(malignant, probability)["slope"]], folds=10)

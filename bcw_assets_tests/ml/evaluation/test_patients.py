@@ -32,7 +32,7 @@ def test_terciles_by_hand() -> None:
         ("B", "specificity", 1, 21, 21), ("B", "specificity", 22, 41, 20), ("B", "specificity", 42, 61, 20),
     ]  # fmt: skip
     assert found[0].rate.estimate == pytest.approx((15 + 20) / 2 / 20)
-    assert found[0].rate.interval == scores.wilson(17.5, 20)
+    assert found[0].rate.interval == scores.compute_wilson(17.5, 20)
     assert [one.rate.estimate for one in found[1:]] == [1.0] * 5
 
 
@@ -73,6 +73,6 @@ def test_flipped_labels_are_suspected(raw: pd.DataFrame, flipped: int, found_at_
     wrong = raw.assign(diagnosis=labels)
     predicted = resampling.predict_out_of_fold(wrong, training.build(1.0), Resampling(10, 2, 0))
     suspects = {
-        one.id for one in patients.select_label_suspects(patients.list_patients(wrong, predicted.probabilities()))
+        one.id for one in patients.select_label_suspects(patients.list_patients(wrong, predicted.probabilities))
     }
     assert len(suspects & set(raw["id"].iloc[rows])) >= found_at_least

@@ -43,9 +43,9 @@ def test_counts_by_hand() -> None:
 
 
 def test_a_score_without_anything_to_divide_by_is_none() -> None:
-    nobody_called = Confusion(0, 0, 3, 7).scores()
+    nobody_called = Confusion(0, 0, 3, 7).scores
     assert (nobody_called["ppv"], nobody_called["npv"], nobody_called["f1"]) == (None, 0.7, 0.0)
-    nobody_ill = Confusion(0, 0, 0, 10).scores()
+    nobody_ill = Confusion(0, 0, 0, 10).scores
     assert {name for name, value in nobody_ill.items() if value is None} == {
         "sensitivity", "ppv", "balanced_accuracy", "f1",
     }  # fmt: skip
@@ -54,35 +54,35 @@ def test_a_score_without_anything_to_divide_by_is_none() -> None:
 @pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (41, 43), (1, 1000), (81, 263)])
 def test_wilsons_interval_is_scipys(successes: int, trials: int) -> None:
     expected = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    assert scores.wilson(successes, trials) == pytest.approx([expected.low, expected.high], abs=1e-12)
+    assert scores.compute_wilson(successes, trials) == pytest.approx([expected.low, expected.high], abs=1e-12)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(204.4, 212), (0.3, 17.4), (185.7, 185.7)])
 def test_wilsons_interval_of_a_mean_over_repeats_is_statsmodels(successes: float, trials: float) -> None:
     expected = proportion_confint(successes, trials, method="wilson")
-    assert scores.wilson(successes, trials) == pytest.approx(expected, abs=1e-12)
+    assert scores.compute_wilson(successes, trials) == pytest.approx(expected, abs=1e-12)
 
 
 def test_wilsons_interval_of_a_worked_example() -> None:
     """81 of 263: R. G. Newcombe, Stat. Med. 17 (1998) 857-872, table I, method 3."""
-    assert scores.wilson(81, 263) == pytest.approx([0.2553, 0.3662], abs=5e-5)
+    assert scores.compute_wilson(81, 263) == pytest.approx([0.2553, 0.3662], abs=5e-5)
 
 
 def test_without_trials_there_is_no_interval() -> None:
-    assert scores.wilson(0, 0) is None
+    assert scores.compute_wilson(0, 0) is None
 
 
 def test_the_interval_of_f1_is_wilsons_of_a_proportion_that_it_rises_with() -> None:
     """41 of the 44 who are malignant or called so: F1 is 2 · 41 / (2 · 41 + 3)."""
     low, high = proportion_confint(41, 44, method="wilson")
-    assert Confusion(41, 1, 2, 70).intervals()["f1"] == pytest.approx([2 * low / (1 + low), 2 * high / (1 + high)])
+    assert Confusion(41, 1, 2, 70).intervals["f1"] == pytest.approx([2 * low / (1 + low), 2 * high / (1 + high)])
 
 
 def test_the_interval_of_balanced_accuracy_is_that_of_a_worked_difference() -> None:
     """9 of 10 and 3 of 10: the MOVER limits of their difference are 0.1705 to 0.8090 (R. G. Newcombe, Stat. Med. 17
     (1998) 873-890, table II, method 10). Half a sum is half a difference where the second is turned round.
     """
-    low, high = Confusion(9, 3, 1, 7).intervals()["balanced_accuracy"] or [0, 0]
+    low, high = Confusion(9, 3, 1, 7).intervals["balanced_accuracy"] or [0, 0]
     assert [2 * low - 1, 2 * high - 1] == pytest.approx([0.1705, 0.8090], abs=5e-5)
 
 
@@ -95,7 +95,7 @@ def test_patients_who_all_contribute_the_same_show_no_uncertainty() -> None:
     summaries = scores.summarise_scores(np.array([1, 1, 0, 0]), np.array([[0.9, 0.8, 0.2, 0.1]] * 2).T, folds=2)
     assert (summaries["roc_auc"].estimate, summaries["roc_auc"].sd, summaries["roc_auc"].interval) == (1.0, 0.0, None)
     assert "every patient contributes the same" in (summaries["roc_auc"].reason or "")
-    assert summaries["accuracy"].interval == scores.wilson(4, 4)
+    assert summaries["accuracy"].interval == scores.compute_wilson(4, 4)
 
 
 def test_one_repeat_has_no_sd_and_an_interval_that_says_what_it_lacks() -> None:
@@ -103,7 +103,7 @@ def test_one_repeat_has_no_sd_and_an_interval_that_says_what_it_lacks() -> None:
     summaries = scores.summarise_scores(malignant, probability[:, None], folds=10)
     accuracy, roc_auc = summaries["accuracy"], summaries["roc_auc"]
     assert (accuracy.sd, accuracy.reason) == (None, "no sd of one repeat")
-    assert accuracy.interval == scores.wilson((accuracy.estimate or 0) * 60, 60)
+    assert accuracy.interval == scores.compute_wilson((accuracy.estimate or 0) * 60, 60)
     assert (roc_auc.sd, roc_auc.interval is None) == (None, False)
     assert roc_auc.reason == f"{scores.ONE_REPEAT}; {scores.LACKS_TRAINING}"
 

@@ -32,28 +32,30 @@ def test_the_errors_are_statsmodels_hc3_where_there_is_no_penalty() -> None:
     # The last step of iteratively reweighted least squares; statsmodels' GLM takes the leverages of the unweighted one.
     response = classifier.decision_function(measurements) + (malignant - predicted) / weights
     model = statsmodels.WLS(response, statsmodels.add_constant(measurements), weights=weights)
-    errors = coefficients.standard_errors(measurements, malignant, classifier)
+    errors = coefficients.estimate_standard_errors(measurements, malignant, classifier)
     np.testing.assert_allclose(errors, model.fit().HC3_se[1:], rtol=1e-6)
 
 
 def test_the_errors_are_those_of_leaving_out_each_patient(made: dict[str, Any]) -> None:
     ready, classifier = made["ready_data"], made["model"]["classifier"]
-    measurements, malignant = ready.measurements(preparation.TRAIN), ready.malignant(preparation.TRAIN)
+    measurements, malignant = ready.select_measurements(preparation.TRAIN), ready.select_truths(preparation.TRAIN)
     refitted = training.build(1.0)["classifier"].set_params(warm_start=True)
     rows = np.arange(len(malignant))
     moved = [refitted.fit(measurements[rows != row], malignant[rows != row]).coef_[0].copy() for row in rows]
     jackknife = np.sqrt(((np.array(moved) - classifier.coef_[0]) ** 2).sum(axis=0))
-    errors = coefficients.standard_errors(measurements, malignant, classifier)
+    errors = coefficients.estimate_standard_errors(measurements, malignant, classifier)
     np.testing.assert_allclose(errors, jackknife, rtol=0.2)  # one of Newton's steps beside all of them
 
 
 def test_a_sign_is_as_stable_as_its_coefficient_is_large_beside_its_error(made: dict[str, Any]) -> None:
     ready, classifier = made["ready_data"], made["model"]["classifier"]
-    errors = coefficients.standard_errors(
-        ready.measurements(preparation.TRAIN), ready.malignant(preparation.TRAIN), classifier
+    errors = coefficients.estimate_standard_errors(
+        ready.select_measurements(preparation.TRAIN), ready.select_truths(preparation.TRAIN), classifier
     )
     expected = dict(zip(columns.MEASUREMENTS, norm.cdf(np.abs(classifier.coef_[0]) / errors), strict=True))
-    stability = {row.measurement: row.sign_stability for row in coefficients.describe(ready, made["model"])}
+    stability = {
+        row.measurement: row.sign_stability for row in coefficients.describe_coefficients(ready, made["model"])
+    }
     assert stability == pytest.approx(expected)
     assert stability["texture_worst"] == pytest.approx(1.0, abs=0.001)
     assert stability["compactness_worst"] == pytest.approx(0.5, abs=0.05)
@@ -61,7 +63,7 @@ def test_a_sign_is_as_stable_as_its_coefficient_is_large_beside_its_error(made: 
 
 def test_the_areas_alone_are_scikit_learns(made: dict[str, Any]) -> None:
     ready = made["ready_data"]
-    measurements, malignant = ready.measurements(preparation.TRAIN), ready.malignant(preparation.TRAIN)
+    measurements, malignant = ready.select_measurements(preparation.TRAIN), ready.select_truths(preparation.TRAIN)
     for row in made["metrics"].report.coefficients:
         column = measurements[:, columns.MEASUREMENTS.index(row.measurement)]
         assert row.univariate_auc == pytest.approx(roc_auc_score(malignant, column), abs=1e-12)
@@ -76,5 +78,5 @@ def test_signs_by_collinearity_are_marked(made: dict[str, Any]) -> None:
 def test_where_everybody_is_predicted_without_doubt_no_sign_is_called_stable(made: dict[str, Any]) -> None:
     certain = deepcopy(made["model"])
     certain["classifier"].set_params(C=math.inf).coef_ *= 1e4
-    rows = coefficients.describe(made["ready_data"], certain)
+    rows = coefficients.describe_coefficients(made["ready_data"], certain)
     assert {row.sign_stability for row in rows} == {None}

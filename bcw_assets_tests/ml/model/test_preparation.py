@@ -15,13 +15,13 @@ def test_the_default_split_is_the_published_one(raw: pd.DataFrame) -> None:
     ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
     _, test = train_test_split(raw["id"], test_size=0.2, random_state=42)
     assert set(ready.rows.loc[ready.rows["split"] == "test", "id"]) == set(test)
-    assert (len(test), ready.malignant("test").sum()) == (114, 43)
+    assert (len(test), ready.select_truths("test").sum()) == (114, 43)
 
 
 def test_a_stratified_split_keeps_the_share_of_malignant_rows(raw: pd.DataFrame) -> None:
     ready = preparation.prepare(raw, Split(0.2, 42, stratify=True))
-    assert ready.malignant("test").sum() == 42
-    assert ready.malignant("train").sum() == 170
+    assert ready.select_truths("test").sum() == 42
+    assert ready.select_truths("train").sum() == 170
 
 
 def test_values_are_in_standard_deviations_of_the_training_rows(raw: pd.DataFrame) -> None:

@@ -24,7 +24,7 @@ def test_each_repeat_is_scikit_learns_own_prediction_with_the_seed_of_the_repeat
 def test_the_settings_of_the_model_are_judged_and_recorded(raw: pd.DataFrame) -> None:
     weak, strong = (resampling.predict_out_of_fold(raw, training.build(C), Resampling(5, 1, 0)) for C in (1e-6, 1.0))
     assert weak.settings["C"] == 1e-6
-    assert np.ptp(weak.probabilities()) < 0.1 < np.ptp(strong.probabilities())
+    assert np.ptp(weak.probabilities) < 0.1 < np.ptp(strong.probabilities)
 
 
 def test_permuted_labels_cannot_be_predicted(raw: pd.DataFrame) -> None:
@@ -32,7 +32,7 @@ def test_permuted_labels_cannot_be_predicted(raw: pd.DataFrame) -> None:
 
     permuted = raw.assign(diagnosis=np.random.default_rng(0).permutation(raw["diagnosis"]))
     predicted = resampling.predict_out_of_fold(permuted, training.build(1.0), Resampling(10, 1, 0))
-    assert 0.4 < roc_auc_score(canonical.malignant(permuted), predicted.probabilities()[:, 0]) < 0.6
+    assert 0.4 < roc_auc_score(canonical.malignant(permuted), predicted.probabilities[:, 0]) < 0.6
 
 
 def test_more_folds_than_patients_of_a_diagnosis_are_refused(raw: pd.DataFrame) -> None:
@@ -43,7 +43,7 @@ def test_more_folds_than_patients_of_a_diagnosis_are_refused(raw: pd.DataFrame) 
 def test_a_model_fitted_from_another_folds_optimum_is_the_one_fitted_from_nothing(raw: pd.DataFrame) -> None:
     """Also where the penalty is weak, so that the usual tolerance would end 1e-6 short of the optimum."""
     model = training.build(100.0)
-    predicted = resampling.predict_out_of_fold(raw, model, Resampling(5, 1, 0)).probabilities()[:, 0]
+    predicted = resampling.predict_out_of_fold(raw, model, Resampling(5, 1, 0)).probabilities[:, 0]
     measurements, malignant = raw[list(columns.MEASUREMENTS)].to_numpy(), canonical.malignant(raw)
     exact = training.build(100.0).set_params(classifier__tol=1e-13)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)

@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bcw_assets.errors import TrainingError
-from bcw_assets.ml.model import preparation, training
+from bcw_assets.ml.model import convergence, preparation, training
 from bcw_assets.ml.model.preparation import Prepared, Split
 from bcw_assets.ml.table import columns
 
@@ -47,16 +47,16 @@ def test_the_model_takes_raw_measurements(raw: pd.DataFrame, ready: Prepared) ->
 
 def test_a_changed_coefficient_is_not_flat(raw: pd.DataFrame, ready: Prepared) -> None:
     model = training.train(ready, 1.0)
-    assert training.measure_steepness(raw, ready, model) < 1e-9
+    assert convergence.measure_gradient(raw, ready, model) < 1e-9
     model[training.CLASSIFIER].coef_[0, 3] += 1e-3
-    assert training.measure_steepness(raw, ready, model) > training.FLAT
+    assert convergence.measure_gradient(raw, ready, model) > convergence.LARGEST_GRADIENT
 
 
 def test_steepness_is_the_slope_of_scikit_learns_objective(raw: pd.DataFrame, ready: Prepared) -> None:
     model = training.train(ready, 0.7)
     classifier = model[training.CLASSIFIER]
     classifier.coef_[0] += 0.01
-    x, y = ready.measurements("train"), ready.malignant("train")
+    x, y = ready.select_measurements("train"), ready.select_truths("train")
 
     def objective(weights: np.ndarray) -> float:
         margin = x @ weights + classifier.intercept_[0]
@@ -65,7 +65,7 @@ def test_steepness_is_the_slope_of_scikit_learns_objective(raw: pd.DataFrame, re
     step = 1e-6 * np.eye(30)
     by_hand = [(objective(classifier.coef_[0] + move) - objective(classifier.coef_[0] - move)) / 2e-6 for move in step]
     slopes = [*np.abs(by_hand)]
-    assert training.measure_steepness(raw, ready, model) == pytest.approx(max(slopes), rel=1e-4)
+    assert convergence.measure_gradient(raw, ready, model) == pytest.approx(max(slopes), rel=1e-4)
 
 
 def test_a_fit_that_does_not_converge_is_a_training_error(ready: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
