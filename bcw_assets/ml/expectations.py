@@ -24,7 +24,7 @@ class Expectation:
         name: of the check.
         title: what is true when the check passes.
         predicate: finds what is wrong; it gets the stored values of the assets that its parameters are named after,
-            and as `facts` what the asset's latest materialisation recorded (its metadata).
+            and as `facts` what the asset's latest materialisation recorded.
         blocking: whether a failure stops what comes after (ERROR), or is advice (WARN).
     """
 

@@ -234,7 +234,7 @@ def read_bundle(store: Store, release: str, sha256: str | None = None) -> Bundle
 def load_scorer(files: Mapping[str, bytes]) -> Scorer:
     """Return the model of a bundle; a ScoringError says why there is none that can be used."""
     if "model.json" not in files:
-        raise ScoringError("model.json is missing from the bundle; use another release")
+        raise ScoringError(f"model.json is missing from the bundle; {OTHER_VERSION}, or use another release")
     try:
         return Scorer.load(documents.parse(files["model.json"]))
     except ValueError as error:

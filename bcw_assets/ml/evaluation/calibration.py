@@ -23,13 +23,10 @@ class Bin:
     """One point of the reliability curve: the patients whose probability lies in [low, high).
 
     Attributes:
-        low: the bin's lower edge.
-        high: its upper edge; the last bin holds 1 too.
+        low, high: its edges; the last bin holds 1 too.
         patients: how many, as the mean over the repeats.
         predicted: the mean of their probabilities.
-        observed: the share of them that is malignant.
-        interval: of `observed`, Wilson's.
-        reason: why there is none.
+        observed: the share of them that is malignant, with Wilson's interval, or the reason why there is none.
     """
 
     low: float
@@ -63,8 +60,7 @@ class Calibration:
 def compute_logit(probability: np.ndarray) -> np.ndarray:
     """Return the log odds, of any shape."""
     inside = np.clip(probability, TINY, 1 - TINY)
-    odds: np.ndarray = np.log(inside) - np.log1p(-inside)
-    return odds
+    return np.asarray(np.log(inside) - np.log1p(-inside))
 
 
 def summarise_calibration(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> Calibration:
@@ -136,17 +132,15 @@ def bin_probabilities(malignant: np.ndarray, probabilities: np.ndarray) -> list[
         np.bincount(bins.ravel(), values.ravel(), len(EDGES) - 1) / repeats
         for values in (np.ones(bins.shape), probabilities, truths)
     )
-    edges = EDGES.tolist()
-    rows = zip(edges[:-1], edges[1:], counts.tolist(), sums.tolist(), ill.tolist(), strict=True)
     return [
         Bin(
-            low,
-            high,
-            patients,
-            scores.divide(expected, patients),
-            scores.divide(malignant_patients, patients),
-            scores.compute_wilson(malignant_patients, patients),
-            None if patients else "no patient has such a probability",
+            *(low, high, patients),
+            predicted=scores.divide(expected, patients),
+            observed=scores.divide(malignant_patients, patients),
+            interval=scores.compute_wilson(malignant_patients, patients),
+            reason=None if patients else "no patient has such a probability",
         )
-        for low, high, patients, expected, malignant_patients in rows
+        for low, high, patients, expected, malignant_patients in np.stack(
+            [EDGES[:-1], EDGES[1:], counts, sums, ill], axis=1
+        ).tolist()
     ]

@@ -12,13 +12,7 @@ from bcw_assets.ml.evaluation.scores import THRESHOLD, compute_log_losses
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a recipe says of patients that it has not seen.
-
-    Attributes:
-        fingerprints: n row fingerprints (`canonical.row_fingerprints`).
-        malignant: n truths, 1 or 0.
-        probabilities: out-of-fold P(malignant) of shape (n, R).
-    """
+    """What a recipe says of n patients that it has not seen: row fingerprints, truths (1 or 0), n × R P(malignant)."""
 
     fingerprints: list[str]
     malignant: np.ndarray
@@ -58,10 +52,7 @@ def compare(challenger: Predictions, relabelled: list[str], champion: Prediction
     A patient's log loss is the mean over the repeats; malignant is whose mean probability over the repeats is 0.5 or
     more.
 
-    Args:
-        challenger: predicted all its rows.
-        relabelled: the fingerprint that each row of the challenger would have under the other diagnosis.
-        champion: predicted all its rows.
+    `relabelled` are the fingerprints that the challenger's rows would have under the other diagnosis.
     """
     place = {fingerprint: row for row, fingerprint in enumerate(champion.fingerprints)}
     pairs = [(row, place[patient]) for row, patient in enumerate(challenger.fingerprints) if patient in place]
@@ -88,13 +79,10 @@ def compare(challenger: Predictions, relabelled: list[str], champion: Prediction
 def compute_tango(gained: int, lost: int, patients: int) -> float:
     """Return the lower one-sided 97.5 % bound of the difference of two proportions of the same patients.
 
-    The proportions are of successes of the new and of the old; the bound is where the score statistic, with the
-    discordant probability estimated under that difference, reaches its quantile.
+    The bound is where the score statistic, with the discordant probability estimated under that difference, reaches
+    its quantile.
 
-    Args:
-        gained: patients with whom only the new one succeeds.
-        lost: patients with whom only the old one does.
-        patients: all of them.
+    Only the new one succeeds with those who are gained, only the old one with those who are lost.
 
     Source: T. Tango, Statistics in Medicine 17 (1998) 891-908.
 

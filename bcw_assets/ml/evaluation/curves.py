@@ -15,8 +15,7 @@ class Curve:
 
     Attributes:
         x: 1 - specificity, or recall.
-        mean: sensitivity or precision there, as the mean over the repeats.
-        lowest: its smallest value over the repeats; `highest` its largest.
+        mean: sensitivity or precision there, as the mean over the repeats; `lowest` and `highest` are their extremes.
     """
 
     x: list[float]
@@ -27,30 +26,24 @@ class Curve:
 
 def trace_roc(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
     """Return the ROC curve of n patients in R repeats (n × R)."""
-    return _over_repeats([_roc(malignant, probability) for probability in probabilities.T])
+    curves = []
+    for probability in probabilities.T:
+        false_positives, sensitivity, _ = roc_curve(malignant, probability, drop_intermediate=False)
+        # No more false positives than allowed.
+        curves.append(sensitivity[np.searchsorted(false_positives, GRID + GRID_ROUNDING, side="right") - 1])
+    return _summarise_curves(curves)
 
 
 def trace_precision_recall(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
     """Return the precision-recall curve of n patients in R repeats (n × R)."""
-    return _over_repeats([_precision(malignant, probability) for probability in probabilities.T])
+    curves = []
+    for probability in probabilities.T:
+        precision, recall, _ = precision_recall_curve(malignant, probability)  # recall falls from 1 to 0
+        # At least that recall.
+        curves.append(precision[::-1][np.searchsorted(recall[::-1], GRID - GRID_ROUNDING, side="left")])
+    return _summarise_curves(curves)
 
 
-def _roc(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    false_positives, sensitivity, _ = roc_curve(malignant, probability, drop_intermediate=False)
-    reached = (
-        np.searchsorted(false_positives, GRID + GRID_ROUNDING, side="right") - 1
-    )  # no more false positives than allowed
-    at_grid: np.ndarray = sensitivity[reached]
-    return at_grid
-
-
-def _precision(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    precision, recall, _ = precision_recall_curve(malignant, probability)  # recall falls from 1 to 0
-    reached = len(recall) - 1 - np.searchsorted(recall[::-1], GRID - GRID_ROUNDING, side="left")  # at least that recall
-    at_grid: np.ndarray = precision[reached]
-    return at_grid
-
-
-def _over_repeats(curves: list[np.ndarray]) -> Curve:
+def _summarise_curves(curves: list[np.ndarray]) -> Curve:
     values = np.stack(curves)
     return Curve(GRID.tolist(), *(line.tolist() for line in (values.mean(0), values.min(0), values.max(0))))

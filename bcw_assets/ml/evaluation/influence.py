@@ -24,9 +24,7 @@ class Scale:
     """Where the interval of a score is symmetric, so that it stays within the values that the score can have.
 
     Attributes:
-        to: from a value to the scale.
-        back: from the scale to a value.
-        slope: derivative of `to` at a value.
+        to: from a value to the scale; `back` the other way; `slope` its derivative at a value.
     """
 
     to: Callable[[float], float]
@@ -48,7 +46,6 @@ class Estimate:
     """A score of n patients; NaN where it is not defined.
 
     Attributes:
-        value: the score.
         influence: n values of mean 0.
         scale: of its interval.
     """
@@ -110,10 +107,6 @@ def estimate_error(repeats: Sequence[Estimate], folds: int) -> float:
 
     The first term is that of other patients to judge: the same are in all repeats, so their influences are averaged.
     The second is that of other patients to learn from, which the spread over the repeats shows; one repeat does not.
-
-    Args:
-        repeats: the same score of each.
-        folds: parts of each repeat.
     """
     influence = np.mean([estimate.influence for estimate in repeats], axis=0)
     own = float(influence @ influence) / (len(influence) * (len(influence) - 1))

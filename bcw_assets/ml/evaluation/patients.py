@@ -21,9 +21,7 @@ class Subgroup:
     """One third of the patients of a diagnosis, by the size of their nuclei.
 
     Attributes:
-        diagnosis: M or B.
-        measurement: what they are divided by.
-        low: its smallest value in the group, in image units; `high` its largest; None in an empty group.
+        low, high: the smallest and largest value of `measurement`, in image units; None in an empty group.
         patients: in the group.
         measure: sensitivity (of malignant patients) or specificity (of benign ones).
         rate: how many of them are judged rightly at 0.5, with Wilson's interval; None below 20 patients.
@@ -43,7 +41,6 @@ class Patient:
     """One patient.
 
     Attributes:
-        id: of the table.
         diagnosis: M or B, as the table gives it.
         probability: of malignancy by models that have not seen the patient, as the mean over the repeats.
         misclassified: number of repeats in which the patient is on the wrong side of 0.5.
@@ -61,12 +58,7 @@ class Patient:
 
 
 def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Subgroup]:
-    """Return sensitivity by terciles of size among the malignant, and specificity among the benign.
-
-    Args:
-        raw_data: n patients.
-        probabilities: out-of-fold P(malignant) of shape (n, R).
-    """
+    """Return sensitivity by terciles of size among n patients' malignant (n × R), and specificity among the benign."""
     malignant, sizes = canonical.malignant(raw_data), raw_data[columns.SIZE].to_numpy()
     right = (probabilities >= THRESHOLD) == (malignant == 1)[:, None]
     groups = []
@@ -86,14 +78,8 @@ def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> li
 def list_patients(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Patient]:
     """Return every patient, in the order of the rows."""
     wrong = ((probabilities >= THRESHOLD) != (canonical.malignant(raw_data) == 1)[:, None]).sum(axis=1)
-    rows = zip(
-        raw_data[columns.ID],
-        raw_data[columns.DIAGNOSIS],
-        probabilities.mean(axis=1).tolist(),
-        wrong.tolist(),
-        strict=True,
-    )
-    return [Patient(*row) for row in rows]
+    means = probabilities.mean(axis=1).tolist()
+    return list(map(Patient, raw_data[columns.ID], raw_data[columns.DIAGNOSIS], means, wrong.tolist()))
 
 
 def select_hardest(patients: list[Patient], repeats: int) -> list[Patient]:

@@ -192,8 +192,6 @@ def divide(part: float, whole: float) -> Score:
 def compute_wilson(successes: float, trials: float) -> Interval:
     """Return Wilson's 95 % interval of a proportion as [low, high]; None without trials.
 
-    Successes and trials may be means over repeats, and so no whole numbers.
-
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212.
 
     >>> [round(limit, 3) for limit in compute_wilson(41, 43)]
@@ -210,10 +208,10 @@ def compute_wilson(successes: float, trials: float) -> Interval:
 
 def _combine_intervals(*proportions: tuple[float, float]) -> Interval:
     """Return the 95 % interval of the mean of independent proportions, each given as (successes, trials)."""
-    shares = [successes / trials for successes, trials in proportions if trials]
     limits = [interval for counts in proportions if (interval := compute_wilson(*counts))]
     if len(limits) < len(proportions):
         return None
+    shares = [successes / trials for successes, trials in proportions]
     below, above = (
         math.hypot(*(share - interval[end] for share, interval in zip(shares, limits, strict=True))) / len(shares)
         for end in (0, 1)
@@ -222,24 +220,13 @@ def _combine_intervals(*proportions: tuple[float, float]) -> Interval:
 
 
 def compute_log_losses(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Return minus the natural logarithm of the probability of what is true, for each patient.
-
-    Args:
-        malignant: truths, 1 or 0.
-        probability: P(malignant) of the same shape.
-    """
+    """Return minus the logarithm of the probability of what is true, for truths (1 or 0) and P(malignant) alike."""
     of_truth = np.where(malignant == 1, probability, 1 - probability)
-    losses: np.ndarray = -np.log(np.clip(of_truth, _SMALLEST, 1 - _SMALLEST))
-    return losses
+    return np.asarray(-np.log(np.clip(of_truth, _SMALLEST, 1 - _SMALLEST)))
 
 
 def estimate_scores(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
-    """Return roc_auc, pr_auc (average precision), brier and log_loss of n patients.
-
-    Args:
-        malignant: n truths, 1 or 0; both must occur.
-        probability: n values of P(malignant).
-    """
+    """Return roc_auc, pr_auc (average precision), brier and log_loss of n patients of both diagnoses."""
     return influence.estimate_areas(malignant, probability) | {
         "brier": influence.estimate_mean((probability - malignant) ** 2, LOGIT),
         "log_loss": influence.estimate_mean(compute_log_losses(malignant, probability), LOG),
@@ -272,22 +259,10 @@ def summarise_estimates(name: str, repeats: Sequence[Estimate], folds: int) -> S
 
 
 def summarise(name: str, values: Sequence[Score], interval: Interval, no_interval: str = NO_UNCERTAINTY) -> Summary:
-    """Summarise the values of a score in all repeats.
-
-    Args:
-        name: of the score.
-        values: of each repeat; None where it is not defined.
-        interval: of their mean.
-        no_interval: why there is none, if so.
-    """
+    """Summarise the values of a score in all repeats, with the interval of their mean, or why there is none."""
     numbers = [value for value in values if value is not None]
-    if len(numbers) < len(values):
-        absent = len(values) - len(numbers)
+    if absent := len(values) - len(numbers):
         return Summary(None, None, None, f"not defined in {absent} of {len(values)} repeats, where {UNDEFINED[name]}")
-    reasons = []
-    if len(numbers) == 1:
-        reasons.append(ONE_REPEAT)
-    if interval is None:
-        reasons.append(no_interval)
     spread = statistics.stdev(numbers) if len(numbers) > 1 else None
+    reasons = [ONE_REPEAT] * (spread is None) + [no_interval] * (interval is None)
     return Summary(statistics.fmean(numbers), spread, interval, "; ".join(reasons) or None)

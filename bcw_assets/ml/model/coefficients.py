@@ -8,7 +8,7 @@ from scipy.special import ndtr
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from bcw_assets.ml.model import preparation, training
+from bcw_assets.ml.model import preparation
 from bcw_assets.ml.model.preparation import Prepared
 from bcw_assets.ml.table import columns
 from bcw_assets.ml.table.ranks import compute_aucs
@@ -36,29 +36,18 @@ class Coefficient:
 
 
 def describe_coefficients(ready_data: Prepared, model: Pipeline) -> list[Coefficient]:
-    """Return every coefficient of the model, the largest first.
-
-    Args:
-        ready_data: its training rows are those that the model was fitted on.
-        model: the pipeline.
-    """
-    classifier = model[training.CLASSIFIER]
-    measurements, malignant = (
-        ready_data.select_measurements(preparation.TRAIN),
-        ready_data.select_truths(preparation.TRAIN),
-    )
-    values = classifier.coef_[0]
+    """Return every coefficient of a model that was fitted on the training rows, the largest first."""
+    measurements = ready_data.select_measurements(preparation.TRAIN)
+    malignant = ready_data.select_truths(preparation.TRAIN)
+    values = model[-1].coef_[0]
     with np.errstate(all="ignore"):  # where every patient is predicted without doubt there is no error
-        stability = ndtr(np.abs(values) / estimate_standard_errors(measurements, malignant, classifier))
+        stability = ndtr(np.abs(values) / estimate_standard_errors(measurements, malignant, model[-1]))
     alone = compute_aucs(pd.DataFrame(measurements), malignant)
     rows = zip(columns.MEASUREMENTS, values.tolist(), stability.tolist(), alone.tolist(), strict=True)
-    return sorted(
-        (
-            Coefficient(name, value, None if np.isnan(stable) else stable, auc, (auc - 0.5) * value < 0)
-            for name, value, stable, auc in rows
-        ),
-        key=lambda coefficient: -abs(coefficient.coefficient),
-    )
+    return [
+        Coefficient(name, value, None if np.isnan(stable) else stable, auc, (auc - 0.5) * value < 0)
+        for name, value, stable, auc in sorted(rows, key=lambda row: -abs(row[1]))
+    ]
 
 
 def estimate_standard_errors(

@@ -73,16 +73,11 @@ class Scorer:
         Args:
             measurements: 30 × n, in the order of `columns.MEASUREMENTS`.
         """
-        values: np.ndarray = (measurements[self.places] - self.mean[:, None]) / self.scale[:, None]
-        return values
+        return np.asarray((measurements[self.places] - self.mean[:, None]) / self.scale[:, None])
 
     def compute_contributions(self, measurements: np.ndarray) -> np.ndarray:
-        """Return what each of m features adds to the log odds of n rows (30 × n), of shape (m, n).
-
-        The intercept is beside them.
-        """
-        added: np.ndarray = self.coefficients[:, None] * self.standardise(measurements)
-        return added
+        """Return what each of m features adds to the intercept in the log odds of n rows (30 × n), of shape (m, n)."""
+        return np.asarray(self.coefficients[:, None] * self.standardise(measurements))
 
     def compute_log_odds(self, measurements: np.ndarray) -> np.ndarray:
         """Return the log odds of malignancy of n rows (30 × n), of shape (n,).
@@ -102,8 +97,7 @@ def compute_probability(log_odds: np.ndarray) -> np.ndarray:
     [0.5, 1.0, 0.0]
     """
     small = np.exp(-np.abs(log_odds))  # never overflows
-    probabilities: np.ndarray = np.where(log_odds >= 0, 1.0, small) / (1.0 + small)
-    return probabilities
+    return np.asarray(np.where(log_odds >= 0, 1.0, small) / (1.0 + small))
 
 
 def dump_model(model: "Pipeline") -> dict[str, Any]:

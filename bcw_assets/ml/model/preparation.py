@@ -43,6 +43,9 @@ class Split:
     seed: int
     stratify: bool
 
+    def __str__(self) -> str:
+        return f"The split (test_size {self.test_size}, seed {self.seed}, stratify {self.stratify})"
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -85,11 +88,11 @@ def prepare(raw_data: pd.DataFrame, split: Split) -> Prepared:
             stratify=malignant if split.stratify else None,
         )
     except ValueError as error:
-        raise TrainingError(f"{_describe_split(split)} cannot divide {len(raw_data)} rows: {error}") from error
+        raise TrainingError(f"{split} cannot divide {len(raw_data)} rows: {error}") from error
     for side, rows in ((TRAIN, train), (TEST, test)):
         if len(set(malignant[rows])) < 2:
             raise TrainingError(
-                f"{_describe_split(split)} leaves {malignant[rows].sum()} malignant among {len(rows)} {side} rows; "
+                f"{split} leaves {malignant[rows].sum()} malignant among {len(rows)} {side} rows; "
                 f"both diagnoses must be on both sides. Set stratify: true or another test_size, or use a larger table"
             )
     raw = raw_data[list(columns.MEASUREMENTS)]
@@ -133,10 +136,7 @@ def check_split(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
 
 
 def check_scaling(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
-    """Find columns without mean 0 and sd 1 over the training rows, or with both over all rows (a leak).
-
-    And values that the stored scaler does not make of raw_data.
-    """
+    """Find columns that are not standardised by the training rows alone and by the stored scaler."""
     train = ready_data.select_measurements(TRAIN)
     expected = ready_data.scaler.transform(raw_data[list(columns.MEASUREMENTS)])
     values = ready_data.rows[list(columns.MEASUREMENTS)].to_numpy()
@@ -145,7 +145,10 @@ def check_scaling(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
     return Findings.of(
         (f"a column's mean over the training rows is {mean:.3g} away from 0", bool(mean > SCALING_ROUNDING)),
         (f"a column's sd over the training rows is {sd:.3g} away from 1", bool(sd > SCALING_ROUNDING)),
-        ("the values are not what the scaler makes of raw_data", not _is_equal(values, expected)),
+        (
+            "the values are not what the scaler makes of raw_data",
+            not np.allclose(values, expected, rtol=0, atol=SCALING_ROUNDING),
+        ),
         (
             "the test rows took part: mean 0 and sd 1 over all rows",
             bool(max(mean_of_all, sd_of_all) <= SCALING_ROUNDING),
@@ -179,16 +182,8 @@ def check_features(ready_data: Prepared) -> Findings:
     )
 
 
-def _is_equal(values: np.ndarray, expected: np.ndarray) -> bool:
-    return values.shape == expected.shape and bool((np.abs(values - expected) <= SCALING_ROUNDING).all())
-
-
 def _largest_correlation(values: np.ndarray, order: np.ndarray) -> float:
     """Return the largest absolute value of Pearson's correlation of a column with `order`; 0 where it is constant."""
     centred, order = values - values.mean(axis=0), order - order.mean()
     norm = np.sqrt((centred**2).sum(axis=0) * (order**2).sum())
     return float(np.abs(np.divide(order @ centred, norm, out=np.zeros(values.shape[1]), where=norm > 0)).max())
-
-
-def _describe_split(split: Split) -> str:
-    return f"The split (test_size {split.test_size}, seed {split.seed}, stratify {split.stratify})"

@@ -57,10 +57,7 @@ class CrossValidation:
 
 
 def choose_repeats(rows: int) -> int:
-    """Return how often to repeat the folds of so many rows.
-
-    Other folds change less, the more rows there are: the sd over the repeats is a sixth of the standard error at 569
-    rows and a fiftieth at 50,000.
+    """Return how often to repeat the folds of so many rows: other folds change less, the more rows there are.
 
     >>> [choose_repeats(rows) for rows in (569, 10_000, 1_000_000)]
     [10, 5, 2]
@@ -69,21 +66,13 @@ def choose_repeats(rows: int) -> int:
 
 
 def explain_repeats(rows: int, repeats: int) -> str:
-    """Say how many repeats there are, and how many the number of rows suggests.
-
-    >>> explain_repeats(569, 3)
-    '3; the number of rows suggests 10 (50,000 / 569, at least 2 and at most 10)'
-    """
+    """Say how many repeats there are, and how many the number of rows suggests."""
     rule = f"{ROWS_TO_PREDICT:,} / {rows:,}, at least {FEWEST_REPEATS} and at most {MOST_REPEATS}"
     return f"{repeats}; the number of rows suggests {choose_repeats(rows)} ({rule})"
 
 
 def name_repeats(repeats: int) -> list[str]:
-    """Return the columns of the repeats.
-
-    >>> name_repeats(2)
-    ['repeat_0', 'repeat_1']
-    """
+    """Return the columns of the repeats."""
     return [f"repeat_{repeat}" for repeat in range(repeats)]
 
 
@@ -122,11 +111,7 @@ def predict_out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Res
 def fit_folds(
     measurements: np.ndarray, malignant: np.ndarray, model: Pipeline, resampling: Resampling
 ) -> Iterator[tuple[int, np.ndarray, Pipeline]]:
-    """Refit a clone of the whole pipeline for every fold of every repeat, on all rows but those of the fold.
-
-    Yields:
-        the number of the repeat, the rows of the fold, and the clone, which the next fold changes.
-    """
+    """Yield each repeat's number, its folds' rows, and the model of the other rows, which the next fold changes."""
     fold_model = clone(model).set_params(**WARM_START)
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # the table was validated
         for repeat in range(resampling.repeats):
