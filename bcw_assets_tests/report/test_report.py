@@ -119,13 +119,11 @@ def test_the_card_says_what_it_must(report: Report) -> None:
 def test_of_another_table_the_card_claims_nothing_that_only_its_author_knows(smallest: Report) -> None:
     text = card.write_card(smallest).replace("\n", " ").replace("number and location of centres |", "")
     claims = ("Wisconsin)", "1996", "10.24432/C5DW2B", "one hospital", "by hand", "who knew this table", "centres |")
-    for claim in claims:
-        assert claim not in text, claim
+    assert [claim for claim in claims if claim in text] == []
     for words in ("must say here", "must answer them", "must say how to cite it"):
         assert f"the author {words}" in text
-    for item in ("5a", "6a", "8a", "9c", "12d", "18e", "20a", "23b", "26"):
-        assert re.search(rf"\| {item} \| [^|]* \| the author \|  \|", card.write_card(smallest)), item
-    assert "no rate of fewer than 20 patients" in text
+    for item in ("5a", "8a", "18e"):
+        assert re.search(rf"\| {item} \| [^|]* \| the author \|  \|", text), item
 
 
 def test_an_id_from_a_users_file_is_only_shown(report: Report) -> None:
@@ -136,14 +134,9 @@ def test_an_id_from_a_users_file_is_only_shown(report: Report) -> None:
 
 def test_the_guidelines_are_whole_and_point_to_sections_of_the_card(report: Report) -> None:
     questions, items = card.read_guideline("probast"), card.read_guideline("tripod_ai")
-    numbers = [*(f"1.{n}" for n in (1, 2)), *(f"2.{n}" for n in (1, 2, 3))]
-    numbers += [*(f"3.{n}" for n in range(1, 7)), *(f"4.{n}" for n in range(1, 10))]
-    assert [question["code"] for question in questions] == numbers
-    codes = [item["item"] for item in items]
-    assert {int(code.rstrip("abcdefg")) for code in codes} == set(range(1, 28))
-    assert len(codes) == len(set(codes)) == 52
+    assert [question["code"][0] for question in questions] == [*"11222333333", *"4" * 9]
+    assert len({item["item"] for item in items}) == len(items) == 52
     assert {item["answered_by"] for item in items} == {"this run", "the author", "does not apply"}
-    assert {item["known_of"] for item in items} == {"any table", "UCI's table"}
     answers = [item["where"] for item in items if item["answered_by"] == "this run"]
     sections = {name for answer in answers for name in re.findall(r"[A-Z][a-z]+(?: [a-z]+)*", answer)}
     assert len(sections) > 7
@@ -152,22 +145,18 @@ def test_the_guidelines_are_whole_and_point_to_sections_of_the_card(report: Repo
 
 def test_the_figure_shows_the_numbers_of_the_report(report: Report) -> None:
     panels: list[Any] = figure.compose(report).axes
-    roc, precision_recall, reliability, histogram, decision = panels
-    np.testing.assert_array_equal(roc.lines[0].get_ydata(), report.roc.mean)
-    np.testing.assert_array_equal(precision_recall.lines[0].get_ydata(), report.precision_recall.mean)
-    for axes, places, heights in (
-        (roc, [1 - 0.98824, 1 - 0.90364], [0.96415, 0.98349]),
-        (precision_recall, [0.96415, 0.98349], [0.97989, 0.85841]),
+    roc, precision_recall, reliability, _, decision = panels
+    for line, numbers in (
+        (roc.lines[0], report.roc.mean),
+        (precision_recall.lines[0], report.precision_recall.mean),
+        (reliability.lines[1], [point.observed for point in report.calibration.reliability]),
+        (decision.lines[0], report.decision_curve.model),
+        (decision.lines[1], report.decision_curve.treat_all),
     ):
-        marks = [line for line in axes.lines if line.get_label().startswith("called malignant from")]
-        assert [float(mark.get_xdata()[0]) for mark in marks] == pytest.approx(places, abs=1e-5)
-        assert [float(mark.get_ydata()[0]) for mark in marks] == pytest.approx(heights, abs=1e-5)
-    observed = [point.observed for point in report.calibration.reliability]
-    np.testing.assert_array_equal(reliability.lines[1].get_ydata(), observed)
-    patients = [point.patients for point in report.calibration.reliability]
-    assert [bar.get_height() for bar in histogram.patches] == pytest.approx(patients)
-    np.testing.assert_array_equal(decision.lines[0].get_ydata(), report.decision_curve.model)
-    np.testing.assert_array_equal(decision.lines[1].get_ydata(), report.decision_curve.treat_all)
+        np.testing.assert_array_equal(line.get_ydata(), numbers)
+    marks = [line for line in roc.lines if line.get_label().startswith("called malignant from")]
+    points = [(1 - (point.specificity.estimate or 0), point.sensitivity.estimate) for point in report.operating_points]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in marks] == points
 
 
 def show_the_longest_texts(report: Report) -> Report:
@@ -203,13 +192,9 @@ def drawing(
     return report, picture
 
 
-def legends_of(picture: Figure) -> list[Legend]:
-    return [legend for legend in (*picture.legends, *(axes.get_legend() for axes in picture.axes)) if legend]
-
-
 def texts_of(picture: Figure) -> list[Text]:
     """Return every text that can be seen. An axis also has labels for ticks beyond its limits."""
-    texts = [*picture.texts, *(text for legend in legends_of(picture) for text in legend.get_texts())]
+    texts = [*picture.texts, *(text for legend in picture.findobj(Legend) for text in legend.get_texts())]
     for axes in picture.axes:
         texts += [child for child in axes.get_children() if isinstance(child, Text)]
         for axis in (axes.xaxis, axes.yaxis):
@@ -227,7 +212,7 @@ def test_no_text_of_the_figure_is_cut_or_lies_on_another_in_a_panel_or_on_a_mark
     drawing: tuple[Report, Figure],
 ) -> None:
     _, picture = drawing
-    assert len(legends_of(picture)) == 2
+    assert len(picture.findobj(Legend)) == 2
     boxes: dict[Any, Any] = {text: text.get_window_extent() for text in texts_of(picture)}
     assert len(boxes) > 40
     for text, box in boxes.items():
@@ -236,7 +221,7 @@ def test_no_text_of_the_figure_is_cut_or_lies_on_another_in_a_panel_or_on_a_mark
         assert [other for other in boxes if other is not text and box.overlaps(boxes[other])] == [], text
     covered = [axes.bbox for axes in picture.axes]
     covered += [line.get_window_extent() for line in marks_of(picture) if np.isfinite(line.get_xydata()).all()]
-    for artist in (*legends_of(picture), *boxes):
+    for artist in (*picture.findobj(Legend), *boxes):
         assert not any(artist.get_window_extent().overlaps(place) for place in covered), artist
 
 
@@ -258,20 +243,6 @@ def test_the_figure_shows_every_operating_point_the_bend_of_each_curve_and_what_
         assert axes.viewLim.contains(x, y), (axes.get_ylabel(), x, y)
 
 
-@pytest.mark.parametrize(
-    ("specificity", "highest", "side"), [(0.9, 1, 0.2), (0.79, 1, 0.4), (0.59, 1, 1), (0.9, 0.85, 0.4)]
-)
-def test_the_figure_enlarges_a_corner_no_more_than_its_points_and_its_bend_allow(
-    report: Report, specificity: float, highest: float, side: float
-) -> None:
-    point, last = report.operating_points
-    other_point = replace(point, specificity=replace(point.specificity, estimate=specificity))
-    curve = replace(report.roc, mean=np.minimum(report.roc.mean, highest).tolist())
-    roc = figure.compose(replace(report, operating_points=[other_point, last], roc=curve)).axes[0]
-    assert np.ptp(roc.get_xlim()) == pytest.approx(1.04 * side)
-    assert ("upper left corner" in roc.get_title()) == (side < 1)
-
-
 def test_the_figure_is_the_same_whatever_a_users_matplotlibrc_says_and_brings_no_pyplot(
     report: Report, made: dict[str, Any]
 ) -> None:
@@ -280,10 +251,6 @@ def test_the_figure_is_the_same_whatever_a_users_matplotlibrc_says_and_brings_no
         assert matplotlib.rcParams["font.size"] == 30
     assert content == made["metrics"].figure
     assert "matplotlib.pyplot" not in sys.modules
-    with Image.open(io.BytesIO(content)) as picture:
-        assert picture.size == (960, 1032)
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(maxcolors=2**24) or []}
-    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colours
 
 
 def test_the_picture_in_the_readme_is_that_of_a_run(made: dict[str, Any]) -> None:

@@ -87,15 +87,6 @@ def test_the_variance_of_the_roc_auc_is_delongs() -> None:
     assert found == pytest.approx(variance, rel=0.02)
 
 
-def test_the_error_of_the_slope_is_statsmodels_sandwich() -> None:
-    malignant, probability = draw_patients(300)
-    design = statsmodels.add_constant(calibration.compute_logit(probability))
-    model = statsmodels.GLM(malignant, design, statsmodels.families.Binomial())
-    expected = model.fit(tol=1e-14, cov_type="HC0").bse[1]
-    found = influence.estimate_error([calibration.estimate_calibration(malignant, probability)["slope"]], folds=10)
-    assert found == pytest.approx(expected * math.sqrt(300 / 299), rel=1e-6)
-
-
 def test_the_error_of_a_mean_over_repeats_by_hand() -> None:
     """Two repeats of three patients: the influences are averaged, and the values differ by 0.2."""
     repeats = [Estimate(0.4, np.array([0.3, -0.3, 0.0])), Estimate(0.6, np.array([0.1, 0.1, -0.2]))]

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from sklearn import metrics as scikit_learn
 from statsmodels.stats.proportion import proportion_confint
 
@@ -36,12 +35,6 @@ def test_probabilities_of_0_and_1_have_a_finite_loss_even_when_they_are_wrong() 
     assert estimates["log_loss"].value == pytest.approx(expected)
 
 
-def test_counts_by_hand() -> None:
-    found = Confusion.count(np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 1, 0]))
-    assert found == Confusion(true_positives=2, false_positives=1, false_negatives=1, true_negatives=1)
-    assert found.total == 5
-
-
 def test_a_score_without_anything_to_divide_by_is_none() -> None:
     nobody_called = Confusion(0, 0, 3, 7).scores
     assert (nobody_called["ppv"], nobody_called["npv"], nobody_called["f1"]) == (None, 0.7, 0.0)
@@ -51,21 +44,10 @@ def test_a_score_without_anything_to_divide_by_is_none() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (41, 43), (1, 1000), (81, 263)])
-def test_wilsons_interval_is_scipys(successes: int, trials: int) -> None:
-    expected = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    assert scores.compute_wilson(successes, trials) == pytest.approx([expected.low, expected.high], abs=1e-12)
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(204.4, 212), (0.3, 17.4), (185.7, 185.7)])
+@pytest.mark.parametrize(("successes", "trials"), [(204.4, 212), (0.3, 17.4), (185.7, 185.7), (0, 5), (41, 43)])
 def test_wilsons_interval_of_a_mean_over_repeats_is_statsmodels(successes: float, trials: float) -> None:
     expected = proportion_confint(successes, trials, method="wilson")
     assert scores.compute_wilson(successes, trials) == pytest.approx(expected, abs=1e-12)
-
-
-def test_wilsons_interval_of_a_worked_example() -> None:
-    """81 of 263: R. G. Newcombe, Stat. Med. 17 (1998) 857-872, table I, method 3."""
-    assert scores.compute_wilson(81, 263) == pytest.approx([0.2553, 0.3662], abs=5e-5)
 
 
 def test_without_trials_there_is_no_interval() -> None:
@@ -89,13 +71,6 @@ def test_the_interval_of_balanced_accuracy_is_that_of_a_worked_difference() -> N
 def test_what_is_not_defined_in_a_repeat_is_none_with_the_reason() -> None:
     summary = scores.summarise("ppv", [0.9, None], [0.8, 0.95])
     assert summary == Summary(None, None, None, "not defined in 1 of 2 repeats, where nobody is called malignant")
-
-
-def test_patients_who_all_contribute_the_same_show_no_uncertainty() -> None:
-    summaries = scores.summarise_scores(np.array([1, 1, 0, 0]), np.array([[0.9, 0.8, 0.2, 0.1]] * 2).T, folds=2)
-    assert (summaries["roc_auc"].estimate, summaries["roc_auc"].sd, summaries["roc_auc"].interval) == (1.0, 0.0, None)
-    assert "every patient contributes the same" in (summaries["roc_auc"].reason or "")
-    assert summaries["accuracy"].interval == scores.compute_wilson(4, 4)
 
 
 def test_one_repeat_has_no_sd_and_an_interval_that_says_what_it_lacks() -> None:

@@ -32,11 +32,6 @@ def test_ppv_and_npv_at_another_prevalence_by_hand() -> None:
     assert at.npv.estimate == pytest.approx(0.6 / (0.6 + 0.025))
 
 
-def test_restated_at_the_prevalence_of_these_patients_ppv_and_npv_are_unchanged() -> None:
-    at = utility.restate([COUNTS, COUNTS], 0.4)
-    assert [at.ppv.estimate, at.npv.estimate] == pytest.approx([3 / 5, 4 / 5])
-
-
 @pytest.mark.parametrize("prevalence", utility.PREVALENCES)
 def test_their_intervals_are_those_of_the_likelihood_ratio_by_statsmodels(prevalence: float) -> None:
     counts = Confusion(205, 12, 7, 345)
@@ -76,16 +71,6 @@ def test_the_decision_curve_is_that_of_counting(made: dict[str, Any]) -> None:
         assert curve.model[at] == pytest.approx(np.mean(gains), abs=1e-12)
         everybody = malignant.mean() - (1 - malignant.mean()) * threshold / (1 - threshold)
         assert curve.treat_all[at] == pytest.approx(everybody, abs=1e-12)
-
-
-def test_the_operating_points_lie_on_the_decision_curve_with_its_intervals(made: dict[str, Any]) -> None:
-    report = made["metrics"].report
-    for point in report.operating_points:
-        at = report.decision_curve.thresholds.index(point.threshold)
-        assert report.decision_curve.model[at] == pytest.approx(point.net_benefit.estimate, abs=1e-12)
-        assert report.decision_curve.intervals[at] == pytest.approx(point.net_benefit.interval, abs=1e-12)
-        assert report.decision_curve.treat_all[at] == pytest.approx(point.treat_all, abs=1e-12)
-        assert point.threshold == 1 / (1 + point.cost_ratio)
 
 
 def test_the_band_of_the_decision_curve_is_that_of_a_mean_where_other_folds_change_nothing() -> None:

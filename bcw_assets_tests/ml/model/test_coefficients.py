@@ -9,7 +9,6 @@ import pytest
 import statsmodels.api as statsmodels
 from scipy.special import expit
 from scipy.stats import norm
-from sklearn.metrics import roc_auc_score
 
 from bcw_assets.ml.model import coefficients, preparation, training
 from bcw_assets.ml.table import columns
@@ -59,14 +58,6 @@ def test_a_sign_is_as_stable_as_its_coefficient_is_large_beside_its_error(made: 
     assert stability == pytest.approx(expected)
     assert stability["texture_worst"] == pytest.approx(1.0, abs=0.001)
     assert stability["compactness_worst"] == pytest.approx(0.5, abs=0.05)
-
-
-def test_the_areas_alone_are_scikit_learns(made: dict[str, Any]) -> None:
-    ready = made["ready_data"]
-    measurements, malignant = ready.select_measurements(preparation.TRAIN), ready.select_truths(preparation.TRAIN)
-    for row in made["metrics"].report.coefficients:
-        column = measurements[:, columns.MEASUREMENTS.index(row.measurement)]
-        assert row.univariate_auc == pytest.approx(roc_auc_score(malignant, column), abs=1e-12)
 
 
 def test_signs_by_collinearity_are_marked(made: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ from sklearn.model_selection import train_test_split
 from bcw_assets.errors import TrainingError
 from bcw_assets.ml.model import preparation
 from bcw_assets.ml.model.preparation import Split
-from bcw_assets.ml.table import canonical
 
 
 def test_the_default_split_is_the_published_one(raw: pd.DataFrame) -> None:
@@ -29,13 +28,6 @@ def test_values_are_in_standard_deviations_of_the_training_rows(raw: pd.DataFram
     train = raw.loc[ready.rows["split"] == "train", "area_worst"]
     by_hand = (raw["area_worst"] - train.mean()) / train.std(ddof=0)
     np.testing.assert_allclose(ready.rows["area_worst"], by_hand, rtol=1e-12)
-
-
-def test_rows_keep_their_ids_labels_and_order(raw: pd.DataFrame) -> None:
-    ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
-    assert list(ready.rows) == list(preparation.READY)
-    assert ready.rows["id"].tolist() == raw["id"].tolist()
-    assert ready.rows["malignant"].tolist() == canonical.malignant(raw).tolist()
 
 
 def test_preparing_changes_nothing_that_it_is_given(raw: pd.DataFrame) -> None:
