@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from refresh import Run, spread, timed
+from refresh import Run, format_spread, time_command
 
 from bcw_assets.ml.evaluation.report import Evaluation, evaluate
 from bcw_assets.ml.model import preparation, resampling, training
@@ -46,16 +46,16 @@ def main() -> None:
         folder = Path(name)
         release(real, folder)
         write(real.head(1), folder / "one.csv", 1)
-        seconds = compared(folder, "one.csv", None, 3 * pairs)
+        seconds = compare_times(folder, "one.csv", None, 3 * pairs)
         print(f"one row: predict / bare       {seconds}")
-        for label, some in (("with", real), ("without", real.drop(columns=columns.DIAGNOSIS))):
-            write(some, folder / "many.csv", ROWS)
-            seconds = compared(folder, "many.csv", "out.csv", pairs)
+        for label, table in (("with", real), ("without", real.drop(columns=columns.DIAGNOSIS))):
+            write(table, folder / "many.csv", ROWS)
+            seconds = compare_times(folder, "many.csv", "out.csv", pairs)
             print(f"{ROWS:,} rows {label} diagnoses: predict / bare {seconds}")
         peaks = []
         for count in (ROWS, 4 * ROWS):
             write(real, folder / "many.csv", count)
-            peaks.append(f"{peak(folder):.0f} MiB for {count:,} rows")
+            peaks.append(f"{measure_peak(folder):.0f} MiB for {count:,} rows")
         print(f"peak memory    {', '.join(peaks)}")
 
 
@@ -83,30 +83,30 @@ def write(real: pd.DataFrame, path: Path, count: int) -> None:
             file.write(f"{row:07}{first}{texture * factor:.6f}{rest}\n")
 
 
-def compared(folder: Path, source: str, target: str | None, pairs: int) -> str:
+def compare_times(folder: Path, source: str, target: str | None, pairs: int) -> str:
     """Return the ratios of seconds, and the rows a second of both."""
     ours, theirs = [], []
     for _ in range(pairs + 1):
-        theirs.append(bare(folder, source, target))
-        ours.append(predicted(folder, source, target))
-    ratios = [one.seconds / other.seconds for one, other in zip(ours[1:], theirs[1:], strict=True)]
+        theirs.append(time_bare(folder, source, target))
+        ours.append(time_predict(folder, source, target))
+    ratios = [mine.seconds / other.seconds for mine, other in zip(ours[1:], theirs[1:], strict=True)]
     seconds = [min(run.seconds for run in runs[1:]) for runs in (ours, theirs)]
-    return f"{spread(ratios)}   ({pairs} pairs; fastest {seconds[0]:.2f} s and {seconds[1]:.2f} s)"
+    return f"{format_spread(ratios)}   ({pairs} pairs; fastest {seconds[0]:.2f} s and {seconds[1]:.2f} s)"
 
 
-def bare(folder: Path, source: str, target: str | None) -> Run:
+def time_bare(folder: Path, source: str, target: str | None) -> Run:
     """Run the bare script."""
     command = [sys.executable, str(HERE / "bare_predict.py"), "model.pkl", source, *([target] if target else [])]
-    return timed(command, folder, dict(os.environ))
+    return time_command(command, folder, dict(os.environ))
 
 
-def predicted(folder: Path, source: str, target: str | None) -> Run:
+def time_predict(folder: Path, source: str, target: str | None) -> Run:
     """Run `bcw predict`."""
     command = [str(BCW), "predict", source, *(["-o", target] if target else [])]
-    return timed(command, folder, os.environ | {"BCW_STORAGE": str(folder)})
+    return time_command(command, folder, os.environ | {"BCW_STORAGE": str(folder)})
 
 
-def peak(folder: Path) -> float:
+def measure_peak(folder: Path) -> float:
     """Return the peak memory of scoring many.csv in MiB, from a small process: a child begins with its parent's."""
     command = [sys.executable, "-c", PEAK, str(BCW), "predict", "many.csv", "-o", "out.csv"]
     environment = os.environ | {"BCW_STORAGE": str(folder)}

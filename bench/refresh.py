@@ -31,7 +31,7 @@ class Run:
     mebibytes: float
 
 
-def timed(command: list[str], folder: Path, environment: dict[str, str]) -> Run:
+def time_command(command: list[str], folder: Path, environment: dict[str, str]) -> Run:
     """Run a command to its end and return what the system says it took."""
     start = time.perf_counter()
     process = subprocess.Popen(
@@ -44,7 +44,7 @@ def timed(command: list[str], folder: Path, environment: dict[str, str]) -> Run:
     return Run(seconds, usage.ru_maxrss / 1024)
 
 
-def spread(values: list[float]) -> str:
+def format_spread(values: list[float]) -> str:
     """Return minimum, median and maximum."""
     return f"min {min(values):5.2f}   median {statistics.median(values):5.2f}   max {max(values):5.2f}"
 
@@ -70,10 +70,10 @@ def main() -> None:
         bare = [sys.executable, str(HERE / "bare.py"), server.url, str(folder / "bare")]
         refreshes, remote, bares, imports, work = [], [], [], [], []
         for _ in range(pairs + 1):
-            bares.append(timed(bare, folder, environment))
-            refreshes.append(timed(dagster, folder, environment))
-            remote.append(timed(dagster, folder, on_s3))
-            imports.append(timed([sys.executable, "-c", IMPORTS], folder, environment).seconds)
+            bares.append(time_command(bare, folder, environment))
+            refreshes.append(time_command(dagster, folder, environment))
+            remote.append(time_command(dagster, folder, on_s3))
+            imports.append(time_command([sys.executable, "-c", IMPORTS], folder, environment).seconds)
             worked = subprocess.run(
                 [sys.executable, str(HERE / "work.py"), "table.csv"],
                 cwd=folder,
@@ -82,20 +82,20 @@ def main() -> None:
                 check=True,
             )
             work.append(float(worked.stdout))
-    total, imported, worked_ = (
-        statistics.median(one[1:]) for one in ([run.seconds for run in refreshes], imports, work)
+    total, imported, work_time = (
+        statistics.median(times[1:]) for times in ([run.seconds for run in refreshes], imports, work)
     )
-    print(f"refresh, s     {spread([run.seconds for run in refreshes[1:]])}")
-    print(f"bare, s        {spread([run.seconds for run in bares[1:]])}")
+    print(f"refresh, s     {format_spread([run.seconds for run in refreshes[1:]])}")
+    print(f"bare, s        {format_spread([run.seconds for run in bares[1:]])}")
     ratios = [ours.seconds / theirs.seconds for ours, theirs in zip(refreshes[1:], bares[1:], strict=True)]
-    print(f"refresh / bare {spread(ratios)}   ({pairs} pairs)")
-    print(f"on S3, s       {spread([run.seconds for run in remote[1:]])}")
+    print(f"refresh / bare {format_spread(ratios)}   ({pairs} pairs)")
+    print(f"on S3, s       {format_spread([run.seconds for run in remote[1:]])}")
     ratios = [there.seconds / here.seconds for there, here in zip(remote[1:], refreshes[1:], strict=True)]
-    print(f"on S3 / disk   {spread(ratios)}   ({pairs} pairs)")
+    print(f"on S3 / disk   {format_spread(ratios)}   ({pairs} pairs)")
     print(f"peak memory    refresh {refreshes[-1].mebibytes:.0f} MiB, bare {bares[-1].mebibytes:.0f} MiB")
     print(
-        f"the refresh    {imported / total:.0%} imports, {worked_ / total:.0%} the stages' own work, "
-        f"{1 - (imported + worked_) / total:.0%} Dagster, history, storing and checks"
+        f"the refresh    {imported / total:.0%} imports, {work_time / total:.0%} the stages' own work, "
+        f"{1 - (imported + work_time) / total:.0%} Dagster, history, storing and checks"
     )
 
 
@@ -108,7 +108,7 @@ def time_rules() -> None:
         start = time.perf_counter()
         rules.find_breaches(million, rules.HARD)
         seconds.append(time.perf_counter() - start)
-    print(f"hard rules, s  {spread(seconds)}   (1,000,000 rows)")
+    print(f"hard rules, s  {format_spread(seconds)}   (1,000,000 rows)")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class RowPredictions:
     """What is said of n rows.
 
     Attributes:
-        log_odds, probability: n numbers; not a number where a row is not scored.
+        log_odds, probability: not a number where a row is not scored.
         remarks: row → its problems if it is not scored, and warnings, which begin with `warning: `.
         codes: of rules that rows which are not scored break → how many do.
     """
@@ -79,11 +79,7 @@ def _find_breaches(table: Iterable[Rule], rows: Rows) -> dict[int, dict[str, str
 
 
 def explain_rows(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray) -> list[list[str]]:
-    """Return the largest contributions to the log odds of each row, as a measurement's name and the number.
-
-    Returns:
-        three lists of n texts, which are empty where a row is not scored.
-    """
+    """Return for each rank the contribution to every row's log odds, as name and number; empty if it is not scored."""
     contributions = scorer.compute_contributions(measurements[:, is_scored])
     order = np.argsort(-np.abs(contributions), axis=0, kind="stable")[:MOST_CONTRIBUTIONS]
     texts = np.full((MOST_CONTRIBUTIONS, len(is_scored)), "", dtype=object)
@@ -103,7 +99,7 @@ class TrainingRows:
 
     @classmethod
     def load(cls, files: Mapping[str, bytes]) -> "TrainingRows | None":
-        """Return the training rows that the files of a release list; None if they do not, as another version's may."""
+        """Return the training rows of a release; None if it does not list them, as another version's may not."""
         try:
             reader = csv.DictReader(io.StringIO(files["cross_validation.csv"].decode()), strict=True)
             rows = [row for row in reader if row["split"] == "train"]

@@ -43,13 +43,7 @@ TEST_HEADLINE = (*PUBLISHED, "roc_auc", "log_loss")
 
 @dataclass(frozen=True)
 class SampleSize:
-    """Whether there are enough patients for so many measurements.
-
-    Attributes:
-        events: training patients of the rarer diagnosis.
-        predictors: measurements.
-        events_per_predictor: their ratio.
-    """
+    """How many training patients have the rarer diagnosis (events) for so many measurements (predictors)."""
 
     events: int
     predictors: int
@@ -62,11 +56,8 @@ class Provenance:
 
     Attributes:
         fingerprint: of the table; `rows` and `malignant` count it, `prevalence` is their ratio.
-        split: how training and test rows were divided.
-        resampling: folds, repeats and their seed.
         repeats_reason: why so many repeats, in words.
         settings: of the model, the number of the recipe among them (`training.read_settings`).
-        python: its version.
         libraries: name → version of those that decide a number.
     """
 
@@ -93,8 +84,6 @@ class Report:
     Attributes:
         intervals: score → [low, high], the 95 % interval of every score of the test split that counts give.
         cross_validation: score → its summary.
-        roc: sensitivity over 1 - specificity.
-        precision_recall: precision (PPV) over recall (sensitivity).
         hardest_rows: patients misclassified in nearly every repeat.
         label_suspects: patients whose label the models think nearly impossible.
     """
@@ -145,13 +134,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The report, and what people read of it.
-
-    Attributes:
-        report: every number.
-        figure: a picture of it, PNG.
-        card: the model card, Markdown.
-    """
+    """The report, and what people read of it: a picture (PNG) and the model card (Markdown)."""
 
     report: Report
     figure: bytes
@@ -227,18 +210,16 @@ def require_one_history(
     Raises:
         ArtifactError: the text names the stage to run again.
     """
-    fingerprint = canonical.fingerprint(raw_data)
+    fingerprint, settings = canonical.fingerprint(raw_data), training.read_settings(model)
     if ready_data.fingerprint != fingerprint:
         raise ArtifactError("ready_data was made from another raw_data than the one stored now", "ready_data")
     if not convergence.measure_gradient(raw_data, ready_data, model) < convergence.LARGEST_GRADIENT:
         raise ArtifactError("model was not trained on the ready_data stored now", "model")
     if cross_validation.fingerprint != fingerprint:
-        raise ArtifactError(
-            "cross_validation was made from another raw_data than the one stored now", "cross_validation"
+        problem = "cross_validation was made from another raw_data than the one stored now"
+        raise ArtifactError(problem, "cross_validation")
+    if cross_validation.settings != settings:
+        problem = (
+            f"cross_validation judged a model with {cross_validation.settings}, the model stored now has {settings}"
         )
-    if cross_validation.settings != training.read_settings(model):
-        raise ArtifactError(
-            f"cross_validation judged a model with {cross_validation.settings}, and the model stored now has "
-            f"{training.read_settings(model)}",
-            "cross_validation",
-        )
+        raise ArtifactError(problem, "cross_validation")

@@ -45,8 +45,6 @@ class OperatingPoint:
         threshold: the lowest probability that is called malignant.
         cost_ratio: the false alarms k that one missed cancer is worth; threshold = 1 / (1 + k).
         true_positives: patients, as the mean over the repeats; so are the other counts.
-        sensitivity: share of the malignant that is found; specificity of the benign that is left in peace; ppv and npv
-            are the shares of those called malignant and benign that are so, among these patients.
         at_prevalences: ppv and npv restated, assuming an unchanged spectrum of patients.
         net_benefit: of acting on the model; treat_all is that of treating everybody. That of treating nobody is 0.
     """
@@ -71,8 +69,7 @@ class DecisionCurve:
     """Net benefit over the thresholds: true positives minus false positives · t/(1 - t), per patient.
 
     Attributes:
-        thresholds: t.
-        model: the mean over the repeats at each threshold.
+        model: the mean over the repeats at each of the thresholds t.
         intervals: of it, each threshold for itself; None where nothing shows an uncertainty.
         treat_all: of treating everybody. That of treating nobody is 0.
     """
