@@ -44,14 +44,14 @@ EXPECTATIONS = (
     Expectation(
         "raw_data",
         "schema",
-        "Every patient has an id of their own, a diagnosis (M or B) and 30 measurements that are numbers.",
+        "Every patient has an id, a diagnosis and 30 measurements that are numbers, and the rows are sorted by id.",
         canonical.check_schema,
     ),
     Expectation(
         "raw_data",
         "invariants",
-        "The measurements of every patient can be those of cell nuclei, nobody is in the table twice, and the "
-        "diagnoses fit the measurements.",
+        "The measurements of every patient can be those of cell nuclei, no patient and no id is in it twice, and the "
+        "diagnoses are M and B and fit the measurements.",
         rules.check_invariants,
     ),
     Expectation(

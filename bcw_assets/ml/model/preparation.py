@@ -147,7 +147,7 @@ def check_scaling(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
         (f"a column's sd over the training rows is {sd:.3g} away from 1", bool(sd > SCALING_ROUNDING)),
         (
             "the values are not what the scaler makes of raw_data",
-            not np.allclose(values, expected, rtol=0, atol=SCALING_ROUNDING),
+            values.shape != expected.shape or not np.allclose(values, expected, rtol=0, atol=SCALING_ROUNDING),
         ),
         (
             "the test rows took part: mean 0 and sd 1 over all rows",
