@@ -2,7 +2,7 @@
 
 from tabulate import tabulate
 
-from bcw_assets.ml.evaluation.report import PUBLISHED, Report
+from bcw_assets.ml.evaluation.report import PUBLISHED_SCORES, Report
 from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.report.formatting import format_interval, format_score
 
@@ -32,7 +32,7 @@ def tabulate_scores(report: Report) -> str:
 def tabulate_published(report: Report) -> str:
     """Return the four published numbers and ours for the same names."""
     scores = report.select_published()
-    rows = [[name, format_score(scores[name]), format_score(PUBLISHED[name])] for name in PUBLISHED]
+    rows = [[name, format_score(scores[name]), format_score(PUBLISHED_SCORES[name])] for name in PUBLISHED_SCORES]
     return _format_table(rows, ["test split", "this run", "published"])
 
 

@@ -26,7 +26,7 @@ from bcw_assets.ml.table import canonical, columns
 
 METRICS_VERSION = 4  # of metrics.json: raised when a name in it changes its meaning or goes
 
-PUBLISHED = {
+PUBLISHED_SCORES = {
     "accuracy": 0.9736842105263158,
     "precision": 0.9761904761904762,
     "recall": 0.9534883720930233,
@@ -37,7 +37,7 @@ PUBLISHED = {
 STANDARD_NAMES = {"precision": "ppv", "recall": "sensitivity", "f1_score": "f1"}
 """The published names that are not the field's → the field's."""
 
-TEST_HEADLINE = (*PUBLISHED, "roc_auc", "log_loss")
+TEST_HEADLINE = (*PUBLISHED_SCORES, "roc_auc", "log_loss")
 """The scores of the held-out rows that people are shown beside those that are cross-validated."""
 
 
@@ -117,11 +117,11 @@ class Report:
 
     def select_published(self) -> dict[str, Score]:
         """Return the four scores that have published values, by their published names."""
-        return {name: getattr(self, name) for name in PUBLISHED}
+        return {name: getattr(self, name) for name in PUBLISHED_SCORES}
 
     def collect_numbers(self) -> dict[str, float]:
         """Return every number worth following from run to run that is defined; those cross-validated begin with cv_."""
-        values = {name: getattr(self, name) for name in (*PUBLISHED, *SCORES) if hasattr(self, name)}
+        values = {name: getattr(self, name) for name in (*PUBLISHED_SCORES, *SCORES) if hasattr(self, name)}
         values |= {f"cv_{name}": summary.estimate for name, summary in self.cross_validation.items()}
         values |= {
             "calibration_slope": self.calibration.slope.estimate,

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from bcw_assets.ml.evaluation import calibration, scores, thresholds, utility
-from bcw_assets.ml.evaluation.report import PUBLISHED, Evaluation, Report, evaluate
+from bcw_assets.ml.evaluation.report import PUBLISHED_SCORES, Evaluation, Report, evaluate
 from bcw_assets.ml.model import preparation, resampling, training
 from bcw_assets.ml.model.preparation import Split
 from bcw_assets.ml.model.resampling import Resampling
@@ -37,7 +37,7 @@ def test_the_numbers_of_the_real_table_are_the_known_ones(report: Report) -> Non
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=0.001)
     assert report.cross_validation["sensitivity"].interval == pytest.approx([0.930, 0.982], abs=0.0005)
     assert report.calibration.slope.estimate == pytest.approx(1.16, abs=0.05)
-    assert report.select_published() == PUBLISHED
+    assert report.select_published() == PUBLISHED_SCORES
 
 
 def test_the_five_who_are_missed_by_nearly_every_model_are_named(report: Report) -> None:
