@@ -17,7 +17,7 @@ from dagster_dg_cli.cli import create_dg_cli
 
 from bcw_assets.assets import ReleaseConfig, ResamplingConfig, SplitConfig, TrainingConfig
 from bcw_assets.cli.main import main
-from bcw_assets.ml.evaluation.scores import wilson
+from bcw_assets.ml.evaluation.scores import compute_wilson
 from bcw_assets.settings import PREFIX, Settings
 from bcw_assets.storage.store import open_store
 from bcw_assets_tests import programs
@@ -149,7 +149,7 @@ def test_the_tables_of_settings_are_those_of_the_code_and_every_variable_is_one(
 
 
 def test_the_interval_in_the_readme_is_the_recalls() -> None:
-    low, high = wilson(41, 43) or [0, 0]
+    low, high = compute_wilson(41, 43) or [0, 0]
     assert f"from {low:.3f} to {high:.3f}" in PAGES["README.md"].replace("\n", " ")
 
 

@@ -25,9 +25,6 @@ PLACE = "releases"
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 
-HEADLINE = ("accuracy", "sensitivity", "specificity", "roc_auc", "log_loss")
-"""The cross-validated scores that go into the manifest of what this version publishes."""
-
 MANIFEST_VERSION = 2  # 1 had ids that are of the inputs alone
 INPUT_DIGITS = 8  # of an id, which begins with the hash of the inputs
 ID_PATTERN = re.compile(r"[0-9a-f]{16}")

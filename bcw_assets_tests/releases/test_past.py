@@ -400,10 +400,10 @@ UNKNOWN: list[tuple[Callable[[Store], None], str]] = [
     ),
     (
         change_models(features=["age_mean", *columns.MEASUREMENTS[1:]]),
-        "model.json takes features that this version does not know ('age_mean')",
+        "it takes features that this version does not know ('age_mean')",
     ),
-    (change_models(features=[columns.MEASUREMENTS[1], *columns.MEASUREMENTS[1:]]), "model.json takes a feature twice"),
-    (change_models(mean={"forest": []}), "model.json has no 30 numbers as mean"),
+    (change_models(features=[columns.MEASUREMENTS[1], *columns.MEASUREMENTS[1:]]), "it takes a feature twice"),
+    (change_models(mean={"forest": []}), "it has no 30 numbers as mean"),
     (
         change_models(intercept=1.0),
         "example.csv promises other probabilities than this version makes of model.json, by ",
