@@ -11,7 +11,6 @@ import bcw_assets
 from bcw_assets import settings
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import locate_assets, specify_checks
-from bcw_assets.errors import BcwError
 from bcw_assets.operations import history
 from bcw_assets.storage.io_manager import Made
 
@@ -30,8 +29,7 @@ def read_latest_report() -> dict[str, Any]:
     Raises:
         BcwError: there is no history to look into.
     """
-    if not settings.dagster_home():
-        raise BcwError("DAGSTER_HOME is not set, so there is no history of checks. `make install` sets it")
+    settings.require_dagster_home()
     with history.open_history() as instance:
         return read_report(instance, find_places())
 

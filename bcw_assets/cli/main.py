@@ -232,8 +232,7 @@ def exporter(host: str, port: int, webserver: str, interval: float) -> None:
     answers as long as the process lives.
     """
     with _explain_errors():
-        if not settings.dagster_home():
-            raise BcwError("DAGSTER_HOME is not set, so there is no history to look into. `make install` sets it")
+        settings.require_dagster_home()
         # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
         from bcw_assets import defs
         from bcw_assets.cli.checks import find_places

@@ -1,6 +1,8 @@
 """The one reader of Dagster's history: the latest result of every check, run and asset, and why a run failed."""
 
+import fcntl
 import itertools
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -75,10 +77,10 @@ def open_history() -> Iterator[dg.DagsterInstance]:
     """
     try:
         if settings.dagster_home():
-            with dg.DagsterInstance.get() as instance:
+            with _open_instance(settings.dagster_home()) as instance:
                 yield instance
         else:
-            click.echo("DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.", err=True)
+            click.echo(f"{settings.NO_HISTORY}: this run will be in no history. `make install` sets it.", err=True)
             quiet = {"telemetry": {"enabled": False}}
             with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder, quiet) as instance:
                 yield instance
@@ -89,6 +91,16 @@ def open_history() -> Iterator[dg.DagsterInstance]:
             f"Dagster could not keep or read the history in {settings.dagster_home()}: {reason}. No artifact is half "
             f"written. Look at disk and permissions there, or set DAGSTER_HOME to another folder"
         ) from error
+
+
+def _open_instance(home: str) -> dg.DagsterInstance:
+    """Open the history alone: several first processes would race for making its tables."""
+    folder = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        return dg.DagsterInstance.get()
+    finally:
+        os.close(folder)
 
 
 def _too_many_retries() -> type[Exception]:
