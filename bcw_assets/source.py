@@ -34,7 +34,7 @@ UCI_TRIES = 4  # of each address: an answer that fails at once should not cost t
 NAMED_DEADLINE = 60.0  # seconds of wall clock for all tries of a source that the user named
 SILENCE = 10.0  # seconds without a byte after which one try of a named source is given up
 CHUNK = 2**16
-MAY_PASS = {429, *range(500, 600)}  # statuses after which another try may help
+PASSING_STATUSES = {429, *range(500, 600)}  # statuses after which another try may help
 
 SLOW = "no whole answer in time"
 EMBEDDED_ORIGIN = "scikit-learn's embedded copy"
@@ -182,7 +182,9 @@ def _get(url: str, end: float, limit: int | None) -> bytes:
                 pause = _read_retry_after(response)
                 asks = "" if pause is None else f", asks to wait {pause:,.0f} s"
                 raise _Failure(
-                    f"status {response.status_code}{asks}", final=response.status_code not in MAY_PASS, pause=pause
+                    f"status {response.status_code}{asks}",
+                    final=response.status_code not in PASSING_STATUSES,
+                    pause=pause,
                 )
             body = bytearray()
             # read1 returns what has arrived; read would wait for a whole chunk however slowly it drips.

@@ -140,14 +140,21 @@ def _read_check_result(
     executions = instance.event_log_storage.get_asset_check_execution_history(check.key, limit=limit)
     if executions and _has_crashed(instance, executions[0], made):
         return conclude(CRASHED, _time_of(executions[0]), f"see run {executions[0].run_id}")
-    evaluations = _keep_evaluations(executions)
-    target = evaluations[0].content.target_materialization_data if evaluations else None
-    if target is None or target.storage_id != made.storage_id:
+    # What is newer is of a materialisation at another place: one history may know of several.
+    evaluations = list(
+        itertools.dropwhile(lambda newer: not _is_of(newer.content, made), _keep_evaluations(executions))
+    )
+    if not evaluations:
         return conclude(NOT_RUN)
     newest = evaluations[0].content
     *_, first = itertools.takewhile(lambda earlier: earlier.content.passed == newest.passed, evaluations)
     evidence = newest.description or ", ".join(_format_evidence(newest))
     return conclude(PASSED if newest.passed else FAILED, first.at, evidence)
+
+
+def _is_of(evaluation: dg.AssetCheckEvaluation, made: Made) -> bool:
+    target = evaluation.target_materialization_data
+    return target is not None and target.storage_id == made.storage_id
 
 
 def _has_crashed(instance: dg.DagsterInstance, execution: Any, made: Made) -> bool:

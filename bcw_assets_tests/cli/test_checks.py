@@ -146,12 +146,17 @@ def test_a_check_that_crashes_is_no_success(graph: Graph, monkeypatch: pytest.Mo
 
 def test_another_storage_has_results_of_its_own(graph: Graph, place: Place) -> None:
     graph.prepare()
-    assert len(assets_with("not materialised", graph.at(place("elsewhere")))) == len(GRAPH)
+    elsewhere, before = graph.at(place("elsewhere")), read(graph)[0]
+    assert len(assets_with("not materialised", elsewhere)) == len(GRAPH)
+    elsewhere.run("raw_data")
+    assert not elsewhere.run("raw_data", "ready_data", config={"ready_data": {"test_size": 0.999}}).success
+    assert read(graph)[0] == before
+    assert "ready_data" in read(elsewhere)[0]["failure"]
 
 
 def test_without_a_history_there_is_nothing_to_report(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(graph.folder)
     done = invoke()
     assert (done.exit_code, done.stderr) == (
-        1, "Failed: DAGSTER_HOME is not set, so there is no history of checks. `make install` sets it\n",
+        1, "Failed: DAGSTER_HOME is not set, so there is no history to look into. `make install` sets it\n",
     )  # fmt: skip
