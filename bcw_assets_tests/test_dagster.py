@@ -85,16 +85,6 @@ def test_a_cron_that_is_none_is_refused_by_name() -> None:
         build_schedule(Settings(schedule_cron="often"))
 
 
-def test_the_schedule_always_asks_for_a_run_of_everything() -> None:
-    from bcw_assets.definitions import build_definitions
-
-    defs = build_definitions(Settings())
-    with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_schedule_context(instance, scheduled_execution_time=datetime.now(ZoneInfo("UTC")))
-        data = defs.resolve_schedule_def("refresh_schedule").evaluate_tick(context)
-    assert [request.job_name or "refresh_job" for request in data.run_requests or []] == ["refresh_job"]
-
-
 class UI:
     """The web server and daemon that `make dev` starts."""
 
