@@ -9,17 +9,15 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
 import requests
 
+from bcw_assets.assets import GRAPH
 from bcw_assets.automation import build_schedule
 from bcw_assets.errors import SettingsError
 from bcw_assets.ml.expectations import EXPECTATIONS
-from bcw_assets.operations import exporter
 from bcw_assets.settings import Settings
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import CHECKOUT, Graph
@@ -75,14 +73,35 @@ def test_one_stage_alone_by_dagster_and_its_failure(graph: Graph) -> None:
     assert "dagster asset materialize -m bcw_assets --select ready_data" in done.stderr
 
 
-@pytest.mark.parametrize(("autostart", "status"), [(True, "RUNNING"), (False, "STOPPED")])
-def test_the_schedule_starts_as_the_settings_say(autostart: bool, status: str) -> None:
-    assert build_schedule(Settings(autostart=autostart)).default_status.value == status
+def test_the_schedule_is_as_the_settings_say() -> None:
+    schedule = build_schedule(Settings(autostart=True, schedule_cron="30 6 * * 1", schedule_timezone="Europe/Berlin"))
+    assert (schedule.default_status.value, schedule.cron_schedule, schedule.execution_timezone, schedule.job_name) == (
+        "RUNNING", "30 6 * * 1", "Europe/Berlin", "refresh_job",
+    )  # fmt: skip
+    assert build_schedule(Settings()).default_status.value == "STOPPED"
 
 
 def test_a_cron_that_is_none_is_refused_by_name() -> None:
     with pytest.raises(SettingsError, match="BCW_SCHEDULE_CRON is 'often'; allowed are five fields of cron"):
         build_schedule(Settings(schedule_cron="often"))
+
+
+def test_an_asset_names_what_it_needs_and_shows_its_stage_its_owner_and_its_source() -> None:
+    specs = {spec.key.to_user_string(): spec for asset in GRAPH for spec in asset.specs}
+    assert {name: sorted(dep.asset_key.to_user_string() for dep in spec.deps) for name, spec in specs.items()} == {
+        "raw_data": [],
+        "ready_data": ["raw_data"],
+        "model": ["ready_data"],
+        "cross_validation": ["model", "raw_data"],
+        "metrics": ["cross_validation", "model", "raw_data", "ready_data"],
+        "release": ["cross_validation", "metrics", "model", "raw_data", "ready_data"],
+    }
+    assert all(spec.owners == ["team:bcw"] and "stage" in spec.tags for spec in specs.values())
+    model = specs["model"]
+    assert (model.tags["stage"], "scikitlearn" in model.kinds) == ("train", True)
+    assert (model.description or "").startswith("The classifier: from a patient's 30 raw measurements")
+    (reference,) = model.metadata["dagster/code_references"].code_references
+    assert reference.file_path == str(CHECKOUT / "bcw_assets" / "assets.py")
 
 
 class UI:
@@ -107,7 +126,7 @@ def ui(graph: Graph) -> Iterator[UI]:
         port = free.getsockname()[1]
     process = subprocess.Popen(
         ["make", "--no-print-directory", "dev", f"PORT={port}"],
-        env=graph.environment(BCW_SCHEDULE_CRON="30 6 * * 1", BCW_SCHEDULE_TIMEZONE="Europe/Berlin"),
+        env=graph.environment(),
         cwd=CHECKOUT, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -139,49 +158,16 @@ mutation Launch($selector: JobOrPipelineSelector!) {
   }
 }
 """
-TICKS = """
-query Ticks($selector: ScheduleSelector!) {
-  scheduleOrError(scheduleSelector: $selector) { ... on Schedule { futureTicks(limit: 2) { results { timestamp } } } }
-}
-"""
 FAILURES = """
 query Failures($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { ... on ExecutionStepFailureEvent {
   failureMetadata { description metadataEntries { label ... on TableMetadataEntry { table { records } } } }
 } } } } }
 """
 STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
-ASSETS = """
-{ assetNodes { assetKey { path } description groupName kinds owners { ... on TeamAssetOwner { team } }
-  tags { key value } dependencyKeys { path } hasAssetChecks assetMaterializations(limit: 1) { runId }
-  metadataEntries {
-    label
-    ... on CodeReferencesMetadataEntry { codeReferences { ... on LocalFileCodeReference { filePath } } }
-  } } }
-"""
 
 
-def test_the_ui_shows_the_graph_materialises_it_and_tells_why_a_table_is_refused(ui: UI, graph: Graph) -> None:
-    nodes = {node["assetKey"]["path"][0]: node for node in ui.ask(ASSETS)["assetNodes"]}  # type: ignore[attr-defined]
-    assert sorted(nodes) == NAMES
-    assert {name: sorted(key["path"][0] for key in node["dependencyKeys"]) for name, node in nodes.items()} == {
-        "raw_data": [],
-        "ready_data": ["raw_data"],
-        "model": ["ready_data"],
-        "cross_validation": ["model", "raw_data"],
-        "metrics": ["cross_validation", "model", "raw_data", "ready_data"],
-        "release": ["cross_validation", "metrics", "model", "raw_data", "ready_data"],
-    }
-    assert {"key": "stage", "value": "train"} in nodes["model"]["tags"]
-    assert all(node["hasAssetChecks"] and node["owners"] == [{"team": "bcw"}] for node in nodes.values())
-    assert "scikitlearn" in nodes["model"]["kinds"]
-    links = [entry["codeReferences"] for entry in nodes["model"]["metadataEntries"] if "codeReferences" in entry]
-    assert [link["filePath"] for link in links[0]] == [str(CHECKOUT / "bcw_assets" / "assets.py")]
-    assert nodes["metrics"]["description"].startswith("How good the model is")
+def test_the_ui_materialises_the_graph_and_tells_why_a_table_is_refused(ui: UI, graph: Graph) -> None:
     place: dict[str, object] = {"repositoryLocationName": "bcw_assets", "repositoryName": "__repository__"}
-    ticks = ui.ask(TICKS, selector=place | {"scheduleName": "refresh_schedule"})["scheduleOrError"]["futureTicks"]  # type: ignore[index]
-    times = [datetime.fromtimestamp(tick["timestamp"], ZoneInfo("Europe/Berlin")) for tick in ticks["results"]]
-    assert [f"{moment:%a %H:%M}" for moment in times] == ["Mon 06:30", "Mon 06:30"]
-    assert list(exporter.collect_web_server(ui.url)) == [exporter.Sample("bcw_code_location_loaded", True)]
     assert launch(ui, place)[1] == "SUCCESS"
     assert b'"accuracy": 0.9736842105263158' in graph.files()["results/metrics.json"]
 
