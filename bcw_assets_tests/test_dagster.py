@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -104,23 +105,17 @@ def test_an_asset_names_what_it_needs_and_shows_its_stage_its_owner_and_its_sour
     assert reference.file_path == str(CHECKOUT / "bcw_assets" / "assets.py")
 
 
-class UI:
-    """The web server and daemon that `make dev` starts."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def ask(self, query: str, **variables: object) -> dict[str, object]:
-        answer = requests.post(
-            f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=PATIENCE
-        ).json()
-        assert "errors" not in answer, answer["errors"]
-        data: dict[str, object] = answer["data"]
-        return data
+def ask(url: str, query: str, **variables: object) -> dict[str, Any]:
+    """Return what the web server answers to a query."""
+    body = {"query": query, "variables": variables}
+    answer: dict[str, Any] = requests.post(f"{url}/graphql", json=body, timeout=PATIENCE).json()
+    assert "errors" not in answer, answer["errors"]
+    return answer["data"]  # type: ignore[no-any-return]
 
 
 @pytest.fixture
-def ui(graph: Graph) -> Iterator[UI]:
+def ui(graph: Graph) -> Iterator[str]:
+    """The address of the web server that `make dev` starts, with the daemon."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -136,7 +131,7 @@ def ui(graph: Graph) -> Iterator[UI]:
         while not is_up(url):
             assert time.monotonic() < deadline, "the UI did not start"
             time.sleep(0.1)
-        yield UI(url)
+        yield url
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # at SIGTERM the code server waits for calls that are under way
         process.wait()
@@ -166,7 +161,7 @@ query Failures($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { eve
 STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 
 
-def test_the_ui_materialises_the_graph_and_tells_why_a_table_is_refused(ui: UI, graph: Graph) -> None:
+def test_the_ui_materialises_the_graph_and_tells_why_a_table_is_refused(ui: str, graph: Graph) -> None:
     place: dict[str, object] = {"repositoryLocationName": "bcw_assets", "repositoryName": "__repository__"}
     assert launch(ui, place)[1] == "SUCCESS"
     assert b'"accuracy": 0.9736842105263158' in graph.files()["results/metrics.json"]
@@ -174,7 +169,7 @@ def test_the_ui_materialises_the_graph_and_tells_why_a_table_is_refused(ui: UI, 
     graph.source.write_bytes(uci_form().replace(b",1001,0.1184,", b",501,0.1184,", 1))
     run, status = launch(ui, place)
     assert status == "FAILURE"
-    events = ui.ask(FAILURES, id=run)["logsForRun"]["events"]  # type: ignore[index]
+    events = ask(ui, FAILURES, id=run)["logsForRun"]["events"]
     failure = next(event["failureMetadata"] for event in events if event.get("failureMetadata"))
     assert failure["description"].startswith(
         "Line 1, id 10003: area_mean is 501 but radius_mean 17.99 makes about 1017"
@@ -183,15 +178,15 @@ def test_the_ui_materialises_the_graph_and_tells_why_a_table_is_refused(ui: UI, 
     assert json.loads(rows[0])["rule"] == "R6"
 
 
-def launch(ui: UI, place: dict[str, object]) -> tuple[str, str]:
+def launch(ui: str, place: dict[str, object]) -> tuple[str, str]:
     """Run refresh_job to its end, and return the run's id and status."""
-    answer = ui.ask(LAUNCH, selector={"pipelineName": "refresh_job"} | place)["launchRun"]
-    assert answer["__typename"] == "LaunchRunSuccess", answer  # type: ignore[index]
-    run: str = answer["run"]["runId"]  # type: ignore[index]
+    answer = ask(ui, LAUNCH, selector={"pipelineName": "refresh_job"} | place)["launchRun"]
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+    run: str = answer["run"]["runId"]
     deadline = time.monotonic() + PATIENCE
     status = ""
     while status not in ("SUCCESS", "FAILURE"):
         assert time.monotonic() < deadline, f"the run is {status} after {PATIENCE} s"
         time.sleep(0.1)
-        status = ui.ask(STATUS, id=run)["runOrError"]["status"]  # type: ignore[index]
+        status = ask(ui, STATUS, id=run)["runOrError"]["status"]
     return run, status
