@@ -77,6 +77,7 @@ def _summarise(result: dg.ExecuteInProcessResult) -> str:
     )
     data, results = (str(facts_of["path"].value).rpartition("/")[0] + "/" for facts_of in (facts, place))
     example = f"{released['bundle'].value}/example.csv"
+    failed_checks = history.list_failed_checks(result.all_events)
     how, rows = report.provenance.resampling, report.provenance.rows
     cross_validation = f"{how.repeats} × {how.folds}-fold cross-validation of all {rows} rows, 95 % interval"
     lines = [f"{'':<21} {report.confusion.total} test rows   {cross_validation}"]
@@ -86,19 +87,24 @@ def _summarise(result: dg.ExecuteInProcessResult) -> str:
         lines.append(f"{label:<21} {format_score(getattr(report, name)):<13} {estimate}")
     lines += [
         "",
-        f"Source       {facts['source'].value}{' (UCI could not be reached)' if facts['fallback'].value else ''}",
+        f"Source       {facts['source'].value}{_explain_fallback(facts)}",
         f"Fingerprint  {report.provenance.fingerprint}",
         f"Files        {data} and {results}",
-        *(
-            f"Warning      {history.describe_check(check)}"
-            for _, check in history.list_failed_checks(result.all_events)
-        ),
+        *(f"Warning      {history.describe_check(check)}" for _, check in failed_checks),
         f"Release      {released['release'].value}, {_describe_outcome(released)}",
         *_describe_skipped_rules(released),
         f"Next         score a table with it: .venv/bin/bcw predict {shlex.quote(example)}",
         f"             read {results}MODEL_CARD.md, or see the run and its checks in the browser: make dev",
     ]
     return "\n".join(lines)
+
+
+def _explain_fallback(facts: Mapping[str, dg.MetadataValue]) -> str:
+    tries = facts["tries"]
+    if not facts["fallback"].value or not isinstance(tries, dg.TableMetadataValue):
+        return ""
+    outcomes = dict.fromkeys(str(record.data["outcome"]) for record in tries.records)
+    return f" (UCI could not be reached: {', '.join(outcomes)})"
 
 
 def _describe_outcome(released: Mapping[str, dg.MetadataValue]) -> str:
