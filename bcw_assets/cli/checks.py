@@ -15,7 +15,7 @@ from bcw_assets.operations import history
 from bcw_assets.storage.io_manager import PATH, Made
 
 LONGEST_EVIDENCE = 100  # characters of evidence in a line
-FAILURES = 20  # failed runs that are searched for one of this place
+MOST_FAILURES = 20  # failed runs that are searched for one of this place
 
 
 def find_places() -> dict[dg.AssetKey, str]:
@@ -66,7 +66,7 @@ def _explain_newest_failure(
     instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str], materialisations: Mapping[dg.AssetKey, Made | None]
 ) -> str | None:
     """Return what the newest failed run said, unless all that failed in it was made anew since."""
-    for run in history.read_runs(instance, dg.DagsterRunStatus.FAILURE, limit=FAILURES):
+    for run in history.read_runs(instance, dg.DagsterRunStatus.FAILURE, limit=MOST_FAILURES):
         run_id, ended = run.dagster_run.run_id, history.find_end(run)
         events = history.read_events(instance, run_id)
         addresses = {
