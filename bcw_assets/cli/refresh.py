@@ -48,17 +48,17 @@ def refresh_graph(*, show_progress: bool) -> str:
         job = bcw_assets.defs.resolve_job_def(refresh_job.name)
         run_id = str(uuid.uuid4())
         if show_progress:
-            instance.add_event_listener(run_id, _show_progress)
+            instance.add_event_listener(run_id, _report_stage)
         # Ctrl-C reaches all processes of a terminal's group, and those that copy what a step writes print tracebacks
         # of it: they get a group of their own. Dagster ends them.
         vars(compute_logs)["subprocess"] = SimpleNamespace(Popen=partial(subprocess.Popen, process_group=0))
         result = job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False, run_config=SILENT)
     if not result.success:
         raise BcwError("\n".join(history.explain_failure(result.all_events)))
-    return _summarise(result)
+    return _format_summary(result)
 
 
-def _show_progress(entry: dg.EventLogEntry) -> None:
+def _report_stage(entry: dg.EventLogEntry) -> None:
     event = entry.dagster_event
     if event is None or event.step_key is None or event.step_key.endswith(CHECKS):
         return
@@ -70,7 +70,7 @@ def _show_progress(entry: dg.EventLogEntry) -> None:
         click.echo("failed", err=True)
 
 
-def _summarise(result: dg.ExecuteInProcessResult) -> str:
+def _format_summary(result: dg.ExecuteInProcessResult) -> str:
     report: Report = result.asset_value("metrics").report
     facts, place, released = (
         result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics", "release")
