@@ -55,7 +55,7 @@ def refresh_graph(*, show_progress: bool) -> str:
         result = job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False, run_config=SILENT)
     if not result.success:
         raise BcwError("\n".join(history.explain_failure(result.all_events)))
-    return _format_summary(result)
+    return _describe_refresh(result)
 
 
 def _report_stage(entry: dg.EventLogEntry) -> None:
@@ -70,7 +70,7 @@ def _report_stage(entry: dg.EventLogEntry) -> None:
         click.echo("failed", err=True)
 
 
-def _format_summary(result: dg.ExecuteInProcessResult) -> str:
+def _describe_refresh(result: dg.ExecuteInProcessResult) -> str:
     report: Report = result.asset_value("metrics").report
     facts, place, released = (
         result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics", "release")
