@@ -188,7 +188,7 @@ def release(
             "release": entry.release,
             "result": outcome.result,
             "sequence": entry.sequence,
-            "bundle": dg.MetadataValue.path(releases.address(f"{bundle.FOLDER}{entry.release}")),
+            "bundle": dg.MetadataValue.path(releases.address(f"{bundle.PLACE}/{entry.release}")),
             PATH: dg.MetadataValue.path(releases.address(bundle.PLACE)),
             **({"override": entry.reason} if entry.reason else {}),
             "gate": as_table(entry.gate),

@@ -14,37 +14,34 @@ from bcw_assets import settings
 from bcw_assets_tests.conftest import CHECKOUT
 from bcw_assets_tests.loopback import Loopback, body, serve, status
 
-COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
+TEXT = (CHECKOUT / "docker-compose.yml").read_text()
+COMPOSE = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 MAKES_ENV = ("POSTGRES_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "BCW_USER", "BCW_PASSWORD_HASH")
 
 
 def test_every_service_is_locked_limited_and_watched() -> None:
     for name, service in SERVICES.items():
-        assert re.search(r":[\w.]+$", service["image"]), name
-        assert not service["image"].endswith(":latest"), name
+        assert re.search(r":(?!latest)[\w.]+$", service["image"]), name
         assert service["init"], name
         assert service["read_only"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["mem_limit"], name
         assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
-        assert not any("docker.sock" in volume for volume in service.get("volumes", [])), name
+        assert "docker.sock" not in str(service.get("volumes")), name
         assert service["restart"] == ("no" if name == "migrate" else "unless-stopped"), name
         assert name == "migrate" or service["healthcheck"]["test"][0] == "CMD", name
+        for dependency, rule in service.get("depends_on", {}).items():
+            ends = dependency == "migrate"
+            assert rule["condition"] == ("service_completed_successfully" if ends else "service_healthy"), name
 
 
-def test_one_service_is_published_and_on_loopback_unless_told_otherwise() -> None:
-    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert list(published) == ["proxy"]
-    assert all(port.startswith("${BCW_BIND:-127.0.0.1}:") for port in published["proxy"])
-
-
-def test_who_meets_whom_on_a_network() -> None:
-    on: dict[str, set[str]] = {}
+def test_who_meets_whom_on_a_network_and_one_service_is_published_on_loopback() -> None:
+    members: dict[str, set[str]] = {}
     for name, service in SERVICES.items():
         for network in service["networks"]:
-            on.setdefault(network, set()).add(name)
-    assert on == {
+            members.setdefault(network, set()).add(name)
+    assert members == {
         "outside": {"proxy", "webserver"},
         "monitoring": {"proxy", "prometheus"},
         "metrics": {"prometheus", "exporter"},
@@ -54,31 +51,23 @@ def test_who_meets_whom_on_a_network() -> None:
     }
     internal = {name for name, network in COMPOSE["networks"].items() if network.get("internal")}
     assert internal == {"monitoring", "metrics", "data", "vault"}
-
-
-def test_every_dependency_waits_for_health_or_for_the_end() -> None:
-    conditions = {
-        (other, rule["condition"])
-        for service in SERVICES.values()
-        for other, rule in service.get("depends_on", {}).items()
-    }
-    assert {condition for other, condition in conditions if other == "migrate"} == {"service_completed_successfully"}
-    assert {condition for other, condition in conditions if other != "migrate"} == {"service_healthy"}
+    ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert list(ports) == ["proxy"]
+    assert all(port.startswith("${BCW_BIND:-127.0.0.1}:") for port in ports["proxy"])
 
 
 def test_no_password_has_a_default_and_the_refusal_says_what_to_do() -> None:
-    text = (CHECKOUT / "docker-compose.yml").read_text()
     for name in MAKES_ENV:
-        uses = re.findall(rf"\${{{name}([^}}]*)}}", text)
+        uses = re.findall(rf"\${{{name}([^}}]*)}}", TEXT)
         assert uses, name
         assert all(use.startswith(":?deploy/stack.env is missing or not read; run make up") for use in uses), name
 
 
 def test_the_containers_get_every_setting_of_the_project() -> None:
-    passed = {name for name in SERVICES["code"]["environment"] if name.startswith(settings.PREFIX)}
+    given = {name for name in SERVICES["code"]["environment"] if name.startswith(settings.PREFIX)}
     known = {settings.PREFIX + name.upper() for name in settings.Settings.model_fields}
-    assert known - passed == {"BCW_RELEASES"}  # releases are where everything else is
-    assert passed <= known
+    assert known - given == {"BCW_RELEASES"}  # releases are where everything else is
+    assert given <= known
 
 
 def test_the_settings_are_made_once_with_random_passwords_for_their_owner_only(tmp_path: Path) -> None:
@@ -88,7 +77,7 @@ def test_the_settings_are_made_once_with_random_passwords_for_their_owner_only(t
     assert [name for name in first if first[name] == second[name]] == ["BCW_USER", "BCW_PASSWORD_HASH"]
     assert first["BCW_PASSWORD_HASH"] == "$2a$14$as docker says"
     before = (tmp_path / "a/deploy/stack.env").read_bytes()
-    assert make_settings(tmp_path / "a") == first
+    make_settings(tmp_path / "a")
     assert (tmp_path / "a/deploy/stack.env").read_bytes() == before
 
 
@@ -99,15 +88,11 @@ def test_settings_are_not_made_anew_where_the_data_of_a_stack_is(tmp_path: Path)
     assert "make clean" in done.stderr
 
 
-def test_without_a_stack_a_verb_says_how_to_start_one(tmp_path: Path) -> None:
+def test_what_fails_is_said_in_one_line(tmp_path: Path) -> None:
     done = stack(tmp_path, "run")
     assert done.returncode == 1
-    assert re.fullmatch(
-        r"Failed: .*stack\.env is not there, so no stack was started here; start it: make up\n", done.stderr
-    )
-
-
-def test_a_password_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
+    missing = r"Failed: .*stack\.env is not there, so no stack was started here; start it: make up\n"
+    assert re.fullmatch(missing, done.stderr)
     make_settings(tmp_path)
     with serve(status(401)) as proxy:
         set_port(tmp_path, proxy)
@@ -117,13 +102,14 @@ def test_a_password_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
     assert len(proxy.requests) == 1
 
 
-def test_a_question_is_asked_again_while_a_container_is_restarted(tmp_path: Path) -> None:
+def test_a_question_is_asked_again_and_no_proxy_of_the_network_learns_the_password(tmp_path: Path) -> None:
     make_settings(tmp_path)
     answer = b'{"data": {"answer": {"__typename": "Repository", "schedules": [], "sensors": []}}}'
-    with serve(status(502), body(answer)) as proxy:
+    with serve(status(502), body(answer)) as proxy, serve(status(403)) as foreign:
         set_port(tmp_path, proxy)
-        assert stack(tmp_path, "pause").returncode == 0
+        assert stack(tmp_path, "pause", http_proxy=foreign.url, no_proxy="").returncode == 0
     assert len(proxy.requests) == 2
+    assert foreign.requests == []
 
 
 def test_the_address_follows_the_settings(tmp_path: Path) -> None:
@@ -135,50 +121,34 @@ def test_the_address_follows_the_settings(tmp_path: Path) -> None:
         ("# BCW_PORT=1", "http://127.0.0.1:8090"),
         ("BCW_SITE=bcw.example.org", "https://bcw.example.org"),
     ):
-        with (tmp_path / "deploy/stack.env").open("a") as file:
-            file.write(f"{line}\n")
+        add_setting(tmp_path, line)
         assert stack(tmp_path, "address").stdout.startswith(f"{address} is open to user bcw with the BCW_PASSWORD of ")
-
-
-BREAKS_OFF = """#!/bin/sh
-echo "$*" >> asked
-case "$*" in *pg_dump*) echo history ;; *bucket.py*) printf half; exit 1 ;; esac
-"""
 
 
 def test_a_backup_that_breaks_off_is_none_and_no_other_is_written_over(tmp_path: Path) -> None:
     make_settings(tmp_path)
-    (tmp_path / "Makefile").write_bytes((CHECKOUT / "Makefile").read_bytes())
-    (tmp_path / "bin/docker").write_text(BREAKS_OFF)
+    (tmp_path / "deploy/stack.env").unlink()
+    assert make(tmp_path, "image").returncode == 0  # which needs settings, and makes them
+    (tmp_path / "bin/docker").write_text(
+        '#!/bin/sh\necho "$*" >> questions\n'
+        'case "$*" in *pg_dump*) echo history ;; *bucket.py*) printf half; exit 1 ;; esac\n'
+    )
     assert make(tmp_path, "backup", "BACKUP=backups/mine").returncode != 0
-    before = (tmp_path / "asked").read_text()
+    before = (tmp_path / "questions").read_text()
     assert "File exists" in make(tmp_path, "backup", "BACKUP=backups/mine").stderr
     done = make(tmp_path, "restore", "BACKUP=backups/mine")
     assert done.returncode != 0
     assert "backups/mine holds no whole history.dump and bucket.tar" in done.stdout
-    assert (tmp_path / "asked").read_text() == before
+    assert (tmp_path / "questions").read_text() == before
 
 
-def test_an_image_is_built_before_there_are_settings(tmp_path: Path) -> None:
-    make_settings(tmp_path)
-    (tmp_path / "Makefile").write_bytes((CHECKOUT / "Makefile").read_bytes())
-    (tmp_path / "deploy/stack.env").unlink()
-    assert make(tmp_path, "image").returncode == 0
-    assert (tmp_path / "deploy/stack.env").exists()
-
-
-def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run make in the folder of a stack, with its Docker."""
-    environment = os.environ | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    return subprocess.run(
-        ["make", "--no-print-directory", *arguments], cwd=folder, env=environment,
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def add_setting(folder: Path, line: str) -> None:
+    with (folder / "deploy/stack.env").open("a") as file:
+        file.write(f"{line}\n")
 
 
 def set_port(folder: Path, proxy: Loopback) -> None:
-    with (folder / "deploy/stack.env").open("a") as file:
-        file.write(f"BCW_PORT={urlsplit(proxy.url).port}\n")
+    add_setting(folder, f"BCW_PORT={urlsplit(proxy.url).port}")
 
 
 def make_settings(folder: Path) -> dict[str, str]:
@@ -187,21 +157,29 @@ def make_settings(folder: Path) -> dict[str, str]:
     assert done.returncode == 0, done.stderr
     file = folder / "deploy/stack.env"
     assert file.stat().st_mode & 0o777 == 0o600
-    lines = [line.partition("=") for line in file.read_text().splitlines() if line and not line.startswith("#")]
-    return {name: value.strip("'") for name, _, value in lines}
+    lines = re.findall(r"^(\w+)=(.*)", file.read_text(), flags=re.MULTILINE)
+    return {name: value.strip("'") for name, value in lines}
 
 
-def stack(folder: Path, verb: str, volumes: str = "") -> subprocess.CompletedProcess[str]:
+def call(folder: Path, *command: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with the Docker of the folder."""
+    environment = os.environ | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"} | changes
+    return subprocess.run(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return call(folder, "make", "--no-print-directory", *arguments)
+
+
+def stack(folder: Path, verb: str, volumes: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
     """Run stack.py in a folder, with a Docker that has these volumes and hashes every password alike."""
+    for name in ("deploy/stack.py", "docker-compose.yml", "Makefile"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((CHECKOUT / name).read_bytes())
     docker = folder / "bin/docker"
-    docker.parent.mkdir(parents=True, exist_ok=True)
+    docker.parent.mkdir(exist_ok=True)
     docker.write_text(f'#!/bin/sh\ntest "$1" = volume && echo "{volumes}" || echo "\\$2a\\$14\\$as docker says"\n')
     docker.chmod(0o755)
-    for name in ("deploy/stack.py", "docker-compose.yml"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes((CHECKOUT / name).read_bytes())
-    path = f"{docker.parent}:{os.environ['PATH']}"
-    return subprocess.run(
-        [sys.executable, folder / "deploy/stack.py", verb], env=os.environ | {"PATH": path}, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return call(folder, sys.executable, folder / "deploy/stack.py", verb, **changes)

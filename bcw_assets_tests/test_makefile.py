@@ -16,12 +16,9 @@ PRODUCED = [
     ".dagster/history/runs.db", ".dagster/storage/x",
 ]  # fmt: skip
 SPARED = [
-    "data/mine.csv",
-    "data/raw_data.csv.mine",
-    "results/notes.txt",
-    "releases/1/model.json",
+    "data/mine.csv", "data/raw_data.csv.mine", "results/notes.txt", "releases/1/model.json",
     "releases/log/000001.json",
-]
+]  # fmt: skip
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,20 +27,22 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def count_artifacts(folder: Path) -> int:
+    """Return how many of the files that runs produced are there."""
+    return sum((folder / name).exists() for name in PRODUCED)
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A git checkout, in a path with a space and an umlaut, whose owner tracks an artifact too."""
     folder = tmp_path / "an ümlaut"
-    for name in ("Makefile", ".gitignore", ".dagster/dagster.yaml"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(CHECKOUT / name, folder / name)
     for name in [*PRODUCED, *SPARED, "results/metrics.json"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"")
-    for command in (
-        ["init", "-q"],
-        ["add", "-f", "Makefile", ".gitignore", ".dagster/dagster.yaml", "results/metrics.json"],
-    ):
+    for name in ("Makefile", ".gitignore", ".dagster/dagster.yaml"):
+        shutil.copy(CHECKOUT / name, folder / name)
+    tracked = ("Makefile", ".gitignore", ".dagster/dagster.yaml", "results/metrics.json")
+    for command in (["init", "-q"], ["add", "-f", *tracked]):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
 
@@ -59,27 +58,25 @@ def test_clean_removes_what_runs_produced_and_nothing_else(checkout: Path) -> No
     done = make(checkout, "clean", "FORCE=1")
     assert done.returncode == 0
     assert "This removes what runs produced in data/ and results/, and the history in .dagster/" in done.stdout
-    assert [name for name in PRODUCED if (checkout / name).exists()] == []
+    assert count_artifacts(checkout) == 0
     kept = [*SPARED, "results/metrics.json", "Makefile", ".dagster/dagster.yaml"]
     assert [name for name in kept if not (checkout / name).exists()] == []
 
 
-def test_clean_without_a_terminal_removes_nothing_unless_forced(checkout: Path) -> None:
+def test_clean_asks_at_a_terminal_and_without_one_removes_nothing_unless_forced(checkout: Path) -> None:
     done = make(checkout, "clean")
     assert done.returncode == 2
     assert "Nothing was removed. Without a terminal: make clean FORCE=1" in done.stdout
-    assert [name for name in PRODUCED if not (checkout / name).exists()] == []
-
-
-@pytest.mark.parametrize(("answer", "left"), [(b"y\n", 0), (b"n\n", len(PRODUCED)), (b"\n", len(PRODUCED))])
-def test_clean_asks_at_a_terminal(checkout: Path, answer: bytes, left: int) -> None:
-    ours, theirs = os.openpty()
-    os.write(ours, answer)
-    done = subprocess.run(["make", "clean"], cwd=checkout, stdin=theirs, capture_output=True, text=True, check=False)
-    os.close(ours)
-    os.close(theirs)
-    assert "Go on? [y/N]" in done.stdout
-    assert len([name for name in PRODUCED if (checkout / name).exists()]) == left
+    for answer, count in ((b"\n", len(PRODUCED)), (b"n\n", len(PRODUCED)), (b"y\n", 0)):
+        ours, theirs = os.openpty()
+        os.write(ours, answer)
+        done = subprocess.run(
+            ["make", "clean"], cwd=checkout, stdin=theirs, capture_output=True, text=True, check=False
+        )
+        os.close(ours)
+        os.close(theirs)
+        assert "Go on? [y/N]" in done.stdout
+        assert count_artifacts(checkout) == count
 
 
 def test_without_a_stack_its_targets_say_how_to_start_one(checkout: Path) -> None:
@@ -89,7 +86,7 @@ def test_without_a_stack_its_targets_say_how_to_start_one(checkout: Path) -> Non
         assert "No stack was started here, for deploy/stack.env is missing; start one: make up" in done.stdout
 
 
-def test_clean_knows_every_file_that_a_run_stores(graph: Graph, checkout: Path) -> None:
+def test_clean_knows_every_file_that_a_run_stores(graph: Graph) -> None:
     graph.prepare()
     assert {*PRODUCED, "results/metrics.json"} >= set(graph.files())
 
@@ -98,8 +95,8 @@ def test_an_old_python_is_refused_by_its_version(checkout: Path) -> None:
     old = checkout / "old python"
     old.write_text('#!/bin/sh\ntest "$1" = -V && echo "Python 3.9.18"\nexit 1\n')
     old.chmod(0o755)
-    (checkout / "requirements.lock").write_text("")
-    (checkout / "pyproject.toml").write_text("")
+    for name in ("requirements.lock", "pyproject.toml"):
+        (checkout / name).touch()
     done = make(checkout, "install", f"PYTHON={old}")
     assert done.returncode == 2
     assert "Python 3.11, 3.12 or 3.13 is needed" in done.stdout

@@ -66,7 +66,7 @@ def test_what_kubernetes_says_of_a_service_is_no_setting(monkeypatch: pytest.Mon
     assert settings.read_environment() == settings.Settings()
 
 
-@pytest.mark.parametrize("document", ["README.md", ".env.example"])
+@pytest.mark.parametrize("document", ["docs/settings.md", ".env.example"])
 def test_every_setting_is_documented(document: str) -> None:
     text = (CHECKOUT / document).read_text()
     assert [name for name in settings.Settings.model_fields if f"BCW_{name.upper()}" not in text] == []

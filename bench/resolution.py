@@ -36,7 +36,7 @@ def main() -> None:
     predicted = resampling.predict_out_of_fold(real, model, Resampling(10, 10, 0))
     metrics = Evaluation(evaluate(real, ready, model, predicted), b"", "")
     candidate = Candidate(real, ready, model, predicted, metrics)
-    champion = Bundle(candidate.id, candidate.files, None, "", is_finished=True, problems=())
+    champion = Bundle(candidate.id, candidate.files, None, problems=())
     print(f"refused of {draws} copies: by the floors, beside the clean champion, by its labels, by any of them")
     for percent in PERCENT:
         count = round(percent / 100 * len(real))

@@ -13,18 +13,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
 SETTINGS = FOLDER / "stack.env"
-LOCATION = {"repositoryLocationName": "bcw_assets"}
-REPOSITORY = LOCATION | {"repositoryName": "__repository__"}
+LOCATION = "bcw_assets"
+REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
 PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "bcw-assets")
 WAITS = (1, 2, 4, 8, 16)  # seconds
-ERROR = "{ __typename ... on Error { message } }"
-ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the password goes to no proxy of the network
 
 TEMPLATE = """\
 # Settings of the stack, made by `make up`. Whoever reads this file may do everything: keep it, and keep it to yourself.
@@ -60,19 +58,18 @@ def settings() -> None:
     """Write the settings with random passwords, unless they are there."""
     if SETTINGS.exists():
         return
-    if _read_output(["docker", "volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}"]):
+    if _read_output("docker", "volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}"):
         raise Refused(
             f"{SETTINGS} is missing, but not the data of an earlier stack, which only the passwords in it open. Put it "
             f"back, or remove that data: make clean"
         )
-    password, compose = secrets.token_urlsafe(24), (FOLDER.parent / "docker-compose.yml").read_text()
+    compose = (FOLDER.parent / "docker-compose.yml").read_text()
     caddy = next(line.split()[1] for line in compose.splitlines() if line.strip().startswith("image: caddy:"))
+    hashing = ("docker", "run", "--rm", "--interactive", caddy, "caddy", "hash-password", "--bcrypt-cost", "10")
+    password = secrets.token_urlsafe(24)
     text = TEMPLATE.format(
         password=password,
-        hash=_read_output(
-            ["docker", "run", "--rm", "--interactive", caddy, "caddy", "hash-password", "--bcrypt-cost", "10"],
-            f"{password}\n",
-        ),
+        hash=_read_output(*hashing, text=f"{password}\n"),
         postgres=secrets.token_urlsafe(24),
         key=secrets.token_hex(10),
         secret=secrets.token_urlsafe(30),
@@ -89,17 +86,17 @@ def address() -> None:
 
 def run() -> None:
     """Start the refresh, print what it does, and fail if it fails; what crashed and is tried again is followed, too."""
-    launched = _ask(
-        """mutation ($params: ExecutionParams!) {
-             answer: launchRun(executionParams: $params) {
-               __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message } } }""",
+    launch = _ask(
+        "mutation ($params: ExecutionParams!)",
+        "launchRun(executionParams: $params)",
+        "... on LaunchRunSuccess { run { runId } }",
         params={"selector": REPOSITORY | {"jobName": "refresh_job"}, "runConfigData": {}},
     )
-    run_id = launched["run"]["runId"]
-    status, again = _follow(run_id)
-    while again:
+    run_id = launch["run"]["runId"]
+    status, is_retried = _follow(run_id)
+    while is_retried:
         run_id = _find_retry(run_id)
-        status, again = _follow(run_id)
+        status, is_retried = _follow(run_id)
     if status != "SUCCESS":
         raise Refused(f"The refresh ended as {status}")
 
@@ -107,33 +104,33 @@ def run() -> None:
 def pause() -> None:
     """Stop every schedule and sensor."""
     for kind, automation in _list_automations():
-        verb = "stopRunningSchedule" if kind == "Schedule" else "stopSensor"
-        _ask(f"mutation ($id: String!) {{ answer: {verb}(id: $id) {ERROR} }}", id=automation["state"]["id"])
+        verb = {"Schedule": "stopRunningSchedule", "Sensor": "stopSensor"}[kind]
+        _ask("mutation ($id: String!)", f"{verb}(id: $id)", id=automation["state"]["id"])
         print(f"{automation['name']} is paused")
 
 
 def unpause() -> None:
     """Start every schedule and sensor."""
     for kind, automation in _list_automations():
-        named = f"{kind.lower()}Selector: $it"
+        field = kind.lower()
         _ask(
-            f"mutation ($it: {kind}Selector!) {{ answer: start{kind}({named}) {ERROR} }}",
-            it=REPOSITORY | {f"{kind.lower()}Name": automation["name"]},
+            f"mutation ($it: {kind}Selector!)",
+            f"start{kind}({field}Selector: $it)",
+            it=REPOSITORY | {f"{field}Name": automation["name"]},
         )
         print(f"{automation['name']} runs")
 
 
 def reload() -> None:
     """Load the code again, with what is installed in its container."""
-    loaded = _ask(
-        """mutation ($name: String!) {
-             answer: reloadRepositoryLocation(repositoryLocationName: $name) {
-               __typename ... on Error { message }
-               ... on WorkspaceLocationEntry { locationOrLoadError { __typename ... on Error { message } } } } }""",
-        name=LOCATION["repositoryLocationName"],
+    answer = _ask(
+        "mutation ($name: String!)",
+        "reloadRepositoryLocation(repositoryLocationName: $name)",
+        "... on WorkspaceLocationEntry { locationOrLoadError { __typename ... on PythonError { message } } }",
+        name=LOCATION,
     )["locationOrLoadError"]
-    if loaded["__typename"] != "RepositoryLocation":
-        raise Refused(f"The code cannot be loaded: {loaded['message']}")
+    if answer["__typename"] != "RepositoryLocation":
+        raise Refused(f"The code cannot be loaded: {answer['message']}")
     print("The code is loaded")
 
 
@@ -143,45 +140,45 @@ def _follow(run_id: str) -> tuple[str, bool]:
     cursor = None
     while True:
         answer = _ask(
-            """query ($run: ID!, $cursor: String) {
-                 answer: runOrError(runId: $run) {
-                   __typename ... on Error { message }
-                   ... on Run { status tags { key value } eventConnection(afterCursor: $cursor) { cursor events {
-                     __typename
-                     ... on MessageEvent { message stepKey }
-                     ... on MaterializationEvent { metadataEntries { label ... on TextMetadataEntry { text } } }
-                     ... on ExecutionStepFailureEvent { error { message } failureMetadata { description } }
-                     ... on RunFailureEvent { error { message } } } } } } }""",
+            "query ($run: ID!, $cursor: String)",
+            "runOrError(runId: $run)",
+            """... on Run { status tags { key value } eventConnection(afterCursor: $cursor) { cursor events {
+                 __typename
+                 ... on MessageEvent { message stepKey }
+                 ... on MaterializationEvent { metadataEntries { label ... on TextMetadataEntry { text } } }
+                 ... on ExecutionStepFailureEvent { error { message } failureMetadata { description } }
+                 ... on RunFailureEvent { error { message } } } } }""",
             run=run_id,
             cursor=cursor,
         )
-        for event in answer["eventConnection"]["events"]:
-            for line in _describe(event):
-                print(line, flush=True)
+        for line in filter(None, map(_describe, answer["eventConnection"]["events"])):
+            print(line, flush=True)
         cursor = answer["eventConnection"]["cursor"]
-        if answer["status"] in ENDED:
+        if answer["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
             return answer["status"], {"key": "dagster/will_retry", "value": "true"} in answer["tags"]
         time.sleep(1)
 
 
-def _describe(event: dict[str, Any]) -> Iterator[str]:
+def _describe(event: dict[str, Any]) -> str | None:
+    """Return the line that says what happened, if it is worth one."""
     kind = event["__typename"]
     if kind == "ExecutionStepSuccessEvent":
-        yield event["message"]
-    elif kind == "MaterializationEvent" and event["stepKey"] == "release":
+        return str(event["message"])
+    if kind == "MaterializationEvent" and event["stepKey"] == "release":
         facts = {entry["label"]: entry.get("text") for entry in event["metadataEntries"]}
-        yield f"Release {facts['release']}: {facts['result']}"
-    elif kind in ("ExecutionStepFailureEvent", "RunFailureEvent"):
+        return f"Release {facts['release']}: {facts['result']}"
+    if kind in ("ExecutionStepFailureEvent", "RunFailureEvent"):
         reason = (event.get("failureMetadata") or {}).get("description") or (event.get("error") or {}).get("message")
-        yield f"{event['stepKey'] or 'The run'}: {reason or event['message']}"
+        return f"{event['stepKey'] or 'The run'}: {reason or event['message']}"
+    return None
 
 
 def _find_retry(run_id: str) -> str:
     for _ in range(120):
         runs = _ask(
-            """query ($tag: ExecutionTag!) {
-                 answer: runsOrError(filter: {tags: [$tag]}) {
-                   __typename ... on Runs { results { runId } } ... on Error { message } } }""",
+            "query ($tag: ExecutionTag!)",
+            "runsOrError(filter: {tags: [$tag]})",
+            "... on Runs { results { runId } }",
             tag={"key": "dagster/parent_run_id", "value": run_id},
         )["results"]
         if runs:
@@ -193,21 +190,19 @@ def _find_retry(run_id: str) -> str:
 def _list_automations() -> list[tuple[str, dict[str, Any]]]:
     """Return every schedule and sensor, and which of the two it is."""
     repository = _ask(
-        """query ($repository: RepositorySelector!) {
-             answer: repositoryOrError(repositorySelector: $repository) {
-               __typename ... on Error { message }
-               ... on Repository {
-                 schedules { name state: scheduleState { id } }
-                 sensors { name state: sensorState { id } } } } }""",
-        repository=REPOSITORY,
+        "query ($it: RepositorySelector!)",
+        "repositoryOrError(repositorySelector: $it)",
+        """... on Repository { schedules { name state: scheduleState { id } }
+                               sensors { name state: sensorState { id } } }""",
+        it=REPOSITORY,
     )
-    schedules, sensors = repository["schedules"], repository["sensors"]
-    return [*(("Schedule", entry) for entry in schedules), *(("Sensor", entry) for entry in sensors)]
+    return [(kind, entry) for kind in ("Schedule", "Sensor") for entry in repository[f"{kind.lower()}s"]]
 
 
-def _ask(query: str, **variables: Any) -> Any:
-    """Return the answer of the web server, which the proxy passes on; a question is asked again while there is none."""
-    for wait in WAITS if query.startswith("query") else ():
+def _ask(operation: str, field: str, selection: str = "", **variables: Any) -> Any:
+    """Return what the web server answers through the proxy; a question, unlike a change, is asked again if need be."""
+    query = f"{operation} {{ answer: {field} {{ __typename ... on Error {{ message }} {selection} }} }}"
+    for wait in WAITS if operation.startswith("query") else ():
         try:
             return _ask_once(query, variables)
         except NoAnswer:
@@ -216,24 +211,21 @@ def _ask(query: str, **variables: Any) -> Any:
 
 
 def _ask_once(query: str, variables: dict[str, Any]) -> Any:
-    values = _read_settings()
+    values, place = _read_settings(), _find_address()
     login = base64.b64encode(f"{values['BCW_USER']}:{values['BCW_PASSWORD']}".encode()).decode()
     request = urllib.request.Request(
-        f"{_find_address()}/graphql",
+        f"{place}/graphql",
         json.dumps({"query": query, "variables": variables}).encode(),
         {"Content-Type": "application/json", "Authorization": f"Basic {login}"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=60) as reply:
+        with DIRECT.open(request, timeout=60) as reply:
             document = json.load(reply)
     except (OSError, ValueError) as error:  # the second: a reply that breaks off
         if isinstance(error, urllib.error.HTTPError) and error.code == 401:
-            raise Refused(
-                f"{_find_address()} refuses the BCW_PASSWORD of {SETTINGS}; put it right, or after a change: make up"
-            ) from error
-        raise NoAnswer(
-            f"{_find_address()} does not answer as it should ({error}). Is the stack up? make ps, make up"
-        ) from error
+            text = f"{place} refuses the BCW_PASSWORD of {SETTINGS}; put it right, or after a change: make up"
+            raise Refused(text) from error
+        raise NoAnswer(f"{place} does not answer as it should ({error}). Is the stack up? make ps, make up") from error
     answer = (document.get("data") or {}).get("answer") or {"message": f"{document.get('errors')}"}
     if "message" in answer:
         raise NoAnswer(answer["message"])
@@ -244,8 +236,8 @@ def _find_address() -> str:
     values = _read_settings()
     if site := values.get("BCW_SITE"):
         return f"https://{site}"
-    host = values.get("BCW_BIND", "127.0.0.1")
-    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{values.get('BCW_PORT', '8080')}"
+    host = values.get("BCW_BIND", "127.0.0.1").replace("0.0.0.0", "127.0.0.1")
+    return f"http://{host}:{values.get('BCW_PORT', '8080')}"
 
 
 def _read_settings() -> dict[str, str]:
@@ -255,16 +247,14 @@ def _read_settings() -> dict[str, str]:
     return {name: value.strip().strip("'\"") for name, _, value in lines if value}
 
 
-def _read_output(command: list[str], text: str = "") -> str:
+def _read_output(*command: str, text: str = "") -> str:
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Refused(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
-VERBS: dict[str, Callable[[], None]] = {
-    verb.__name__: verb for verb in (settings, address, run, pause, unpause, reload)
-}
+VERBS = {verb.__name__: verb for verb in (settings, address, run, pause, unpause, reload)}
 
 if __name__ == "__main__":
     try:

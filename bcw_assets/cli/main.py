@@ -139,8 +139,7 @@ def show(release: str | None, *, as_json: bool) -> None:
     """Show what RELEASE was made from, its scores, what the gate said, its files; the champion by default."""
     from bcw_assets.cli import releases
 
-    store = _releases()
-    _write(releases.report_release(store, _id(store, release)), releases.format_release, as_json=as_json)
+    _write(releases.report_release(_releases(), release), releases.format_release, as_json=as_json)
 
 
 @releases.command()
@@ -157,8 +156,7 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
         raise click.UsageError("Give RELEASE or --all, not both")
     from bcw_assets.cli import releases
 
-    store = _releases()
-    report = releases.report_verification(store, _id(store, release), everything=everything)
+    report = releases.report_verification(_releases(), release, everything=everything)
     _write(report, releases.format_verification, as_json=as_json)
     if not report["good"]:
         sys.exit(1)
@@ -171,10 +169,8 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
 def diff(first: str, second: str, *, as_json: bool) -> None:
     """Show how the releases FIRST and SECOND differ: what they were made from, scores, coefficients, patients."""
     from bcw_assets.cli import releases
-    from bcw_assets.releases.bundle import resolve
 
-    store = _releases()
-    report = releases.report_comparison(store, resolve(store, first), resolve(store, second))
+    report = releases.report_comparison(_releases(), first, second)
     _write(report, releases.format_comparison, as_json=as_json)
 
 
@@ -191,8 +187,7 @@ def roll_back(release: str | None, *, reason: str, as_json: bool) -> None:
         raise click.UsageError("--reason is empty; the log needs to say why")
     from bcw_assets.releases import access
 
-    store = _releases()
-    entry = access.rollback(store, _id(store, release), reason.strip(), "bcw releases rollback")
+    entry = access.roll_back(_releases(), release, reason.strip(), "bcw releases rollback")
     report = {"release": entry.release, "sequence": entry.sequence, "reason": entry.reason}
     text = "Release {release} is the champion again, by entry {sequence} of the log".format_map
     _write(report, text, as_json=as_json)
@@ -228,12 +223,6 @@ def _releases() -> "Store":
     from bcw_assets.storage.store import open_store
 
     return open_store(settings.read_environment().releases_place)
-
-
-def _id(store: "Store", prefix: str | None) -> str | None:
-    from bcw_assets.releases.bundle import resolve
-
-    return None if prefix is None else resolve(store, prefix)
 
 
 def _write(report: dict[str, Any], text: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:

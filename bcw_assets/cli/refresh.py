@@ -18,7 +18,7 @@ from bcw_assets.errors import BcwError
 from bcw_assets.ml.evaluation.report import STANDARD_NAMES, Report
 from bcw_assets.operations import history
 from bcw_assets.releases.gate import NOT_JUDGED
-from bcw_assets.releases.promotion import UNCHANGED
+from bcw_assets.releases.promotion import ALREADY_CHAMPION
 from bcw_assets.report.formatting import format_interval, format_score
 
 SCORE_LABELS = {
@@ -109,7 +109,7 @@ def _explain_fallback(facts: Mapping[str, dg.MetadataValue]) -> str:
 
 def _describe_outcome(released: Mapping[str, dg.MetadataValue]) -> str:
     sequence, where = released["sequence"].value, released["bundle"].value
-    if released["result"].value == UNCHANGED:
+    if released["result"].value == ALREADY_CHAMPION:
         return f"unchanged: the champion since entry {sequence} of the log ({where}/)"
     return f"the new champion, by entry {sequence} of the log ({where}/)"
 
@@ -117,7 +117,7 @@ def _describe_outcome(released: Mapping[str, dg.MetadataValue]) -> str:
 def _describe_skipped_rules(released: Mapping[str, dg.MetadataValue]) -> list[str]:
     """Return what the gate could not compare, of a candidate that it judged in this run."""
     table = released["gate"]
-    if released["result"].value == UNCHANGED or not isinstance(table, dg.TableMetadataValue):
+    if released["result"].value == ALREADY_CHAMPION or not isinstance(table, dg.TableMetadataValue):
         return []
     rules = [record.data for record in table.records if record.data["verdict"] == NOT_JUDGED]
     reasons = dict.fromkeys(str(rule["value"]) for rule in rules)

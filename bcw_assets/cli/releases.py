@@ -15,28 +15,28 @@ from bcw_assets.releases.log import Entry, Log
 from bcw_assets.report.formatting import format_interval, format_score
 from bcw_assets.storage.store import Store
 
-Report = dict[str, Any]
-CHAMPION, ROLLED_BACK, REMOVED = "champion", "rolled back", "removed"
-UNFINISHED, NEVER_CHAMPION = "unfinished", "never champion"
+Listing = dict[str, Any]
+REMOVED, UNFINISHED, NEVER_CHAMPION, CANNOT_BE_USED = "removed", "unfinished", "never champion", "cannot be used"
 MOST_COEFFICIENTS = 5  # that are shown of those that differ
 
 
-def report_list(store: Store) -> Report:
+def report_list(store: Store) -> Listing:
     """Return every entry of the log with its release, and the bundles that have none."""
     current_log, ids = log.read_log(store), bundle.list_ids(store)
     return {
         "place": current_log.place,
         "entries": [_describe_entry(store, entry, current_log, ids) for entry in current_log.entries],
         "without_entry": [
-            {"release": release, "state": UNFINISHED if _read_headline(store, release) is None else NEVER_CHAMPION}
+            {"release": release, "state": _find_gap(store, release, ids) or NEVER_CHAMPION}
             for release in ids
-            if not current_log.entries_of(release)
+            if not current_log.list_entries(release)
         ],
         "damage": _describe_damage(current_log),
+        "problem": current_log.problem,
     }
 
 
-def format_list(report: Report) -> str:
+def format_list(report: Listing) -> str:
     """Return the list for people, the champion last."""
     headers = ("entry", "action", "release", "made", "sensitivity", "ROC AUC", "state", "reason")
     rows = [
@@ -49,62 +49,72 @@ def format_list(report: Report) -> str:
     ]
     lines = [_align(rows, headers) if rows else log.NO_RELEASE.format(report["place"])]
     lines += [f"Without an entry: {orphan['release']}, {orphan['state']}" for orphan in report["without_entry"]]
+    if report["problem"]:
+        lines.append(f"Nobody can say which release is the champion: {report['problem']}")
     return "\n".join([*lines, *report["damage"]])
 
 
-def report_release(store: Store, release: str | None) -> Report:
-    """Return all that is known of one release: its entries, what it was made from, the gate, its files."""
+def report_release(store: Store, prefix: str | None) -> Listing:
+    """Return all that is known of a release: its entries, what it was made from, the gate, its files."""
     current_log = log.read_log(store)
-    release = release or current_log.current().release
+    release = current_log.require_champion().release if prefix is None else bundle.resolve(store, prefix)
     stored_bundle = current_log.read_bundle(store, release)
     return {
         "release": release,
-        "is_champion": bool(current_log.last and current_log.last.release == release),
-        "entries": [asdict(entry) for entry in current_log.entries_of(release)],
+        "is_champion": current_log.champion is not None and current_log.champion.release == release,
+        "entries": [asdict(entry) for entry in current_log.list_entries(release)],
         "manifest": stored_bundle.manifest and asdict(stored_bundle.manifest),
         "problems": list(stored_bundle.problems),
     }
 
 
-def format_release(report: Report) -> str:
-    """Return one release for people."""
-    manifest = report["manifest"]
+def format_release(report: Listing) -> str:
+    """Return a release for people."""
     lines = [f"Release {report['release']}{', the champion' if report['is_champion'] else ''}"]
     lines += [f"Problem  {problem}" for problem in report["problems"]]
+    gate: list[dict[str, str]] = []
     for entry in report["entries"]:
         because = f", because: {entry['reason']}" if entry["reason"] else ""
         lines.append(f"Entry {entry['sequence']}  {entry['action']} at {entry['made']} by {entry['run']}{because}")
-    if manifest:
-        scores = [(name, _format_summary(summary)) for name, summary in manifest["headline"].items()]
-        lines += ["", "Made from", _align(list(_flatten(manifest["inputs"])))]
-        lines += ["", "Cross-validated, 95 % interval", _align(scores)]
-    gate: list[dict[str, str]] = next((entry["gate"] for entry in reversed(report["entries"]) if entry["gate"]), [])
+        gate = entry["gate"] or gate
     if gate:
         lines += ["", "Gate", _align([tuple(ruling.values()) for ruling in gate], tuple(gate[0]))]
-    if manifest:
+    if manifest := report["manifest"]:
+        scores = [(name, _format_summary(summary)) for name, summary in manifest["headline"].items()]
         files = [(name, f"{file['bytes']:,} bytes", file["sha256"]) for name, file in manifest["files"].items()]
-        lines += ["", "Files", _align(files)]
+        lines += ["", "Made from", _align(list(_flatten(manifest["inputs"])))]
+        lines += ["", "Cross-validated, 95 % interval", _align(scores), "", "Files", _align(files)]
     return "\n".join(lines)
 
 
-def report_verification(store: Store, release: str | None, *, everything: bool) -> Report:
-    """Return what is wrong with the log, and with one release, with the champion, or with every one.
+def report_verification(store: Store, prefix: str | None, *, everything: bool) -> Listing:
+    """Return what is wrong with the log, and with a release, with the champion, or with every release.
 
-    A bundle without a manifest is unfinished: that is no failure, unless it is the one that was asked for, the
-    champion, or the one that a rollback goes to.
+    A bundle that is unfinished or was removed is no failure, unless it is the one that was asked for, the newest
+    entry's, or the one that a rollback goes to.
     """
-    current_log = log.read_log(store)
-    asked = None if everything else release or current_log.current().release
-    champion = current_log.last.release if current_log.last else None
-    needed = {asked, champion, find_way_back(store, current_log) if champion else None}
-    ids = [asked] if asked else sorted({*bundle.list_ids(store), *([champion] if champion else [])})
-    results = [_verify_bundle(store, current_log, name, must_be_whole=name in needed) for name in ids]
-    damage = _describe_damage(current_log)
+    current_log, ids = log.read_log(store), bundle.list_ids(store)
+    if everything:
+        asked = set()
+    else:
+        asked = {current_log.require_champion().release if prefix is None else bundle.resolve(store, prefix)}
+    newest = {entry.release for entry in current_log.changes[-1:]}
+    needed = asked | newest | {find_way_back(store, current_log)}
+    results = []
+    for release in sorted(asked or newest.union(ids)):
+        stored_bundle, gap = current_log.read_bundle(store, release), _find_gap(store, release, ids)
+        problems = list(stored_bundle.problems) if not gap or release in needed else []
+        size = sum(map(len, stored_bundle.files.values()))
+        state = gap or (CANNOT_BE_USED if problems else f"whole: {len(stored_bundle.files)} files, {size:,} bytes")
+        if not gap and not current_log.list_entries(release):
+            state += f", {NEVER_CHAMPION}"
+        results.append({"release": release, "state": state, "problems": problems})
     is_good = not current_log.damage and not current_log.problem and not any(result["problems"] for result in results)
+    damage = _describe_damage(current_log)
     return {"good": is_good, "place": current_log.place, "releases": results, "damage": damage}
 
 
-def format_verification(report: Report) -> str:
+def format_verification(report: Listing) -> str:
     """Return the result for people."""
     lines = list(report["damage"])
     for result in report["releases"]:
@@ -113,17 +123,16 @@ def format_verification(report: Report) -> str:
     return "\n".join([*lines, "" if report["good"] else "Not all of it can be used."]).rstrip()
 
 
-def report_comparison(store: Store, first: str, second: str) -> Report:
+def report_comparison(store: Store, *prefixes: str) -> Listing:
     """Return how two releases differ: what they were made from, scores, coefficients, patients."""
-    current_log = log.read_log(store)
-    bundles = [current_log.read_bundle(store, release).require() for release in (first, second)]
+    current_log, releases = log.read_log(store), [bundle.resolve(store, prefix) for prefix in prefixes]
+    bundles = [current_log.read_bundle(store, release).require() for release in releases]
     inputs = _pair([dict(_flatten(each.manifest.inputs)) for each in bundles if each.manifest])
-    headlines = [{name: asdict(summary) for name, summary in each.headline.items()} for each in bundles]
-    patients, other_patients = (_read_fingerprints(each) for each in bundles)
+    patients, other_patients = map(_read_fingerprints, bundles)
     return {
-        "releases": [first, second],
+        "releases": releases,
         "inputs": {name: values for name, values in inputs.items() if values[0] != values[1]},
-        "scores": _pair(headlines),
+        "scores": _pair([{name: asdict(summary) for name, summary in each.headline.items()} for each in bundles]),
         "coefficients": _pair([_read_coefficients(each) for each in bundles]),
         "patients": None if patients is None or other_patients is None else {
             "in_both": len(patients & other_patients),
@@ -132,9 +141,9 @@ def report_comparison(store: Store, first: str, second: str) -> Report:
     }  # fmt: skip
 
 
-def format_comparison(report: Report) -> str:
+def format_comparison(report: Listing) -> str:
     """Return the differences for people."""
-    headers = ("", *report["releases"])
+    headers, patients = ("", *report["releases"]), report["patients"]
     inputs = [(name, *(value or "" for value in values)) for name, values in report["inputs"].items()]
     scores = [(name, *map(_format_summary, values)) for name, values in report["scores"].items()]
     # A measurement that a model does not take has the coefficient 0.
@@ -143,22 +152,16 @@ def format_comparison(report: Report) -> str:
         (name, *("" if value is None else f"{value:+.3f}" for value in values))
         for name, values in by_change[:MOST_COEFFICIENTS]
     ]
-    return "\n".join(
-        [
-            "Made from", _align(inputs, headers) if inputs else "the same", "",
-            "Cross-validated, 95 % interval", _align(scores, headers), "",
-            "Coefficients that differ most", _align(coefficients, headers), "",
-            *_format_patients(report),
-        ]
-    )  # fmt: skip
-
-
-def _format_patients(report: Report) -> list[str]:
-    counts = report["patients"]
-    if counts is None:
-        return ["Patients in both: not known, for a bundle does not list them as this version can read it"]
-    alone = zip(report["releases"], counts["in_one_only"], strict=True)
-    return [f"Patients in both: {counts['in_both']}", *(f"Patients in {name} only: {count}" for name, count in alone)]
+    lines = ["Made from", _align(inputs, headers) if inputs else "the same"]
+    lines += ["", "Cross-validated, 95 % interval", _align(scores, headers)]
+    lines += ["", "Coefficients that differ most", _align(coefficients, headers), ""]
+    if patients is None:
+        lines.append("Patients in both: not known, for a bundle does not list them as this version can read it")
+    else:
+        alone = zip(report["releases"], patients["in_one_only"], strict=True)
+        lines.append(f"Patients in both: {patients['in_both']}")
+        lines += [f"Patients in {release} only: {count}" for release, count in alone]
+    return "\n".join(lines)
 
 
 def _align(rows: Sequence[Sequence[object]], headers: Sequence[str] = ()) -> str:
@@ -176,41 +179,27 @@ def _describe_damage(current_log: Log) -> list[str]:
     return [*damaged, *(f"Not read: {key} {what}" for key, what in current_log.foreign.items())]
 
 
-def _describe_entry(store: Store, entry: Entry, current_log: Log, ids: list[str]) -> Report:
-    headline = _read_headline(store, entry.release)
-    back = current_log.list_rolled_back().get(entry.release)
-    states = {
-        CHAMPION: entry is current_log.champions()[-1],
-        f"{ROLLED_BACK} in entry {back.sequence if back else ''}": back is not None,
-        REMOVED: entry.release not in ids,
-        UNFINISHED: entry.release in ids and not store.exists(bundle.key(entry.release, bundle.MANIFEST)),
-    }
-    return {
-        **{name: getattr(entry, name) for name in ("sequence", "action", "release", "made", "run", "reason")},
-        "headline": headline,
-        "state": [state for state, is_so in states.items() if is_so],
-    }
+def _describe_entry(store: Store, entry: Entry, current_log: Log, ids: list[str]) -> Listing:
+    states, headline = [_find_gap(store, entry.release, ids)], None
+    if not states[0]:
+        try:
+            manifest = bundle.read_manifest(store, entry.release, entry.manifest)
+            headline = {name: asdict(summary) for name, summary in manifest.headline.items()}
+        except (KeyMissing, KeyRefused, ValueError) as error:
+            states = [f"{bundle.MANIFEST} {CANNOT_BE_USED} ({error})"]
+    if rollback := current_log.list_rolled_back().get(entry.release):
+        states.insert(0, f"rolled back in entry {rollback.sequence}")
+    if entry is current_log.champion:
+        states.insert(0, "champion")
+    names = ("sequence", "action", "release", "made", "run", "reason")
+    return {**{name: getattr(entry, name) for name in names}, "headline": headline, "state": list(filter(None, states))}
 
 
-def _verify_bundle(store: Store, current_log: Log, release: str, *, must_be_whole: bool) -> Report:
-    stored_bundle = current_log.read_bundle(store, release)
-    problems = stored_bundle.problems if stored_bundle.is_finished or must_be_whole else ()
-    if not stored_bundle.is_finished:
-        state = UNFINISHED if release in bundle.list_ids(store) else REMOVED
-    else:
-        size = sum(map(len, stored_bundle.files.values()))
-        state = "cannot be used" if problems else f"whole: {len(stored_bundle.files)} files, {size:,} bytes"
-        state += "" if current_log.entries_of(release) else f", {NEVER_CHAMPION}"
-    return {"release": release, "state": state, "problems": list(problems)}
-
-
-def _read_headline(store: Store, release: str) -> Report | None:
-    """Return the headline for a list, where damage is not the subject; None if it cannot be read."""
-    try:
-        manifest = bundle.read_manifest(store, release)
-    except (KeyMissing, KeyRefused, ValueError):
-        return None
-    return {name: asdict(summary) for name, summary in manifest.headline.items()}
+def _find_gap(store: Store, release: str, ids: list[str]) -> str:
+    """Say whether the bundle was removed or is unfinished; nothing if it has a manifest."""
+    if release not in ids:
+        return REMOVED
+    return "" if store.exists(bundle.locate_file(release, bundle.MANIFEST)) else UNFINISHED
 
 
 def _format_summary(summary: Mapping[str, Any] | None) -> str:
@@ -227,7 +216,7 @@ def _flatten(inputs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, 
 
 
 def _read_coefficients(stored_bundle: Bundle) -> dict[str, float]:
-    """Return measurement → coefficient; nothing if the bundle has another kind of model."""
+    """Return measurement → coefficient; nothing if the bundle has no model."""
     if "model.json" not in stored_bundle.files:
         return {}
     model = load_scorer(stored_bundle.files)

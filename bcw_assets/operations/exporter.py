@@ -28,7 +28,7 @@ from bcw_assets.deadline import within
 from bcw_assets.errors import BcwError, ReleaseError
 from bcw_assets.operations import alerts, history
 from bcw_assets.releases import bundle, log
-from bcw_assets.releases.promotion import REFUSED
+from bcw_assets.releases.promotion import REFUSAL_PREFIX
 from bcw_assets.storage.io_manager import Made
 from bcw_assets.storage.store import Store
 
@@ -113,11 +113,10 @@ def collect_releases(store: Store) -> Iterator[Sample]:
         ReleaseError: the log or the champion's manifest is damaged.
     """
     entries = log.read_log(store)
-    entries.require_newest()
+    champion = entries.require_champion() if entries.newest else None
     yield Sample("bcw_release_sequence", entries.newest)
-    yield Sample("bcw_release_refusals", len(store.list(REFUSED)))
-    if entries.last:
-        champion = entries.champions()[-1]
+    yield Sample("bcw_release_refusals", len(store.list(REFUSAL_PREFIX)))
+    if champion:
         yield Sample("bcw_release_timestamp_seconds", datetime.fromisoformat(champion.made).timestamp())
         yield from _collect_scores(store, champion)
 

@@ -23,22 +23,21 @@ from bcw_assets.storage.store import Store
 PLACE = "releases"
 """Under which everything about releases is stored."""
 
-FOLDER = f"{PLACE}/"
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 
 HEADLINE = ("accuracy", "sensitivity", "specificity", "roc_auc", "log_loss")
 """The cross-validated scores that go into the manifest of what this version publishes."""
 
-SCHEMA_VERSION = 2  # of the manifest: 1 had ids that are of the inputs alone
+MANIFEST_VERSION = 2  # 1 had ids that are of the inputs alone
 INPUT_DIGITS = 8  # of an id, which begins with the hash of the inputs
-ID = re.compile(r"[0-9a-f]{16}")
-MOST_BYTES = 2**28  # of a file; cross_validation.csv has 250 a patient
+ID_PATTERN = re.compile(r"[0-9a-f]{16}")
+MOST_BYTES_OF_FILE = 2**28  # cross_validation.csv has 250 a patient
 MOST_BYTES_OF_MANIFEST = 2**20
-TOLERANCE = 1e-9  # of a probability: another linear algebra library, another Python
+EXAMPLE_TOLERANCE = 1e-9  # of a probability: another linear algebra library, another Python
 
 Digest = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
-ReleaseId = Annotated[str, StringConstraints(pattern=rf"\A{ID.pattern}\z")]
+ReleaseId = Annotated[str, StringConstraints(pattern=rf"\A{ID_PATTERN.pattern}\z")]
 FileName = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\z")]
 
 
@@ -46,23 +45,17 @@ FileName = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-
 class Member:
     """The length and the SHA-256 of a file."""
 
-    bytes: Annotated[int, Ge(0), Le(MOST_BYTES)]
+    bytes: Annotated[int, Ge(0), Le(MOST_BYTES_OF_FILE)]
     sha256: Digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a bundle says of itself: which files and scores it has is for the version to say that wrote it.
-
-    Attributes:
-        inputs: what the release was made from.
-        headline: cross-validated score → its summary.
-        files: name → what the file must be.
-    """
+    """What a bundle says of itself: which files and scores it has is for the version to say that wrote it."""
 
     schema_version: Annotated[int, Ge(1)]
     release: ReleaseId
-    inputs: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)  # what the release was made from
     headline: dict[str, Summary] = field(default_factory=dict)
     files: dict[FileName, Member]
 
@@ -72,19 +65,14 @@ class Bundle:
     """What is stored of a release.
 
     Attributes:
-        id: of the release.
         files: name → content, of those that are as the manifest says.
-        manifest: what it says of the release; None if it cannot be read.
-        sha256: of the manifest's bytes; empty without a manifest, or if it is not to be read.
-        is_finished: whether there is a manifest: without one it is no release yet, or not any more.
+        manifest: what it says of the release; None if it is missing or cannot be read.
         problems: what is wrong, each beginning with the file's key.
     """
 
     id: str
     files: Mapping[str, bytes]
     manifest: Manifest | None
-    sha256: str
-    is_finished: bool
     problems: tuple[str, ...]
 
     @property
@@ -95,14 +83,10 @@ class Bundle:
     def is_made_from(self, inputs: Mapping[str, Any]) -> bool:
         """Say whether the release has these inputs: by its id, if its manifest cannot be read or does not have them."""
         own_inputs = self.manifest.inputs if self.manifest else {}
-        return own_inputs == inputs if own_inputs else inputs_part(self.id) == hash_inputs(inputs)
+        return own_inputs == inputs if own_inputs else cut_inputs_hash(self.id) == hash_inputs(inputs)
 
     def require(self) -> "Bundle":
-        """Return the bundle if nothing is wrong with it.
-
-        Raises:
-            ReleaseError: something is; the text names the files.
-        """
+        """Return the bundle if nothing is wrong with it; else, raise a ReleaseError that names the files."""
         if self.problems:
             raise ReleaseError(
                 f"Release {self.id} cannot be used: {'; '.join(self.problems)}. Put back what is damaged from a copy, "
@@ -116,20 +100,16 @@ def hash_inputs(inputs: Mapping[str, Any]) -> str:
     return digest(documents.encode(dict(inputs)))[:INPUT_DIGITS]
 
 
-def inputs_part(release: str) -> str:
+def cut_inputs_hash(release: str) -> str:
     """Return the digits of an id that are of the inputs; of a release of schema 1 all 16 are, so these too."""
     return release[:INPUT_DIGITS]
 
 
-def key(release: str, name: str) -> str:
-    """Return where a file of a release is stored.
-
-    Raises:
-        ReleaseError: the id is none, so that no key made of it can lead elsewhere.
-    """
-    if not ID.fullmatch(release):
+def locate_file(release: str, name: str) -> str:
+    """Return the key of a file of a release; what is no id is refused, so that no key can lead elsewhere."""
+    if not ID_PATTERN.fullmatch(release):
         raise ReleaseError(f"{release!r} is no id of a release; allowed are 16 hexadecimal digits")
-    return f"{FOLDER}{release}/{name}"
+    return f"{PLACE}/{release}/{name}"
 
 
 def format_sums(files: Mapping[str, bytes]) -> bytes:
@@ -139,16 +119,12 @@ def format_sums(files: Mapping[str, bytes]) -> bytes:
 
 def list_ids(store: Store) -> list[str]:
     """Return the ids of all bundles in a store, finished or not."""
-    folders = {where.removeprefix(FOLDER).partition("/")[0] for where in store.list(FOLDER)}
-    return sorted(folder for folder in folders if ID.fullmatch(folder))
+    folders = {key.split("/")[1] for key in store.list(f"{PLACE}/")}
+    return sorted(filter(ID_PATTERN.fullmatch, folders))
 
 
 def resolve(store: Store, prefix: str) -> str:
-    """Return the one id of a stored bundle that begins with `prefix`.
-
-    Raises:
-        ReleaseError: there is none, or more than one.
-    """
+    """Return the id of the one stored bundle that `prefix` begins; a ReleaseError says that it is not one."""
     ids = [release for release in list_ids(store) if prefix and release.startswith(prefix.lower())]
     if len(ids) == 1:
         return ids[0]
@@ -163,15 +139,12 @@ def pack(inputs: Mapping[str, Any], files: Mapping[str, bytes], edition: int = 1
     The id is `hash_inputs` and eight digits of the SHA-256 of the manifest as `documents.encode` writes it, without
     `release`, which is the id, and without the seal. So who writes other bytes writes them into another folder.
 
-    Args:
-        inputs: what the release is made from.
-        files: name → content, without SHA256SUMS.
-        edition: counts bundles of the same content: more than 1 where a folder before it is damaged.
+    `edition` counts bundles of the same content: it is more than 1 where a folder before it is damaged.
     """
     files = {**files, SUMS: format_sums(files)}
     scores = documents.parse(files["metrics.json"])["cross_validation"]
     manifest = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": MANIFEST_VERSION,
         "edition": edition,
         "inputs": dict(inputs),
         "headline": {name: scores[name] for name in HEADLINE if name in scores},
@@ -181,29 +154,30 @@ def pack(inputs: Mapping[str, Any], files: Mapping[str, bytes], edition: int = 1
     return release, {**files, MANIFEST: documents.seal({"release": release, **manifest})}
 
 
-def publish(store: Store, inputs: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
-    """Store a bundle, each file only if it is not there yet, the manifest last, and return it as it is stored.
+def publish(store: Store, inputs: Mapping[str, Any], files: Mapping[str, bytes]) -> tuple[str, str]:
+    """Store a bundle, each file only if it is not there yet, the manifest last; return the id and its SHA-256.
 
     A folder that holds anything else than this bundle, or a part of it, is left as it is: the next edition is stored.
 
     Raises:
         ReleaseError: another changed the bundle at the same time.
     """
-    release, contents = next(
-        packed for packed in (pack(inputs, files, edition) for edition in count(1)) if _has_room(store, *packed)
-    )
+    editions = (pack(inputs, files, edition) for edition in count(1))
+    release, contents = next(packed for packed in editions if _has_room(store, *packed))
     for name, content in contents.items():
-        store.create(key(release, name), content)
-    return read_bundle(store, release).require()
+        store.create(locate_file(release, name), content)
+    sha256 = digest(contents[MANIFEST])
+    read_bundle(store, release, sha256).require()
+    return release, sha256
 
 
 def _has_room(store: Store, release: str, files: Mapping[str, bytes]) -> bool:
     """Say whether the folder of a bundle holds nothing but files of it: a run was killed, or another is at work."""
-    prefix = key(release, "")
-    for where in store.list(prefix):
-        content = files.get(where.removeprefix(prefix))
+    prefix = locate_file(release, "")
+    for key in store.list(prefix):
+        content = files.get(key.removeprefix(prefix))
         try:
-            if content is None or store.read(where, len(content)) != content:
+            if content is None or store.read(key, len(content)) != content:
                 return False
         except KeyRefused:
             return False
@@ -211,23 +185,14 @@ def _has_room(store: Store, release: str, files: Mapping[str, bytes]) -> bool:
 
 
 def read_manifest(store: Store, release: str, sha256: str | None = None) -> Manifest:
-    """Return the manifest of a bundle.
+    """Return the manifest of a bundle, which has this SHA-256 in the log, if the log knows the release.
 
     What vouches for it is the log, not the id: another version may make ids in another way.
 
-    Args:
-        store: holds the releases.
-        release: its id.
-        sha256: of the manifest, as the log has it; None if the log is not asked, or does not know the release.
-
     Raises:
-        KeyMissing: there is none.
-        KeyRefused, ValueError: it is not to be read, or is not the manifest of this release.
+        KeyMissing, KeyRefused, ValueError: it is missing, not to be read, or not the manifest of this release.
     """
-    return _parse_manifest(store.read(key(release, MANIFEST), MOST_BYTES_OF_MANIFEST), release, sha256)
-
-
-def _parse_manifest(content: bytes, release: str, sha256: str | None) -> Manifest:
+    content = store.read(locate_file(release, MANIFEST), MOST_BYTES_OF_MANIFEST)
     if sha256 not in (None, digest(content)):
         raise ValueError("it is not the one that the log names")
     manifest = documents.read_sealed(Manifest, content)
@@ -237,61 +202,38 @@ def _parse_manifest(content: bytes, release: str, sha256: str | None) -> Manifes
 
 
 def read_bundle(store: Store, release: str, sha256: str | None = None) -> Bundle:
-    """Read a bundle and hold every byte of it against its manifest, and its model against its example.
-
-    Args:
-        store: holds the releases.
-        release: its id.
-        sha256: of the manifest, as the log has it; None if the log does not know the release.
-    """
-    prefix = key(release, "")
-    names = {where.removeprefix(prefix) for where in store.list(prefix)}
+    """Hold every byte of a bundle against its manifest, and its model against its example."""
+    prefix = locate_file(release, "")
+    names = {key.removeprefix(prefix) for key in store.list(prefix)}
     if MANIFEST not in names:
-        problem = f"{prefix}{MANIFEST} is missing, so the bundle is {'unfinished' if names else 'not stored any more'}"
-        return Bundle(release, {}, None, "", is_finished=False, problems=(problem,))
+        why = f"is missing, so the bundle is {'unfinished' if names else 'not stored any more'}"
+        return Bundle(release, {}, None, (f"{prefix}{MANIFEST} {why}",))
     try:
-        content = store.read(prefix + MANIFEST, MOST_BYTES_OF_MANIFEST)
-        manifest = _parse_manifest(content, release, sha256)
+        manifest = read_manifest(store, release, sha256)
     except (KeyMissing, KeyRefused, ValueError) as error:
-        problem = f"{prefix}{MANIFEST} cannot be used ({error})"
-        return Bundle(release, {}, None, "", is_finished=True, problems=(problem,))
-    problems = [f"{prefix}{name} does not belong there" for name in sorted(names - {MANIFEST, *manifest.files})]
+        return Bundle(release, {}, None, (f"{prefix}{MANIFEST} cannot be used ({error})",))
+    problems = [f"{name} does not belong there" for name in sorted(names - {MANIFEST, *manifest.files})]
     files = {}
     for name, member in manifest.files.items():
         try:
-            files[name] = _read_member(store, prefix + name, member)
-        except (KeyMissing, KeyRefused, ValueError) as error:
-            problems.append(f"{prefix}{name} {error}")
-    if not problems:
-        problems += [f"{prefix}{problem}" for problem in find_example_problems(files)]
-    return Bundle(release, files, manifest, digest(content), is_finished=True, problems=tuple(problems))
-
-
-def _read_member(store: Store, where: str, member: Member) -> bytes:
-    """Return the content of a file that is as the manifest says.
-
-    Raises:
-        KeyMissing, KeyRefused, ValueError: it is not; the text goes on after its name.
-    """
-    try:
-        content = store.read(where, member.bytes)
-    except KeyMissing:
-        raise KeyMissing("is missing") from None
-    except KeyRefused as error:
-        raise KeyRefused(f"cannot be used ({error})") from error
-    if len(content) != member.bytes:
-        raise ValueError(f"has {len(content):,} bytes, not {member.bytes:,}")
-    if digest(content) != member.sha256:
-        raise ValueError("is not what the manifest says")
-    return content
+            content = store.read(prefix + name, member.bytes)
+        except KeyMissing:
+            problems.append(f"{name} is missing")
+        except KeyRefused as error:
+            problems.append(f"{name} cannot be used ({error})")
+        else:
+            if len(content) != member.bytes:
+                problems.append(f"{name} has {len(content):,} bytes, not {member.bytes:,}")
+            elif digest(content) != member.sha256:
+                problems.append(f"{name} is not what the manifest says")
+            else:
+                files[name] = content
+    problems = problems or find_example_problems(files)
+    return Bundle(release, files, manifest, tuple(prefix + problem for problem in problems))
 
 
 def load_scorer(files: Mapping[str, bytes]) -> Scorer:
-    """Return the model of a bundle.
-
-    Raises:
-        ScoringError: there is none, or none that can be used.
-    """
+    """Return the model of a bundle; a ScoringError says why there is none that can be used."""
     if "model.json" not in files:
         raise numbers.refuse("is missing from the bundle")
     try:
@@ -302,11 +244,7 @@ def load_scorer(files: Mapping[str, bytes]) -> Scorer:
 
 
 def find_example_problems(files: Mapping[str, bytes]) -> list[str]:
-    """Return what is wrong with the model or the example, beginning with the file's name.
-
-    Returns:
-        nothing if the model gives what its example promises, or if a bundle of another version does without one.
-    """
+    """Return what is wrong with the model or the example; a bundle of another version may do without them."""
     if "example.csv" not in files or "model.json" not in files:
         return []
     try:
@@ -320,7 +258,7 @@ def find_example_problems(files: Mapping[str, bytes]) -> list[str]:
         return [str(error)]
     except (LookupError, TypeError, ValueError, csv.Error) as error:
         return [f"example.csv cannot be used ({error}; {OTHER_VERSION})"]
-    if error_size <= TOLERANCE:
+    if error_size <= EXAMPLE_TOLERANCE:
         return []
     promise = f"example.csv promises other probabilities than this version makes of model.json, by {error_size:.3g}"
     return [f"{promise}; {OTHER_VERSION}"]

@@ -30,7 +30,7 @@ EXAMPLES = 10  # rows of the example
 ONNX_TOLERANCE = 1e-12
 ONNX_INPUT, ONNX_PROBABILITIES = "measurements", "probabilities"
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # of 2022; any runtime reads it, and the bytes do not change with skl2onnx's newest
-LABELS = {columns.BENIGN: 0, columns.MALIGNANT: 1}
+LABEL_NUMBERS = {columns.BENIGN: 0, columns.MALIGNANT: 1}
 SHORT = 16  # digits of a fingerprint that stand for a patient
 
 README = """\
@@ -49,15 +49,7 @@ manifest.json names all files with their SHA-256, and what the release was made 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """The values of all assets, which belong together.
-
-    Attributes:
-        raw_data: n patients.
-        ready_data: says which of them trained the model.
-        model: the pipeline.
-        cross_validation: the out-of-fold probabilities.
-        metrics: the report, with its figure.
-    """
+    """The values of all assets, by their names."""
 
     raw_data: pd.DataFrame
     ready_data: Prepared
@@ -109,11 +101,7 @@ class Candidate:
         return Predictions(self.fingerprints, canonical.malignant(self.raw_data), self.cross_validation.probabilities())
 
     def require_one_history(self) -> None:
-        """Refuse values that do not belong together.
-
-        Raises:
-            ArtifactError: the text names the stage to run again.
-        """
+        """Refuse values that do not belong together by an ArtifactError, which names the stage to run again."""
         require_one_history(self.raw_data, self.ready_data, self.model, self.cross_validation)
         origin = self.report.provenance
         if (origin.fingerprint, origin.split, origin.resampling, origin.settings) != (
@@ -211,18 +199,14 @@ class Candidate:
 
 
 def predictions_of(files: Mapping[str, bytes]) -> Predictions:
-    """Return what the recipe of a bundle says of patients that it had not seen.
-
-    Raises:
-        ValueError: the bundle does not have it in a form that this version knows.
-    """
+    """Return what the recipe of a bundle says of patients that it had not seen, or raise a ValueError."""
     if "cross_validation.csv" not in files:
         raise ValueError("it has no cross_validation.csv")
     try:
         rows = list(csv.DictReader(files["cross_validation.csv"].decode().splitlines()))
         repeats = [name for name in rows[0] if name.startswith("repeat_")]
         fingerprints = [row["fingerprint"] for row in rows]
-        malignant = np.array([LABELS[row[columns.DIAGNOSIS]] for row in rows])
+        malignant = np.array([LABEL_NUMBERS[row[columns.DIAGNOSIS]] for row in rows])
         probabilities = np.array([[float(row[name]) for name in repeats] for row in rows])
     except (LookupError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"its cross_validation.csv cannot be read ({error!r}; {OTHER_VERSION})") from error

@@ -9,14 +9,14 @@ from bcw_assets import documents
 from bcw_assets.errors import ReleaseRefused, StorageError
 from bcw_assets.releases import bundle, gate, log
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.releases.log import PROMOTE, Entry, Log, Overtaken, Ruling
+from bcw_assets.releases.log import PROMOTE, Entry, Overtaken, Ruling
 from bcw_assets.storage.store import Store
 
-REFUSED = f"{bundle.FOLDER}refused/"
+REFUSAL_PREFIX = f"{bundle.PLACE}/refused/"
 TRIES = 100  # more writers than that at once, and something else is wrong
 
 PROMOTED: Literal["promoted"] = "promoted"
-UNCHANGED: Literal["unchanged"] = "unchanged"
+ALREADY_CHAMPION: Literal["unchanged"] = "unchanged"
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,15 @@ class Outcome:
     entry: Entry
 
 
-def promote(
-    store: Store, candidate: Candidate, broken_promises: Sequence[str], run: str, override: str = ""
-) -> Outcome:
+def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: str, override: str = "") -> Outcome:
     """Publish a candidate that passes the gate, and make it the champion; what is the champion already stays it.
 
     Args:
         store: holds the releases.
         candidate: what the run has made.
-        broken_promises: what the blocking checks find in the candidate's own values.
+        problems: what the blocking checks find in its values.
         run: the id of the run, for the log.
-        override: the reason why a broken rule is passed over, for the log; empty without one.
+        override: why a broken rule is passed over; empty without a reason.
 
     Raises:
         ReleaseRefused: the gate refuses it; nothing is published, and the table is kept in releases/refused/.
@@ -53,69 +51,47 @@ def promote(
     for _ in range(TRIES):
         current_log = log.read_log(store)
         current_log.require_understood()
-        entry = current_log.last
-        champion = current_log.read_bundle(store, entry.release) if entry else None
-        # Behind an entry that cannot be read may be a rollback from the candidate: then the gate judges again.
-        is_same = champion is not None and not current_log.problem and champion.is_made_from(candidate.inputs)
-        made_champion = current_log.champions()[-1] if is_same else None
-        if champion and made_champion and not champion.problems:
-            return Outcome(UNCHANGED, made_champion)
+        champion, newest = current_log.champion, current_log.changes[-1:]
+        # Behind an entry that cannot be read, the candidate is compared with the last champion that can.
+        rival = current_log.read_bundle(store, newest[0].release) if newest else None
+        is_same = champion is not None and rival is not None and rival.is_made_from(candidate.inputs)
+        if champion and rival and is_same and not rival.problems:
+            return Outcome(ALREADY_CHAMPION, champion)
+        table = gate.judge(candidate, problems, rival, current_log, bundle.list_ids(store))
         # Of the same inputs, and the bundle is damaged: what was passed over for it is passed over again.
-        override_of_champion = made_champion.reason or "" if made_champion else ""
+        reason = " ".join(override.split()) or (champion.reason if champion and is_same else None)
+        broken = gate.find_broken(table)
+        if broken and not (reason and gate.may_be_overridden(broken)):
+            raise _keep_refusal(store, candidate, table, run)
+        if current_log.newest == 0:
+            _probe(store)
+        release = bundle.publish(store, candidate.inputs, candidate.files)
         try:
-            stored_ids = bundle.list_ids(store) if current_log.damage else ()
-            table = gate.judge(candidate, broken_promises, champion, current_log, stored_ids)
-            reason = _reason_to_pass(table, " ".join(override.split()) or override_of_champion)
-            return Outcome(PROMOTED, _publish(store, candidate, current_log, table, run, reason))
-        except ReleaseRefused as refusal:
-            raise _keep(store, candidate, refusal, run) from refusal
+            entry = log.append(store, current_log, PROMOTE, release, run, reason if broken else None, table)
         except Overtaken:
             continue  # another release may be the champion now: the gate must look again
-    raise StorageError(f"{TRIES} other runs wrote to {log.FOLDER} first, one after another. Run it again")
+        return Outcome(PROMOTED, entry)
+    raise StorageError(f"{TRIES} other runs wrote to {log.LOG_PREFIX} first, one after another. Run it again")
 
 
-def _reason_to_pass(table: list[Ruling], override: str) -> str | None:
-    """Return the reason for which broken rules are passed over; None if none is broken.
-
-    Raises:
-        ReleaseRefused: a rule is broken, and there is no reason, or it is one that no reason overrides.
-    """
-    broken = gate.find_broken(table)
-    if not broken:
-        return None
-    may_be_overridden = all(ruling["rule"] != gate.PROMISES for ruling in broken)
-    if override and may_be_overridden:
-        return override
-    reasons = "; ".join(f"{ruling['rule']}: {ruling['value']} (allowed: {ruling['limit']})" for ruling in broken)
+def _keep_refusal(store: Store, candidate: Candidate, table: list[Ruling], run: str) -> ReleaseRefused:
+    """Store the gate's table, and return the refusal."""
+    inputs, broken = bundle.hash_inputs(candidate.inputs), gate.find_broken(table)
+    key = f"{REFUSAL_PREFIX}{inputs}.json"
+    document = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table}
+    store.write({key: documents.encode(document)})
+    what = "; ".join(f"{ruling['rule']}: {ruling['value']} (allowed: {ruling['limit']})" for ruling in broken)
     remedy = "; if it is right all the same, run release with the config override: the reason, which the log keeps"
-    raise ReleaseRefused(
-        f"The gate refused this candidate: {reasons}. The champion stays. Compare rows and labels with their source"
-        f"{remedy if may_be_overridden else ''}",
+    return ReleaseRefused(
+        f"The gate refused this candidate: {what}. The champion stays. Compare rows and labels with their source"
+        f"{remedy if gate.may_be_overridden(broken) else ''}. The whole table is in {store.address(key)}",
         tuple(dict[str, Any](row) for row in table),
     )
 
 
-def _keep(store: Store, candidate: Candidate, refusal: ReleaseRefused, run: str) -> ReleaseRefused:
-    """Store the gate's table, and return the refusal with the place of it."""
-    inputs = bundle.hash_inputs(candidate.inputs)
-    where = f"{REFUSED}{inputs}.json"
-    table = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": list(refusal.rows)}
-    store.write({where: documents.encode(table)})
-    return ReleaseRefused(f"{refusal}. The whole table is in {store.address(where)}", refusal.rows)
-
-
-def _publish(
-    store: Store, candidate: Candidate, current_log: Log, table: list[Ruling], run: str, reason: str | None
-) -> Entry:
-    if current_log.newest == 0:
-        require_a_log_can_be_kept(store)
-    published = bundle.publish(store, candidate.inputs, candidate.files)
-    return log.append(store, current_log, PROMOTE, (published.id, published.sha256), run, reason, table)
-
-
-def require_a_log_can_be_kept(store: Store) -> None:
+def _probe(store: Store) -> None:
     """Refuse a store that lets two writers create the same key, for both would believe that they won; or none."""
-    probe = f"{bundle.FOLDER}probe-{secrets.token_hex(8)}"
+    probe = f"{bundle.PLACE}/probe-{secrets.token_hex(8)}"
     accepts_one = store.create(probe, b"first") or store.exists(probe)  # the second if the answer to the first is lost
     accepts_both = store.create(probe, b"second")
     store.delete(probe)

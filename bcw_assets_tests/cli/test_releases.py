@@ -13,17 +13,12 @@ from bcw_assets.cli.main import main
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store, open_store
-from bcw_assets_tests.conftest import Graph, Place, broken, why, with_all
-
-
-def released(graph: Graph) -> dict[str, Any]:
-    """Refresh quickly, and return what the materialisation of release tells."""
-    return made_of(graph.run())
+from bcw_assets_tests.conftest import Graph, Place, broken, contents, why, with_all
 
 
 def champion(graph: Graph) -> str:
     """Return the id of the release that the log names last."""
-    return log.read_log(graph.store).current().release
+    return log.read_log(graph.store).require_champion().release
 
 
 def made_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
@@ -36,25 +31,20 @@ def made_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
 
 
 def test_a_refresh_publishes_a_release_and_tells_of_it(graph: Graph) -> None:
-    metadata = released(graph)
+    metadata = made_of(graph.run())
     assert (metadata["release"], metadata["result"], metadata["sequence"]) == (champion(graph), "promoted", 1)
     assert metadata["bundle"] == f"{graph.place}/releases/{metadata['release']}"
     assert [row["rule"] for row in metadata["gate"]][:2] == ["blocking checks", "accuracy"]
 
 
-def test_a_refresh_of_the_same_is_green_unchanged_and_writes_nothing(graph: Graph) -> None:
+@pytest.mark.parametrize("source", ["", "embedded"])
+def test_a_refresh_of_the_same_table_is_green_unchanged_and_writes_nothing(graph: Graph, source: str) -> None:
     graph.prepare()
-    before = {key: graph.store.read(key) for key in graph.store.list("releases/")}
-    again = released(graph)
+    before = contents(graph.store)
+    again = made_of(graph.run("release") if not source else graph.run(source=source))
     assert (again["release"], again["result"]) == (champion(graph), "unchanged")
-    assert {key: graph.store.read(key) for key in graph.store.list("releases/")} == before
-
-
-def test_the_source_that_stands_in_makes_the_same_release(graph: Graph) -> None:
-    graph.prepare()
-    result = graph.run(source="embedded")
-    (made,) = result.asset_materializations_for_node("release")
-    assert (made.metadata["release"].value, made.metadata["result"].value) == (champion(graph), "unchanged")
+    after = contents(graph.store)
+    assert {key: after[key] for key in after if key.startswith("releases/")}.items() <= before.items()
 
 
 def test_a_candidate_that_is_refused_fails_the_run_with_the_table_and_a_reason_lets_it_pass(graph: Graph) -> None:
@@ -90,7 +80,7 @@ def test_releases_go_where_the_setting_says_and_results_stay(graph: Graph, place
 def test_the_check_of_the_release_finds_what_was_changed_since(graph: Graph) -> None:
     graph.prepare()
     assert graph.check("release").success
-    card = bundle.key(champion(graph), "MODEL_CARD.md")
+    card = bundle.locate_file(champion(graph), "MODEL_CARD.md")
     graph.store.write({card: graph.store.read(card) + b"Cures everything."})
     result = graph.check("release")
     assert not result.success
@@ -99,11 +89,8 @@ def test_the_check_of_the_release_finds_what_was_changed_since(graph: Graph) -> 
     assert made_of(graph.run("release"))["release"] != damaged  # it is made again beside it, and
     assert graph.store.read(card).endswith(b"Cures everything.")  # not written over
     assert graph.check("release").success
-
-
-def test_the_check_of_the_release_needs_an_entry_of_the_log(graph: Graph) -> None:
-    graph.prepare()
-    graph.store.delete("releases/log/000001.json")
+    for key in graph.store.list("releases/log/"):
+        graph.store.delete(key)
     assert "no entry of the log is for" in broken(graph.check("release"))["release", "published"]
 
 
@@ -138,17 +125,16 @@ def test_list_shows_each_promotion_with_its_headline_and_who_is_champion(
     assert first.split()[:3] == ["1", "promote", candidate.id]
     assert "0.964 (0.930 to 0.982)" in first
     assert second.split()[:3] == ["2", "promote", challenger.id]
-    assert [("champion" in line) for line in (first, second)] == [False, True]
-    assert [entry["state"] for entry in as_json("list")["entries"]] == [[], ["champion"]]
+    assert ["champion" in line for line in (first, second)] == [False, True]
 
 
 def test_list_shows_what_was_rolled_back_what_was_removed_and_what_is_unfinished(
     published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     assert bcw("rollback", "--reason", "odd").exit_code == 0
-    for key in published.list(bundle.key(challenger.id, "")):
+    for key in published.list(bundle.locate_file(challenger.id, "")):
         published.delete(key)
-    published.create(bundle.key("0" * 16, "model.json"), b"{}")
+    published.create(bundle.locate_file("0" * 16, "model.json"), b"{}")
     report = as_json("list")
     assert [entry["state"] for entry in report["entries"]] == [[], ["rolled back in entry 3", "removed"], ["champion"]]
     assert report["entries"][2]["reason"] == "odd"
@@ -170,7 +156,7 @@ def test_show_tells_what_a_release_was_made_from_and_what_the_gate_said(
 def test_verify_says_whole_or_names_the_file_and_fails(published: Store, candidate: Candidate) -> None:
     done = bcw("verify", "--all")
     assert (done.exit_code, done.stdout.count("whole: 9 files")) == (0, 2)
-    key = bundle.key(candidate.id, "model.onnx")
+    key = bundle.locate_file(candidate.id, "model.onnx")
     published.write({key: b"other"})
     assert bcw("verify").exit_code == 0  # of the champion
     for asked in (["--all"], [candidate.id[:6]]):
@@ -212,8 +198,7 @@ def test_rollback_goes_back_and_says_so_and_not_beyond_the_first(
         (["rollback"], 2, "Missing option '--reason'"),
         (["rollback", "--reason", " "], 2, "--reason is empty"),
         (["rollback", "f00", "--reason", "x"], 1, "No stored release begins with 'f00'"),
-        (["rollback", "../../etc", "--reason", "x"], 1, "No stored release begins with '../../etc'"),
-        (["verify", "f00"], 1, "No stored release begins with 'f00'. bcw releases list shows all of them"),
+        (["verify", "../../etc"], 1, "No stored release begins with '../../etc'. bcw releases list shows all of them"),
         (["verify", "f00", "--all"], 2, "Give RELEASE or --all, not both"),
         (["diff", "f00"], 2, "Missing argument 'SECOND'"),
     ],

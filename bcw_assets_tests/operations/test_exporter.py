@@ -330,16 +330,16 @@ def test_a_store_without_a_release_has_sequence_0(store: Store) -> None:
 
 def copy_release(eventful: tuple[Graph, Values], store: Store) -> str:
     """Put what the history released into a store, and return the id of the champion."""
-    ours = {key: content for key, content in contents(eventful[0].store).items() if key.startswith(bundle.FOLDER)}
-    return log.read_log(with_all(store, ours)).current().release
+    ours = {key: content for key, content in contents(eventful[0].store).items() if key.startswith(bundle.PLACE)}
+    return log.read_log(with_all(store, ours)).require_champion().release
 
 
 def test_the_champion_and_refusals_are_known(eventful: tuple[Graph, Values], store: Store) -> None:
     champion = copy_release(eventful, store)
-    store.write({f"{promotion.REFUSED}0123456789abcdef.json": b"the table of the gate"})
+    store.write({f"{promotion.REFUSAL_PREFIX}0123456789abcdef.json": b"the table of the gate"})
     values = index_samples(exporter.collect_releases(store))
     assert (values["bcw_release_sequence",], values["bcw_release_refusals",]) == (1, 1)
-    made = datetime.fromisoformat(log.read_log(store).current().made)
+    made = datetime.fromisoformat(log.read_log(store).require_champion().made)
     assert values["bcw_release_timestamp_seconds",] == made.timestamp()
     headline = bundle.read_manifest(store, champion).headline
     for score in bundle.HEADLINE:
@@ -357,7 +357,7 @@ def test_of_a_damaged_champion_nothing_is_known(
     eventful: tuple[Graph, Values], store: Store, what: str, says: str
 ) -> None:
     champion = copy_release(eventful, store)
-    key = f"{log.FOLDER}000001.json" if what == "log" else bundle.key(champion, bundle.MANIFEST)
+    key = f"{log.LOG_PREFIX}000001.json" if what == "log" else bundle.locate_file(champion, bundle.MANIFEST)
     store.write({key: store.read(key).replace(b"0", b"1")})
     damaged = Source("releases", lambda: exporter.collect_releases(store), NEVER)
     damaged.ask()

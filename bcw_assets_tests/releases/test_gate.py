@@ -12,22 +12,19 @@ from bcw_assets.ml.table import columns
 from bcw_assets.releases import access, bundle, gate, log, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
+from bcw_assets_tests.conftest import contents, sweep, with_all
 from bcw_assets_tests.releases.candidates import candidate_of, flipped, part
 
 BESIDE = ["log loss beside the champion", "sensitivity beside the champion", "relabelled rows"]
 KEPT_OUT = [
-    ("5 % of the labels flipped", lambda made, raw: candidate_of(made["metrics"], flipped(raw, 28)), "log_loss"),
-    ("C=0.0001", lambda made, raw: candidate_of(made["metrics"], raw, C=0.0001), "sensitivity beside the champion"),
-    (
-        "7 of 569 rows relabelled",
-        lambda made, raw: candidate_of(made["metrics"], flipped(raw, 7)),
-        "relabelled rows: 7 of 569",
-    ),
+    (lambda metrics, raw: candidate_of(metrics, flipped(raw, 28)), "log_loss"),
+    (lambda metrics, raw: candidate_of(metrics, raw, C=0.0001), "sensitivity beside the champion"),
+    (lambda metrics, raw: candidate_of(metrics, flipped(raw, 7)), "relabelled rows: 7 of 569"),
 ]
 LET_PASS = [
-    ("another split", lambda made, raw: candidate_of(made["metrics"], raw, seed=7)),
-    ("other folds", lambda made, raw: candidate_of(made["metrics"], raw, folds_seed=100)),
-    ("a larger table", lambda made, raw: candidate_of(made["metrics"], larger(raw))),
+    lambda metrics, raw: candidate_of(metrics, raw, seed=7),
+    lambda metrics, raw: candidate_of(metrics, raw, folds_seed=100),
+    lambda metrics, raw: candidate_of(metrics, larger(raw)),
 ]
 
 
@@ -40,34 +37,30 @@ def larger(raw: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([raw, more], ignore_index=True)
 
 
-@pytest.mark.parametrize(("what", "make", "because"), KEPT_OUT)
+@pytest.mark.parametrize(("make", "because"), KEPT_OUT, ids=["wrong labels", "C=0.0001", "relabelled rows"])
 def test_the_gate_keeps_out(
-    store: Store, made: dict[str, Any], raw: pd.DataFrame, candidate: Candidate, what: str, make: Any, because: str
+    store: Store, made: dict[str, Any], raw: pd.DataFrame, one_release: dict[str, bytes], make: Any, because: str
 ) -> None:
-    promotion.promote(store, candidate, [], "first")
-    before = {key: store.read(key) for key in store.list("")}
-    worse = make(made, raw)
-    with pytest.raises(ReleaseRefused) as refusal:
-        promotion.promote(store, worse, [], "second")
-    assert because in str(refusal.value)
+    worse = make(made["metrics"], raw)
+    with pytest.raises(ReleaseRefused, match=because) as refusal:
+        promotion.promote(with_all(store, one_release), worse, [], "second")
     table = [dict(row) for row in refusal.value.rows]
     assert {row["verdict"] for row in table} >= {"kept", "broken"}
-    refused = f"releases/refused/{bundle.hash_inputs(worse.inputs)}.json"
-    assert documents.parse(store.read(refused))["gate"] == table
-    assert {key: store.read(key) for key in store.list("") if key != refused} == before
+    after = contents(store)
+    assert documents.parse(after.pop(f"releases/refused/{bundle.hash_inputs(worse.inputs)}.json"))["gate"] == table
+    assert after == one_release
 
 
-@pytest.mark.parametrize(("what", "make"), LET_PASS)
+@pytest.mark.parametrize("make", LET_PASS, ids=["another split", "other folds", "a larger table"])
 def test_the_gate_lets_pass(
-    store: Store, made: dict[str, Any], raw: pd.DataFrame, candidate: Candidate, what: str, make: Any
+    store: Store, made: dict[str, Any], raw: pd.DataFrame, one_release: dict[str, bytes], make: Any
 ) -> None:
-    promotion.promote(store, candidate, [], "first")
-    outcome = promotion.promote(store, make(made, raw), [], "second")
+    outcome = promotion.promote(with_all(store, one_release), make(made["metrics"], raw), [], "second")
     assert (outcome.result, outcome.entry.sequence, outcome.entry.reason) == ("promoted", 2, None)
     assert {row["verdict"] for row in outcome.entry.gate} == {"kept"}
 
 
-@pytest.mark.parametrize("rows", [150, 300, 569])
+@pytest.mark.parametrize("rows", sweep([150, 300, 569]))
 def test_clean_tables_pass_as_the_first_release(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, rows: int
 ) -> None:
@@ -90,16 +83,16 @@ def test_few_malignant_patients_in_common_are_said_and_only_floors_count(
 @pytest.mark.every_store
 def test_the_same_again_is_unchanged_and_writes_nothing(store: Store, candidate: Candidate) -> None:
     first = promotion.promote(store, candidate, [], "first")
-    before = {key: store.read(key) for key in store.list("")}
+    before = contents(store)
     again = promotion.promote(store, candidate, [], "second")
     assert (again.result, again.entry) == ("unchanged", first.entry)
-    assert {key: store.read(key) for key in store.list("")} == before
+    assert contents(store) == before
 
 
 def test_what_was_rolled_back_from_returns_only_with_a_reason(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
-    access.rollback(released, None, "alarms at night", "somebody")
+    access.roll_back(released, None, "alarms at night", "somebody")
     with pytest.raises(ReleaseRefused, match="rolled back from: in entry 3, because: alarms at night"):
         promotion.promote(released, challenger, [], "fourth")
     outcome = promotion.promote(released, challenger, [], "fourth", "the alarms had another cause")
@@ -117,14 +110,6 @@ def test_no_reason_overrides_a_broken_promise(store: Store, candidate: Candidate
     assert log.read_log(store).newest == 0
 
 
-def test_a_champion_released_against_the_gate_stays_unchanged_by_the_same_inputs(
-    store: Store, made: dict[str, Any], raw: pd.DataFrame
-) -> None:
-    worse = candidate_of(made["metrics"], raw, C=0.0001)
-    promotion.promote(store, worse, [], "first", "for a comparison")
-    assert promotion.promote(store, worse, [], "second").result == "unchanged"
-
-
 def test_beside_a_damaged_champion_nothing_passes_but_by_a_reason(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
@@ -140,7 +125,8 @@ def test_a_damaged_champion_against_the_gate_is_made_again_by_the_same_inputs_bu
 ) -> None:
     worse = candidate_of(made["metrics"], raw, C=0.0001)
     first = promotion.promote(store, worse, [], "first", "for a comparison").entry
-    store.write({bundle.key(first.release, "metrics.json"): b"damaged"})
+    assert promotion.promote(store, worse, [], "second").result == "unchanged"
+    store.write({bundle.locate_file(first.release, "metrics.json"): b"damaged"})
     with pytest.raises(ReleaseRefused, match="blocking checks"):
         promotion.promote(store, worse, ["raw_data, invariants: inverted"], "second")
     again = promotion.promote(store, worse, [], "second").entry
@@ -155,9 +141,9 @@ def test_a_share_of_exactly_one_percent_relabelled_rows_passes(
     small = part(raw, 300)
     promotion.promote(store, candidate_of(made["metrics"], small), [], "first")
     changed = candidate_of(made["metrics"], flipped(small, 3))
-    table = gate.judge(
-        changed, [], bundle.read_bundle(store, log.read_log(store).current().release), log.read_log(store)
-    )
+    current_log = log.read_log(store)
+    champion = current_log.read_bundle(store, current_log.require_champion().release)
+    table = gate.judge(changed, [], champion, current_log)
     labels = next(row for row in table if row["rule"] == "relabelled rows")
     assert (labels["verdict"], labels["value"].partition(":")[0]) == ("kept", "3 of 300")
     rows = np.flatnonzero(small[columns.DIAGNOSIS] != changed.raw_data[columns.DIAGNOSIS])

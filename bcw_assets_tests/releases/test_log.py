@@ -1,6 +1,6 @@
 """Who is champion, which one was before, and what was rolled back, by the entries alone."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -8,6 +8,7 @@ from bcw_assets import documents
 from bcw_assets.errors import OTHER_VERSION, ReleaseError
 from bcw_assets.releases import log
 from bcw_assets.storage.store import Store
+from bcw_assets_tests.conftest import sweep
 
 FIRST, SECOND = "releases/log/000001.json", "releases/log/000002.json"
 
@@ -43,9 +44,9 @@ def append(store: Store, *steps: str) -> log.Log:
 )
 def test_a_rollback_walks_the_way_back(store: Store, steps: str, way: str, rolled_back: str) -> None:
     current_log = append(store, *steps.split())
-    assert "".join(entry.release[-1] for entry in current_log.champions()) == way
+    assert "".join(entry.release[-1] for entry in reversed(current_log.list_way_back())) == way[:-1]
     assert {release[-1] for release in current_log.list_rolled_back()} == set(rolled_back)
-    assert current_log.current().release[-1] == way[-1]
+    assert current_log.require_champion().release[-1] == way[-1]
 
 
 @pytest.mark.every_store
@@ -63,30 +64,50 @@ def test_a_forged_last_number_stops_the_log_until_it_is_moved_away(store: Store)
     with pytest.raises(ReleaseError, match=r"999999\.json takes the last number there is"):
         append(store, "b")
     store.delete("releases/log/999999.json")
-    assert append(store, "b").current().release == "b" * 16
+    assert append(store, "b").require_champion().release == "b" * 16
 
 
 def test_a_first_entry_that_names_one_before_it_is_damaged(store: Store) -> None:
     append(store, "a")
     store.write({FIRST: documents.seal(documents.unseal(store.read(FIRST)) | {"previous": "0" * 64})})
     with pytest.raises(ReleaseError, match=r"000001\.json cannot be read \(it names an entry before it"):
-        log.read_log(store).current()
+        log.read_log(store).require_champion()
 
 
+@pytest.mark.parametrize(
+    "change", sweep([{"action": "retire"}, {"release": "../../etc"}, {"sequence": 0}, {"gate": None}])
+)
 def test_a_newest_entry_with_a_right_seal_that_is_not_understood_is_no_damage_and_is_never_gone_past(
-    store: Store,
+    store: Store, change: dict[str, Any]
 ) -> None:
     append(store, "a", "b")
-    entry = documents.unseal(store.read(SECOND))
-    for change in ({"release": "../../etc"}, {"sequence": 0}, {"action": "retire"}, {"manifest": "x"}, {"gate": None}):
-        store.write({SECOND: documents.seal(entry | change)})
-        current_log = log.read_log(store)
-        (name,) = change
-        assert dict(current_log.damage) == {}
-        assert current_log.foreign[SECOND].startswith(f"is not understood ({name}: ")
-        for require in (current_log.current, current_log.require_understood):
-            with pytest.raises(ReleaseError, match=rf"000002\.json is not understood .*{OTHER_VERSION}"):
-                require()
+    store.write({SECOND: documents.seal(documents.unseal(store.read(SECOND)) | change)})
+    current_log = log.read_log(store)
+    assert (dict(current_log.damage), current_log.champion) == ({}, None)
+    says = rf"000002\.json is not understood \({next(iter(change))}: .*{OTHER_VERSION}"
+    for require in (current_log.require_champion, current_log.require_understood):
+        with pytest.raises(ReleaseError, match=says):
+            require()
+
+
+@pytest.mark.parametrize(
+    ("steps", "hidden", "doubtful"),
+    [
+        ("a b c", 3, "b"),  # the newest: it may be a rollback from b
+        ("a b c d", 3, "b"),  # an older one may, too, and what was promoted since does not say
+        ("a b c b", 3, ""),  # b is back
+        ("a b <a", 2, "b"),  # from what 3 leads back is not known: it may be anything that is stored
+        ("a b c", 1, ""),  # the first is no rollback
+    ],
+)
+def test_what_damage_may_have_rolled_back_is_in_doubt_until_it_is_back(
+    store: Store, steps: str, hidden: int, doubtful: str
+) -> None:
+    append(store, *steps.split())
+    store.write({f"releases/log/00000{hidden}.json": b"cut"})
+    current_log = log.read_log(store)
+    doubts = [name for name in "abcd" if current_log.find_hidden_rollback(name * 8, is_stored=name in "ab")]
+    assert "".join(doubts) == doubtful
 
 
 @pytest.mark.parametrize("reason", ["two\nlines", "\x1b[31m", "bad \udcff byte"])
@@ -100,5 +121,5 @@ def test_a_prune_of_an_earlier_version_changes_nothing(store: Store) -> None:
     current_log = append(store, "a", "b", "c")
     log.append(store, current_log, "prune", ("c" * 16, "0" * 64), "bcw releases prune")
     current_log = log.read_log(store)
-    assert (current_log.current().release, len(current_log.champions())) == ("c" * 16, 3)
+    assert (current_log.require_champion().release, len(current_log.list_way_back())) == ("c" * 16, 2)
     assert current_log.list_rolled_back() == {}

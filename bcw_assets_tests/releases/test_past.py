@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +29,23 @@ from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import Log
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import Store
-from bcw_assets_tests.conftest import contents
+from bcw_assets_tests.conftest import contents, sweep, with_all
 from bcw_assets_tests.releases.candidates import candidate_of, flipped
 from bcw_assets_tests.releases.test_faults import DAMAGE
 
 PAST = sorted((Path(__file__).parent / "past").glob("schema_*"))
-BESIDE = [rule for rule, _ in (gate.LOG_LOSS, gate.SENSITIVITY, gate.LABELS)]
+BESIDE = [rule for rule, _ in gate.BESIDE_CHAMPION]
 
 Document = dict[str, Any]
 Change = Callable[[Document], object]
 
 
-def keep(_: Document) -> None:
-    """Change nothing."""
-
-
-def change_log(store: Store, change: Change = keep) -> None:
+def change_log(store: Store, change: Change = lambda entry: None) -> None:
     """Change every entry, and chain and seal them anew, with the manifests that are there now."""
     before = None
-    for key in store.list(log.FOLDER):
+    for key in store.list(log.LOG_PREFIX):
         entry = documents.unseal(store.read(key)) | {"previous": before}
-        manifest = bundle.key(entry["release"], bundle.MANIFEST)
+        manifest = bundle.locate_file(entry["release"], bundle.MANIFEST)
         if store.exists(manifest):
             entry["manifest"] = documents.digest(store.read(manifest))
         change(entry)
@@ -59,7 +56,7 @@ def change_log(store: Store, change: Change = keep) -> None:
 def change_manifests(store: Store, change: Change, *releases: str) -> None:
     """Change the manifests of some releases, or of all, and what the log says of them."""
     for release in releases or bundle.list_ids(store):
-        key = bundle.key(release, bundle.MANIFEST)
+        key = bundle.locate_file(release, bundle.MANIFEST)
         manifest = documents.unseal(store.read(key))
         change(manifest)
         store.write({key: documents.seal(manifest)})
@@ -69,21 +66,18 @@ def change_manifests(store: Store, change: Change, *releases: str) -> None:
 def change_files(store: Store, change: Callable[[dict[str, bytes]], dict[str, bytes]], *releases: str) -> None:
     """Change the files of the bundles of some releases, or of all, and what SHA256SUMS and the manifest say of them."""
     for release in releases or bundle.list_ids(store):
-        prefix = bundle.key(release, "")
+        prefix = bundle.locate_file(release, "")
         stored = {key.removeprefix(prefix): store.read(key) for key in store.list(prefix)}
         del stored[bundle.MANIFEST]
         files = change(stored)
         files[bundle.SUMS] = bundle.format_sums(files)
         for name in stored.keys() - files.keys():
             store.delete(prefix + name)
-        store.write({prefix + name: content for name, content in files.items()})
-        change_manifests(store, naming(files), release)
-
-
-def naming(files: dict[str, bytes]) -> Change:
-    """Return a change of a manifest after which it names these files."""
-    members = {name: {"bytes": len(content), "sha256": documents.digest(content)} for name, content in files.items()}
-    return lambda manifest: manifest.update(files=members)
+        with_all(store, {prefix + name: content for name, content in files.items()})
+        members = {
+            name: {"bytes": len(content), "sha256": documents.digest(content)} for name, content in files.items()
+        }
+        change_manifests(store, partial(dict.update, files=members), release)
 
 
 def without(*names: str) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
@@ -96,60 +90,41 @@ def with_model(**changes: object) -> Callable[[dict[str, bytes]], dict[str, byte
     return lambda files: files | {"model.json": documents.encode(documents.parse(files["model.json"]) | changes)}
 
 
-def add_score(store: Store) -> None:
+def change_much(store: Store) -> None:
+    """Add a score, a file, parts of the model and fields everywhere, in a newer schema."""
     score = {"estimate": 0.9, "sd": None, "interval": [0.8, 0.95], "unit": "none", "bounds": {"method": "exact"}}
 
-    def change(files: dict[str, bytes]) -> dict[str, bytes]:
-        metrics = documents.parse(files["metrics.json"])
+    def add_to_files(files: dict[str, bytes]) -> dict[str, bytes]:
+        metrics = documents.parse(files["metrics.json"]) | {"schema_version": 9, "fairness": {}}
         metrics["cross_validation"]["calibration_slope"] = score
-        return files | {"metrics.json": documents.encode(metrics | {"schema_version": 9, "fairness": {}})}
+        files = with_model(calibration=None, steps="many")(files)
+        return {"Threshold-1_a.json": b"{}"} | files | {"metrics.json": documents.encode(metrics)}
 
-    change_files(store, change)
-    change_manifests(store, lambda manifest: manifest["headline"].update(calibration_slope=score))
-
-
-def replace_scores(store: Store) -> None:
-    score = {"estimate": 0.02, "sd": 0.001, "interval": None}
-    change_manifests(store, lambda manifest: manifest.update(headline={"brier": score}))
-
-
-def drop_fields(store: Store) -> None:
-    def change(entry: Document) -> None:
-        for name in ("gate", "pruned", "damaged", "reason"):
-            if not entry.get(name):
-                entry.pop(name, None)
-
-    change_manifests(store, lambda manifest: manifest.pop("inputs"))
-    change_log(store, change)
-
-
-def add_fields(store: Store) -> None:
-    def change(document: Document) -> None:
+    def add_fields(document: Document) -> None:
         document |= {"bcw_assets": "9.0", "signature": {"key": "x", "value": None}}
         for row in [*document.get("gate", []), *document.get("files", {}).values()]:
             row["more"] = 1
 
-    change_manifests(store, change)
-    change_log(store, change)
+    change_files(store, add_to_files)
+    change_manifests(store, lambda manifest: manifest["headline"].update(calibration_slope=score))
+    change_manifests(store, lambda manifest: manifest.update(schema_version=99))
+    change_manifests(store, add_fields)
+    change_log(store, add_fields)
 
 
-def change_much(store: Store) -> None:
-    for name in ("one more score", "one more file", "more in the model", "more fields", "a newer schema"):
-        VERSIONS[name](store)
+def drop_much(store: Store) -> None:
+    """Leave only what this version cannot do without, and a score that it does not know."""
 
+    def drop_fields(entry: Document) -> None:
+        for name in ("gate", "reason"):
+            if not entry.get(name):
+                entry.pop(name, None)
 
-VERSIONS: dict[str, Callable[[Store], None]] = {
-    "as it was written": lambda store: None,
-    "much changed": change_much,
-    "one more score": add_score,
-    "other scores": replace_scores,
-    "one more file": lambda store: change_files(store, lambda files: {"Threshold-1_a.json": b"{}"} | files),
-    "fewer files": lambda store: change_files(store, without("metrics.json", "model.onnx", "evaluation.png")),
-    "more in the model": lambda store: change_files(store, with_model(calibration=None, steps="many")),
-    "more fields": add_fields,
-    "fewer fields": drop_fields,
-    "a newer schema": lambda store: change_manifests(store, lambda manifest: manifest.update(schema_version=99)),
-}
+    headline = {"brier": {"estimate": 0.02, "sd": 0.001, "interval": None}}
+    change_files(store, without("metrics.json", "model.onnx", "evaluation.png"))
+    change_manifests(store, lambda manifest: manifest.pop("inputs"))
+    change_manifests(store, lambda manifest: manifest.update(headline=headline))
+    change_log(store, drop_fields)
 
 
 on_newest = pytest.mark.parametrize("past", PAST[-1:], indirect=True, ids=lambda path: path.name)
@@ -164,14 +139,10 @@ def past(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return FolderStore(tmp_path / "store")
 
 
-SWEEP = pytest.mark.sweep
-EVERY_DAY = ("as it was written", "much changed")
-
-
-@pytest.fixture(params=[pytest.param(name, marks=[] if name in EVERY_DAY else SWEEP) for name in VERSIONS])
+@pytest.fixture(params=[lambda store: None, change_much, drop_much], ids=["as it was", "much changed", "little left"])
 def store(request: pytest.FixtureRequest, past: Store) -> Store:
     """The same, as it was written, and as a version would have written it that has another form."""
-    VERSIONS[request.param](past)
+    request.param(past)
     return past
 
 
@@ -206,7 +177,7 @@ def releases(*arguments: str) -> str:
 def champion_and_other(store: Store) -> tuple[Log, str, str]:
     """Return the log, the champion, and a release that is stored beside it."""
     current_log = log.read_log(store)
-    champion = current_log.current().release
+    champion = current_log.require_champion().release
     return current_log, champion, next(release for release in bundle.list_ids(store) if release != champion)
 
 
@@ -228,13 +199,11 @@ def test_releases_and_log_are_whole(store: Store) -> None:
 def test_releases_are_listed_and_shown_with_all_that_they_say_of_themselves(store: Store) -> None:
     current_log, champion, other = champion_and_other(store)
     report = json.loads(releases("list", "--json"))
-    assert ([entry["sequence"] for entry in report["entries"]], report["damage"]) == (
-        [*range(1, current_log.newest + 1)],
-        [],
-    )
+    assert [entry["sequence"] for entry in report["entries"]] == [*range(1, current_log.newest + 1)]
+    assert (report["damage"], report["problem"]) == ([], None)
     assert re.search(rf"{champion} .*champion", releases("list"))
     for release in (champion, other):
-        manifest = documents.unseal(store.read(bundle.key(release, bundle.MANIFEST)))
+        manifest = documents.unseal(store.read(bundle.locate_file(release, bundle.MANIFEST)))
         shown = json.loads(releases("show", release, "--json"))["manifest"]
         assert shown["headline"].keys() == manifest["headline"].keys()
         assert shown["files"].keys() == manifest["files"].keys()
@@ -259,7 +228,7 @@ def test_models_give_what_their_examples_promise(store: Store, is_champion: bool
     assert done.exit_code == 0, done.stderr
     assert done.stderr.startswith(f"Release {release}, {'the' if is_champion else 'not the'} champion, made ")
     assert ("sensitivity 0." in done.stderr) == ("sensitivity" in open_release(store, release).headline)
-    promised = store.read(bundle.key(release, "example.csv"))
+    promised = store.read(bundle.locate_file(release, "example.csv"))
     given, expected = (
         [float(row[columns.PROBABILITY]) for row in csv.DictReader(io.StringIO(content.decode()))]
         for content in (done.stdout_bytes, promised)
@@ -272,7 +241,7 @@ def test_a_champion_is_rolled_back_forth_and_back_and_what_was_removed_is_listed
     current_log, champion, other = champion_and_other(store)
     for number, release in enumerate((other, champion), current_log.newest + 1):
         releases("rollback", release, "--reason", "a test")
-        assert (log.read_log(store).current().release, log.read_log(store).newest) == (release, number)
+        assert (log.read_log(store).require_champion().release, log.read_log(store).newest) == (release, number)
     assert "whole" in releases("verify")
     shutil.rmtree(Path("releases", other))
     stored = bundle.list_ids(store)
@@ -280,21 +249,16 @@ def test_a_champion_is_rolled_back_forth_and_back_and_what_was_removed_is_listed
         assert ("removed" in entry["state"]) == (entry["release"] not in stored)
 
 
-def test_a_champion_is_unchanged_by_a_run_with_its_inputs(store: Store, candidate: Candidate) -> None:
-    before = contents(store)
-    outcome = promotion.promote(store, candidate, [], "a run")
-    assert (outcome.result, outcome.entry.release) == ("unchanged", log.read_log(store).current().release)
-    assert contents(store) == before
-
-
-def test_a_candidate_that_is_worse_than_a_champion_is_refused_and_one_that_is_not_follows_it(
-    store: Store, newcomer: Candidate, worse: Candidate
+def test_the_same_inputs_change_nothing_a_worse_candidate_is_refused_and_another_follows_the_champion(
+    store: Store, candidate: Candidate, newcomer: Candidate, worse: Candidate
 ) -> None:
-    newest = log.read_log(store).newest
+    before, newest = contents(store), log.read_log(store).newest
+    outcome = promotion.promote(store, candidate, [], "a run")
+    assert (outcome.result, outcome.entry.release) == ("unchanged", log.read_log(store).require_champion().release)
+    assert contents(store) == before
     with pytest.raises(ReleaseRefused) as refusal:
         promotion.promote(store, worse, [], "a run")
     assert beside(refusal.value.rows) == dict.fromkeys(BESIDE, "broken")
-    assert log.read_log(store).newest == newest
     outcome = promotion.promote(store, newcomer, [], "a run")
     assert (outcome.result, outcome.entry.sequence) == ("promoted", newest + 1)
     assert beside(outcome.entry.gate) == dict.fromkeys(BESIDE, "kept")
@@ -313,13 +277,20 @@ def test_what_was_rolled_back_from_returns_only_with_a_reason(store: Store, retu
     assert open_release(store, None).id == outcome.entry.release
 
 
-@pytest.mark.parametrize("what", DAMAGE)
+def test_beyond_the_first_nobody_goes_back_and_what_was_removed_is_named(past: Store) -> None:
+    done = bcw("releases", "rollback", "--reason", "a test")
+    says = "has none before it that is still stored (27f6a5e32cc95e16 was removed)"
+    removed = "27f6a5e32cc95e16" in json.dumps(json.loads(releases("list", "--json")))
+    assert (done.exit_code, (says if removed else "is the first: there is none before it") in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("what", sweep(list(DAMAGE)))
 def test_a_damaged_champion_is_made_again_and_no_byte_of_it_is_changed(
     past: Store, candidate: Candidate, what: str
 ) -> None:
-    champion = log.read_log(past).current().release
+    champion = log.read_log(past).require_champion().release
     DAMAGE[what](past, champion)
-    folder = bundle.key(champion, "")
+    folder = bundle.locate_file(champion, "")
     before = {key: content for key, content in contents(past).items() if key.startswith(folder)}
     outcome = promotion.promote(past, candidate, [], "a run")
     assert outcome.result == ("unchanged" if what == "no entry in the log" else "promoted")
@@ -351,7 +322,7 @@ def test_a_model_of_fewer_measurements_in_another_order_is_used_and_compared(pas
     done = bcw("predict", f"releases/{other}/example.csv", "--explain")
     assert done.exit_code == 0, done.stderr
     given = pd.read_csv(io.BytesIO(done.stdout_bytes))
-    example = pd.read_csv(io.BytesIO(past.read(bundle.key(champion, "example.csv"))))
+    example = pd.read_csv(io.BytesIO(past.read(bundle.locate_file(champion, "example.csv"))))
     np.testing.assert_allclose(given[columns.PROBABILITY], example[columns.PROBABILITY], rtol=0, atol=1e-9)
     named = given.filter(like="contribution").map(lambda text: text.split()[0]).to_numpy().ravel()
     assert set(named) <= set(FEWER)
@@ -396,7 +367,7 @@ def test_without_out_of_fold_predictions_the_gate_is_passed_by_a_reason_alone_an
 @on_newest
 @pytest.mark.parametrize(
     ("known", "instead"),
-    [(b"fingerprint", b"x"), (b"repeat_", b"x"), (b"0.", b"x"), (b"M", b"1"), (b"0.", b"7."), (b"M", b"\xff")],
+    sweep([(b"fingerprint", b"x"), (b"repeat_", b"x"), (b"0.", b"x"), (b"M", b"1"), (b"0.", b"7."), (b"M", b"\xff")]),
 )
 def test_out_of_fold_predictions_in_another_form_are_as_if_there_were_none(
     past: Store, worse: Candidate, known: bytes, instead: bytes
@@ -414,47 +385,41 @@ def test_out_of_fold_predictions_in_another_form_are_as_if_there_were_none(
 
 
 def nest_files(store: Store) -> None:
-    def change(manifest: Document) -> None:
-        manifest["files"] = [{"name": name} | member for name, member in manifest["files"].items()]
-
-    change_manifests(store, change)
+    change_manifests(store, lambda manifest: manifest.update(files=list(manifest["files"].values())))
 
 
-UNKNOWN: dict[str, tuple[Callable[[Store], None], str]] = {
-    "files as a list": (nest_files, "manifest.json cannot be used (files: "),
-    "files in folders": (
+def change_models(**changes: object) -> Callable[[Store], None]:
+    return lambda store: change_files(store, with_model(**changes))
+
+
+UNKNOWN: list[tuple[Callable[[Store], None], str]] = [
+    (nest_files, "manifest.json cannot be used (files: "),
+    (
         lambda store: change_manifests(store, lambda manifest: manifest["files"].update({"a/b": {}})),
         "manifest.json cannot be used (files.a/b",
     ),
-    "a feature that is new": (
-        lambda store: change_files(store, with_model(features=["age_mean", *columns.MEASUREMENTS[1:]])),
+    (
+        change_models(features=["age_mean", *columns.MEASUREMENTS[1:]]),
         "model.json takes features that this version does not know ('age_mean')",
     ),
-    "a feature twice": (
-        lambda store: change_files(store, with_model(features=[columns.MEASUREMENTS[1], *columns.MEASUREMENTS[1:]])),
-        "model.json takes a feature twice",
-    ),
-    "another kind of model": (
-        lambda store: change_files(store, with_model(features=list(columns.MEASUREMENTS), mean={"forest": []})),
-        "model.json has no 30 numbers as mean",
-    ),
-    "another formula": (
-        lambda store: change_files(store, with_model(intercept=1.0)),
+    (change_models(features=[columns.MEASUREMENTS[1], *columns.MEASUREMENTS[1:]]), "model.json takes a feature twice"),
+    (change_models(mean={"forest": []}), "model.json has no 30 numbers as mean"),
+    (
+        change_models(intercept=1.0),
         "example.csv promises other probabilities than this version makes of model.json, by ",
     ),
-    "another example": (
+    (
         lambda store: change_files(store, lambda files: files | {"example.csv": b"id,p\n1,2\n"}),
         "example.csv cannot be used ('probability_malignant'",
     ),
-}
+]
 
 
 @on_newest
-@pytest.mark.parametrize("name", UNKNOWN)
+@pytest.mark.parametrize(("change", "says"), UNKNOWN)
 def test_a_bundle_that_this_version_cannot_use_is_refused_as_one_of_another_version(
-    past: Store, newcomer: Candidate, name: str
+    past: Store, newcomer: Candidate, change: Callable[[Store], None], says: str
 ) -> None:
-    change, says = UNKNOWN[name]
     _, champion, other = champion_and_other(past)
     change(past)
     for arguments in (
@@ -472,7 +437,7 @@ def test_a_bundle_that_this_version_cannot_use_is_refused_as_one_of_another_vers
     with pytest.raises(ReleaseRefused, match=OTHER_VERSION) as refusal:
         promotion.promote(past, newcomer, [], "a run")
     assert beside(refusal.value.rows) == dict.fromkeys(BESIDE, "broken")
-    assert log.read_log(past).current().release == champion
+    assert log.read_log(past).require_champion().release == champion
 
 
 @on_newest

@@ -2,14 +2,15 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -39,9 +40,8 @@ class Stack:
 
     @property
     def settings(self) -> dict[str, str]:
-        lines = (self.folder / "deploy/stack.env").read_text().splitlines()
-        pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
-        return {name: value.strip("'") for name, _, value in pairs}
+        lines = re.findall(r"^(\w+)='?(.*?)'?$", (self.folder / "deploy/stack.env").read_text(), flags=re.MULTILINE)
+        return dict(lines)
 
     @property
     def url(self) -> str:
@@ -59,19 +59,15 @@ class Stack:
     def make(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return call(["make", "--no-print-directory", *arguments], self.folder, check=check)
 
-    def compose(self, *arguments: str, check: bool = True) -> str:
-        return call(
-            ["docker", "compose", "--env-file", "deploy/stack.env", *arguments], self.folder, check=check
-        ).stdout
+    def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = ["docker", "compose", "--env-file", "deploy/stack.env", *arguments]
+        return call(command, self.folder, check=check)
 
     def inside(self, service: str, *command: str) -> subprocess.CompletedProcess[str]:
-        return call(
-            ["docker", "compose", "--env-file", "deploy/stack.env", "exec", "-T", service, *command],
-            self.folder, check=False,
-        )  # fmt: skip
+        return self.compose("exec", "-T", service, *command, check=False)
 
     def services(self) -> dict[str, dict[str, str]]:
-        rows = map(json.loads, self.compose("ps", "--all", "--format", "json").splitlines())
+        rows = map(json.loads, self.compose("ps", "--all", "--format", "json").stdout.splitlines())
         return {row["Service"]: row for row in rows}
 
     def sick(self) -> list[str]:
@@ -85,14 +81,14 @@ class Stack:
         """Return after how many seconds every container is healthy."""
         return until(lambda: not self.sick(), seconds)
 
-    def ask(self, query: str) -> dict[str, object]:
+    def ask(self, query: str) -> Any:
         answer = requests.post(f"{self.url}/graphql", json={"query": query}, auth=self.login, timeout=60)
-        found: dict[str, object] = answer.json()["data"]
-        return found
+        return answer.json()["data"]
 
-    def runs(self) -> list[dict[str, str]]:
-        found = self.ask("{ runsOrError { ... on Runs { results { runId jobName status } } } }")
-        return found["runsOrError"]["results"]  # type: ignore[index, no-any-return]
+    def runs(self) -> dict[str, str]:
+        """Return the status of every run."""
+        answer = self.ask("{ runsOrError { ... on Runs { results { runId status } } } }")
+        return {run["runId"]: run["status"] for run in answer["runsOrError"]["results"]}
 
     def releases(self) -> str:
         done = self.inside("code", "bcw", "releases", "list")
@@ -106,8 +102,8 @@ class Stack:
             "--network-alias", "receiver", "bcw-assets:local", "python", "-c", RECEIVER,
         )  # fmt: skip
 
-    def told(self) -> list[str]:
-        """Return the titles of the messages that were sent."""
+    def messages(self) -> list[str]:
+        """Return the titles of the messages that arrived."""
         return docker("logs", f"{PROJECT}-receiver").splitlines()
 
 
@@ -133,32 +129,30 @@ def docker(*arguments: str) -> str:
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def copied(folder: Path) -> Path:
+def copy_checkout(folder: Path) -> Path:
     """Return a copy of what git has of the checkout."""
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    for name in names.splitlines():
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in call(command, CHECKOUT, check=True).stdout.splitlines():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CHECKOUT / name, folder / name)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    call(["git", "init", "-q"], folder, check=True)
     return folder
 
 
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-        return port
+def find_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    one = Stack(copied(tmp_path_factory.mktemp("stack")))
+    stack = Stack(copy_checkout(tmp_path_factory.mktemp("stack")))
     docker("network", "prune", "--force")
-    call(["python3", "deploy/stack.py", "settings"], one.folder, check=True)
-    one.set(BCW_PORT=str(free_port()), COMPOSE_PROFILES="monitoring", BCW_SOURCE="embedded",
-            BCW_NOTIFY_URLS="json://receiver:8000", BCW_SCHEDULE_CRON="0 0 1 1 *")  # fmt: skip
+    call(["python3", "deploy/stack.py", "settings"], stack.folder, check=True)
+    stack.set(BCW_PORT=find_port(), COMPOSE_PROFILES="monitoring", BCW_SOURCE="embedded",
+              BCW_NOTIFY_URLS="json://receiver:8000", BCW_SCHEDULE_CRON="0 0 1 1 *")  # fmt: skip
     try:
-        yield one
+        yield stack
     finally:
         subprocess.run(["docker", "rm", "--force", f"{PROJECT}-receiver"], capture_output=True, check=False)
-        one.make("clean", "FORCE=1", check=False)
+        stack.make("clean", "FORCE=1", check=False)

@@ -350,7 +350,7 @@ def test_an_entry_whose_replies_are_all_lost_is_recognised(
     stored = with_all(direct.store(place("x")), two_releases)
     lost, well = loopback.reply_lost(url), misbehaving.well
     misbehaving.step = lambda handler: (lost if handler.command == "PUT" else well)(handler)
-    entry = access.rollback(misbehaving.store(place("x")), None, "why", "me")
+    entry = access.roll_back(misbehaving.store(place("x")), None, "why", "me")
     assert log.read_log(stored).entries[2:] == (entry,)
 
 
