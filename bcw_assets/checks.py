@@ -10,7 +10,7 @@ from bcw_assets.errors import ArtifactError
 from bcw_assets.ml.expectations import EXPECTATIONS, FACTS, Expectation
 from bcw_assets.ml.findings import Findings
 from bcw_assets.releases import access, bundle
-from bcw_assets.stages import FOLDER, as_table
+from bcw_assets.stages import FOLDER_KEY, as_table
 from bcw_assets.storage.io_manager import ArtifactIOManager, Loaded, latest
 from bcw_assets.storage.store import Store
 
@@ -18,7 +18,7 @@ CHECKS = "_checks"  # the ending of the name of the step that checks an asset
 STORED = "stored"
 STORED_TITLE = "The stored files can be read, and are those that the latest run recorded."
 # The one asset that is not stored by the IO manager, so its check reads it back as those who use it do.
-RELEASE, PUBLISHED = dg.AssetKey("release"), "published"
+RELEASE_KEY, PUBLISHED_CHECK = dg.AssetKey("release"), "published"
 PUBLISHED_TITLE = "The release can be used: all its files and the log are as they were published."
 
 
@@ -33,13 +33,13 @@ def locate_assets(
 ) -> dict[dg.AssetKey, str]:
     """Return where every asset is, as its materialisations record it: a path or a URI."""
     addresses = {asset: artifacts.address(asset, *stored) for asset, stored in _artifacts(graph).items()}
-    return addresses | {RELEASE: releases.address(bundle.PLACE)}
+    return addresses | {RELEASE_KEY: releases.address(bundle.PLACE)}
 
 
 def specify_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Return the specification of every check of an asset."""
-    if asset == RELEASE:
-        return [dg.AssetCheckSpec(PUBLISHED, asset=asset, blocking=True, description=PUBLISHED_TITLE)]
+    if asset == RELEASE_KEY:
+        return [dg.AssetCheckSpec(PUBLISHED_CHECK, asset=asset, blocking=True, description=PUBLISHED_TITLE)]
     stored = dg.AssetCheckSpec(STORED, asset=asset, blocking=True, description=STORED_TITLE)
     return [stored, *map(_specify, _expectations(asset).values())]
 
@@ -47,9 +47,9 @@ def specify_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 def _artifacts(graph: Sequence[dg.AssetsDefinition]) -> dict[dg.AssetKey, tuple[str, type]]:
     """Return the folder and the type of the value of every asset that the IO manager stores."""
     return {
-        asset.key: (str(asset.metadata_by_key[asset.key][FOLDER]), asset.op.output_defs[0].dagster_type.typing_type)
+        asset.key: (str(asset.metadata_by_key[asset.key][FOLDER_KEY]), asset.op.output_defs[0].dagster_type.typing_type)
         for asset in graph
-        if FOLDER in asset.metadata_by_key[asset.key]
+        if FOLDER_KEY in asset.metadata_by_key[asset.key]
     }
 
 
@@ -108,14 +108,14 @@ def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]
 
 
 def _build_release_check() -> dg.AssetChecksDefinition:
-    (spec,) = specify_checks(RELEASE)
+    (spec,) = specify_checks(RELEASE_KEY)
 
     @dg.multi_asset_check(
-        name=RELEASE.to_user_string() + CHECKS, specs=[spec], required_resource_keys={"releases"}, can_subset=True
+        name=RELEASE_KEY.to_user_string() + CHECKS, specs=[spec], required_resource_keys={"releases"}, can_subset=True
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         releases: Store = context.resources.releases
-        made = latest(RELEASE, releases.address(bundle.PLACE), context.instance)
+        made = latest(RELEASE_KEY, releases.address(bundle.PLACE), context.instance)
         yield _report(spec, access.is_published(releases, made.facts["release"] if made else None))
 
     return check

@@ -19,9 +19,11 @@ PREFIX = "BCW_"
 AUTO = "auto"
 EMBEDDED = "embedded"
 SHA256_LENGTH = 64
+NO_HISTORY = "DAGSTER_HOME is not set"
 SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
 SHORTEST_SECRET = 6  # characters; a shorter one would be found in every text
-
+# What Kubernetes puts into every pod for a Service of this name.
+OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 
 Days = Annotated[int, Field(gt=0, le=36_500)]  # a century; Python's own limit of a duration explains nothing
 
@@ -129,7 +131,7 @@ def read_environment() -> Settings:
     """
     known = sorted(PREFIX + name.upper() for name in Settings.model_fields)
     for name in sorted(os.environ):
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not OF_A_SERVICE.search(name):
             near = get_close_matches(name.upper(), known, n=1, cutoff=0)[0]
             raise SettingsError(f"{name} is no setting; did you mean {near}? Allowed are {', '.join(known)}")
     try:
@@ -153,9 +155,24 @@ def list_secrets() -> list[str]:
     ]
 
 
+def find_network_variables(url: str) -> tuple[str | None, str | None]:
+    """Return the variables that name the proxy of an address and the certificates, as requests looks for them."""
+    proxies = [f"{urlsplit(url).scheme}_proxy", "all_proxy"]
+    names = [spelling for name in proxies for spelling in (name, name.upper())]
+    bundles = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]
+    proxy, bundle = (next(filter(os.environ.get, variables), None) for variables in (names, bundles))
+    return proxy, bundle
+
+
 def dagster_home() -> str:
     """Return the folder of Dagster's history; empty if none is set."""
     return os.environ.get("DAGSTER_HOME", "")
+
+
+def require_dagster_home() -> None:
+    """Refuse to look into a history that is not kept."""
+    if not dagster_home():
+        raise SettingsError(f"{NO_HISTORY}, so there is no history to look into. `make install` sets it")
 
 
 def _problem(error: ErrorDetails) -> str:

@@ -2,11 +2,12 @@
 
 import hashlib
 import io
+import re
 import time
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -16,6 +17,7 @@ import requests
 from urllib3.exceptions import HTTPError, InvalidHeader, NameResolutionError, ReadTimeoutError, SSLError
 from urllib3.util.retry import RequestHistory, Retry
 
+from bcw_assets import settings as environment
 from bcw_assets.deadline import within
 from bcw_assets.errors import SourceRefused, SourceUnavailable
 from bcw_assets.settings import EMBEDDED, Settings
@@ -27,13 +29,12 @@ UCI_ADDRESSES = (
 UCI_SHA256 = "d606af411f3e5be8a317a5a8b652b425aaf0ff38ca683d5327ffff94c3695f4a"
 UCI_MEMBER = "wdbc.data"
 UCI_LIMIT = 10 * 2**20  # bytes; the file has 124,103 and the zip 51,284
-UCI_DEADLINE = 10.0  # seconds of wall clock for all tries of both addresses
-UCI_PATIENCE = 4.0  # seconds for one try, so that the second address has its turn
+UCI_DEADLINE = 10.0  # seconds of wall clock for all tries of both addresses; each may use half of them
 UCI_TRIES = 4  # of each address: an answer that fails at once should not cost ten seconds
 NAMED_DEADLINE = 60.0  # seconds of wall clock for all tries of a source that the user named
-IDLE = 10.0  # seconds without a byte after which one try of a named source is given up
+SILENCE = 10.0  # seconds without a byte after which one try of a named source is given up
 CHUNK = 2**16
-TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500  # statuses, the second and all above, that may pass at the next try
+PASSING_STATUSES = {429, *range(500, 600)}  # statuses after which another try may help
 
 SLOW = "no whole answer in time"
 EMBEDDED_ORIGIN = "scikit-learn's embedded copy"
@@ -41,7 +42,7 @@ EMBEDDED_ORIGIN = "scikit-learn's embedded copy"
 
 @dataclass(frozen=True)
 class Try:
-    """One attempt: where, after how many seconds it ended, and how."""
+    """An attempt: where, after how many seconds it ended, and how."""
 
     address: str
     seconds: float
@@ -65,35 +66,31 @@ class Download:
     fallback: bool = False
 
 
-@dataclass
-class _Address:
-    """An address with its turn: when it may be tried again, and the failures that decide how long that takes."""
-
-    url: str
-    ready_at: float
-    retry: Retry = field(
-        default_factory=lambda: Retry(total=None, backoff_factor=0.25, backoff_max=8, backoff_jitter=0.25)
-    )
-
-    @property
-    def label(self) -> str:
-        """The address without its query, which may hold a token."""
-        parts = urlsplit(self.url)
-        return urlunsplit((parts.scheme, parts.netloc, parts.path, "…" if parts.query else "", ""))
-
-
 class _Failure(Exception):
-    """Why one try failed.
+    """Why a try failed.
 
     Attributes:
         final: whether trying this address again cannot help.
-        wait: seconds that the server asked to wait.
+        pause: seconds that the server asked to wait.
     """
 
-    def __init__(self, outcome: str, *, final: bool = False, wait: float | None = None) -> None:
+    def __init__(self, outcome: str, *, final: bool = False, pause: float | None = None) -> None:
         super().__init__(outcome)
         self.final = final
-        self.wait = wait
+        self.pause = pause
+
+
+class _NoAnswer(SourceUnavailable):
+    """No address answered in time."""
+
+    def __init__(self, tries: tuple[Try, ...], seconds: float) -> None:
+        last: dict[str, Try] = {attempt.address: attempt for attempt in tries}
+        story = "; ".join(f"{address}: {attempt.outcome}" for address, attempt in last.items())
+        super().__init__(
+            f"The table could not be downloaded in {len(tries)} tries and {seconds:.0f} s ({story}). Nothing was "
+            f"changed. Check BCW_SOURCE and the network and try again, or set BCW_SOURCE=embedded to work offline"
+        )
+        self.tries = tries
 
 
 def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
@@ -112,9 +109,9 @@ def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
     if not settings.source_is_named:
         return _fetch_from_uci(tell)
     if "://" in settings.source:
-        download = _download((settings.source,), tell, NAMED_DEADLINE, NAMED_DEADLINE)
+        download = _fetch_first((settings.source,), tell, NAMED_DEADLINE)
     else:
-        download = Download(_read(Path(settings.source).expanduser()), settings.source)
+        download = Download(_read_file(Path(settings.source).expanduser()), settings.source)
     if settings.source_sha256:
         _require(download.content, settings.source_sha256, download.origin, "BCW_SOURCE_SHA256")
     return download
@@ -122,7 +119,7 @@ def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
 
 def _fetch_from_uci(tell: Callable[[str], object]) -> Download:
     try:
-        download = _download(UCI_ADDRESSES, tell, UCI_DEADLINE, UCI_PATIENCE, limit=UCI_LIMIT, most_tries=UCI_TRIES)
+        download = _fetch_first(UCI_ADDRESSES, tell, UCI_DEADLINE, limit=UCI_LIMIT, most_tries=UCI_TRIES)
     except _NoAnswer as error:
         return Download(_read_embedded(), EMBEDDED_ORIGIN, error.tries, fallback=True)
     content = download.content
@@ -132,56 +129,40 @@ def _fetch_from_uci(tell: Callable[[str], object]) -> Download:
     return Download(content, download.origin, download.tries)
 
 
-class _NoAnswer(SourceUnavailable):
-    """No address answered in time; `tries` tell the story."""
-
-    def __init__(self, tries: tuple[Try, ...], seconds: float) -> None:
-        last: dict[str, Try] = {attempt.address: attempt for attempt in tries}
-        story = "; ".join(f"{address}: {attempt.outcome}" for address, attempt in last.items())
-        super().__init__(
-            f"The table could not be downloaded in {len(tries)} tries and {seconds:.0f} s ({story}). Nothing was "
-            f"changed. Check BCW_SOURCE and the network and try again, or set BCW_SOURCE=embedded to work offline"
-        )
-        self.tries = tries
-
-
-def _download(
+def _fetch_first(
     urls: tuple[str, ...],
     tell: Callable[[str], object],
     seconds: float,
-    patience: float,
     limit: int | None = None,
     most_tries: int | None = None,
 ) -> Download:
-    """Try the addresses in turn until one answers, none is left, or the time is over."""
+    """Return what the first address answers, or the next where it fails; each has its share of the seconds."""
     start = time.monotonic()
-    deadline = start + seconds
     tries: list[Try] = []
-    addresses = [_Address(url, start) for url in urls]
-    while addresses:
-        address = min(addresses, key=lambda address: address.ready_at)
-        if address.ready_at >= deadline:
-            break
-        time.sleep(max(0.0, address.ready_at - time.monotonic()))
-        began = time.monotonic()
-        end = min(deadline, began + patience)
-        try:
-            content = _get_until(end, address.url, limit)
-        except _Failure as failure:
-            now = time.monotonic()
-            tries.append(Try(address.label, now - began, str(failure)))
+    for turn, url in enumerate(urls, 1):
+        parts = urlsplit(url)  # the query may hold a token
+        address = urlunsplit((parts.scheme, parts.netloc, parts.path, "…" if parts.query else "", ""))
+        end, pause = start + turn * seconds / len(urls), 0.0
+        # Of urllib3's Retry the back-off alone: it would neither get a body again that was cut short, nor say what the
+        # tries were, nor end in time.
+        retry = Retry(total=None, backoff_factor=0.25, backoff_max=8, backoff_jitter=0.25)
+        while time.monotonic() + pause < end and len(retry.history) != most_tries:
+            time.sleep(pause)
+            began = time.monotonic()
+            content, failure = b"", None
+            try:
+                content = _get_until(end, url, limit)
+            except _Failure as error:
+                failure = error
+            outcome = str(failure) if failure else f"{len(content):,} bytes"
+            tries.append(Try(address, time.monotonic() - began, outcome))
             tell(str(tries[-1]))
-            address.retry = address.retry.new(
-                history=(*address.retry.history, RequestHistory("GET", None, failure, None, None))
-            )
-            wait = address.retry.get_backoff_time() if failure.wait is None else failure.wait
-            address.ready_at = now + wait
-            if failure.final or len(address.retry.history) == most_tries:
-                addresses.remove(address)
-        else:
-            tries.append(Try(address.label, time.monotonic() - began, f"{len(content):,} bytes"))
-            tell(str(tries[-1]))
-            return Download(content, address.label, tuple(tries))
+            if failure is None:
+                return Download(content, address, tuple(tries))
+            if failure.final:
+                break
+            retry = retry.new(history=(*retry.history, RequestHistory("GET", None, failure, None, None)))
+            pause = retry.get_backoff_time() if failure.pause is None else failure.pause
     raise _NoAnswer(tuple(tries), time.monotonic() - start)
 
 
@@ -194,14 +175,17 @@ def _get_until(end: float, url: str, limit: int | None) -> bytes:
 
 def _get(url: str, end: float, limit: int | None) -> bytes:
     """Return the body of one GET, decoded, of at most `limit` bytes."""
-    timeout = min(IDLE, max(0.01, end - time.monotonic()))
+    timeout = min(SILENCE, max(0.01, end - time.monotonic()))
     try:
         with requests.get(url, stream=True, timeout=timeout, headers={"Accept-Encoding": "identity"}) as response:
             if response.status_code != requests.codes.ok:
-                wait = _read_retry_after(response)
-                asks = "" if wait is None else f", asks to wait {wait:,.0f} s"
-                may_pass = response.status_code == TOO_MANY_REQUESTS or response.status_code >= SERVER_ERROR
-                raise _Failure(f"status {response.status_code}{asks}", final=not may_pass, wait=wait)
+                pause = _read_retry_after(response)
+                asks = "" if pause is None else f", asks to wait {pause:,.0f} s"
+                raise _Failure(
+                    f"status {response.status_code}{asks}",
+                    final=response.status_code not in PASSING_STATUSES,
+                    pause=pause,
+                )
             body = bytearray()
             # read1 returns what has arrived; read would wait for a whole chunk however slowly it drips.
             while chunk := response.raw.read1(CHUNK, decode_content=True):
@@ -211,8 +195,8 @@ def _get(url: str, end: float, limit: int | None) -> bytes:
                 if time.monotonic() >= end:
                     raise _Failure(SLOW)
             return bytes(body)
-    except (requests.RequestException, HTTPError, ValueError) as error:  # the last: a redirection to no address
-        raise _explain(error) from error
+    except (requests.RequestException, HTTPError, ValueError, OSError) as error:
+        raise _explain(error, url) from error
 
 
 def _read_retry_after(response: requests.Response) -> float | None:
@@ -222,9 +206,15 @@ def _read_retry_after(response: requests.Response) -> float | None:
         return None
 
 
-def _explain(error: Exception) -> _Failure:
+def _explain(error: Exception, url: str) -> _Failure:
     """Say in words what went wrong. The error's own text is not shown: it holds the address with its query."""
     reason = getattr(error.args[0], "reason", None) if error.args else None
+    proxy, bundle = environment.find_network_variables(url)
+    is_malformed = isinstance(error, ValueError) and re.search("SOCKS|[Pp]roxy|parse", str(error))
+    if proxy and (isinstance(error, requests.exceptions.ProxyError) or is_malformed):
+        return _Failure(f"the proxy that {proxy} names cannot be used", final=True)
+    if "certificate bundle, invalid path" in str(error):  # a plain OSError of requests
+        return _Failure(f"{bundle or 'the default set of certificates'} names no file", final=True)
     if isinstance(reason, NameResolutionError):
         return _Failure("the host is unknown", final=True)
     if isinstance(error, requests.exceptions.SSLError) or isinstance(reason, SSLError):
@@ -266,7 +256,7 @@ def _require(content: bytes, expected: str, origin: str, what: str) -> None:
         )
 
 
-def _read(path: Path) -> bytes:
+def _read_file(path: Path) -> bytes:
     try:
         if path.is_file():
             return path.read_bytes()

@@ -18,7 +18,7 @@ PACKAGE = __name__.partition(".")[0]
 
 DATA = (".csv", ".j2")  # what modules read of the files beside them
 
-FOLDER = "folder"
+FOLDER_KEY = "folder"
 """The key of an asset's metadata that says in which folder its files are."""
 
 
@@ -27,7 +27,7 @@ def stage(name: str, folder: str | None, *kinds: str) -> Callable[[Callable[...,
 
     def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
         return dg.asset(
-            metadata={**({FOLDER: folder} if folder else {}), **_link(function)},
+            metadata={**({FOLDER_KEY: folder} if folder else {}), **_link(function)},
             tags={"stage": name},
             kinds={"python", *kinds},
             owners=["team:bcw"],

@@ -118,7 +118,7 @@ def pack(candidate: Candidate) -> Candidate:
 @pytest.fixture(scope="session")
 def one_release(candidate: Candidate, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a store in which the candidate was released, to be copied: a release takes three times as long."""
-    return make_once(tmp_path_factory, "one_release", lambda: files_after(candidate, {}))
+    return make_once(tmp_path_factory, "one_release", lambda: release_into({}, candidate))
 
 
 @pytest.fixture(scope="session")
@@ -126,13 +126,12 @@ def two_releases(
     one_release: dict[str, bytes], challenger: Candidate, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
     """The files of that store after the challenger was released too, which is the champion then."""
-    return make_once(tmp_path_factory, "two_releases", lambda: files_after(challenger, one_release))
+    return make_once(tmp_path_factory, "two_releases", lambda: release_into(one_release, challenger))
 
 
-def files_after(candidate: Candidate, before: dict[str, bytes]) -> dict[str, bytes]:
-    """Return the files of a store with these files in it after a candidate was released there, too."""
+def release_into(files: dict[str, bytes], candidate: Candidate) -> dict[str, bytes]:
     with TemporaryDirectory() as folder:
-        store = with_all(FolderStore(Path(folder)), before)
+        store = with_all(FolderStore(Path(folder)), files)
         promotion.promote(store, candidate, [], f"run of {candidate.id}")
         return contents(store)
 
@@ -231,17 +230,10 @@ class Graph:
     """The graph with a folder, a place for what it makes, and a history of its own."""
 
     def __init__(
-        self,
-        folder: Path,
-        place: str,
-        instance: dg.DagsterInstance,
-        golden: "Callable[[], Golden] | None" = None,
+        self, folder: Path, place: str, instance: dg.DagsterInstance, golden: "Callable[[], Golden] | None" = None
     ) -> None:
-        self.folder = folder
-        self.place = place
-        self.store = open_store(place)
-        self.instance = instance
-        self.golden = golden
+        self.folder, self.place, self.store = folder, place, open_store(place)
+        self.instance, self.golden = instance, golden
         self.source = folder / "wdbc.data"
         self.source.write_bytes(uci_form())
 
@@ -263,9 +255,10 @@ class Graph:
 
     def python(self, program: str) -> str:
         """Run a program in the folder in a new Python, which has imported nothing yet, and return its output."""
+        command, environment = [sys.executable, "-c", program], self.environment()
         return subprocess.run(
-            [sys.executable, "-c", program],
-            env=self.environment(),
+            command,
+            env=environment,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -299,13 +292,9 @@ class Graph:
         """Run the checks of one asset on what is stored, as the UI can."""
         return self.select(dg.AssetSelection.checks_for_assets(dg.AssetKey(asset)))
 
-    def artifacts(self) -> ArtifactIOManager:
-        """Return what reads and writes the artifacts."""
-        return ArtifactIOManager(self.store)
-
     def places(self) -> dict[dg.AssetKey, str]:
         """Return where every asset is."""
-        return locate_assets(GRAPH, self.artifacts(), self.store)
+        return locate_assets(GRAPH, ArtifactIOManager(self.store), self.store)
 
     def select(
         self, selection: dg.AssetSelection, config: dict[str, object] | None = None, **changes: str
@@ -390,11 +379,10 @@ def graph(request: pytest.FixtureRequest, tmp_path: Path, place: Place) -> Itera
 
 def why(result: dg.ExecuteInProcessResult) -> str:
     """Return what the failed steps of a run say."""
-    texts = []
-    for event in result.get_step_failure_events():
-        failure = event.step_failure_data
-        texts.append((failure.user_failure_data and failure.user_failure_data.description) or str(failure.error))
-    return "\n".join(texts)
+    failures = [event.step_failure_data for event in result.get_step_failure_events()]
+    return "\n".join(
+        (each.user_failure_data and each.user_failure_data.description) or str(each.error) for each in failures
+    )
 
 
 def broken(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], str]:

@@ -38,7 +38,7 @@ def serve(*script: Step) -> Iterator[Loopback]:
         do_PUT = do_DELETE = do_GET  # noqa: N815 (what the base class calls)
 
         def do_POST(self) -> None:
-            self.rfile = io.BytesIO(_received(self))  # or a client is reset before it has read the answer
+            self.rfile = io.BytesIO(_receive(self))  # or a client is reset before it has read the answer
             self.do_GET()
 
         def log_message(self, *_: object) -> None:
@@ -58,27 +58,12 @@ def serve(*script: Step) -> Iterator[Loopback]:
 
 def body(content: bytes, length: int | None = None) -> Step:
     """Answer 200 with `content`, announcing `length` bytes."""
-
-    def step(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(content) if length is None else length))
-        handler.end_headers()
-        handler.wfile.write(content)
-
-    return step
+    return lambda handler: _answer(handler, 200, {}, content, length)
 
 
 def status(code: int, **headers: str) -> Step:
     """Answer a status without a body; an underscore in a header's name stands for a hyphen."""
-
-    def step(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(code)
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    return step
+    return lambda handler: _answer(handler, code, {name.replace("_", "-"): headers[name] for name in headers}, b"")
 
 
 def refuse(handler: BaseHTTPRequestHandler) -> None:
@@ -100,27 +85,17 @@ def hang(handler: BaseHTTPRequestHandler) -> None:
 def stall(handler: BaseHTTPRequestHandler) -> None:
     """Send some of the body and nothing more for a minute."""
     body(b"1,2,3", length=1000)(handler)
-    handler.wfile.flush()
-    time.sleep(60)
+    hang(handler)
 
 
 def drip(handler: BaseHTTPRequestHandler) -> None:
     """Send a byte of the body a tenth of a second."""
-    handler.send_response(200)
-    handler.end_headers()
-    for _ in range(600):
-        handler.wfile.write(b"1")
-        handler.wfile.flush()
-        time.sleep(0.1)
+    _drip(handler, b"HTTP/1.1 200 OK\r\n\r\n", b"1" * 600)
 
 
 def drip_headers(handler: BaseHTTPRequestHandler) -> None:
     """Send a byte of a header a tenth of a second."""
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-    for _ in range(600):
-        handler.wfile.write(b"1")
-        handler.wfile.flush()
-        time.sleep(0.1)
+    _drip(handler, b"HTTP/1.1 200 OK\r\nX-Slow: ", b"1" * 600)
 
 
 def redirect_for_ever(handler: BaseHTTPRequestHandler) -> None:
@@ -130,9 +105,7 @@ def redirect_for_ever(handler: BaseHTTPRequestHandler) -> None:
 
 def flood(handler: BaseHTTPRequestHandler) -> None:
     """Send 1 GiB."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(2**30))
-    handler.end_headers()
+    body(b"", length=2**30)(handler)
     for _ in range(2**10):
         handler.wfile.write(bytes(2**20))
 
@@ -141,7 +114,7 @@ def taken(messages: list[dict[str, str]]) -> Step:
     """Keep the JSON that is posted, and answer 200."""
 
     def step(handler: BaseHTTPRequestHandler) -> None:
-        messages.append(json.loads(_received(handler)))
+        messages.append(json.loads(_receive(handler)))
         _answer(handler, 200, {}, b"")
 
     return step
@@ -149,36 +122,26 @@ def taken(messages: list[dict[str, str]]) -> Step:
 
 def s3_error(code: int, name: str, **fields: str) -> Step:
     """Answer what S3 answers when it refuses."""
-    told = {"Code": name, "Message": f"{name}, as documented"} | fields
-    document = "".join(f"<{key}>{value}</{key}>" for key, value in told.items())
-
-    def step(handler: BaseHTTPRequestHandler) -> None:
-        _received(handler)
-        _answer(handler, code, {}, f'<?xml version="1.0" encoding="UTF-8"?><Error>{document}</Error>'.encode())
-
-    return step
+    tags = {"Code": name, "Message": f"{name}, as documented"} | fields
+    document = "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags.items())
+    return _answer_after_reading(code, {}, f'<?xml version="1.0" encoding="UTF-8"?><Error>{document}</Error>'.encode())
 
 
 def s3_object(content: bytes) -> Step:
     """Answer an object, whichever was asked for."""
-
-    def step(handler: BaseHTTPRequestHandler) -> None:
-        _received(handler)
-        _answer(handler, 200, {"ETag": '"0123456789abcdef0123456789abcdef"'}, content)
-
-    return step
+    return _answer_after_reading(200, {"ETag": '"0123456789abcdef0123456789abcdef"'}, content)
 
 
 def passed_to(url: str) -> Step:
     """Answer what the server at `url` answers."""
-    return lambda handler: _answer(handler, *_asked(url, handler))
+    return lambda handler: _answer(handler, *_ask(url, handler))
 
 
 def reply_lost(url: str) -> Step:
     """Let the server at `url` do what is asked, and reset the connection instead of saying so."""
 
     def step(handler: BaseHTTPRequestHandler) -> None:
-        _asked(url, handler)
+        _ask(url, handler)
         refuse(handler)
 
     return step
@@ -186,54 +149,66 @@ def reply_lost(url: str) -> Step:
 
 def cut_off(url: str) -> Step:
     """Hang up after half of the body that the server at `url` answers."""
-    return partial(_half, url, lambda _: None)
+    return partial(_halve, url, lambda _: None)
 
 
 def reset_within(url: str) -> Step:
     """Reset the connection after half of the body that the server at `url` answers."""
-    return partial(_half, url, refuse)
+    return partial(_halve, url, refuse)
 
 
 def stalled(url: str) -> Step:
     """Say nothing more for a minute after half of the body that the server at `url` answers."""
-    return partial(_half, url, hang)
+    return partial(_halve, url, hang)
 
 
 def trickled(url: str) -> Step:
     """Send what the server at `url` answers a byte a tenth of a second."""
 
     def step(handler: BaseHTTPRequestHandler) -> None:
-        status, headers, content = _asked(url, handler)
-        _answer(handler, status, headers, b"", length=len(content))
-        for one in content:
-            handler.wfile.write(bytes([one]))
-            time.sleep(0.1)
+        code, headers, content = _ask(url, handler)
+        _answer(handler, code, headers, b"", length=len(content))
+        _drip(handler, b"", content)
 
     return step
 
 
-def _half(url: str, end: Step, handler: BaseHTTPRequestHandler) -> None:
-    status, headers, content = _asked(url, handler)
-    _answer(handler, status, headers, content[: len(content) // 2], length=len(content))
-    handler.wfile.flush()
+def _halve(url: str, end: Step, handler: BaseHTTPRequestHandler) -> None:
+    code, headers, content = _ask(url, handler)
+    _answer(handler, code, headers, content[: len(content) // 2], length=len(content))
     end(handler)
 
 
-def _received(handler: BaseHTTPRequestHandler) -> bytes:
+def _drip(handler: BaseHTTPRequestHandler, beginning: bytes, content: bytes) -> None:
+    handler.wfile.write(beginning)  # which is not buffered
+    for number in range(len(content)):
+        handler.wfile.write(content[number : number + 1])
+        time.sleep(0.1)
+
+
+def _receive(handler: BaseHTTPRequestHandler) -> bytes:
     """Return the body of a request, whose sender may wait to be asked for it."""
     if handler.headers.get("Expect") == "100-continue":
         handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     return handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
 
 
-def _asked(url: str, handler: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
+def _ask(url: str, handler: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
     """Return what the server at `url` answers to the request: status, headers, body."""
-    content = _received(handler)
+    content = _receive(handler)
     headers = {name: value for name, value in handler.headers.items() if name != "Expect"}
     with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
         connection.request(handler.command, handler.path, content, headers)
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read()
+
+
+def _answer_after_reading(code: int, headers: dict[str, str], content: bytes) -> Step:
+    def step(handler: BaseHTTPRequestHandler) -> None:
+        _receive(handler)
+        _answer(handler, code, headers, content)
+
+    return step
 
 
 def _answer(

@@ -32,18 +32,28 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) ->
 
 
 def start(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path, streams: tuple[str, str, str]
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    streams: tuple[str, str, str],
+    is_session: bool = False,
 ) -> BaseProcess:
-    """Start such a program; its standard input, output and error are the files of these paths."""
-    program = _server.Process(target=_become, args=(command, environment, folder, streams))
+    """Start such a program, perhaps in a session of its own; its three streams are the files of these paths."""
+    program = _server.Process(target=_become, args=(command, environment, folder, streams, is_session))
     program.start()
     return program
 
 
 def _become(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path, streams: tuple[str, str, str]
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    streams: tuple[str, str, str],
+    is_session: bool,
 ) -> None:
     """Be the program that the installed script of this name is."""
+    if is_session:
+        os.setsid()
     for number, (path, mode) in enumerate(zip(streams, "rww", strict=True)):
         with open(path, mode) as file:
             os.dup2(file.fileno(), number)

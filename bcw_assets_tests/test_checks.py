@@ -53,9 +53,6 @@ def scale_by_all(raw: pd.DataFrame, prepared: Prepared) -> Prepared:
     return assign(prepared, **((numbers - numbers.mean()) / numbers.std(ddof=0)))
 
 
-NOISE = np.random.default_rng(0).normal(0, 0.25, 569)
-
-
 def report(values: Values, **changes: Any) -> Evaluation:
     """Return the metrics with another report."""
     metrics: Evaluation = values["metrics"]
@@ -96,7 +93,6 @@ BROKEN: list[tuple[str, Callable[[Values], Any], str]] = [
     ("schema", lambda v: v[RAW].drop(columns="radius_se"), "columns are not id, diagnosis and"),
     ("schema", lambda v: v[RAW].astype({"area_mean": "str"}), "not every measurement is a float"),
     ("schema", lambda v: v[RAW].assign(id=""), "an id is empty"),
-    ("schema", lambda v: v[RAW].iloc[::-1], "not sorted by id"),
     ("schema", lambda v: v[RAW].assign(area_mean=np.inf), "not finite"),
     ("invariants", lambda v: v[RAW].assign(area_mean=782.7), "but radius_mean"),
     ("invariants", lambda v: v[RAW].assign(diagnosis="M"), "the labels are not M and B"),
@@ -105,27 +101,19 @@ BROKEN: list[tuple[str, Callable[[Values], Any], str]] = [
     ("source", lambda v: {}, "nothing is recorded of where the table is from"),
     ("source", lambda v: FACTS | {"fallback": True}, "UCI could not be reached, and UCI stands in"),
     ("split", lambda v: assign(v[READY], split="train"), "the test rows lack a diagnosis"),
-    ("split", lambda v: assign(v[READY], split="other"), "on no side or on both"),
-    ("split", lambda v: replace(v[READY], rows=v[READY].rows[:-1]), "not those of raw_data in their order"),
     ("split", lambda v: assign(v[READY], malignant=1 - number(v, "malignant")), "labels are not those of raw_data"),
     ("split", lambda v: replace(v[READY], fingerprint="0" * 64), "from another table"),
     ("scaling", lambda v: scale_by_all(v[RAW], v[READY]), "the test rows took part"),
     ("scaling", lambda v: assign(v[READY], area_se=number(v, "area_se") + 1), "mean over the training rows is 1 away"),
-    ("scaling", lambda v: assign(v[READY], area_se=number(v, "area_se") * 3), "sd over the training rows is 2 away"),
     ("scaling", lambda v: assign(v[READY], area_se=-number(v, "area_se")), "not what the scaler makes of raw_data"),
     ("features", lambda v: assign(v[READY], area_se=number(v, "malignant") * 2.0), "the diagnosis (correlation 1.000)"),
-    ("features", lambda v: assign(v[READY], area_se=number(v, "malignant") + NOISE), "alone tells the diagnosis"),
-    ("features", lambda v: assign(v[READY], area_se=np.arange(569.0)), "the row order (correlation 1.000)"),
     ("features", lambda v: assign(v[READY], area_se=-number(v, "id").astype(float)), "follows the id or the row order"),
-    ("converged", lambda v: edit(v[MODEL], coef_=np.full((1, 30), np.nan)), "the gradient per patient is nan"),
     ("converged", lambda v: edit(v[MODEL], n_iter_=np.array([100])), "its limit"),
     ("converged", lambda v: training.train(preparation.prepare(v[RAW], OTHER_SPLIT), 1.0), "the gradient per patient"),
     ("coverage", lambda v: replace(v[PREDICTED], rows=v[PREDICTED].rows.iloc[1:]), "not those of raw_data, each once"),
-    ("coverage", lambda v: change_rows(v[PREDICTED], more=0.5), "its columns are not id, diagnosis and 10 repeats"),
     ("coverage", lambda v: change_rows(v[PREDICTED], repeat_1=np.nan), "a value is no probability"),
     ("coverage", lambda v: replace(v[PREDICTED], fingerprint="0" * 64), "from another table"),
     ("beats_always_benign", lambda v: report(v, balanced_accuracy=0.69), "balanced accuracy is 0.69, below 0.7"),
-    ("beats_always_benign", lambda v: report(v, balanced_accuracy=None), "is None"),
     (
         "floors",
         lambda v: score(v, "sensitivity", 0.93, [0.9, 0.944]),
@@ -135,7 +123,6 @@ BROKEN: list[tuple[str, Callable[[Values], Any], str]] = [
     ("floors", lambda v: score(v, "roc_auc", 0.9, None), "and must be at least 0.992"),
     ("floors", lambda v: report(v, cross_validation={}), "log_loss reaches nothing (not in these metrics)"),
     ("calibration", lambda v: slope(v, [0.3, 0.69]), "slope is 0.30 to 0.69, and must overlap 0.7 to 1.6"),
-    ("calibration", lambda v: slope(v, [1.61, 3.0]), "and must overlap 0.7 to 1.6"),
     ("calibration", lambda v: slope(v, None), "the calibration slope has no interval: unbounded"),
     ("label_suspects", lambda v: suspect(v, 12), "12 of 569 labels (2.1 %) have an out-of-fold probability below 0.05"),
 ]
@@ -183,39 +170,29 @@ def test_a_title_is_a_sentence_and_evidence_has_names_and_no_codes(values: Value
 
 def test_no_number_in_the_evidence_is_a_constant(values: Values) -> None:
     """The UI plots numbers over time: on another table with other settings each of them is another."""
-    raw = values["raw_data"].iloc[100:400].reset_index(drop=True)
+    raw = values[RAW].iloc[100:400].reset_index(drop=True)
     prepared = preparation.prepare(raw, Split(0.3, 1, stratify=True))
     model = training.train(prepared, 100.0)
     predicted = resampling.predict_out_of_fold(raw, model, Resampling(2, 2, 0))
-    other_values = {
-        "raw_data": raw,
-        "ready_data": prepared,
-        "model": model,
-        "cross_validation": predicted,
-        "metrics": Evaluation(evaluate(raw, prepared, model, predicted), b"", ""),
-        "facts": FACTS,
-    }
+    metrics = Evaluation(evaluate(raw, prepared, model, predicted), b"", "")
+    other_values = {RAW: raw, READY: prepared, MODEL: model, PREDICTED: predicted, METRICS: metrics, "facts": FACTS}
     for row in EXPECTATIONS:
         first, second = (examine(row.name, known).evidence for known in (values, other_values))
-        numbers = {name for name, value in first.items() if type(value) in (int, float)}
-        assert {name for name in numbers if first[name] == second.get(name)} == set(), row.name
+        assert {name for name, value in first.items() if type(value) in (int, float) and value == second.get(name)} == (
+            set()
+        ), row.name
 
 
 def test_a_refresh_evaluates_every_check_with_its_severity(graph: Graph) -> None:
     graph.prepare()
     (run,) = graph.instance.get_runs()
     events = [entry.dagster_event for entry in graph.instance.all_logs(run.run_id) if entry.dagster_event]
-    evaluations = [
-        event.asset_check_evaluation_data for event in events if event.event_type_value == "ASSET_CHECK_EVALUATION"
-    ]
-    assert {evaluation.asset_check_key: evaluation.blocking for evaluation in evaluations} == {
-        spec.key: spec.blocking for spec in SPECS
-    }
+    kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    evaluations = [event.asset_check_evaluation_data for event in events if event.event_type is kind]
     assert all(evaluation.passed for evaluation in evaluations)
-    assert {evaluation.blocking for evaluation in evaluations if evaluation.severity is dg.AssetCheckSeverity.WARN} == {
-        False
-    }
-    assert {evaluation.check_name for evaluation in evaluations if not evaluation.blocking} == {
+    severities = {evaluation.asset_check_key: evaluation.severity.value for evaluation in evaluations}
+    assert severities == {spec.key: "ERROR" if spec.blocking else "WARN" for spec in SPECS}
+    assert {key.name for key, severity in severities.items() if severity == "WARN"} == {
         "plausibility", "source", "beats_always_benign", "floors", "calibration", "label_suspects",
     }  # fmt: skip
 
@@ -282,14 +259,6 @@ def test_a_fallback_warns_and_a_named_table_of_ones_own_does_not(graph: Graph, m
     assert broken(graph.run("raw_data")) == {}
 
 
-def test_the_failure_of_a_table_shows_its_rows_in_the_ui(graph: Graph) -> None:
-    graph.source.write_bytes(uci_form().replace(b",1001,0.1184,", b",501,0.1184,", 1))
-    failure = graph.run("raw_data").get_step_failure_events()[0].step_failure_data.user_failure_data
-    assert failure.description.startswith("Line 1, id 10003: area_mean is 501 but radius_mean 17.99 makes about 1017")
-    row = failure.metadata["offending rows"].value.records[0].data
-    assert (row["id"], row["rule"], "area_mean is 501" in str(row["problem"])) == ("10003", "R6", True)
-
-
 def test_a_failed_check_of_an_edited_table_shows_its_rows(graph: Graph) -> None:
     graph.prepare()
     graph.damage("data/raw_data.csv", b",1001,0.1184,", b",501,0.1184,")
@@ -305,22 +274,11 @@ def test_a_failed_check_of_an_edited_table_shows_its_rows(graph: Graph) -> None:
 
 def test_without_a_history_the_check_that_an_edit_breaks_finds_it(graph: Graph) -> None:
     graph.prepare()
-    for file, old, new, check in [
-        ("data/raw_data.csv", b"\n10003,M,17.99,", b"\n9999,M,17.99,", ("raw_data", "schema")),
-        ("data/raw_data.csv", b"\n10003,M,17.99,", b"\n10003,M,1e999,", ("raw_data", "schema")),
-        ("results/model.json", b'"intercept": -', b'"intercept": ', ("model", "converged")),
-        ("results/model.json", b'"classes": [\n    0', b'"classes": [\n    2', ("model", "stored")),
-    ]:
-        content = graph.store.read(file)
-        graph.damage(file, old, new)
-        assert check in broken(graph.without_history().check(check[0])), new
-        graph.store.write({file: content})
-
-
-def test_without_a_history_a_well_formed_artifact_loads(graph: Graph) -> None:
-    graph.prepare()
-    graph.store.write({"data/raw_data.csv": change_last_digit(graph.store.read("data/raw_data.csv"))})
-    assert graph.without_history().run("ready_data").success
+    graph.damage("data/raw_data.csv", b"\n10003,M,17.99,", b"\n9999,M,17.99,")
+    graph.damage("results/model.json", b'"intercept": -', b'"intercept": ')
+    alone = graph.without_history()
+    assert ("raw_data", "schema") in broken(alone.check("raw_data"))
+    assert ("model", "converged") in broken(alone.check("model"))
 
 
 def test_going_back_to_another_place_finds_its_artifacts_and_their_record(graph: Graph, place: Place) -> None:

@@ -9,17 +9,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import dagster as dg
 import pytest
 import requests
 
+from bcw_assets.assets import GRAPH
 from bcw_assets.automation import build_schedule
 from bcw_assets.errors import SettingsError
 from bcw_assets.ml.expectations import EXPECTATIONS
-from bcw_assets.operations import exporter
 from bcw_assets.settings import Settings
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import CHECKOUT, Graph
@@ -75,9 +74,12 @@ def test_one_stage_alone_by_dagster_and_its_failure(graph: Graph) -> None:
     assert "dagster asset materialize -m bcw_assets --select ready_data" in done.stderr
 
 
-@pytest.mark.parametrize(("autostart", "status"), [(True, "RUNNING"), (False, "STOPPED")])
-def test_the_schedule_starts_as_the_settings_say(autostart: bool, status: str) -> None:
-    assert build_schedule(Settings(autostart=autostart)).default_status.value == status
+def test_the_schedule_is_as_the_settings_say() -> None:
+    schedule = build_schedule(Settings(autostart=True, schedule_cron="30 6 * * 1", schedule_timezone="Europe/Berlin"))
+    assert (schedule.default_status.value, schedule.cron_schedule, schedule.execution_timezone, schedule.job_name) == (
+        "RUNNING", "30 6 * * 1", "Europe/Berlin", "refresh_job",
+    )  # fmt: skip
+    assert build_schedule(Settings()).default_status.value == "STOPPED"
 
 
 def test_a_cron_that_is_none_is_refused_by_name() -> None:
@@ -85,39 +87,41 @@ def test_a_cron_that_is_none_is_refused_by_name() -> None:
         build_schedule(Settings(schedule_cron="often"))
 
 
-def test_the_schedule_always_asks_for_a_run_of_everything() -> None:
-    from bcw_assets.definitions import build_definitions
+def test_an_asset_names_what_it_needs_and_shows_its_stage_its_owner_and_its_source() -> None:
+    specs = {spec.key.to_user_string(): spec for asset in GRAPH for spec in asset.specs}
+    assert {name: sorted(dep.asset_key.to_user_string() for dep in spec.deps) for name, spec in specs.items()} == {
+        "raw_data": [],
+        "ready_data": ["raw_data"],
+        "model": ["ready_data"],
+        "cross_validation": ["model", "raw_data"],
+        "metrics": ["cross_validation", "model", "raw_data", "ready_data"],
+        "release": ["cross_validation", "metrics", "model", "raw_data", "ready_data"],
+    }
+    assert all(spec.owners == ["team:bcw"] and "stage" in spec.tags for spec in specs.values())
+    model = specs["model"]
+    assert (model.tags["stage"], "scikitlearn" in model.kinds) == ("train", True)
+    assert (model.description or "").startswith("The classifier: from a patient's 30 raw measurements")
+    (reference,) = model.metadata["dagster/code_references"].code_references
+    assert reference.file_path == str(CHECKOUT / "bcw_assets" / "assets.py")
 
-    defs = build_definitions(Settings())
-    with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_schedule_context(instance, scheduled_execution_time=datetime.now(ZoneInfo("UTC")))
-        data = defs.resolve_schedule_def("refresh_schedule").evaluate_tick(context)
-    assert [request.job_name or "refresh_job" for request in data.run_requests or []] == ["refresh_job"]
 
-
-class UI:
-    """The web server and daemon that `make dev` starts."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def ask(self, query: str, **variables: object) -> dict[str, object]:
-        answer = requests.post(
-            f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=PATIENCE
-        ).json()
-        assert "errors" not in answer, answer["errors"]
-        data: dict[str, object] = answer["data"]
-        return data
+def ask(url: str, query: str, **variables: object) -> dict[str, Any]:
+    """Return what the web server answers to a query."""
+    body = {"query": query, "variables": variables}
+    answer: dict[str, Any] = requests.post(f"{url}/graphql", json=body, timeout=PATIENCE).json()
+    assert "errors" not in answer, answer["errors"]
+    return answer["data"]  # type: ignore[no-any-return]
 
 
 @pytest.fixture
-def ui(graph: Graph) -> Iterator[UI]:
+def ui(graph: Graph) -> Iterator[str]:
+    """The address of the web server that `make dev` starts, with the daemon."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
         ["make", "--no-print-directory", "dev", f"PORT={port}"],
-        env=graph.environment(BCW_SCHEDULE_CRON="30 6 * * 1", BCW_SCHEDULE_TIMEZONE="Europe/Berlin"),
+        env=graph.environment(),
         cwd=CHECKOUT, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -127,7 +131,7 @@ def ui(graph: Graph) -> Iterator[UI]:
         while not is_up(url):
             assert time.monotonic() < deadline, "the UI did not start"
             time.sleep(0.1)
-        yield UI(url)
+        yield url
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # at SIGTERM the code server waits for calls that are under way
         process.wait()
@@ -149,56 +153,23 @@ mutation Launch($selector: JobOrPipelineSelector!) {
   }
 }
 """
-TICKS = """
-query Ticks($selector: ScheduleSelector!) {
-  scheduleOrError(scheduleSelector: $selector) { ... on Schedule { futureTicks(limit: 2) { results { timestamp } } } }
-}
-"""
 FAILURES = """
 query Failures($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { ... on ExecutionStepFailureEvent {
   failureMetadata { description metadataEntries { label ... on TableMetadataEntry { table { records } } } }
 } } } } }
 """
 STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
-ASSETS = """
-{ assetNodes { assetKey { path } description groupName kinds owners { ... on TeamAssetOwner { team } }
-  tags { key value } dependencyKeys { path } hasAssetChecks assetMaterializations(limit: 1) { runId }
-  metadataEntries {
-    label
-    ... on CodeReferencesMetadataEntry { codeReferences { ... on LocalFileCodeReference { filePath } } }
-  } } }
-"""
 
 
-def test_the_ui_shows_the_graph_materialises_it_and_tells_why_a_table_is_refused(ui: UI, graph: Graph) -> None:
-    nodes = {node["assetKey"]["path"][0]: node for node in ui.ask(ASSETS)["assetNodes"]}  # type: ignore[attr-defined]
-    assert sorted(nodes) == NAMES
-    assert {name: sorted(key["path"][0] for key in node["dependencyKeys"]) for name, node in nodes.items()} == {
-        "raw_data": [],
-        "ready_data": ["raw_data"],
-        "model": ["ready_data"],
-        "cross_validation": ["model", "raw_data"],
-        "metrics": ["cross_validation", "model", "raw_data", "ready_data"],
-        "release": ["cross_validation", "metrics", "model", "raw_data", "ready_data"],
-    }
-    assert {"key": "stage", "value": "train"} in nodes["model"]["tags"]
-    assert all(node["hasAssetChecks"] and node["owners"] == [{"team": "bcw"}] for node in nodes.values())
-    assert "scikitlearn" in nodes["model"]["kinds"]
-    links = [entry["codeReferences"] for entry in nodes["model"]["metadataEntries"] if "codeReferences" in entry]
-    assert [link["filePath"] for link in links[0]] == [str(CHECKOUT / "bcw_assets" / "assets.py")]
-    assert nodes["metrics"]["description"].startswith("How good the model is")
+def test_the_ui_materialises_the_graph_and_tells_why_a_table_is_refused(ui: str, graph: Graph) -> None:
     place: dict[str, object] = {"repositoryLocationName": "bcw_assets", "repositoryName": "__repository__"}
-    ticks = ui.ask(TICKS, selector=place | {"scheduleName": "refresh_schedule"})["scheduleOrError"]["futureTicks"]  # type: ignore[index]
-    times = [datetime.fromtimestamp(tick["timestamp"], ZoneInfo("Europe/Berlin")) for tick in ticks["results"]]
-    assert [f"{moment:%a %H:%M}" for moment in times] == ["Mon 06:30", "Mon 06:30"]
-    assert list(exporter.collect_web_server(ui.url)) == [exporter.Sample("bcw_code_location_loaded", True)]
     assert launch(ui, place)[1] == "SUCCESS"
     assert b'"accuracy": 0.9736842105263158' in graph.files()["results/metrics.json"]
 
     graph.source.write_bytes(uci_form().replace(b",1001,0.1184,", b",501,0.1184,", 1))
     run, status = launch(ui, place)
     assert status == "FAILURE"
-    events = ui.ask(FAILURES, id=run)["logsForRun"]["events"]  # type: ignore[index]
+    events = ask(ui, FAILURES, id=run)["logsForRun"]["events"]
     failure = next(event["failureMetadata"] for event in events if event.get("failureMetadata"))
     assert failure["description"].startswith(
         "Line 1, id 10003: area_mean is 501 but radius_mean 17.99 makes about 1017"
@@ -207,15 +178,15 @@ def test_the_ui_shows_the_graph_materialises_it_and_tells_why_a_table_is_refused
     assert json.loads(rows[0])["rule"] == "R6"
 
 
-def launch(ui: UI, place: dict[str, object]) -> tuple[str, str]:
+def launch(ui: str, place: dict[str, object]) -> tuple[str, str]:
     """Run refresh_job to its end, and return the run's id and status."""
-    answer = ui.ask(LAUNCH, selector={"pipelineName": "refresh_job"} | place)["launchRun"]
-    assert answer["__typename"] == "LaunchRunSuccess", answer  # type: ignore[index]
-    run: str = answer["run"]["runId"]  # type: ignore[index]
+    answer = ask(ui, LAUNCH, selector={"pipelineName": "refresh_job"} | place)["launchRun"]
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+    run: str = answer["run"]["runId"]
     deadline = time.monotonic() + PATIENCE
     status = ""
     while status not in ("SUCCESS", "FAILURE"):
         assert time.monotonic() < deadline, f"the run is {status} after {PATIENCE} s"
         time.sleep(0.1)
-        status = ui.ask(STATUS, id=run)["runOrError"]["status"]  # type: ignore[index]
+        status = ask(ui, STATUS, id=run)["runOrError"]["status"]
     return run, status

@@ -60,6 +60,12 @@ def test_what_is_not_allowed_is_refused_by_name(
     assert "hunter2" not in str(error.value)
 
 
+def test_what_kubernetes_says_of_a_service_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for end in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"):
+        monkeypatch.setenv(f"BCW_ASSETS_{end}", "tcp://10.0.0.1:80")
+    assert settings.read_environment() == settings.Settings()
+
+
 @pytest.mark.parametrize("document", ["docs/settings.md", ".env.example"])
 def test_every_setting_is_documented(document: str) -> None:
     text = (CHECKOUT / document).read_text()

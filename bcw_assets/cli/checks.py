@@ -11,11 +11,11 @@ import bcw_assets
 from bcw_assets import settings
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import locate_assets, specify_checks
-from bcw_assets.errors import BcwError
 from bcw_assets.operations import history
-from bcw_assets.storage.io_manager import Made
+from bcw_assets.storage.io_manager import PATH, Made
 
-LONGEST = 100  # characters of evidence in a line
+LONGEST_EVIDENCE = 100  # characters of evidence in a line
+MOST_FAILURES = 20  # failed runs that are searched for one of this place
 
 
 def find_places() -> dict[dg.AssetKey, str]:
@@ -30,8 +30,7 @@ def read_latest_report() -> dict[str, Any]:
     Raises:
         BcwError: there is no history to look into.
     """
-    if not settings.dagster_home():
-        raise BcwError("DAGSTER_HOME is not set, so there is no history of checks. `make install` sets it")
+    settings.require_dagster_home()
     with history.open_history() as instance:
         return read_report(instance, find_places())
 
@@ -48,7 +47,7 @@ def read_report(instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str])
     return {
         "good": all(result.result == history.PASSED for result in results if result.blocking),
         "checks": [asdict(result) for result in results],
-        "failure": _explain_newest_failure(instance, materialisations),
+        "failure": _explain_newest_failure(instance, places, materialisations),
     }
 
 
@@ -57,19 +56,26 @@ def format_report(report: dict[str, Any]) -> str:
     rows = [list(report["checks"][0])]  # as headers they would be two characters wider
     for check in report["checks"]:
         line = check["evidence"].partition("\n")[0]
-        evidence = line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+        evidence = line if len(line) <= LONGEST_EVIDENCE else f"{line[: LONGEST_EVIDENCE - 1]}…"
         rows.append([*(check | {"blocking": "yes" if check["blocking"] else "no", "evidence": evidence}).values()])
     table = tabulate(rows, tablefmt="plain", disable_numparse=True)
     return f"{table}\n\n{report['failure']}" if report["failure"] else table
 
 
 def _explain_newest_failure(
-    instance: dg.DagsterInstance, materialisations: Mapping[dg.AssetKey, Made | None]
+    instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str], materialisations: Mapping[dg.AssetKey, Made | None]
 ) -> str | None:
     """Return what the newest failed run said, unless all that failed in it was made anew since."""
-    for run in history.read_runs(instance, dg.DagsterRunStatus.FAILURE, limit=1):
+    for run in history.read_runs(instance, dg.DagsterRunStatus.FAILURE, limit=MOST_FAILURES):
         run_id, ended = run.dagster_run.run_id, history.find_end(run)
         events = history.read_events(instance, run_id)
+        addresses = {
+            event.step_materialization_data.materialization.metadata[PATH].value
+            for event in events
+            if event.is_step_materialization
+        }
+        if addresses and addresses.isdisjoint(places.values()):
+            continue  # it ran with another BCW_STORAGE
         steps = {event.step_key for event in events if event.is_step_failure}
         failed = {
             key.asset_key if isinstance(key, dg.AssetCheckKey) else key

@@ -3,8 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,20 +18,21 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")
 
 
-@click.group()
+class _Commands(click.Group):
+    """Ends a command that fails with the error's message and an exit code, without a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            settings.read_env_file()
+            return super().invoke(context)
+        except (BcwError, OSError) as error:  # the second: standard output is full
+            click.echo(f"Failed: {error}", err=True)
+            sys.exit(2 if isinstance(error, TableError) else 1)
+
+
+@click.group(cls=_Commands)
 def main() -> None:
     """Train and measure a classifier of the Breast Cancer Wisconsin (Diagnostic) table."""
-
-
-@contextmanager
-def _explain_errors() -> Iterator[None]:
-    """End with the error's message and exit code 1, without a traceback."""
-    try:
-        settings.read_env_file()
-        yield
-    except (BcwError, OSError) as error:  # the second: standard output is full
-        click.echo(f"Failed: {error}", err=True)
-        sys.exit(1)
 
 
 @main.command()
@@ -43,12 +43,11 @@ def refresh() -> None:
     works, and a summary to standard output. The exit code is 0, or 1 if an asset or a blocking check failed: the last
     lines then say why, and what to do.
     """
-    with _explain_errors():
-        # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without; `defs` first saves a fifth.
-        from bcw_assets import defs  # noqa: F401
-        from bcw_assets.cli.refresh import refresh_graph
+    # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without; `defs` first saves a fifth.
+    from bcw_assets import defs  # noqa: F401
+    from bcw_assets.cli.refresh import refresh_graph
 
-        click.echo(refresh_graph(show_progress=sys.stderr.isatty()))
+    click.echo(refresh_graph(show_progress=sys.stderr.isatty()))
 
 
 @main.command()
@@ -59,14 +58,13 @@ def checks(*, as_json: bool) -> None:
     Nothing is run and no server is needed. The exit code is 0 if every blocking check passed, and 1 if one did not, or
     has not run.
     """
-    with _explain_errors():
-        # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
-        from bcw_assets.cli.checks import format_report, read_latest_report
+    # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
+    from bcw_assets.cli.checks import format_report, read_latest_report
 
-        report = read_latest_report()
-        _write(report, format_report, as_json=as_json)
-        if not report["good"]:
-            sys.exit(1)
+    report = read_latest_report()
+    _write(report, format_report, as_json=as_json)
+    if not report["good"]:
+        sys.exit(1)
 
 
 def _refuse_nan(_: click.Context, __: click.Parameter, value: float) -> float:
@@ -97,15 +95,10 @@ def predict(source: str, target: str, release: str | None, threshold: float, *, 
 
     The exit code is 0; 3 if some rows were not scored; 2 if the input cannot be used; 1 if anything else failed.
     """
-    with _explain_errors():
-        # NumPy is 0.1 s of imports, which `bcw --help` does without.
-        from bcw_assets.cli.predict import Request, score_file
+    # NumPy is 0.1 s of imports, which `bcw --help` does without.
+    from bcw_assets.cli.predict import Request, score_file
 
-        try:
-            sys.exit(score_file(Request(source, target, release, threshold, explain)))
-        except TableError as error:
-            click.echo(f"Failed: {error}", err=True)
-            sys.exit(2)
+    sys.exit(score_file(Request(source, target, release, threshold, explain)))
 
 
 @main.command("notify-test")
@@ -115,12 +108,11 @@ def notify_test() -> None:
     Each is named by its position and its scheme, for its URL is a secret. The exit code is 0 if all accepted the
     message, and 1 if one did not or there is none.
     """
-    with _explain_errors():
-        results = notifiers.send_test(settings.read_environment())
-        for messenger, accepted in results.items():
-            click.echo(f"{messenger}: {'accepted' if accepted else 'not accepted'}")
-        if not all(results.values()):
-            raise SettingsError("not all accepted the message; see why with .venv/bin/apprise -vv -b test URL")
+    results = notifiers.send_test(settings.read_environment())
+    for messenger, accepted in results.items():
+        click.echo(f"{messenger}: {'accepted' if accepted else 'not accepted'}")
+    if not all(results.values()):
+        raise SettingsError("not all accepted the message; see why with .venv/bin/apprise -vv -b test URL")
 
 
 @main.group()
@@ -135,10 +127,9 @@ def releases() -> None:
 @json_option
 def list_releases(*, as_json: bool) -> None:
     """Show every promotion and rollback, the champion last."""
-    with _explain_errors():
-        from bcw_assets.cli import releases  # imported here, as in all below: NumPy takes 0.1 s
+    from bcw_assets.cli import releases  # imported here, as in all below: NumPy takes 0.1 s
 
-        _write(releases.report_list(_releases()), releases.format_list, as_json=as_json)
+    _write(releases.report_list(_releases()), releases.format_list, as_json=as_json)
 
 
 @releases.command()
@@ -146,10 +137,9 @@ def list_releases(*, as_json: bool) -> None:
 @json_option
 def show(release: str | None, *, as_json: bool) -> None:
     """Show what RELEASE was made from, its scores, what the gate said, its files; the champion by default."""
-    with _explain_errors():
-        from bcw_assets.cli import releases
+    from bcw_assets.cli import releases
 
-        _write(releases.report_release(_releases(), release), releases.format_release, as_json=as_json)
+    _write(releases.report_release(_releases(), release), releases.format_release, as_json=as_json)
 
 
 @releases.command()
@@ -164,13 +154,12 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
     """
     if release and everything:
         raise click.UsageError("Give RELEASE or --all, not both")
-    with _explain_errors():
-        from bcw_assets.cli import releases
+    from bcw_assets.cli import releases
 
-        report = releases.report_verification(_releases(), release, everything=everything)
-        _write(report, releases.format_verification, as_json=as_json)
-        if not report["good"]:
-            sys.exit(1)
+    report = releases.report_verification(_releases(), release, everything=everything)
+    _write(report, releases.format_verification, as_json=as_json)
+    if not report["good"]:
+        sys.exit(1)
 
 
 @releases.command()
@@ -179,34 +168,29 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
 @json_option
 def diff(first: str, second: str, *, as_json: bool) -> None:
     """Show how the releases FIRST and SECOND differ: what they were made from, scores, coefficients, patients."""
-    with _explain_errors():
-        from bcw_assets.cli import releases
+    from bcw_assets.cli import releases
 
-        report = releases.report_comparison(_releases(), first, second)
-        _write(report, releases.format_comparison, as_json=as_json)
+    report = releases.report_comparison(_releases(), first, second)
+    _write(report, releases.format_comparison, as_json=as_json)
 
 
-@releases.command()
+@releases.command("rollback")
 @click.argument("release", required=False)
 @click.option("--reason", required=True, help="Why, for the log.")
 @json_option
-def rollback(release: str | None, *, reason: str, as_json: bool) -> None:
+def roll_back(release: str | None, *, reason: str, as_json: bool) -> None:
     """Make RELEASE the champion again; by default the one before this champion.
 
     What is gone back from stays stored, and a refresh does not release it again without an override.
     """
     if not reason.strip():
         raise click.UsageError("--reason is empty; the log needs to say why")
-    with _explain_errors():
-        from bcw_assets.releases import access
+    from bcw_assets.releases import access
 
-        entry = access.roll_back(_releases(), release, reason.strip(), "bcw releases rollback")
-        report = {"release": entry.release, "sequence": entry.sequence, "reason": entry.reason}
-        _write(
-            report,
-            "Release {release} is the champion again, by entry {sequence} of the log".format_map,
-            as_json=as_json,
-        )
+    entry = access.roll_back(_releases(), release, reason.strip(), "bcw releases rollback")
+    report = {"release": entry.release, "sequence": entry.sequence, "reason": entry.reason}
+    text = "Release {release} is the champion again, by entry {sequence} of the log".format_map
+    _write(report, text, as_json=as_json)
 
 
 @main.command()
@@ -226,15 +210,13 @@ def exporter(host: str, port: int, webserver: str, interval: float) -> None:
     The numbers are collected in the background. What is away meanwhile, or hangs, is left out, and said. /healthz
     answers as long as the process lives.
     """
-    with _explain_errors():
-        if not settings.dagster_home():
-            raise BcwError("DAGSTER_HOME is not set, so there is no history to look into. `make install` sets it")
-        # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
-        from bcw_assets import defs
-        from bcw_assets.cli.checks import find_places
-        from bcw_assets.operations.exporter import build_exporter, serve
+    settings.require_dagster_home()
+    # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
+    from bcw_assets import defs
+    from bcw_assets.cli.checks import find_places
+    from bcw_assets.operations.exporter import build_exporter, serve
 
-        serve(build_exporter(defs, find_places(), webserver.rstrip("/"), interval), host, port)
+    serve(build_exporter(defs, find_places(), webserver.rstrip("/"), interval), host, port)
 
 
 def _releases() -> "Store":

@@ -1,17 +1,20 @@
 """Runs the whole graph in this process and tells a person at a terminal about it."""
 
-import os
 import shlex
+import subprocess
 import uuid
 from collections.abc import Mapping
+from functools import partial
+from types import SimpleNamespace
 
 import click
 import dagster as dg
+from dagster._core.execution import compute_logs
 
 import bcw_assets
+from bcw_assets.automation import refresh_job
 from bcw_assets.checks import CHECKS
 from bcw_assets.errors import BcwError
-from bcw_assets.locations import S3
 from bcw_assets.ml.evaluation.report import STANDARD_NAMES, TEST_HEADLINE, Report
 from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.operations import history
@@ -33,17 +36,20 @@ def refresh_graph(*, show_progress: bool) -> str:
         BcwError: a stage or a blocking check failed; the text is the one that says what to do.
     """
     with history.open_history() as instance:
-        job = bcw_assets.defs.resolve_job_def("refresh_job")
+        job = bcw_assets.defs.resolve_job_def(refresh_job.name)
         run_id = str(uuid.uuid4())
         if show_progress:
-            instance.add_event_listener(run_id, _progress)
+            instance.add_event_listener(run_id, _report_stage)
+        # Ctrl-C reaches all processes of a terminal's group, and those that copy what a step writes print tracebacks
+        # of it: they get a group of their own. Dagster ends them.
+        vars(compute_logs)["subprocess"] = SimpleNamespace(Popen=partial(subprocess.Popen, process_group=0))
         result = job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False, run_config=SILENT)
     if not result.success:
         raise BcwError("\n".join(history.explain_failure(result.all_events)))
-    return _summary(result)
+    return _describe_refresh(result)
 
 
-def _progress(entry: dg.EventLogEntry) -> None:
+def _report_stage(entry: dg.EventLogEntry) -> None:
     event = entry.dagster_event
     if event is None or event.step_key is None or event.step_key.endswith(CHECKS):
         return
@@ -55,13 +61,14 @@ def _progress(entry: dg.EventLogEntry) -> None:
         click.echo("failed", err=True)
 
 
-def _summary(result: dg.ExecuteInProcessResult) -> str:
+def _describe_refresh(result: dg.ExecuteInProcessResult) -> str:
     report: Report = result.asset_value("metrics").report
     facts, place, released = (
         result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics", "release")
     )
-    example = _abbreviate(f"{released['bundle'].value}/example.csv")
-    card = _abbreviate(f"{_folder(place['path'].value)}MODEL_CARD.md")
+    data, results = (str(facts_of["path"].value).rpartition("/")[0] + "/" for facts_of in (facts, place))
+    example = f"{released['bundle'].value}/example.csv"
+    failed_checks = history.list_failed_checks(result.all_events)
     how, rows = report.provenance.resampling, report.provenance.rows
     cross_validation = f"{how.repeats} × {how.folds}-fold cross-validation of all {rows} rows, 95 % interval"
     lines = [f"{'':<21} {report.confusion.total} test rows   {cross_validation}"]
@@ -73,22 +80,27 @@ def _summary(result: dg.ExecuteInProcessResult) -> str:
         lines.append(f"{label:<21} {format_score(getattr(report, name)):<13} {estimate}")
     lines += [
         "",
-        f"Source       {facts['source'].value}{' (UCI could not be reached)' if facts['fallback'].value else ''}",
+        f"Source       {facts['source'].value}{_explain_fallback(facts)}",
         f"Fingerprint  {report.provenance.fingerprint}",
-        f"Files        {_folder(facts['path'].value)} and {_folder(place['path'].value)}",
-        *(
-            f"Warning      {history.describe_check(check)}"
-            for _, check in history.list_failed_checks(result.all_events)
-        ),
-        f"Release      {released['release'].value}, {_result(released)}",
+        f"Files        {data} and {results}",
+        *(f"Warning      {history.describe_check(check)}" for _, check in failed_checks),
+        f"Release      {released['release'].value}, {_describe_outcome(released)}",
         *_describe_skipped_rules(released),
         f"Next         score a table with it: .venv/bin/bcw predict {shlex.quote(example)}",
-        f"             read {card}, or see the run and its checks in the browser: make dev",
+        f"             read {results}MODEL_CARD.md, or see the run and its checks in the browser: make dev",
     ]
     return "\n".join(lines)
 
 
-def _result(released: Mapping[str, dg.MetadataValue]) -> str:
+def _explain_fallback(facts: Mapping[str, dg.MetadataValue]) -> str:
+    tries = facts["tries"]
+    if not facts["fallback"].value or not isinstance(tries, dg.TableMetadataValue):
+        return ""
+    outcomes = dict.fromkeys(str(record.data["outcome"]) for record in tries.records)
+    return f" (UCI could not be reached: {', '.join(outcomes)})"
+
+
+def _describe_outcome(released: Mapping[str, dg.MetadataValue]) -> str:
     sequence, where = released["sequence"].value, released["bundle"].value
     if released["result"].value == ALREADY_CHAMPION:
         return f"unchanged: the champion since entry {sequence} of the log ({where}/)"
@@ -103,12 +115,3 @@ def _describe_skipped_rules(released: Mapping[str, dg.MetadataValue]) -> list[st
     rules = [record.data for record in table.records if record.data["verdict"] == NOT_JUDGED]
     reasons = dict.fromkeys(str(rule["value"]) for rule in rules)
     return [f"Gate         not compared: {reason}" for reason in reasons]
-
-
-def _abbreviate(address: str) -> str:
-    """Return an address as a user types it in this folder."""
-    return address if address.startswith(S3) else os.path.relpath(address)
-
-
-def _folder(path: object) -> str:
-    return str(path).rpartition("/")[0] + "/"

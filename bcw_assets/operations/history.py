@@ -1,6 +1,8 @@
 """The one reader of Dagster's history: the latest result of every check, run and asset, and why a run failed."""
 
+import fcntl
 import itertools
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -75,10 +77,10 @@ def open_history() -> Iterator[dg.DagsterInstance]:
     """
     try:
         if settings.dagster_home():
-            with dg.DagsterInstance.get() as instance:
+            with _open_instance(settings.dagster_home()) as instance:
                 yield instance
         else:
-            click.echo("DAGSTER_HOME is not set: this run will be in no history. `make install` sets it.", err=True)
+            click.echo(f"{settings.NO_HISTORY}: this run will be in no history. `make install` sets it.", err=True)
             quiet = {"telemetry": {"enabled": False}}
             with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder, quiet) as instance:
                 yield instance
@@ -89,6 +91,16 @@ def open_history() -> Iterator[dg.DagsterInstance]:
             f"Dagster could not keep or read the history in {settings.dagster_home()}: {reason}. No artifact is half "
             f"written. Look at disk and permissions there, or set DAGSTER_HOME to another folder"
         ) from error
+
+
+def _open_instance(home: str) -> dg.DagsterInstance:
+    """Open the history alone: several first processes would race for making its tables."""
+    folder = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        return dg.DagsterInstance.get()
+    finally:
+        os.close(folder)
 
 
 def _too_many_retries() -> type[Exception]:
@@ -128,14 +140,21 @@ def _read_check_result(
     executions = instance.event_log_storage.get_asset_check_execution_history(check.key, limit=limit)
     if executions and _has_crashed(instance, executions[0], made):
         return conclude(CRASHED, _time_of(executions[0]), f"see run {executions[0].run_id}")
-    evaluations = _keep_evaluations(executions)
-    target = evaluations[0].content.target_materialization_data if evaluations else None
-    if target is None or target.storage_id != made.storage_id:
+    # What is newer is of a materialisation at another place: one history may know of several.
+    evaluations = list(
+        itertools.dropwhile(lambda newer: not _is_of(newer.content, made), _keep_evaluations(executions))
+    )
+    if not evaluations:
         return conclude(NOT_RUN)
     newest = evaluations[0].content
     *_, first = itertools.takewhile(lambda earlier: earlier.content.passed == newest.passed, evaluations)
     evidence = newest.description or ", ".join(_format_evidence(newest))
     return conclude(PASSED if newest.passed else FAILED, first.at, evidence)
+
+
+def _is_of(evaluation: dg.AssetCheckEvaluation, made: Made) -> bool:
+    target = evaluation.target_materialization_data
+    return target is not None and target.storage_id == made.storage_id
 
 
 def _has_crashed(instance: dg.DagsterInstance, execution: Any, made: Made) -> bool:

@@ -8,7 +8,7 @@ import dagster as dg
 
 from bcw_assets import documents
 from bcw_assets.errors import ArtifactError, KeyMissing
-from bcw_assets.stages import FOLDER, explain_failures
+from bcw_assets.stages import FOLDER_KEY, explain_failures
 from bcw_assets.storage import formats
 from bcw_assets.storage.formats import FormatError
 from bcw_assets.storage.store import Store
@@ -69,7 +69,7 @@ class ArtifactIOManager(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Store a value, and record its SHA-256 as the materialisation's data version."""
         name = context.asset_key.to_user_string()
-        files = formats.dump(obj, f"{context.definition_metadata[FOLDER]}/{name}")
+        files = formats.dump(obj, f"{context.definition_metadata[FOLDER_KEY]}/{name}")
         version = formats.version(files)
         with explain_failures():
             self._store.write(files)
@@ -87,7 +87,7 @@ class ArtifactIOManager(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the value of an upstream asset as the type that the downstream one annotates."""
         upstream = context.upstream_output
-        folder = (upstream.definition_metadata if upstream else context.definition_metadata)[FOLDER]
+        folder = (upstream.definition_metadata if upstream else context.definition_metadata)[FOLDER_KEY]
         kind, run = context.dagster_type.typing_type, context.step_context.run_id
         with explain_failures():
             loaded = self.read(context.asset_key, folder, kind)
@@ -103,7 +103,7 @@ class ArtifactIOManager(dg.IOManager):
 
         Args:
             asset: whose value.
-            folder: where it is stored (the asset's metadata `FOLDER`).
+            folder: where it is stored (the asset's metadata `FOLDER_KEY`).
             kind: the value's type.
 
         Raises:

@@ -81,12 +81,6 @@ def test_a_second_green_run_leaves_since_when_it_was(graph: Graph) -> None:
     assert read(graph)[1]["raw_data", "stored"]["since"] == before
 
 
-def test_before_any_run_nothing_is_materialised(graph: Graph) -> None:
-    report, results = read(graph)
-    assert not report["good"]
-    assert {(check["result"], check["since"]) for check in results.values()} == {("not materialised", None)}
-
-
 def always_broken(raw_data: object) -> Findings:
     return Findings.of(("it is Monday", True))
 
@@ -146,12 +140,19 @@ def test_a_check_that_crashes_is_no_success(graph: Graph, monkeypatch: pytest.Mo
 
 def test_another_storage_has_results_of_its_own(graph: Graph, place: Place) -> None:
     graph.prepare()
-    assert len(assets_with("not materialised", graph.at(place("elsewhere")))) == len(GRAPH)
+    elsewhere, before = graph.at(place("elsewhere")), read(graph)[0]
+    report, results = read(elsewhere)
+    assert not report["good"]
+    assert {(check["result"], check["since"]) for check in results.values()} == {("not materialised", None)}
+    elsewhere.run("raw_data")
+    assert not elsewhere.run("raw_data", "ready_data", config={"ready_data": {"test_size": 0.999}}).success
+    assert read(graph)[0] == before
+    assert "ready_data" in read(elsewhere)[0]["failure"]
 
 
 def test_without_a_history_there_is_nothing_to_report(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(graph.folder)
     done = invoke()
     assert (done.exit_code, done.stderr) == (
-        1, "Failed: DAGSTER_HOME is not set, so there is no history of checks. `make install` sets it\n",
+        1, "Failed: DAGSTER_HOME is not set, so there is no history to look into. `make install` sets it\n",
     )  # fmt: skip
