@@ -1,37 +1,32 @@
 """A limit on the time that something may take."""
 
-import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
-Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 
-def within(seconds: float, call: Callable[[], Result]) -> Result:
+def within(seconds: float, call: Callable[[], Value]) -> Value:
     """Return what `call` returns; what it does after the limit is lost.
 
-    A thread, since no time-out of a socket covers a look-up of the host, or headers and bodies that drip.
+    A thread, since no time-out of a socket covers a look-up of the host, or headers and bodies that drip; and a daemon,
+    which no program waits for at its end.
 
     Raises:
         TimeoutError: it takes longer.
-
-    >>> within(10, lambda: 42)
-    42
     """
-    answer: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
+    future: Future[Value] = Future()
 
-    def put_answer() -> None:
+    def work() -> None:
         try:
-            answer.put(call())
+            future.set_result(call())
         except BaseException as error:  # noqa: BLE001 (handed over, and raised by the caller)
-            answer.put(error)
+            future.set_exception(error)
 
-    threading.Thread(target=put_answer, daemon=True, name="limited in time").start()
-    try:
-        result = answer.get(timeout=max(0.0, seconds))
-    except queue.Empty:
-        raise TimeoutError(f"no whole answer within {seconds:.3g} s") from None
-    if isinstance(result, BaseException):
-        raise result
-    return result
+    threading.Thread(target=work, daemon=True, name="limited in time").start()
+    wait([future], max(0.0, seconds))
+    if not future.done():
+        raise TimeoutError(f"no whole answer within {seconds:.3g} s")
+    return future.result()

@@ -12,8 +12,7 @@ from bcw_assets.errors import OTHER_VERSION
 
 Document = dict[str, Any]
 T = TypeVar("T")
-SEAL = "seal"
-"""The name in a sealed document of the SHA-256 of the rest of it."""
+SEAL = "seal"  # the name in a sealed document of the SHA-256 of the rest of it
 
 
 class NotUnderstood(ValueError):
@@ -32,7 +31,7 @@ def parse(content: bytes) -> Document:
         ValueError: they are no JSON object, or a number in it is not finite.
     """
     try:
-        document = json.loads(content, parse_constant=_refuse_constant, parse_float=_finite)
+        document = json.loads(content, parse_constant=_parse_finite, parse_float=_parse_finite)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is no JSON ({error})") from error
     if not isinstance(document, dict):
@@ -46,9 +45,7 @@ def seal(document: Document) -> bytes:
 
 
 def unseal(content: bytes) -> Document:
-    """Return the document that `seal` made the bytes of.
-
-    The seal proves that nothing was lost or changed by accident; who wants to can make another.
+    """Return the document that `seal` made the bytes of; it proves that nothing was changed by accident, no more.
 
     Raises:
         ValueError: they are not as `seal` left them.
@@ -66,13 +63,11 @@ def convert(kind: type[T], document: Document) -> T:
     Raises:
         ValueError: a value is missing, of another type or out of its bounds.
     """
-    any_kind: Any = kind
     try:
-        value: Any = _adapter(any_kind).validate_json(encode(document), strict=True)
+        return cast(T, _make_adapter(cast(Any, kind)).validate_json(encode(document), strict=True))
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    return cast(T, value)
 
 
 def read_sealed(kind: type[T], content: bytes) -> T:
@@ -95,15 +90,11 @@ def digest(content: bytes) -> str:
 
 
 @cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
+def _make_adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _finite(text: str) -> float:
-    if math.isinf(float(text)):
-        raise ValueError(f"{text} is beyond all numbers")
-    return float(text)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+def _parse_finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no number of at most 1.8e308")
+    return number

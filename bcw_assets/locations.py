@@ -7,19 +7,12 @@ from bcw_assets.errors import KeyRefused, StorageError
 
 S3 = "s3://"
 TEMPORARY = ".bcw-tmp"  # the ending of files that are being written; never listed
-BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-ADDRESS = re.compile(r"[0-9]+(\.[0-9]+){3}")
-ALLOWED = "allowed is the path of a folder, or s3://bucket/prefix"
+BUCKET = re.compile(r"(?!.*\.\.|[0-9]+(\.[0-9]+){3}$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A place in a bucket.
-
-    Attributes:
-        name: of the bucket.
-        prefix: with which all keys begin, without a slash at either end; empty for the whole bucket.
-    """
+    """A bucket's name, and the prefix of all keys, without a slash at either end; empty for the whole bucket."""
 
     name: str
     prefix: str
@@ -36,36 +29,22 @@ def parse_bucket(place: str) -> Bucket | None:
 
     >>> parse_bucket("s3://my-bucket/some/prefix/")
     Bucket(name='my-bucket', prefix='some/prefix')
-    >>> parse_bucket("/some/folder") is None
-    True
     """
     if "@" in place.partition("://")[2].partition("/")[0]:
         raise ValueError("credentials must not stand in a URI, where they would be logged; set AWS_ACCESS_KEY_ID")
     if not place.startswith(S3):
         if not place or "://" in place or place.lower().startswith(("s3:", "s3//")):
-            raise ValueError(f"{ALLOWED}, not {place!r}")
+            raise ValueError(f"allowed is the path of a folder, or s3://bucket/prefix, not {place!r}")
         return None
     name, _, prefix = place.removeprefix(S3).partition("/")
-    if not BUCKET.fullmatch(name) or ".." in name or ADDRESS.fullmatch(name):
-        raise ValueError(
-            f"{name!r} in {place!r} is no name of a bucket; allowed are 3 to 63 lower-case letters, digits, "
-            f"hyphens and dots"
-        )
+    if not BUCKET.fullmatch(name):
+        allowed = "3 to 63 lower-case letters, digits, hyphens and dots"
+        raise ValueError(f"{name!r} in {place!r} is no name of a bucket; allowed are {allowed}")
     prefix = prefix.strip("/")
-    if prefix and not (is_key(prefix) and prefix.isprintable() and prefix == prefix.strip()):
-        raise ValueError(
-            f"{prefix!r} in {place!r} is no prefix; allowed are printable names joined by /, without . and .."
-        )
+    if prefix and not (_is_key(prefix) and prefix.isprintable() and prefix == prefix.strip()):
+        allowed = "printable names joined by /, without . and .."
+        raise ValueError(f"{prefix!r} in {place!r} is no prefix; allowed are {allowed}")
     return Bucket(name, prefix)
-
-
-def is_key(text: str) -> bool:
-    """Say whether a text can name something within a place, and lead nowhere else.
-
-    >>> [is_key("results/model.json"), is_key("../model.json"), is_key("results//model.json"), is_key("")]
-    [True, False, False, False]
-    """
-    return not ("\\" in text or "\0" in text or any(part in ("", ".", "..") for part in text.split("/")))
 
 
 def require_key(key: str) -> None:
@@ -75,7 +54,7 @@ def require_key(key: str) -> None:
     Traceback (most recent call last):
     bcw_assets.errors.StorageError: '../etc/passwd' is no key; allowed are names joined by /, without . and ..
     """
-    if not is_key(key):
+    if not _is_key(key):
         raise StorageError(f"{key!r} is no key; allowed are names joined by /, without . and ..")
 
 
@@ -90,3 +69,7 @@ def require_length(key: str, length: int, at_most: int | None) -> None:
     """Refuse what other people may have put there, and is too large to be read."""
     if at_most is not None and length > at_most:
         raise KeyRefused(f"{key} has {length:,} bytes; allowed are {at_most:,}")
+
+
+def _is_key(text: str) -> bool:
+    return not ("\\" in text or "\0" in text or any(part in ("", ".", "..") for part in text.split("/")))
