@@ -11,7 +11,7 @@ from bcw_assets.ml.expectations import EXPECTATIONS, FACTS, Expectation
 from bcw_assets.ml.findings import Findings
 from bcw_assets.releases import access, bundle
 from bcw_assets.stages import FOLDER_KEY, as_table
-from bcw_assets.storage.io_manager import ArtifactIOManager, Loaded, latest
+from bcw_assets.storage.io_manager import ArtifactIOManager, StoredValue, find_latest
 from bcw_assets.storage.store import Store
 
 CHECKS = "_checks"  # the ending of the name of the step that checks an asset
@@ -80,13 +80,13 @@ def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]
         artifacts: ArtifactIOManager = context.resources.io_manager
 
         @cache
-        def load(key: dg.AssetKey) -> Loaded:
+        def load(key: dg.AssetKey) -> StoredValue:
             return artifacts.read(key, *stored[key])
 
         def read_input(name: str) -> Any:
             if name != FACTS:
                 return load(dg.AssetKey(name)).value
-            made = latest(asset, load(asset).address, context.instance)
+            made = find_latest(asset, load(asset).address, context.instance)
             return made.facts if made else {}
 
         def examine(name: str) -> Findings:
@@ -115,7 +115,7 @@ def _build_release_check() -> dg.AssetChecksDefinition:
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         releases: Store = context.resources.releases
-        made = latest(RELEASE_KEY, releases.address(bundle.PLACE), context.instance)
+        made = find_latest(RELEASE_KEY, releases.address(bundle.PLACE), context.instance)
         yield _report(spec, access.is_published(releases, made.facts["release"] if made else None))
 
     return check

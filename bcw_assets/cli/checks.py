@@ -12,7 +12,7 @@ from bcw_assets import settings
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import locate_assets, specify_checks
 from bcw_assets.operations import history
-from bcw_assets.storage.io_manager import PATH, Made
+from bcw_assets.storage.io_manager import PATH, Materialization
 
 LONGEST_EVIDENCE = 100  # characters of evidence in a line
 MOST_FAILURES = 20  # failed runs that are searched for one of this place
@@ -63,7 +63,9 @@ def format_report(report: dict[str, Any]) -> str:
 
 
 def _explain_newest_failure(
-    instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str], materialisations: Mapping[dg.AssetKey, Made | None]
+    instance: dg.DagsterInstance,
+    places: Mapping[dg.AssetKey, str],
+    materialisations: Mapping[dg.AssetKey, Materialization | None],
 ) -> str | None:
     """Return what the newest failed run said, unless all that failed in it was made anew since."""
     for run in history.read_runs(instance, dg.DagsterRunStatus.FAILURE, limit=MOST_FAILURES):

@@ -29,7 +29,7 @@ from bcw_assets.errors import BcwError, ReleaseError
 from bcw_assets.operations import alerts, history
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.promotion import REFUSAL_PREFIX
-from bcw_assets.storage.io_manager import Made
+from bcw_assets.storage.io_manager import Materialization
 from bcw_assets.storage.store import Store
 
 LOCATION = "bcw_assets"  # the name of the code location in workspace.yaml and pyproject.toml
@@ -233,7 +233,7 @@ def _collect_daemons(instance: dg.DagsterInstance) -> Iterator[Sample]:
 
 
 def _collect_assets(
-    instance: dg.DagsterInstance, materialisations: Mapping[dg.AssetKey, Made | None]
+    instance: dg.DagsterInstance, materialisations: Mapping[dg.AssetKey, Materialization | None]
 ) -> Iterator[Sample]:
     for key, made in materialisations.items():
         labels = (key.to_user_string(),)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bcw_assets import settings
 from bcw_assets.errors import BcwError
-from bcw_assets.storage.io_manager import Made, latest
+from bcw_assets.storage.io_manager import Materialization, find_latest
 
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 WILL_RETRY = "dagster/will_retry"
@@ -112,15 +112,15 @@ def _too_many_retries() -> type[Exception]:
 
 def read_materialisations(
     instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str]
-) -> dict[dg.AssetKey, Made | None]:
+) -> dict[dg.AssetKey, Materialization | None]:
     """Return the latest materialisation of every asset at its place, a path or a URI; None without one."""
-    return {key: latest(key, place, instance) for key, place in places.items()}
+    return {key: find_latest(key, place, instance) for key, place in places.items()}
 
 
 def read_check_results(
     instance: dg.DagsterInstance,
     checks: Iterable[dg.AssetCheckSpec],
-    materialisations: Mapping[dg.AssetKey, Made | None],
+    materialisations: Mapping[dg.AssetKey, Materialization | None],
     limit: int = EVALUATIONS,
 ) -> list[CheckResult]:
     """Return the latest result of every check of these materialisations; `since` looks back so many executions."""
@@ -128,7 +128,7 @@ def read_check_results(
 
 
 def _read_check_result(
-    instance: dg.DagsterInstance, check: dg.AssetCheckSpec, made: Made | None, limit: int
+    instance: dg.DagsterInstance, check: dg.AssetCheckSpec, made: Materialization | None, limit: int
 ) -> CheckResult:
     def conclude(result: str, since: float | None = None, evidence: str = "") -> CheckResult:
         when = None if since is None else format_time(since)
@@ -152,12 +152,12 @@ def _read_check_result(
     return conclude(PASSED if newest.passed else FAILED, first.at, evidence)
 
 
-def _is_of(evaluation: dg.AssetCheckEvaluation, made: Made) -> bool:
+def _is_of(evaluation: dg.AssetCheckEvaluation, made: Materialization) -> bool:
     target = evaluation.target_materialization_data
     return target is not None and target.storage_id == made.storage_id
 
 
-def _has_crashed(instance: dg.DagsterInstance, execution: Any, made: Made) -> bool:
+def _has_crashed(instance: dg.DagsterInstance, execution: Any, made: Materialization) -> bool:
     """Say whether the newest execution of a check broke off: its step failed, and it said nothing."""
     if isinstance(execution.evaluation, dg.AssetCheckEvaluation) or _time_of(execution) < made.timestamp:
         return False

@@ -10,14 +10,9 @@ from pathlib import Path, PurePosixPath
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
 from bcw_assets.locations import TEMPORARY, require_key, require_length, require_prefix
 
-NO_LINKS = {
-    *(errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES),
-    *(errno.EXDEV, errno.EMLINK, errno.EINVAL, errno.EIO),
-}
-"""What file systems answer that do not make hard links: it depends on the share."""
-
-UNCHANGED = "What was stored before is unchanged"
-MIXED = "Old and new files may be mixed now, which loading refuses"
+LOSSES = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
+"""By which the fsync of a folder says that a name was lost; by anything else, that it cannot be done there."""
+NOTHING_CHANGED = "What was stored before is unchanged"
 
 
 class FolderStore:
@@ -29,22 +24,26 @@ class FolderStore:
 
     def read(self, key: str, at_most: int | None = None) -> bytes:
         """Return the bytes of the file."""
+        path = self._path(key)
         with self._explain_errors("read", key):
-            path = self._existing(key)
+            if not path.exists():
+                raise KeyMissing(f"{key} is not in {self._root.absolute()}")
+            if not path.is_file():  # reading a pipe would wait for ever
+                raise KeyRefused(f"{key} in {self._root.absolute()} is no regular file. Move it away and try again")
             require_length(key, path.stat().st_size, at_most)
             return path.read_bytes()
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """Write every file beside its place, so that a full disk changes nothing, then move one after the other."""
         keys = ", ".join(files)
+        paths = {key: self._path(key) for key in files}
         with ExitStack() as stack:
             with self._explain_errors("write", keys):
-                places = {key: self._path(key) for key in files}
-                staged = {key: stack.enter_context(_stage(places[key], content)) for key, content in files.items()}
-            with self._explain_errors("write", keys, MIXED if len(files) > 1 else UNCHANGED):
-                for key, temporary in staged.items():
-                    os.replace(temporary, places[key])
-                for folder in {path.parent for path in places.values()}:
+                staged = {paths[key]: stack.enter_context(_stage(paths[key], files[key])) for key in files}
+            with self._explain_errors("write", keys, "Files may be new now; loading refuses old and new ones mixed"):
+                for path, temporary in staged.items():
+                    os.replace(temporary, path)
+                for folder in {path.parent for path in staged}:
                     _fsync(folder)
 
     def create(self, key: str, content: bytes) -> bool:
@@ -52,7 +51,7 @@ class FolderStore:
         path = self._path(key)
         with self._explain_errors("create", key), _stage(path, content) as temporary:
             try:
-                _name_if_free(temporary, path)
+                _name_if_free(temporary, path, content)
             except FileExistsError:
                 return False
             try:
@@ -71,11 +70,8 @@ class FolderStore:
             if folder.exists() and not folder.is_dir():
                 raise KeyRefused(f"{above} in {self._root.absolute()} is no folder. Move it away and try again")
             # Pipes and links to nowhere too, so that whoever expects a file there hears of them.
-            keys = (
-                path.relative_to(self._root).as_posix()
-                for path in folder.rglob("*")
-                if path.is_symlink() or not path.is_dir()
-            )
+            paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+            keys = (path.relative_to(self._root).as_posix() for path in paths)
             return sorted(key for key in keys if key.startswith(prefix) and not key.endswith(TEMPORARY))
 
     def exists(self, key: str) -> bool:
@@ -98,24 +94,16 @@ class FolderStore:
         require_key(key)
         path = self._root / PurePosixPath(key)
         with self._explain_errors("look up", key):
-            leads_to = Path(os.path.realpath(path))
-        if not leads_to.is_relative_to(os.path.realpath(self._root)):
-            raise KeyRefused(
-                f"{key} leads out of {self._root.absolute()} by a symbolic link, to {leads_to}; put the file or the "
-                f"folder itself there, or set BCW_STORAGE (BCW_RELEASES for releases) to where it is"
-            )
-        return path
-
-    def _existing(self, key: str) -> Path:
-        path = self._path(key)
-        if not path.exists():
-            raise KeyMissing(f"{key} is not in {self._root.absolute()}")
-        if not path.is_file():  # reading a pipe would wait for ever
-            raise KeyRefused(f"{key} in {self._root.absolute()} is no regular file. Move it away and try again")
+            target = Path(os.path.realpath(path))
+            if not target.is_relative_to(os.path.realpath(self._root)):
+                raise KeyRefused(
+                    f"{key} leads out of {self._root.absolute()} by a symbolic link, to {target}; put the file or the "
+                    f"folder itself there, or set BCW_STORAGE (BCW_RELEASES for releases) to where it is"
+                )
         return path
 
     @contextmanager
-    def _explain_errors(self, verb: str, key: str, state: str = UNCHANGED) -> Iterator[None]:
+    def _explain_errors(self, verb: str, key: str, state: str = NOTHING_CHANGED) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -132,41 +120,43 @@ def _stage(path: Path, content: bytes) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        # O_EXCL and 0o666: never follows a link, and the umask decides who may read (mkstemp would say 0600).
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_new(temporary, content)
         yield temporary
     finally:
         with suppress(OSError):  # it got its name, or it stays: nothing lists it
             temporary.unlink()
 
 
-def _name_if_free(temporary: Path, path: Path) -> None:
+def _name_if_free(temporary: Path, path: Path, content: bytes) -> None:
     """Make `path` a second name of the temporary file, or a copy where there are no links; FileExistsError if taken."""
     try:
         os.link(temporary, path)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
+    except FileExistsError:
+        raise
+    except OSError:  # which one says that there are no links, depends on the share; a full disk stops the copy, too
+        _write_new(path, content)
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file that is not there yet, never through a link; the umask decides who may read it."""
+    with path.open("xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            path.unlink()
             raise
-        content = temporary.read_bytes()
-        with path.open("xb") as file:
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                path.unlink()
-                raise
 
 
 def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make the names in a folder last, where the file system can."""
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # what some shares say to the fsync of a folder
+        if error.errno in LOSSES:
             raise
-    finally:
-        os.close(descriptor)

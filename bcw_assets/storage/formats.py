@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from bcw_assets import documents
-from bcw_assets.documents import Document, digest
+from bcw_assets.documents import Document
 from bcw_assets.errors import BcwError
 from bcw_assets.ml.evaluation.report import METRICS_VERSION, Evaluation, Report
 from bcw_assets.ml.model import numbers, preparation, resampling
@@ -48,10 +48,7 @@ def dump(value: object, key: str) -> dict[str, bytes]:
     kind = type(value)
     files: dict[str, bytes] = {}
     for file, content in zip(list_keys(kind, key), FORMATS[kind].dump(value), strict=True):
-        if not isinstance(content, bytes):
-            hashes = {_name(other): digest(files[other]) for other in files}
-            content = documents.encode(content | ({HASHES: hashes} if hashes else {}))
-        files[file] = content
+        files[file] = content if isinstance(content, bytes) else documents.encode(content | {HASHES: _hash(files)})
     return files
 
 
@@ -74,25 +71,19 @@ def load(kind: type, files: Mapping[str, bytes]) -> Any:
         raise FormatError(f"{' or '.join(files)} is not what this project writes ({error})") from error
 
 
-def version(files: Mapping[str, bytes]) -> str:
-    """Return the SHA-256 of the file that speaks for all: the last."""
-    return digest(list(files.values())[-1])
-
-
 def _read_document(file: str, files: Mapping[str, bytes]) -> Document:
     try:
         document = documents.parse(files[file])
     except ValueError as error:
         raise FormatError(f"{file}: {error}") from error
-    hashes = document.pop(HASHES, None)
-    expected = {_name(other): digest(content) for other, content in files.items() if other != file}
-    if (hashes or {}) != expected:
-        raise FormatError(f"{', '.join(expected)} and {_name(file)} are not of one run: the SHA-256 there is another")
+    hashes = _hash({other: content for other, content in files.items() if other != file})
+    if document.pop(HASHES, None) != hashes:
+        raise FormatError(f"{', '.join(hashes)} and {file} are not of one run: the SHA-256 there is another")
     return document
 
 
-def _name(file: str) -> str:
-    return file.rpartition("/")[2]
+def _hash(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {file.rpartition("/")[2]: documents.digest(content) for file, content in files.items()}
 
 
 def format_csv(frame: pd.DataFrame) -> bytes:
@@ -114,12 +105,8 @@ def _load_table(content: bytes) -> pd.DataFrame:
 
 
 def _dump_prepared(value: Prepared) -> tuple[bytes, Document]:
-    document = {
-        "fingerprint": value.fingerprint,
-        "split": asdict(value.split),
-        "scaler": numbers.dump_scaler(value.scaler),
-    }
-    return format_csv(value.rows), document
+    split, scaler = asdict(value.split), numbers.dump_scaler(value.scaler)
+    return format_csv(value.rows), {"fingerprint": value.fingerprint, "split": split, "scaler": scaler}
 
 
 def _load_prepared(content: bytes, document: Document) -> Prepared:
@@ -132,12 +119,8 @@ def _dump_model(model: Pipeline) -> tuple[bytes, Document]:
 
 
 def _dump_cross_validation(value: CrossValidation) -> tuple[bytes, Document]:
-    document = {
-        "fingerprint": value.fingerprint,
-        "resampling": asdict(value.resampling),
-        "settings": value.settings,
-    }
-    return format_csv(value.rows), document
+    how = {"resampling": asdict(value.resampling), "settings": value.settings}
+    return format_csv(value.rows), {"fingerprint": value.fingerprint, **how}
 
 
 def _load_cross_validation(content: bytes, document: Document) -> CrossValidation:

@@ -1,12 +1,11 @@
 """Stores each asset's value and loads it again: format by the value's type, place by the asset's metadata."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
-from bcw_assets import documents
+from bcw_assets.documents import digest
 from bcw_assets.errors import ArtifactError, KeyMissing
 from bcw_assets.stages import FOLDER_KEY, explain_failures
 from bcw_assets.storage import formats
@@ -15,31 +14,27 @@ from bcw_assets.storage.store import Store
 
 PATH = "path"
 """The key of a materialisation's metadata that says where it is stored."""
-
 FAR_BACK = 100  # materialisations that are searched for one stored at the same place
-
 DATA_VERSION = "dagster/data_version"  # the tag of a materialisation; Dagster exports no name for it
 
 
 @dataclass(frozen=True)
-class Loaded:
+class StoredValue:
     """A value, and the proof of what it was read from.
 
     Attributes:
         value: of the asset.
         address: of the file that speaks for all, a path or a URI.
         version: the SHA-256 of that file.
-        files: key → content of all.
     """
 
     value: Any
     address: str
     version: str
-    files: Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
-class Made:
+class Materialization:
     """What the history says of a materialisation.
 
     Attributes:
@@ -63,22 +58,22 @@ class ArtifactIOManager(dg.IOManager):
     def __init__(self, store: Store) -> None:
         """Keep every artifact in `store`."""
         self._store = store
-        self._stored: dict[tuple[str, str], str] = {}  # run and asset → the version that the run stored
-        self._parsed: dict[str, tuple[list[str], Any]] = {}  # asset → the hashes and the value of the last files read
+        self._versions: dict[tuple[str, str], str] = {}  # run and asset → the version that the run stored
+        self._values: dict[str, tuple[list[str], Any]] = {}  # asset → the hashes and the value of the last files read
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Store a value, and record its SHA-256 as the materialisation's data version."""
         name = context.asset_key.to_user_string()
         files = formats.dump(obj, f"{context.definition_metadata[FOLDER_KEY]}/{name}")
-        version = formats.version(files)
+        *_, (key, content) = files.items()
         with explain_failures():
             self._store.write(files)
-        self._stored[context.run_id, name] = version
+        self._versions[context.run_id, name] = digest(content)
         # An IO manager cannot return a data version; Dagster 1.13 takes it from here, and the checks' tests notice.
-        context.step_context.set_data_version(context.asset_key, dg.DataVersion(version))
+        context.step_context.set_data_version(context.asset_key, dg.DataVersion(digest(content)))
         context.add_output_metadata(
             {
-                PATH: dg.MetadataValue.path(self._store.address(list(files)[-1])),
+                PATH: dg.MetadataValue.path(self._store.address(key)),
                 "files": ", ".join(files),
                 "bytes": sum(map(len, files.values())),
             }
@@ -86,80 +81,66 @@ class ArtifactIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the value of an upstream asset as the type that the downstream one annotates."""
-        upstream = context.upstream_output
-        folder = (upstream.definition_metadata if upstream else context.definition_metadata)[FOLDER_KEY]
-        kind, run = context.dagster_type.typing_type, context.step_context.run_id
+        folder = (context.upstream_output or context).definition_metadata[FOLDER_KEY]
         with explain_failures():
-            loaded = self.read(context.asset_key, folder, kind)
-            self.verify(context.asset_key, loaded, context.instance, run)
-        return loaded.value
+            stored = self.read(context.asset_key, folder, context.dagster_type.typing_type)
+            self.verify(context.asset_key, stored, context.instance, context.step_context.run_id)
+        return stored.value
 
     def address(self, asset: dg.AssetKey, folder: str, kind: type) -> str:
         """Return where the file that speaks for an asset is: a path or a URI."""
         return self._store.address(formats.list_keys(kind, f"{folder}/{asset.to_user_string()}")[-1])
 
-    def read(self, asset: dg.AssetKey, folder: str, kind: type) -> Loaded:
-        """Read what is stored of an asset, whatever was recorded of it.
-
-        Args:
-            asset: whose value.
-            folder: where it is stored (the asset's metadata `FOLDER_KEY`).
-            kind: the value's type.
+    def read(self, asset: dg.AssetKey, folder: str, kind: type) -> StoredValue:
+        """Read an asset's value of type `kind` that is stored in `folder`, whatever was recorded of it.
 
         Raises:
             ArtifactError: it is missing or damaged; the text names the command that makes it.
         """
         name = asset.to_user_string()
-        keys = formats.list_keys(kind, f"{folder}/{name}")
         try:
-            files = {key: self._store.read(key) for key in keys}
-            hashes = [documents.digest(content) for content in files.values()]
-            if self._parsed.get(name, ([], None))[0] != hashes:  # the same bytes are the same value
-                self._parsed[name] = (hashes, formats.load(kind, files))
-            return Loaded(self._parsed[name][1], self._store.address(keys[-1]), hashes[-1], files)
+            files = {key: self._store.read(key) for key in formats.list_keys(kind, f"{folder}/{name}")}
+            hashes = [digest(content) for content in files.values()]
+            if self._values.get(name, ([], None))[0] != hashes:  # the same bytes are the same value
+                self._values[name] = (hashes, formats.load(kind, files))
         except KeyMissing as error:
             raise ArtifactError(f"{name} has not been materialised, or is not whole: {error}", name) from error
         except FormatError as error:
             raise ArtifactError(f"{name} cannot be used: {error}", name) from error
+        return StoredValue(self._values[name][1], self.address(asset, folder, kind), hashes[-1])
 
-    def verify(self, asset: dg.AssetKey, loaded: Loaded, instance: dg.DagsterInstance, run: str) -> None:
-        """Hold what was read against what was recorded of it.
-
-        Args:
-            asset: whose value was read.
-            loaded: what was read.
-            instance: holds the history.
-            run: the id of the run that asks.
+    def verify(self, asset: dg.AssetKey, stored: StoredValue, instance: dg.DagsterInstance, run: str) -> None:
+        """Hold what was read against what the run of this id stored, or else against what the history recorded.
 
         Raises:
             ArtifactError: it is not what this run stored, or not what the latest materialisation at the same place
                 recorded; without a record it may be anything.
         """
         name = asset.to_user_string()
-        own_version = self._stored.get((run, name))
-        if own_version not in (None, loaded.version):
+        own_version = self._versions.get((run, name))
+        if own_version not in (None, stored.version):
             raise ArtifactError(
-                f"{name} was replaced by another run while this one was at work ({loaded.address})", name
+                f"{name} was replaced by another run while this one was at work ({stored.address})", name
             )
-        made = None if own_version else latest(asset, loaded.address, instance)
-        if made and made.version not in (None, loaded.version):
+        latest = None if own_version else find_latest(asset, stored.address, instance)
+        if latest and latest.version not in (None, stored.version):
             raise ArtifactError(
-                f"{name} is not what its latest materialisation recorded: the SHA-256 of {loaded.address} is "
-                f"{loaded.version[:12]}…, recorded is {(made.version or '')[:12]}…",
+                f"{name} is not what its latest materialisation recorded: the SHA-256 of {stored.address} is "
+                f"{stored.version[:12]}…, recorded is {(latest.version or '')[:12]}…",
                 name,
             )
 
 
-def latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) -> Made | None:
+def find_latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) -> Materialization | None:
     """Return the latest materialisation in the history that was stored at `address`; None without one.
 
     Another folder's, which the same history may hold after a change of BCW_STORAGE, says nothing of what is here.
     """
     for limit in (1, FAR_BACK):
         for record in instance.fetch_materializations(asset, limit=limit).records:
-            materialization = record.asset_materialization
-            if materialization and materialization.metadata.get(PATH) == dg.MetadataValue.path(address):
-                facts = {name: entry.value for name, entry in materialization.metadata.items()}
-                version = (materialization.tags or {}).get(DATA_VERSION)
-                return Made(record.run_id, record.storage_id, record.timestamp, version, facts)
+            event = record.asset_materialization
+            if event and event.metadata.get(PATH) == dg.MetadataValue.path(address):
+                facts = {name: entry.value for name, entry in event.metadata.items()}
+                version = (event.tags or {}).get(DATA_VERSION)
+                return Materialization(record.run_id, record.storage_id, record.timestamp, version, facts)
     return None

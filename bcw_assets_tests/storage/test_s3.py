@@ -51,7 +51,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for nothing long: neither for answers nor between attempts."""
     monkeypatch.setattr(s3, "ATTEMPTS", 2)
     monkeypatch.setattr(s3, "READ_TIMEOUT", 0.2)
-    monkeypatch.setattr(s3, "PATIENCE", 10)
+    monkeypatch.setattr(s3, "REQUEST_LIMIT", 10)
     monkeypatch.setattr(s3, "PAUSE", 0)
     monkeypatch.setattr(botocore.retries.quota.RetryQuota, "acquire", lambda *_: True)  # who fails often fails faster
     monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", lambda *_: 0.0)
@@ -328,12 +328,12 @@ def test_a_fault_that_passes_is_survived_and_one_that_stays_is_told_and_changes_
             requests.clear()
             try:
                 with monkeypatch.context() as patch:
-                    patch.setattr(s3, "PATIENCE", 0.5 if what in FOUND_OUT_LATE else s3.PATIENCE)
+                    patch.setattr(s3, "REQUEST_LIMIT", 0.5 if what in FOUND_OUT_LATE else s3.REQUEST_LIMIT)
                     result = act(misbehaving.store(here))
             except StorageError as error:
                 text = read_text(error)
                 assert not passes or what in FOUND_OUT_LATE, text
-                assert contents(stored) in (OLD, after) or "Old and new files may be mixed now" in text
+                assert contents(stored) in (OLD, after) or "Files may be new now" in text
             else:
                 may_differ = (what, name) == ("reply lost", "create")  # our own entry, as the log finds out
                 assert result == expected or may_differ
@@ -425,7 +425,7 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
         url = server.environment["AWS_ENDPOINT_URL"]
         with serve(At(3, "PUT", dying, loopback.passed_to(url))) as proxy:
             done = graph.process("bcw", "refresh", AWS_ENDPOINT_URL=proxy.url)
-        says = r"Failed: ready_data: Could not write .* or does not answer\. Old and new files may be mixed"
+        says = r"Failed: ready_data: Could not write .* or does not answer\. Files may be new now"
         assert done.returncode == 1
         assert re.match(says, done.stderr), done.stderr
         assert "Traceback" not in done.stderr
