@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -12,6 +13,7 @@ from bcw_assets.errors import OTHER_VERSION
 
 Document = dict[str, Any]
 T = TypeVar("T")
+_make_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 SEAL = "seal"  # the name in a sealed document of the SHA-256 of the rest of it
 
 
@@ -64,7 +66,7 @@ def convert(kind: type[T], document: Document) -> T:
         ValueError: a value is missing, of another type or out of its bounds.
     """
     try:
-        return cast(T, _make_adapter(cast(Any, kind)).validate_json(encode(document), strict=True))
+        return cast(T, _make_adapter(kind).validate_json(encode(document), strict=True))
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -87,11 +89,6 @@ def read_sealed(kind: type[T], content: bytes) -> T:
 def digest(content: bytes) -> str:
     """Return the SHA-256 of bytes in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
-
-
-@cache
-def _make_adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def _parse_finite(text: str) -> float:

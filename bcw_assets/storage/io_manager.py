@@ -20,36 +20,22 @@ DATA_VERSION = "dagster/data_version"  # the tag of a materialisation; Dagster e
 
 @dataclass(frozen=True)
 class StoredValue:
-    """A value, and the proof of what it was read from.
-
-    Attributes:
-        value: of the asset.
-        address: of the file that speaks for all, a path or a URI.
-        version: the SHA-256 of that file.
-    """
+    """An asset's value, and the proof of what it was read from."""
 
     value: Any
-    address: str
-    version: str
+    address: str  # of the file that speaks for all, a path or a URI
+    version: str  # the SHA-256 of that file
 
 
 @dataclass(frozen=True)
 class Materialization:
-    """What the history says of a materialisation.
-
-    Attributes:
-        run_id: of the run that made it.
-        storage_id: its number in the history, which checks refer to.
-        timestamp: seconds since 1970.
-        version: the SHA-256 that was recorded.
-        facts: its metadata, by name.
-    """
+    """What the history says of a materialisation."""
 
     run_id: str
-    storage_id: int
-    timestamp: float
-    version: str | None
-    facts: dict[str, Any]
+    storage_id: int  # its number in the history, which checks refer to
+    timestamp: float  # seconds since 1970
+    version: str | None  # the SHA-256 that was recorded
+    facts: dict[str, Any]  # its metadata, by name
 
 
 class ArtifactIOManager(dg.IOManager):

@@ -75,12 +75,7 @@ class S3Store:
                 target.write(piece)
 
         with self._explain_errors("read", key):
-            try:
-                _retry(attempt)
-            except ClientError as error:
-                if get_code(error) in MISSING:
-                    raise KeyMissing(f"{key} is not in {self._place}") from None
-                raise
+            _retry(attempt)
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """Put one object after the other."""
@@ -187,6 +182,8 @@ class S3Store:
         try:
             yield
         except FAILURES as error:
+            if verb == "read" and get_code(error) in MISSING:
+                raise KeyMissing(f"{key} is not in {self._place}") from None
             problem, remedy, kind = explain(error, self._endpoint)
             state = ". Files may be new now; loading refuses old and new ones mixed" if verb == "write" else ""
             if verb == "create" and kind is StorageError:  # a refusal stores nothing
