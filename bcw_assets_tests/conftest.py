@@ -142,7 +142,7 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     if not seaweed_server.WEED.exists():
         assert "REQUIRE_ALL" not in os.environ, "SeaweedFS is needed, and its program is not in the virtual environment"
         pytest.skip("SeaweedFS, the S3 server of the tests, has no program for this platform")
-    with seaweed_server.running(tmp_path_factory.mktemp("seaweed") / "data") as server:
+    with seaweed_server.run_server(tmp_path_factory.mktemp("seaweed") / "data") as server:
         yield server
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,18 +22,14 @@ KEY, SECRET = "all-may", "the secret of all-may"
 READER, READERS_SECRET = "reads-only", "the secret of reads-only"
 IDENTITIES = {
     "identities": [
-        {"name": "all", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]},
-        {
-            "name": "reader",
-            "credentials": [{"accessKey": READER, "secretKey": READERS_SECRET}],
-            "actions": [f"Read:{BUCKET}", f"List:{BUCKET}"],
-        },
+        {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+        for name, key, secret, actions in (
+            ("all", KEY, SECRET, ["Admin"]),
+            ("reader", READER, READERS_SECRET, [f"Read:{BUCKET}", f"List:{BUCKET}"]),
+        )
     ]
 }
-PORTS = (
-    *("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc"),
-    *("s3.port", "s3.port.grpc", "admin.port", "admin.port.grpc"),
-)
+PORTS = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3", "admin") for kind in ("", ".grpc")]
 SWITCHED_OFF = ("webdav", "admin.ui", "s3.autoCreateBucket", "master.telemetry")
 STARTING = 60  # seconds
 
@@ -62,7 +57,7 @@ class Seaweed:
             monkeypatch.setenv(name, value)
 
     def start(self) -> None:
-        """Return when something can be stored and read."""
+        """Return when the server is up."""
         identities = self.folder / "identities.json"
         identities.write_text(json.dumps(IDENTITIES))
         options = [f"-{name}={port}" for name, port in self.ports.items()]
@@ -71,39 +66,37 @@ class Seaweed:
         options += [f"-s3.config={identities}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([WEED, "mini", *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        client = boto3.client(
-            "s3", endpoint_url=self.environment["AWS_ENDPOINT_URL"], aws_access_key_id=KEY, aws_secret_access_key=SECRET
-        )
         deadline = time.monotonic() + STARTING
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if self._stores(client):
-                return
+        endpoint = self.environment["AWS_ENDPOINT_URL"]
+        client = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET)
+        while not _is_up(client):
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise AssertionError(f"SeaweedFS did not start: {(self.folder / 'log').read_text()[-2000:]}")
             time.sleep(0.05)
-        raise AssertionError(f"SeaweedFS did not start: {(self.folder / 'log').read_text()[-2000:]}")
 
     def kill(self) -> None:
         """End the server as a crash does."""
-        if self.process:  # otherwise it did not even start, and that is being told
-            self.process.send_signal(signal.SIGKILL)
+        if self.process:  # otherwise it did not even start, which is an error already
+            self.process.kill()
             self.process.wait()
 
-    def _stores(self, client: Any) -> bool:
-        try:
-            client.put_object(Bucket=BUCKET, Key="probe", Body=b"probe")
-            client.get_object(Bucket=BUCKET, Key="probe")["Body"].read()
-        except (BotoCoreError, ClientError):
-            return False
-        return True
+
+def _is_up(client: Any) -> bool:
+    """Say whether something can be stored and read."""
+    try:
+        client.put_object(Bucket=BUCKET, Key="probe", Body=b"probe")
+        client.get_object(Bucket=BUCKET, Key="probe")["Body"].read()
+    except (BotoCoreError, ClientError):
+        return False
+    return True
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Seaweed]:
+def run_server(folder: Path) -> Iterator[Seaweed]:
     """Run a server that stores in `folder`, on ports that are free."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in PORTS]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        ports = {name: one.getsockname()[1] for name, one in zip(PORTS, sockets, strict=True)}
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORTS]
+        ports = {name: listener.getsockname()[1] for name, listener in zip(PORTS, sockets, strict=True)}
     folder.mkdir()
     server = Seaweed(folder, ports)
     try:

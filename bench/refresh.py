@@ -57,7 +57,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as name,
         serve(body(uci_form())) as server,
-        seaweed.running(Path(name) / "seaweed") as s3_server,
+        seaweed.run_server(Path(name) / "seaweed") as s3_server,
     ):
         folder = Path(name)
         home = folder / "home"

@@ -66,7 +66,7 @@ class FolderStore:
         require_prefix(prefix)
         above = prefix.rpartition("/")[0]
         folder = self._path(above) if above else self._root
-        with self._explain_errors("list", prefix):
+        with self._explain_errors("list", prefix or "what is"):
             if folder.exists() and not folder.is_dir():
                 raise KeyRefused(f"{above} in {self._root.absolute()} is no folder. Move it away and try again")
             # Pipes and links to nowhere too, so that whoever expects a file there hears of them.

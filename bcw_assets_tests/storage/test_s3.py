@@ -413,7 +413,7 @@ def test_a_server_that_refuses_checksums_is_named_and_works_with_the_variable_th
 def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, candidate: Candidate
 ) -> None:
-    with seaweed_server.running(tmp_path / "own") as server, dg.DagsterInstance.ephemeral() as instance:
+    with seaweed_server.run_server(tmp_path / "own") as server, dg.DagsterInstance.ephemeral() as instance:
         server.use(monkeypatch)
         graph = Graph(tmp_path, f"s3://{seaweed_server.BUCKET}/x", instance)
         before = promotion.promote(graph.store, candidate, [], "run").entry
