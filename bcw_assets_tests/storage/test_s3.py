@@ -1,5 +1,6 @@
 """What only S3 can do to a store: refuse, misbehave, die; and what a person is told then."""
 
+import csv
 import errno
 import gzip
 import io
@@ -19,6 +20,7 @@ import botocore.retries.standard
 import dagster as dg
 import pandas as pd
 import pytest
+from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 
 from bcw_assets.cli import predict
@@ -34,10 +36,18 @@ from bcw_assets_tests import seaweed as seaweed_server
 from bcw_assets_tests.conftest import Graph, Place, contents, on_s3, with_all
 from bcw_assets_tests.loopback import Loopback, Step, serve
 from bcw_assets_tests.seaweed import Seaweed
+from bcw_assets_tests.storage.test_store import NEW, OLD
 from bcw_assets_tests.tables import uci_form
 
-OLD = {"results/model.pkl": b"old pickle", "results/model.json": b"old numbers"}
-NEW = {"results/model.pkl": b"new pickle", "results/model.json": b"new numbers"}
+SWEEP = pytest.mark.sweep
+EVERYTHING: dict[str, Callable[[Store], object]] = {
+    "read": lambda store: store.read("results/model.pkl"),
+    "write": lambda store: store.write(NEW),
+    "create": lambda store: store.create("log/000001.json", b"entry"),
+    "list": lambda store: store.list("results/"),
+    "exists": lambda store: store.exists("results/model.pkl"),
+    "delete": lambda store: store.delete("results/model.pkl"),
+}
 
 
 @pytest.fixture
@@ -48,10 +58,8 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for nothing long: neither for answers nor between attempts."""
+    """Wait for nothing between attempts, of which there are few."""
     monkeypatch.setattr(s3, "ATTEMPTS", 2)
-    monkeypatch.setattr(s3, "READ_TIMEOUT", 0.2)
-    monkeypatch.setattr(s3, "REQUEST_LIMIT", 10)
     monkeypatch.setattr(s3, "PAUSE", 0)
     monkeypatch.setattr(botocore.retries.quota.RetryQuota, "acquire", lambda *_: True)  # who fails often fails faster
     monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", lambda *_: 0.0)
@@ -80,30 +88,25 @@ def test_a_key_that_needs_escaping_is_kept_as_it_is(place: Place) -> None:
         assert store.list("") == ["other"]
 
 
-def test_a_listing_of_more_than_a_page_is_whole(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = open_store(place("many"))
+def test_a_listing_of_more_than_a_page_is_whole_and_without_the_objects_that_stand_for_folders(place: Place) -> None:
+    store: Any = open_store(place("many"))
     keys = [f"log/{number:06}.json" for number in range(1, 25)]
     for key in keys:
         store.create(key, b"")
+    store._client.put_object(Bucket=seaweed_server.BUCKET, Key=f"{store._root}log/", Body=b"")  # as consoles do
     pages = []
-    client = store._client  # type: ignore[attr-defined]
-    client.meta.events.register("before-parameter-build.s3.ListObjectsV2", lambda params, **_: pages.append(params))
-    client.meta.events.register(
-        "before-parameter-build.s3.ListObjectsV2", lambda params, **_: params.setdefault("MaxKeys", 10)
-    )
+
+    def limit_page(params: dict[str, Any], **_: object) -> None:
+        pages.append(params)
+        params["MaxKeys"] = 10
+
+    store._client.meta.events.register("before-parameter-build.s3.ListObjectsV2", limit_page)
     assert store.list("log/") == keys
     assert len(pages) == 3
 
 
-def test_what_a_console_leaves_of_an_empty_folder_is_not_listed(place: Place) -> None:
-    store: Any = open_store(place("folders"))
-    store._client.put_object(Bucket=seaweed_server.BUCKET, Key=f"{store._root}log/", Body=b"")
-    store.create("log/000001.json", b"")
-    assert store.list("log/") == ["log/000001.json"]
-
-
-def refused(act: Callable[[], object]) -> str:
-    """Return what is said of something that will fail again: one line, and no secret."""
+def read_refusal(act: Callable[[], object]) -> str:
+    """Return the text of an error that will be the same at the next attempt."""
     with pytest.raises(StorageRefused) as error:
         act()
     return read_text(error.value)
@@ -121,41 +124,21 @@ def read_text(error: StorageError) -> str:
 
 def test_a_missing_bucket_is_named(place: Place) -> None:
     for act in EVERYTHING.values():
-        text = refused(partial(act, open_store("s3://no-such-bucket/prefix")))
+        text = read_refusal(partial(act, open_store("s3://no-such-bucket/prefix")))
         assert "in s3://no-such-bucket/prefix: there is no such bucket" in text
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("AWS_ACCESS_KEY_ID", "nobody", "the access key is not known there. Set AWS_ACCESS_KEY_ID"),
-        (
-            "AWS_SECRET_ACCESS_KEY",
-            "secret of nobody",
-            "the secret is not that of the access key. Set AWS_SECRET_ACCESS_K",
-        ),
-        (
-            "AWS_ACCESS_KEY_ID",
-            None,
-            "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_P",
-        ),
-        (
-            "AWS_SECRET_ACCESS_KEY",
-            None,
-            "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or A",
-        ),
-        ("AWS_ENDPOINT_URL", "nonsense", "AWS_ENDPOINT_URL is no URL; allowed is one like http://127.0.0.1:8333"),
-        (
-            "AWS_DEFAULT_REGION",
-            "eu central",
-            "Provided region_name 'eu central' doesn't match a supported format. Correct",
-        ),
-        (
-            "AWS_PROFILE",
-            "nobody",
-            "The config profile (nobody) could not be found. Correct the AWS_ variables or the f",
-        ),
-        ("AWS_REQUEST_CHECKSUM_CALCULATION", "never", "but got never. Correct the AWS_ variables"),
+        ("ACCESS_KEY_ID", "nobody", "the access key is not known there. Set AWS_ACCESS_KEY_ID"),
+        ("SECRET_ACCESS_KEY", "secret of nobody", "the secret is not that of the access key. Set AWS_SECRET_ACCESS"),
+        ("ACCESS_KEY_ID", None, "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_P"),
+        ("SECRET_ACCESS_KEY", None, "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or A"),
+        ("ENDPOINT_URL", "nonsense", "AWS_ENDPOINT_URL is no URL; allowed is one like http://127.0.0.1:8333"),
+        ("DEFAULT_REGION", "eu central", "region_name 'eu central' doesn't match a supported format. Correct"),
+        ("PROFILE", "nobody", "The config profile (nobody) could not be found. Correct the AWS_ variables or the f"),
+        ("REQUEST_CHECKSUM_CALCULATION", "never", "but got never. Correct the AWS_ variables"),
     ],
 )
 def test_a_variable_that_is_wrong_or_missing_is_named(
@@ -163,10 +146,10 @@ def test_a_variable_that_is_wrong_or_missing_is_named(
 ) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # which would be asked on a machine of Amazon's
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.delenv(f"AWS_{variable}", raising=False)
     if value:
-        monkeypatch.setenv(variable, value)
-    assert says in refused(lambda: open_store(place("x")).list(""))
+        monkeypatch.setenv(f"AWS_{variable}", value)
+    assert says in read_refusal(lambda: open_store(place("x")).list(""))
 
 
 def test_who_may_only_read_is_told_when_writing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,14 +158,14 @@ def test_who_may_only_read_is_told_when_writing(place: Place, monkeypatch: pytes
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed_server.READERS_SECRET)
     store = open_store(place("x"))
     for act in (lambda: store.write(NEW), lambda: store.create("a", b""), lambda: store.delete("results/model.pkl")):
-        assert "Let their policy allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:L" in refused(act)
-    assert {key: store.read(key) for key in store.list("")} == OLD
+        assert "Let their policy allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:L" in read_refusal(act)
+    assert contents(store) == OLD
 
 
 def test_a_clock_that_is_wrong_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     now = botocore.auth.get_current_datetime
     monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: now().replace(year=2020))
-    text = refused(lambda: open_store(place("x")).list(""))
+    text = read_refusal(lambda: open_store(place("x")).list(""))
     assert "the clocks of this machine and of the server differ too much. Set this machine's clock" in text
 
 
@@ -199,42 +182,45 @@ def test_a_server_that_is_not_there_is_named_without_what_its_address_hides(
 
 
 def test_a_name_of_a_bucket_that_is_none_is_refused_before_anybody_is_asked() -> None:
-    for name in ("s3://Upper", "s3://a", "s3://under_score/x", "s3://a..b/x", "s3:///x", "gs://bucket"):
-        with pytest.raises(
-            StorageRefused, match=r"no name of a bucket; allowed are|allowed is the path of a folder, or"
-        ):
+    for name in ("s3://Upper", "s3://under_score/x", "s3://a..b/x", "s3://127.0.0.1/x", "s3:///x", "gs://bucket"):
+        with pytest.raises(StorageRefused, match=r"no name of a bucket; allowed are|allowed is the path of a folder"):
             open_store(name)
+
+
+def explain(code: str, status: int, **fields: str) -> tuple[str, str, type[StorageError]]:
+    answer = {"Error": {"Code": code, **fields}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return s3.explain(ClientError(answer, "GetObject"), "http://s3")
+
+
+def test_every_error_of_the_table_is_told_in_words_and_says_whether_it_may_pass() -> None:
+    with s3.ERRORS.open(newline="") as file:
+        names = {name for row in csv.DictReader(file) for name in row["names"].split()}
+    assert {error.__name__ for error in s3.BROKEN_OFF} | s3.CONFLICTS < names
+    for name in names:
+        problem, remedy, _ = explain(name, 400)
+        assert problem
+        assert remedy
+        assert "{" not in problem + remedy
+    assert explain("AuthorizationHeaderMalformed", 400, Region="eu-west-1")[0].endswith("another region, eu-west-1")
+    assert explain("SlowDown", 503) == ("http://s3 answered 503 SlowDown", "Look at its log", StorageError)
+    assert explain("OperationAborted", 409)[2] is StorageError
+    assert explain("<b>", 400) == ("http://s3 answered 400", "Look at its log", StorageRefused)
 
 
 @pytest.mark.parametrize(
     ("step", "says"),
     [
         (loopback.s3_error(400, "ExpiredToken"), "Get new credentials: AWS_ACCESS_KEY_ID"),
-        (loopback.s3_error(403, "RequestTimeTooSkewed"), "Set this machine's clock, and try again"),
-        (loopback.s3_error(403, "AccessDenied"), "Let their policy allow s3:GetObject, s3:PutObject"),
-        (loopback.status(403), "these credentials may not do that"),
-        (loopback.s3_error(400, "InvalidBucketName"), "that is no name of a bucket"),
-        (loopback.s3_error(501, "NotImplemented"), "the server lacks checksums or conditional writes"),
-        (loopback.s3_error(400, "AuthorizationHeaderMalformed", Region="eu-west-1"), "in another region, eu-west-1"),
+        (loopback.status(403), "Let their policy allow s3:GetObject, s3:PutObject"),
         (loopback.s3_error(301, "PermanentRedirect"), "Set AWS_DEFAULT_REGION, and try again"),
     ],
 )
-def test_what_s3_documents_is_told_in_words(
+def test_what_s3_answers_is_found_in_the_table(
     place: Place, monkeypatch: pytest.MonkeyPatch, hasty: None, step: Step, says: str
 ) -> None:
     with serve(step) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        assert says in refused(lambda: open_store(place("x")).read("key"))
-
-
-EVERYTHING: dict[str, Callable[[Store], object]] = {
-    "read": lambda store: store.read("results/model.pkl"),
-    "write": lambda store: store.write(NEW),
-    "create": lambda store: store.create("log/000001.json", b"entry"),
-    "list": lambda store: store.list("results/"),
-    "exists": lambda store: store.exists("results/model.pkl"),
-    "delete": lambda store: store.delete("results/model.pkl"),
-}
+        assert says in read_refusal(lambda: open_store(place("x")).read("key"))
 
 
 def failures(url: str) -> dict[str, Step]:
@@ -255,10 +241,8 @@ def failures(url: str) -> dict[str, Step]:
     }
 
 
-SWEEP = pytest.mark.sweep
-FOUND_OUT_LATE = {"drip", "headers that drip"}  # no attempt is given up before patience is at its end
-
-
+SILENT = {"hang", "stall", "headers that drip"}  # given up after so much silence
+LATE = {"drip", "headers that drip"}  # no attempt is given up before the limit of a request
 OF_A_BODY = {"reset mid-body", "truncated", "stall", "drip"}  # no harm to an answer that has none
 
 
@@ -292,13 +276,10 @@ def direct(place: Place) -> Misbehaving:
 
 
 @pytest.fixture
-def misbehaving(
-    direct: Misbehaving, url: str, hasty: None, monkeypatch: pytest.MonkeyPatch, place: Place
-) -> Iterator[Misbehaving]:
+def misbehaving(direct: Misbehaving, url: str, hasty: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Misbehaving]:
     with serve(lambda handler: found.step(handler)) as server:
         found = Misbehaving(server, url)
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        found.store(place("x"))
         yield found
 
 
@@ -316,10 +297,12 @@ def test_a_fault_that_passes_is_survived_and_one_that_stays_is_told_and_changes_
     place: Place, direct: Misbehaving, misbehaving: Misbehaving, url: str, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     fault, well, requests = failures(url)[what], misbehaving.well, misbehaving.server.requests
+    if what in SILENT:
+        monkeypatch.setattr(s3, "READ_TIMEOUT", 0.2)
     for name, act in EVERYTHING.items():
-        done = direct.store(place(f"done/{name}"))
-        done.write(OLD)
-        expected, after = act(done), contents(done)
+        healthy = direct.store(place(f"healthy/{name}"))
+        healthy.write(OLD)
+        expected, after = act(healthy), contents(healthy)
         for number, passes in product(range(1, 5), (True, False)):
             here = place(f"{name}/{number}/{passes}")
             stored = direct.store(here)
@@ -328,11 +311,11 @@ def test_a_fault_that_passes_is_survived_and_one_that_stays_is_told_and_changes_
             requests.clear()
             try:
                 with monkeypatch.context() as patch:
-                    patch.setattr(s3, "REQUEST_LIMIT", 0.5 if what in FOUND_OUT_LATE else s3.REQUEST_LIMIT)
+                    patch.setattr(s3, "REQUEST_LIMIT", 0.5 if what in LATE else s3.REQUEST_LIMIT)
                     result = act(misbehaving.store(here))
             except StorageError as error:
                 text = read_text(error)
-                assert not passes or what in FOUND_OUT_LATE, text
+                assert not passes or what in LATE, text
                 assert contents(stored) in (OLD, after) or "Files may be new now" in text
             else:
                 may_differ = (what, name) == ("reply lost", "create")  # our own entry, as the log finds out
@@ -402,7 +385,7 @@ def test_a_server_that_refuses_checksums_is_named_and_works_with_the_variable_th
 ) -> None:
     well, refusal = misbehaving.well, loopback.s3_error(501, "NotImplemented")
     misbehaving.step = lambda handler: (refusal if handler.headers["x-amz-checksum-crc32"] else well)(handler)
-    text = refused(lambda: misbehaving.store(place("x")).write(OLD))
+    text = read_refusal(lambda: misbehaving.store(place("x")).write(OLD))
     assert "set AWS_REQUEST_CHECKSUM_CALCULATION=when_required" in text
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
     open_store(place("x")).write(OLD)
@@ -424,11 +407,11 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
 
         url = server.environment["AWS_ENDPOINT_URL"]
         with serve(At(3, "PUT", dying, loopback.passed_to(url))) as proxy:
-            done = graph.process("bcw", "refresh", AWS_ENDPOINT_URL=proxy.url)
+            process = graph.process("bcw", "refresh", AWS_ENDPOINT_URL=proxy.url)
         says = r"Failed: ready_data: Could not write .* or does not answer\. Files may be new now"
-        assert done.returncode == 1
-        assert re.match(says, done.stderr), done.stderr
-        assert "Traceback" not in done.stderr
+        assert process.returncode == 1
+        assert re.match(says, process.stderr), process.stderr
+        assert "Traceback" not in process.stderr
         server.start()
         assert log.read_log(graph.store).entries == (before,)
         after = graph.process("bcw", "refresh")
@@ -477,19 +460,19 @@ def test_what_predict_cannot_read_from_s3_or_write_there_is_said(
         ("wdbc.data", ("-o", place("out.csv")), 1, " is on S3; allowed for -o is the path of a file"),
         (f"{published.place}/releases", ("-o", "wdbc.data"), 2, "cannot be read"),
     ):
-        done = bcw(published, monkeypatch, "predict", source, *arguments)
-        assert (done.exit_code, done.stdout) == (code, "")
-        assert re.fullmatch(rf"(Release .*\n.*\n)?Failed: .*{re.escape(says)}.*\n", done.stderr), done.stderr
+        process = bcw(published, monkeypatch, "predict", source, *arguments)
+        assert (process.exit_code, process.stdout) == (code, "")
+        assert re.fullmatch(rf"(Release .*\n.*\n)?Failed: .*{re.escape(says)}.*\n", process.stderr), process.stderr
 
 
 @pytest.mark.parametrize("command", ["releases list", pytest.param("predict wdbc.data", marks=SWEEP)])
 def test_a_command_tells_a_refusal_in_one_line(published: Graph, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the secret of nobody")
-    done = bcw(published, monkeypatch, *command.split())
+    process = bcw(published, monkeypatch, *command.split())
     says = r"Failed: .*Could not .* in s3://\S+: the secret is not that of the access key\. .*Set AWS_SECRET_ACC.*\n"
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert re.fullmatch(says, done.stderr), done.stderr
-    assert "secret of" not in done.stderr
+    assert (process.exit_code, process.stdout) == (1, "")
+    assert re.fullmatch(says, process.stderr), process.stderr
+    assert "secret of" not in process.stderr
 
 
 def test_a_temporary_folder_without_room_for_the_rows_is_named(
