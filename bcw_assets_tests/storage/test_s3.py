@@ -10,9 +10,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler
-from itertools import product
+from itertools import chain, count, product, repeat
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import botocore.auth
 import botocore.retries.quota
@@ -23,9 +24,8 @@ import pytest
 from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 
-from bcw_assets.cli import predict
 from bcw_assets.cli.main import main
-from bcw_assets.errors import ScoringError, StorageError, StorageRefused
+from bcw_assets.errors import StorageError, StorageRefused
 from bcw_assets.releases import access, log, promotion
 from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
@@ -33,8 +33,8 @@ from bcw_assets.storage import s3
 from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests import loopback
 from bcw_assets_tests import seaweed as seaweed_server
-from bcw_assets_tests.conftest import Graph, Place, contents, on_s3, with_all
-from bcw_assets_tests.loopback import Loopback, Step, serve
+from bcw_assets_tests.conftest import Graph, Place, contents, on_s3, sweep, with_all
+from bcw_assets_tests.loopback import Step, serve
 from bcw_assets_tests.seaweed import Seaweed
 from bcw_assets_tests.storage.test_store import NEW, OLD
 from bcw_assets_tests.tables import uci_form
@@ -223,15 +223,20 @@ def test_what_s3_answers_is_found_in_the_table(
         assert says in read_refusal(lambda: open_store(place("x")).read("key"))
 
 
-def failures(url: str) -> dict[str, Step]:
+SILENT = {"hang", "stall", "headers that drip"}  # given up after so much silence
+LATE = {"drip", "headers that drip"}  # no attempt is given up before the limit of a request
+OF_A_BODY = {"reset mid-body", "truncated", "stall", "drip"}  # no harm to an answer that has none
+
+
+def list_faults(url: str) -> dict[str, Step]:
     """Return what can go wrong with one request to the server at `url`."""
     return {
+        "503": loopback.s3_error(503, "SlowDown"),
+        "reply lost": loopback.reply_lost(url),
+        "truncated": loopback.cut_off(url),
         "refuse": loopback.refuse,
         "reset mid-body": loopback.reset_within(url),
-        "truncated": loopback.cut_off(url),
-        "reply lost": loopback.reply_lost(url),
         "500": loopback.s3_error(500, "InternalError"),
-        "503": loopback.s3_error(503, "SlowDown"),
         "409": loopback.s3_error(409, "ConditionalRequestConflict"),
         "hang": loopback.hang,
         "stall": loopback.stalled(url),
@@ -241,155 +246,116 @@ def failures(url: str) -> dict[str, Step]:
     }
 
 
-SILENT = {"hang", "stall", "headers that drip"}  # given up after so much silence
-LATE = {"drip", "headers that drip"}  # no attempt is given up before the limit of a request
-OF_A_BODY = {"reset mid-body", "truncated", "stall", "drip"}  # no harm to an answer that has none
-
-
-class Misbehaving:
-    """A server before the real one, and stores that ask it."""
-
-    def __init__(self, server: Loopback, url: str) -> None:
-        self.server, self.well = server, loopback.passed_to(url)
-        self.step: Step = self.well
-        self._client: Any = None
-
-    def store(self, place: str) -> Store:
-        """Return the store of a place, with one client for all: making one takes 0.2 s."""
-        store: Any = open_store(place)
-        store._client = self._client = self._client or store._client
-        return cast(Store, store)
-
-
 @pytest.fixture
 def url(seaweed: Seaweed) -> str:
     """Where the real server is."""
     return seaweed.environment["AWS_ENDPOINT_URL"]
 
 
-@pytest.fixture
-def direct(place: Place) -> Misbehaving:
-    """Stores that ask the real server."""
-    found = Misbehaving(Loopback(""), "")
-    found.store(place("x"))
-    return found
+def open_at(url: str, place: str) -> Store:
+    """Return the store of a place that asks the server at `url`."""
+    store: Any = open_store(place)
+    with mock.patch.dict(os.environ, AWS_ENDPOINT_URL=url):
+        assert store._client
+    return cast(Store, store)
 
 
-@pytest.fixture
-def misbehaving(direct: Misbehaving, url: str, hasty: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Misbehaving]:
-    with serve(lambda handler: found.step(handler)) as server:
-        found = Misbehaving(server, url)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        yield found
+def open_as(client_of: Any, place: str) -> Store:
+    """Return the store of a place with another's client: making one takes longer than most cases."""
+    store: Any = open_store(place)
+    store._client = client_of._client
+    return cast(Store, store)
 
 
-def in_turn(*steps: Step) -> Step:
-    """Answer the n-th request by the n-th step, and every further one by the last."""
-    script = list(steps)
-    return lambda handler: (script.pop(0) if script[1:] else script[0])(handler)
+FAULTS = list(list_faults(""))
 
 
-@pytest.mark.parametrize(
-    "what",
-    [pytest.param(what, marks=[] if what in ("503", "reply lost", "truncated") else SWEEP) for what in failures("")],
-)
+@pytest.mark.parametrize("what", [*FAULTS[:2], *sweep(FAULTS[2:])])
 def test_a_fault_that_passes_is_survived_and_one_that_stays_is_told_and_changes_nothing(
-    place: Place, direct: Misbehaving, misbehaving: Misbehaving, url: str, monkeypatch: pytest.MonkeyPatch, what: str
+    place: Place, url: str, hasty: None, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    fault, well, requests = failures(url)[what], misbehaving.well, misbehaving.server.requests
-    if what in SILENT:
-        monkeypatch.setattr(s3, "READ_TIMEOUT", 0.2)
-    for name, act in EVERYTHING.items():
-        healthy = direct.store(place(f"healthy/{name}"))
-        healthy.write(OLD)
-        expected, after = act(healthy), contents(healthy)
-        for number, passes in product(range(1, 5), (True, False)):
-            here = place(f"{name}/{number}/{passes}")
-            stored = direct.store(here)
-            stored.write(OLD)
-            misbehaving.step = in_turn(*[well] * (number - 1), fault, *[well] * passes)
-            requests.clear()
-            try:
-                with monkeypatch.context() as patch:
-                    patch.setattr(s3, "REQUEST_LIMIT", 0.5 if what in LATE else s3.REQUEST_LIMIT)
-                    result = act(misbehaving.store(here))
-            except StorageError as error:
-                text = read_text(error)
-                assert not passes or what in LATE, text
-                assert contents(stored) in (OLD, after) or "Files may be new now" in text
-            else:
-                may_differ = (what, name) == ("reply lost", "create")  # our own entry, as the log finds out
-                assert result == expected or may_differ
-                assert contents(stored) == after
-                assert passes or what in OF_A_BODY or number > len(requests)
-            assert len(requests) <= 40
-            if number > len(requests):
-                break
+    fault, well = list_faults(url)[what], loopback.passed_to(url)
+    script: Iterator[Step] = repeat(well)
+    monkeypatch.setattr(s3, "READ_TIMEOUT", 0.2 if what in SILENT else 10)
+    direct = open_store(place("x"))
+    with serve(lambda handler: next(script)(handler)) as server:
+        faulty = open_at(server.url, place("x"))
+        for name, act in EVERYTHING.items():
+            healthy = open_as(direct, place(f"healthy/{name}"))
+            healthy.write(OLD)
+            expected, after = act(healthy), contents(healthy)
+            for number, passes in product(range(1, 5), (True, False)):
+                stored = open_as(direct, place(f"{name}/{number}/{passes}"))
+                stored.write(OLD)
+                script = chain([well] * (number - 1), [fault], repeat(well if passes else fault))
+                server.requests.clear()
+                try:
+                    with monkeypatch.context() as patch:
+                        patch.setattr(s3, "REQUEST_LIMIT", 0.5 if what in LATE else 75)
+                        result = act(open_as(faulty, place(f"{name}/{number}/{passes}")))
+                except StorageError as error:
+                    text = read_text(error)
+                    assert not passes or what in LATE, text
+                    assert contents(stored) in (OLD, after) or "Files may be new now" in text
+                else:
+                    may_differ = (what, name) == ("reply lost", "create")  # our own entry, as the log finds out
+                    assert result == expected or may_differ
+                    assert contents(stored) == after
+                    assert passes or what in OF_A_BODY or number > len(server.requests)
+                assert len(server.requests) <= 40
+                if number > len(server.requests):
+                    break
 
 
 def test_an_entry_whose_replies_are_all_lost_is_recognised(
-    place: Place, direct: Misbehaving, misbehaving: Misbehaving, url: str, two_releases: dict[str, bytes]
+    place: Place, url: str, hasty: None, two_releases: dict[str, bytes]
 ) -> None:
-    stored = with_all(direct.store(place("x")), two_releases)
-    lost, well = loopback.reply_lost(url), misbehaving.well
-    misbehaving.step = lambda handler: (lost if handler.command == "PUT" else well)(handler)
-    entry = access.roll_back(misbehaving.store(place("x")), None, "why", "me")
+    stored = with_all(open_store(place("x")), two_releases)
+    lost, well = loopback.reply_lost(url), loopback.passed_to(url)
+    with serve(lambda handler: (lost if handler.command == "PUT" else well)(handler)) as server:
+        entry = access.roll_back(open_at(server.url, place("x")), None, "why", "me")
     assert log.read_log(stored).entries[2:] == (entry,)
 
 
-class At:
-    """Does something else with the n-th request of a kind, and passes all others on."""
-
-    def __init__(self, number: int, method: str, step: Step, well: Step) -> None:
-        self.number, self.method, self.step, self.well, self.count = number, method, step, well, 0
-
-    def __call__(self, handler: BaseHTTPRequestHandler) -> None:
-        self.count += handler.command == self.method
-        is_due = handler.command == self.method and self.count == self.number
-        (self.step if is_due else self.well)(handler)
+def at_write(number: int, step: Step, well: Step) -> Step:
+    """Do something else with the n-th write, and pass all other requests on."""
+    writes = count(1)
+    return lambda handler: (step if handler.command == "PUT" and next(writes) == number else well)(handler)
 
 
 @pytest.mark.parametrize("number", [13, *(pytest.param(number, marks=SWEEP) for number in range(1, 13))])
 def test_whichever_reply_of_a_promotion_is_lost_the_writer_recognises_its_own(
-    place: Place, direct: Misbehaving, misbehaving: Misbehaving, url: str, candidate: Candidate, number: int
+    place: Place, url: str, hasty: None, candidate: Candidate, number: int
 ) -> None:
-    misbehaving.step = step = At(number, "PUT", loopback.reply_lost(url), misbehaving.well)
-    outcome = promotion.promote(misbehaving.store(place("x")), candidate, [], "run")
+    with serve(at_write(number, loopback.reply_lost(url), loopback.passed_to(url))) as server:
+        outcome = promotion.promote(open_at(server.url, place("x")), candidate, [], "run")
     assert outcome.result == "promoted"
-    stored = direct.store(place("x"))
+    stored = open_store(place("x"))
     assert log.read_log(stored).entries == (outcome.entry,)
     assert open_release(stored, None).id == candidate.id
-    assert step.count > number
 
 
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        (loopback.s3_object(b""), "lets a key be created twice, so no log of releases can be kept there"),
-        (loopback.s3_error(412, "PreconditionFailed"), "says of a new key that it is there, so no log of releases"),
-        (loopback.s3_error(501, "NotImplemented"), "the server lacks checksums or conditional writes"),
-    ],
-)
-def test_a_server_without_conditional_writes_is_refused_before_the_first_promotion(
-    place: Place, direct: Misbehaving, misbehaving: Misbehaving, candidate: Candidate, answer: Step, says: str
+def test_a_server_that_says_of_a_new_key_that_it_is_there_is_refused_before_the_first_promotion(
+    place: Place, url: str, candidate: Candidate
 ) -> None:
-    well = misbehaving.well
-    misbehaving.step = lambda handler: (answer if handler.headers["If-None-Match"] else well)(handler)
-    with pytest.raises(StorageError, match=says):
-        promotion.promote(misbehaving.store(place("x")), candidate, [], "run")
-    assert direct.store(place("x")).list("") == []
+    well, taken = loopback.passed_to(url), loopback.s3_error(412, "PreconditionFailed")
+    with serve(lambda handler: (taken if handler.headers["If-None-Match"] else well)(handler)) as server:
+        store = open_at(server.url, place("x"))
+        with pytest.raises(StorageError, match="says of a new key that it is there, so no log of releases"):
+            promotion.promote(store, candidate, [], "run")
+    assert open_store(place("x")).list("") == []
 
 
 def test_a_server_that_refuses_checksums_is_named_and_works_with_the_variable_that_is_said(
-    place: Place, direct: Misbehaving, misbehaving: Misbehaving, monkeypatch: pytest.MonkeyPatch
+    place: Place, url: str, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    well, refusal = misbehaving.well, loopback.s3_error(501, "NotImplemented")
-    misbehaving.step = lambda handler: (refusal if handler.headers["x-amz-checksum-crc32"] else well)(handler)
-    text = read_refusal(lambda: misbehaving.store(place("x")).write(OLD))
-    assert "set AWS_REQUEST_CHECKSUM_CALCULATION=when_required" in text
-    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    open_store(place("x")).write(OLD)
-    assert contents(direct.store(place("x"))) == OLD
+    well, refusal = loopback.passed_to(url), loopback.s3_error(501, "NotImplemented")
+    with serve(lambda handler: (refusal if handler.headers["x-amz-checksum-crc32"] else well)(handler)) as server:
+        text = read_refusal(lambda: open_at(server.url, place("x")).write(OLD))
+        assert "set AWS_REQUEST_CHECKSUM_CALCULATION=when_required" in text
+        monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+        open_at(server.url, place("x")).write(OLD)
+    assert contents(open_store(place("x"))) == OLD
 
 
 @SWEEP
@@ -401,12 +367,11 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
         graph = Graph(tmp_path, f"s3://{seaweed_server.BUCKET}/x", instance)
         before = promotion.promote(graph.store, candidate, [], "run").entry
 
-        def dying(handler: BaseHTTPRequestHandler) -> None:
+        def die(handler: BaseHTTPRequestHandler) -> None:
             server.kill()
             loopback.refuse(handler)
 
-        url = server.environment["AWS_ENDPOINT_URL"]
-        with serve(At(3, "PUT", dying, loopback.passed_to(url))) as proxy:
+        with serve(at_write(3, die, loopback.passed_to(server.environment["AWS_ENDPOINT_URL"]))) as proxy:
             process = graph.process("bcw", "refresh", AWS_ENDPOINT_URL=proxy.url)
         says = r"Failed: ready_data: Could not write .* or does not answer\. Files may be new now"
         assert process.returncode == 1
@@ -420,71 +385,63 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
 
 
 @pytest.fixture
-def published(tmp_path: Path, place: Place, one_release: dict[str, bytes]) -> Iterator[Graph]:
-    """A graph whose place on S3 has a release."""
-    with dg.DagsterInstance.ephemeral() as instance:
-        graph = Graph(tmp_path, place("store"), instance)
-        with_all(graph.store, one_release)
-        yield graph
-
-
-def bcw(published: Graph, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
-    monkeypatch.setenv("BCW_STORAGE", published.place)
-    monkeypatch.chdir(published.folder)
-    return CliRunner().invoke(main, arguments)
+def bcw(
+    tmp_path: Path, place: Place, one_release: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Runs a command in a folder, with a place on S3 that has a release."""
+    with_all(open_store(place("store")), one_release)
+    monkeypatch.setenv("BCW_STORAGE", place("store"))
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(main, arguments)
 
 
 def test_rows_are_scored_from_an_object_as_from_a_file(
-    published: Graph, place: Place, raw: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    bcw: Callable[..., Result], place: Place, raw: pd.DataFrame
 ) -> None:
     packed = io.BytesIO()
     raw.to_parquet(packed)
     forms = {"a table+.csv.gz": gzip.compress(uci_form()), "table.parquet": packed.getvalue()}
     open_store(place("in puts")).write(forms)
     for name, content in forms.items():
-        (published.folder / "table").write_bytes(content)
-        from_s3 = bcw(published, monkeypatch, "predict", f"{place('in puts')}/{name}", "-o", "scores.csv")
+        Path("table").write_bytes(content)
+        from_s3 = bcw("predict", f"{place('in puts')}/{name}", "-o", "scores.csv")
         assert from_s3.exit_code == 0, from_s3.stderr
-        from_disk = bcw(published, monkeypatch, "predict", "table")
-        assert (published.folder / "scores.csv").read_text() == from_disk.stdout
+        from_disk = bcw("predict", "table")
+        assert Path("scores.csv").read_text() == from_disk.stdout
         assert len(from_disk.stdout.splitlines()) == 1 + len(raw)
 
 
-def test_what_predict_cannot_read_from_s3_or_write_there_is_said(
-    published: Graph, place: Place, monkeypatch: pytest.MonkeyPatch
+def test_what_cannot_be_read_from_s3_or_written_there_is_said_in_one_line(
+    bcw: Callable[..., Result], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    Path("wdbc.data").write_bytes(uci_form())
     for source, arguments, code, says in (
         (place("x/no.csv"), (), 2, f"{place('x/no.csv')} cannot be read: "),
         ("s3://no-such-bucket/table.csv", (), 2, "/table.csv cannot be read: Could not read table.csv"),
         ("s3://No/table.csv", (), 2, "cannot be read: 'No' in 's3://No' is no name of a bucket"),
         ("wdbc.data", ("-o", place("out.csv")), 1, " is on S3; allowed for -o is the path of a file"),
-        (f"{published.place}/releases", ("-o", "wdbc.data"), 2, "cannot be read"),
     ):
-        process = bcw(published, monkeypatch, "predict", source, *arguments)
-        assert (process.exit_code, process.stdout) == (code, "")
-        assert re.fullmatch(rf"(Release .*\n.*\n)?Failed: .*{re.escape(says)}.*\n", process.stderr), process.stderr
-
-
-@pytest.mark.parametrize("command", ["releases list", pytest.param("predict wdbc.data", marks=SWEEP)])
-def test_a_command_tells_a_refusal_in_one_line(published: Graph, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+        result = bcw("predict", source, *arguments)
+        assert (result.exit_code, result.stdout) == (code, "")
+        assert re.fullmatch(rf"(Release .*\n.*\n)?Failed: .*{re.escape(says)}.*\n", result.stderr), result.stderr
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the secret of nobody")
-    process = bcw(published, monkeypatch, *command.split())
-    says = r"Failed: .*Could not .* in s3://\S+: the secret is not that of the access key\. .*Set AWS_SECRET_ACC.*\n"
-    assert (process.exit_code, process.stdout) == (1, "")
-    assert re.fullmatch(says, process.stderr), process.stderr
-    assert "secret of" not in process.stderr
+    for command in (("releases", "list"), ("predict", "wdbc.data")):
+        result = bcw(*command)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert re.fullmatch(r"Failed: .*: the secret is not that of the access key\. .*\n", result.stderr), (
+            result.stderr
+        )
+        assert "secret of" not in result.stderr
 
 
 def test_a_temporary_folder_without_room_for_the_rows_is_named(
-    published: Graph, place: Place, monkeypatch: pytest.MonkeyPatch
+    bcw: Callable[..., Result], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full(io.BytesIO):
         def write(self, content: Any) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     open_store(place("in")).write({"table.csv": uci_form()})
-    monkeypatch.setenv("BCW_STORAGE", published.place)
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
-    request = predict.Request(place("in/table.csv"), "-", None, 0.5, explain=False)
-    with pytest.raises(ScoringError, match=r"table\.csv does not fit into .*: No space left on device\. Set TMPDIR"):
-        predict.score_file(request)
+    says = r"Failed: .*/table\.csv does not fit into .*: No space left on device\. Set TMPDIR .*\n"
+    assert re.fullmatch(says, bcw("predict", place("in/table.csv")).stderr)
