@@ -78,8 +78,11 @@ def with_freshness(graph: Sequence[dg.AssetsDefinition], asset: dg.AssetKey, day
     ]
 
 
-def build_alerts(settings: Settings, watched: Watched) -> dg.SensorDefinition:
+def build_alerts(settings: Settings, checks: Sequence[dg.AssetCheckKey], release: dg.AssetKey) -> dg.SensorDefinition:
     """Return the sensor that tells everybody in BCW_NOTIFY_URLS what is wrong, and when it is over."""
+    refresh, housekeeping = refresh_job.name, housekeeping_job.name
+    jobs = {refresh: refresh, alerts.SELECTED: refresh, housekeeping: housekeeping}
+    watched = Watched(jobs, checks, release, settings.stale_days)
 
     @dg.sensor(
         name=alerts.SENSOR,

@@ -6,7 +6,6 @@ from bcw_assets import settings as environment
 from bcw_assets.assets import GRAPH
 from bcw_assets.automation import build_alerts, build_schedules, housekeeping_job, refresh_job, with_freshness
 from bcw_assets.checks import RELEASE_KEY, build_checks
-from bcw_assets.operations.alerts import Watched
 from bcw_assets.settings import Settings
 from bcw_assets.storage.io_manager import ArtifactIOManager
 from bcw_assets.storage.store import open_store
@@ -17,13 +16,13 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     storage = open_store(settings.storage)
     in_one_place = settings.releases_place == settings.storage  # then on S3 they share a client
     checks = build_checks(GRAPH)
-    watched = Watched([key for check in checks for key in check.check_keys], RELEASE_KEY, settings.stale_days)
+    keys = [key for check in checks for key in check.check_keys]
     return dg.Definitions(
         assets=with_freshness(GRAPH, RELEASE_KEY, settings.stale_days),
         asset_checks=checks,
         jobs=[refresh_job, housekeeping_job],
         schedules=build_schedules(settings),
-        sensors=[build_alerts(settings, watched)],
+        sensors=[build_alerts(settings, keys, RELEASE_KEY)],
         resources={
             "io_manager": ArtifactIOManager(storage),
             "releases": storage if in_one_place else open_store(settings.releases_place),

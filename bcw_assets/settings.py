@@ -21,6 +21,7 @@ EMBEDDED = "embedded"
 SHA256_LENGTH = 64
 NO_HISTORY = "DAGSTER_HOME is not set"
 SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_SECRET = 6  # characters; a shorter one would be found in every text
 # What Kubernetes puts into every pod for a Service of this name.
 OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
@@ -39,7 +40,7 @@ class Settings(BaseSettings):
         schedule_cron: when the refresh runs, as five fields of cron.
         schedule_timezone: the IANA name of the zone of that time.
         autostart: whether schedules and sensors start switched on.
-        notify_urls: who gets a message when something goes wrong, as Apprise's URLs, separated by spaces.
+        notify_urls: who gets a message when something goes wrong, as Apprise's URLs, with spaces or commas between.
         ui_url: the base of the links to runs in these messages.
         stale_days: the age in days from which a release that no run confirmed counts as stale.
         keep_days: how many days the runs of the history are kept.
@@ -162,6 +163,14 @@ def find_network_variables(url: str) -> tuple[str | None, str | None]:
     bundles = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]
     proxy, bundle = (next(filter(os.environ.get, variables), None) for variables in (names, bundles))
     return proxy, bundle
+
+
+def bypass_proxies_on_loopback() -> None:
+    """Let no proxy that the environment names see what this process sends to this machine."""
+    hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    missing = [host for host in LOOPBACK if host not in hosts.split(",")]
+    if missing and hosts != "*":
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*filter(None, hosts.split(",")), *missing])
 
 
 def dagster_home() -> str:

@@ -106,13 +106,13 @@ def notify_test() -> None:
     """Send a test message to every messenger in BCW_NOTIFY_URLS.
 
     Each is named by its position and its scheme, for its URL is a secret. The exit code is 0 if all accepted the
-    message, and 1 if one did not or there is none.
+    message, and 1 if one did not (it says why) or there is none.
     """
     results = notifiers.send_test(settings.read_environment())
-    for messenger, accepted in results.items():
-        click.echo(f"{messenger}: {'accepted' if accepted else 'not accepted'}")
-    if not all(results.values()):
-        raise SettingsError("not all accepted the message; see why with .venv/bin/apprise -vv -b test URL")
+    for messenger, reason in results.items():
+        click.echo(f"{messenger}: {f'not accepted: {reason}' if reason else 'accepted'}")
+    if any(results.values()):
+        raise SettingsError("not all accepted the message; correct BCW_NOTIFY_URLS, or see whether they are up")
 
 
 @main.group()
@@ -203,12 +203,10 @@ def roll_back(release: str | None, *, reason: str, as_json: bool) -> None:
     show_default=True,
     help="Dagster's web server, which knows whether the code location could be loaded.",
 )
-@click.option("--interval", type=click.FloatRange(1), default=30, show_default=True, help="Seconds between two looks.")
-def exporter(host: str, port: int, webserver: str, interval: float) -> None:
+def exporter(host: str, port: int, webserver: str) -> None:
     """Tell Prometheus how runs, schedules, checks and releases are, at /metrics.
 
-    The numbers are collected in the background. What is away meanwhile, or hangs, is left out, and said. /healthz
-    answers as long as the process lives.
+    The numbers are collected at every scrape. What is away then, or hangs, is left out, and said.
     """
     settings.require_dagster_home()
     # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
@@ -216,7 +214,7 @@ def exporter(host: str, port: int, webserver: str, interval: float) -> None:
     from bcw_assets.cli.checks import find_places
     from bcw_assets.operations.exporter import build_exporter, serve
 
-    serve(build_exporter(defs, find_places(), webserver.rstrip("/"), interval), host, port)
+    serve(build_exporter(defs, find_places(), webserver.rstrip("/")), host, port)
 
 
 def _releases() -> "Store":

@@ -25,19 +25,14 @@ WILL_RETRY = "dagster/will_retry"
 PASSED, FAILED, NOT_RUN, NOT_MATERIALISED = "passed", "failed", "not run", "not materialised"
 CRASHED = "crashed"
 EVALUATIONS = 1000  # that are searched for the beginning of a result
+NEWEST = 10  # evaluations or runs in which the last one that counts is searched
+FAILURES = 100  # of a job that are looked at, the newest
+UNDECIDED = 60.0  # seconds in which Dagster sets WILL_RETRY of a failed run, at first without it
 
-MATERIALIZATION_PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
-EVALUATION_PLANNED = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
-EVENTS = {
-    dg.DagsterEventType.STEP_START,
-    dg.DagsterEventType.STEP_SUCCESS,
-    dg.DagsterEventType.STEP_FAILURE,
-    dg.DagsterEventType.ASSET_MATERIALIZATION,
-    MATERIALIZATION_PLANNED,
-    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
-    EVALUATION_PLANNED,
-    dg.DagsterEventType.RUN_FAILURE,
-}
+KINDS_OF_EVENTS = (
+    *("STEP_START", "STEP_SUCCESS", "STEP_FAILURE", "RUN_FAILURE", "ASSET_MATERIALIZATION_PLANNED"),
+    *("ASSET_CHECK_EVALUATION", "ASSET_CHECK_EVALUATION_PLANNED"),
+)
 
 
 @dataclass(frozen=True)
@@ -210,6 +205,30 @@ def read_last_success(instance: dg.DagsterInstance, job: str) -> dg.RunRecord | 
     return next(iter(read_runs(instance, dg.DagsterRunStatus.SUCCESS, limit=1, job_name=job)), None)
 
 
+def read_last_run(instance: dg.DagsterInstance, job: str) -> dg.RunRecord | None:
+    """Return the newest run of a job that ended, and that Dagster does not try again; None without one."""
+    runs = read_runs(instance, *ENDED, limit=NEWEST, job_name=job)
+    return next((run for run in runs if run.dagster_run.tags.get(WILL_RETRY) != "true"), None)
+
+
+def read_failed_runs(
+    instance: dg.DagsterInstance, job: str, after: float, now: float
+) -> Iterator[tuple[dg.DagsterRun, float]]:
+    """Return the failed runs of a job that ended after a time, and when, the oldest first; no run that is retried."""
+    for record in reversed(read_runs(instance, dg.DagsterRunStatus.FAILURE, limit=FAILURES, job_name=job)):
+        run, ended = record.dagster_run, find_end(record)
+        is_undecided = WILL_RETRY not in run.tags and instance.run_retries_enabled and now - ended < UNDECIDED
+        if ended > after and run.tags.get(WILL_RETRY) != "true" and not is_undecided:
+            yield run, ended
+
+
+def find_broken_steps(events: Sequence[dg.DagsterEvent]) -> list[str]:
+    """Return the steps that failed, and those that a dead process left behind."""
+    successes = {event.step_key for event in events if event.is_step_success}
+    starts = [event.step_key for event in events if event.is_step_start or event.is_step_failure]
+    return [step for step in dict.fromkeys(starts) if step and step not in successes]
+
+
 def find_end(run: dg.RunRecord) -> float:
     """Return when a run ended, in seconds since 1970."""
     return run.end_time or run.update_timestamp.timestamp()
@@ -217,14 +236,8 @@ def find_end(run: dg.RunRecord) -> float:
 
 def read_events(instance: dg.DagsterInstance, run: str) -> list[dg.DagsterEvent]:
     """Return the events of a run that say what it planned, did, and failed at."""
-    records = instance.get_records_for_run(run, of_type=EVENTS).records
+    records = instance.get_records_for_run(run, of_type={dg.DagsterEventType[kind] for kind in KINDS_OF_EVENTS}).records
     return [event for record in records if (event := record.event_log_entry.dagster_event)]
-
-
-def read_freshness(instance: dg.DagsterInstance, asset: dg.AssetKey) -> tuple[str, float] | None:
-    """Return what the freshness daemon said of an asset last (PASS, WARN, FAIL, UNKNOWN …), and since when it does."""
-    record = instance.get_freshness_state_records([asset]).get(asset)
-    return (record.freshness_state.value, record.updated_at.timestamp()) if record else None
 
 
 def format_time(when: float) -> str:
@@ -236,9 +249,9 @@ def list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None
     """Return what the run was to make or to check, each with its step."""
     for event in events:
         data: Any = event.event_specific_data
-        if event.event_type is MATERIALIZATION_PLANNED:
+        if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED:
             yield event.step_key, data.asset_key
-        elif event.event_type is EVALUATION_PLANNED:
+        elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
             yield event.step_key, dg.AssetCheckKey(data.asset_key, data.check_name)
 
 

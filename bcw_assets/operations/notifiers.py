@@ -6,19 +6,29 @@ Apprise is imported where it is used: 0.1 s, which only a message that is due ne
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote
 
+from bcw_assets import settings as environment
 from bcw_assets.deadline import within
 from bcw_assets.errors import SettingsError
 from bcw_assets.settings import SHORTEST_SECRET, Settings
 
 LIMIT = 10.0  # seconds for a message; Apprise's own limits leave out a server that drips
-SCHEME = re.compile(r"[a-z][a-z0-9.+-]*")
+BETWEEN_URLS = re.compile(r"[\s,]+(?=[a-z0-9]{1,32}://)", re.IGNORECASE)  # as Apprise: a URL may have commas in it
+LONGEST_EVIDENCE = 1200  # characters: with three lines beside it, a message stays below 2,000
+MASK = "***"
+CREDENTIALS = re.compile(r"(?<=://)[^\s/]+(?=@)")
+ASSIGNED = re.compile(
+    r"(?i)((?:token|secret|password|passwd|signature|credential|api_?key)[\w-]*[\"']?[=:]\s*)[^\s&;,]+"
+)
+ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
+# What is markup or rouses everybody in one messenger or another becomes the nearest character that does not.
+HARMLESS = str.maketrans({"<": "‹", ">": "›", "@": "＠", "`": "'"})
 
-logging.getLogger("apprise").disabled = True  # what it logs may show parts of a URL
+logging.getLogger("apprise").propagate = False  # what it logs may show parts of a URL: `deliver` reads and masks it
 
 
 @dataclass(frozen=True)
@@ -51,8 +61,8 @@ class Messenger:
     @property
     def scheme(self) -> str:
         """What stands before ://, by which people know it; what has no scheme may be a secret all of it."""
-        scheme, separator, _ = self.url.partition("://")
-        return scheme.lower() if separator and SCHEME.fullmatch(scheme.lower()) else "no scheme"
+        match = re.match(r"[a-z][a-z0-9.+-]*(?=://)", self.url.lower())
+        return match[0] if match else "no scheme"
 
     @property
     def name(self) -> str:
@@ -62,56 +72,78 @@ class Messenger:
     def __str__(self) -> str:
         return f"{self.position} ({self.scheme})"
 
-    def accepts(self, message: Message) -> bool:
-        """Send a message, and say whether it was accepted in time; whatever goes wrong is a no."""
+    def deliver(self, message: Message) -> str:
+        """Send a message, and say why it was not accepted in time; empty if it was. Whatever goes wrong is a reason."""
+        environment.bypass_proxies_on_loopback()
         try:
-            return within(LIMIT, lambda: self._send(message))
-        except Exception:  # noqa: BLE001 (a hundred plugins; what they say may show the URL, and no run may suffer)
-            return False
+            reason = within(LIMIT, lambda: self._send(message))
+        except Exception as error:  # noqa: BLE001 (a hundred plugins, of which no run may suffer)
+            reason = str(error) or type(error).__name__
+        hidden = [*environment.list_secrets(), *list_url_secrets([self])]
+        return " ".join(remove_secrets_and_markup(reason, hidden).split())
 
-    def secrets(self) -> Iterator[str]:
-        """List the parts of the URL that no text may show, and all of it."""
-        yield self.url
-        for before, part in re.findall(r"(^|[/:@?&=]+)([^/:@?&=]+)", self.url.partition("://")[2]):
-            is_host = before.endswith("@") or (not before and "." in part)  # in slack://token/… a token is there
-            if not is_host:
-                yield from {part, unquote(part)}
+    def _send(self, message: Message) -> str:
+        from apprise import Apprise, AppriseAsset, LogCapture, NotifyFormat, NotifyType
 
-    def _send(self, message: Message) -> bool:
-        from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType
-
-        plugin = Apprise.instantiate(
-            self.url, asset=AppriseAsset(app_id="bcw_assets", async_mode=False, storage_mode="memory")
-        )
-        if plugin is None:
-            return False
-        plugin.notify_format = NotifyFormat.TEXT  # the same for all, and nothing in a text is markup
-        sender = Apprise()
-        sender.add(plugin)
-        kind = NotifyType(message.kind)
-        return bool(sender.notify(message.body, title=message.title, notify_type=kind, body_format=NotifyFormat.TEXT))
+        asset = AppriseAsset(app_id="bcw_assets", async_mode=False, storage_mode="memory")
+        # Sockets say why at the level of debugging only, beside what was sent.
+        with LogCapture(level=logging.DEBUG, fmt="%(levelname)s %(message)s") as log:  # type: ignore[no-untyped-call]
+            plugin = Apprise.instantiate(self.url, asset=asset)
+            if plugin is None:
+                return "Apprise cannot use this URL; its forms are at https://github.com/caronc/apprise/wiki"
+            plugin.notify_format = NotifyFormat.TEXT  # the same for all, and nothing in a text is markup
+            # A redirect, perhaps to a page that asks for a password, is followed by a GET without the message.
+            plugin.redirects = False
+            sender = Apprise()
+            sender.add(plugin)
+            kind, text = NotifyType(message.kind), NotifyFormat.TEXT
+            if sender.notify(message.body, title=message.title, notify_type=kind, body_format=text):
+                return ""
+        lines = re.findall(r"^(?:WARNING|ERROR|DEBUG (?=Socket Exception)) ?(.+)$", log.getvalue(), re.MULTILINE)
+        return "; ".join(lines) or "Apprise does not say why"
 
 
 def list_messengers(settings: Settings) -> list[Messenger]:
-    """Return the messengers in the order of BCW_NOTIFY_URLS."""
-    urls = settings.notify_urls.get_secret_value().split()
+    """Return the messengers in the order of BCW_NOTIFY_URLS, which has spaces or commas between them."""
+    text = settings.notify_urls.get_secret_value().strip(", \t\r\n")
+    urls = BETWEEN_URLS.split(text) if text else []
     return [Messenger(position, url) for position, url in enumerate(urls, start=1)]
 
 
-def find_secrets(messengers: Sequence[Messenger]) -> list[str]:
-    """Return what no text may show of the messengers' URLs."""
-    return [secret for messenger in messengers for secret in messenger.secrets() if len(secret) >= SHORTEST_SECRET]
+def list_url_secrets(messengers: Sequence[Messenger]) -> list[str]:
+    """Return what no text may show of the messengers' URLs: all of each, and its parts but for the host."""
+    parts = {messenger.url for messenger in messengers}
+    for messenger in messengers:
+        for before, part in re.findall(r"(^|[/:@?&=]+)([^/:@?&=]+)", messenger.url.partition("://")[2]):
+            is_host = before.endswith("@") or (not before and "." in part)  # in slack://token/… a token is there
+            parts |= set() if is_host else {part, unquote(part)}
+    return [part for part in parts if len(part) >= SHORTEST_SECRET]
 
 
-def send_test(settings: Settings) -> dict[Messenger, bool]:
-    """Send every messenger a test message, and return who accepted it.
+def remove_secrets_and_markup(text: str, hidden: Sequence[str]) -> str:
+    """Return a text of bounded length, without secrets, and without what is markup or a mention in a messenger.
+
+    >>> text = "<!everyone> look at https://me:hunter2@example.org/?token=abc, key 12345678"
+    >>> remove_secrets_and_markup(text, ["12345678"])
+    '‹!everyone› look at https://***＠example.org/?token=***, key ***'
+    """
+    for secret in sorted(hidden, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    text = ASSIGNED.sub(rf"\1{MASK}", CREDENTIALS.sub(MASK, ACCESS_KEY.sub(MASK, text))).translate(HARMLESS)
+    text = "".join(letter for letter in text if letter.isprintable() or letter == "\n")
+    return text if len(text) <= LONGEST_EVIDENCE else f"{text[:LONGEST_EVIDENCE]} … (cut; the run has all of it)"
+
+
+def send_test(settings: Settings) -> dict[Messenger, str]:
+    """Send every messenger a test message, and return why it was not accepted; empty where it was.
 
     Raises:
         SettingsError: there is none.
     """
     messengers = list_messengers(settings)
     if not messengers:
-        raise SettingsError("BCW_NOTIFY_URLS is not set, so nobody is told; allowed are URLs of Apprise, with spaces")
+        allowed = "URLs of Apprise, with spaces or commas between"
+        raise SettingsError(f"BCW_NOTIFY_URLS is not set, so nobody is told; allowed are {allowed}")
     links = f"Links in messages lead to {settings.ui_url}." if settings.ui_url else "BCW_UI_URL is not set: no links."
     message = Message("bcw_assets: test message", f"Alerts of bcw_assets reach you here. {links}")
-    return {messenger: messenger.accepts(message) for messenger in messengers}
+    return {messenger: messenger.deliver(message) for messenger in messengers}
