@@ -179,12 +179,14 @@ class Exporter(Collector):
         answers = [self._read_answer(name, question, end - monotonic()) for name, question in questions.items()]
         samples = sorted([*self._constants, *itertools.chain.from_iterable(answers)])
         for name, group in itertools.groupby(samples, lambda sample: sample.name):
-            says, labels = METRICS[name]
-            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            family = kind(name, says, labels=labels)
+            family = _build_family(name)
             for sample in group:
                 family.add_metric(sample.labels, float(sample.value))
             yield family
+
+    def describe(self) -> Iterator[Metric]:
+        """Return every name: who asks for others, as a health check does, makes no source answer."""
+        return map(_build_family, METRICS)
 
     def _read_answer(self, name: str, question: Future[list[Sample]], seconds: float) -> list[Sample]:
         """Return what a source says, and whether it is up; write what is wrong if it is something else than before."""
@@ -200,6 +202,11 @@ class Exporter(Collector):
             click.echo(f"{name}: {problem or 'answers again'}", err=True)
         self._problems[name] = problem
         return [Sample("bcw_exporter_source_up", not problem, (name,)), *samples]
+
+
+def _build_family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
+    says, labels = METRICS[name]
+    return (CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily)(name, says, labels=labels)
 
 
 def _collect(ask: Callable[[], Iterable[Sample]]) -> list[Sample]:

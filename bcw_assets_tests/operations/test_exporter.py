@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import threading
 import time
@@ -451,6 +450,7 @@ def test_a_history_that_hangs_is_asked_three_times_and_every_scrape_is_answered(
             assert 'bcw_exporter_source_up{source="history"} 0.0' in text
             assert "bcw_run_queue_length" not in text
         assert sum(questions.acquire(blocking=False) for _ in range(5)) == exporter.MOST_AT_ONCE
+        assert requests.get(f"{url}/metrics?name[]=bcw_up", timeout=60).text == ""
         monkeypatch.setattr(exporter, "SCRAPE_LIMIT", 60.0)
         over.set()
         assert "bcw_run_queue_length 7.0" in ask(url)
@@ -484,22 +484,24 @@ storage:
 def test_everything_away_is_logged_without_a_secret_and_does_not_keep_it_from_ending(tmp_path: Path) -> None:
     graph = Graph(tmp_path, str(tmp_path), dg.DagsterInstance.ephemeral())
     closed, port = free_port(), free_port()
-    home = graph.home("home")
-    with (home / "dagster.yaml").open("a") as file:
-        file.write(POSTGRES_AWAY.format(port=closed))
     environment = graph.environment(
         BCW_RELEASES="s3://bucket/prefix", AWS_ENDPOINT_URL=f"http://127.0.0.1:{closed}",
         AWS_ACCESS_KEY_ID="a key", AWS_SECRET_ACCESS_KEY="a secret",
     )  # fmt: skip
+    with (tmp_path / "home" / "dagster.yaml").open("a") as file:
+        file.write(POSTGRES_AWAY.format(port=closed))
     with loopback.serve(loopback.hang) as web_server:
         options = ["--host", "::1", "--port", str(port), "--webserver", web_server.url]
         with start("bcw", "exporter", *options, environment=environment, folder=tmp_path) as process:
             url = f"http://[::1]:{port}"
-            until(lambda: ask(url))
-            assert set(scrape(url)) == {"bcw_build_info", "bcw_release_stale_after_seconds", "bcw_exporter_source_up"}
-            assert ask(url).count('"} 0.0') == 3
+            until(lambda: requests.get(f"{url}/metrics?name[]=bcw_up", timeout=60).ok)
+            names = re.findall(r"^(bcw_\w+).* (\S+)$", ask(url), flags=re.MULTILINE)
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=50) == 0  # the web server hangs for longer
+    assert names == [
+        ("bcw_build_info", "1.0"), *[("bcw_exporter_source_up", "0.0")] * 3,
+        ("bcw_release_stale_after_seconds", "1.2096e+06"),
+    ]  # fmt: skip
     first, *problems = (tmp_path / "log").read_text().splitlines()
     assert first == f"Serves http://[::1]:{port}/metrics"
     assert [
