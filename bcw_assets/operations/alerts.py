@@ -23,27 +23,18 @@ from bcw_assets.operations.notifiers import Message, Messenger
 from bcw_assets.settings import Settings
 
 SENSOR = "alerts"
-"""The name of the sensor, whose cursor `read_state` reads."""
-
+SELECTED = "__ASSET_JOB"  # how Dagster calls the job of a run of assets that somebody chose
 BUDGET = 30.0  # seconds of a tick in which a message may be begun; Dagster gives a tick 60
 LONGEST_TITLE = 200  # characters
 DAY = 86_400.0  # seconds
 REFUSAL, STALE = "refused", "stale"
-SELECTED = "__ASSET_JOB"
-"""How Dagster calls the job of a run of assets that somebody chose."""
 
 
 class Incident(BaseModel, frozen=True):
-    """Something that is wrong, or was.
+    """Something that is wrong since a time (seconds since 1970), or was, as the run of this id shows, if there is one.
 
-    Attributes:
-        key: what tells it from others: the same at every tick.
-        title: what, in one line.
-        evidence: in the words of the steps, the checks or the engine.
-        since: seconds since 1970.
-        run: the id of the run that shows it; empty without one.
-        audience: the names of the messengers that know of it, and not yet that it is over.
-        is_over: whether it is.
+    The key tells it from others, and is the same at every tick. The audience are the names of the messengers that know
+    of it, and not yet that it is over.
     """
 
     key: str
@@ -57,14 +48,7 @@ class Incident(BaseModel, frozen=True):
 
 @dataclass(frozen=True)
 class Watched:
-    """What is looked at.
-
-    Attributes:
-        jobs: each job → the job whose success puts all its failures right; mostly itself.
-        checks: all that there are.
-        release: the asset that must not grow old.
-        stale_days: its age from which it has.
-    """
+    """What is looked at: each job, with the job whose success puts all its failures right; checks; a release's age."""
 
     jobs: Mapping[str, str]
     checks: Sequence[dg.AssetCheckKey]
@@ -73,13 +57,9 @@ class Watched:
 
 
 class State(BaseModel, frozen=True):
-    """What the sensor's cursor holds.
+    """What the sensor's cursor holds: when the first tick was, and what is wrong, or not everybody knows to be over.
 
-    Attributes:
-        began: when the first tick was, in seconds since 1970.
-        incidents: what is wrong, or was, and some messenger does not know that it is over.
-        failing: the names of the messengers that did not accept a message at the last tick; next time they come last.
-        failures: how often that happened since the cursor began.
+    The messengers (by name) that were failing at the last tick come last at the next. Failures are counted for ever.
     """
 
     began: float
@@ -108,12 +88,9 @@ def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watched, set
     hidden = [*environment.list_secrets(), *notifiers.list_url_secrets(messengers)]
     state = update_incidents(state, list_incidents(instance, watched, state.began, when), hidden)
     state, refusals = send_due_messages(state, messengers, settings, when)
-    done = "everybody in BCW_NOTIFY_URLS is told"
+    done = "everybody in BCW_NOTIFY_URLS is told" if messengers else "BCW_NOTIFY_URLS is not set, so nobody is told"
     if refusals:
-        reasons = [f"{messenger} ({reason})" for messenger, reason in refusals.items()]
-        done = f"messages are due to messengers that did not accept them: {', '.join(reasons)}"
-    if not messengers:
-        done = "BCW_NOTIFY_URLS is not set, so nobody is told"
+        done = f"messages are due to messengers that did not accept them: {', '.join(refusals)}"
     return state, f"Open incidents: {len(state.list_open())}; {done}"
 
 
@@ -138,8 +115,8 @@ def update_incidents(state: State, incidents: Sequence[Incident], hidden: Sequen
 
 def send_due_messages(
     state: State, messengers: Sequence[Messenger], settings: Settings, when: float
-) -> tuple[State, dict[Messenger, str]]:
-    """Send what is due, and return the state with who knows it now, and why messengers did not accept a message.
+) -> tuple[State, list[str]]:
+    """Send what is due, and return the state with who knows it now, and which messengers did not accept it, and why.
 
     A messenger that did not accept one message gets its others at the next tick.
     """
@@ -151,17 +128,15 @@ def send_due_messages(
             if monotonic() > last_start:
                 break
             if reason := messenger.deliver(write_message(incident, settings, when)):
-                refusals[messenger] = reason
+                refusals[messenger.name] = f"{messenger} ({reason})"
                 break
-            names = set(incident.audience) ^ {messenger.name}
-            incidents[place] = incident.model_copy(update={"audience": tuple(sorted(names))})
+            audience = set(incident.audience) ^ {messenger.name}
+            incidents[place] = incident.model_copy(update={"audience": tuple(sorted(audience))})
     names = {messenger.name for messenger in messengers}
-    changes = {
-        "incidents": tuple(each for each in incidents if not each.is_over or names & set(each.audience)),
-        "failing": tuple(messenger.name for messenger in refusals),
-        "failures": state.failures + len(refusals),
-    }
-    return state.model_copy(update=changes), refusals
+    due = tuple(incident for incident in incidents if not incident.is_over or names & set(incident.audience))
+    failures = state.failures + len(refusals)
+    state = State(began=state.began, incidents=due, failing=tuple(refusals), failures=failures)
+    return state, list(refusals.values())
 
 
 def write_message(incident: Incident, settings: Settings, when: float) -> Message:
@@ -186,31 +161,33 @@ def _list_failed_runs(instance: dg.DagsterInstance, watched: Watched, _: float, 
     """Return the failed runs, unless all that failed in them was made since; what checks say, they say themselves."""
     for job, remedy in watched.jobs.items():
         success = history.read_last_success(instance, remedy)
-        after = history.find_end(success) if success else 0.0
-        for run, ended in history.read_failed_runs(instance, job, after, when):
+        title = "A run of selected assets failed" if job == SELECTED else f"The run of {job} failed"
+        for run, ended in history.read_failed_runs(instance, job, history.find_end(success) if success else 0.0, when):
             events = history.read_events(instance, run.run_id)
             broken = history.find_broken_steps(events)
             checks = {step for step, check in history.list_failed_checks(events) if check.blocking}
             steps = [step for step in broken if step not in checks]
             if (broken and not steps) or _is_mended(instance, events, steps, ended):
                 continue
-            key = f"run {', '.join(steps) or job}"
-            title = "A run of selected assets" if job == SELECTED else f"The run of {job}"
-            title = " failed ".join([title, f"at {', '.join(steps)}" if steps else "before its first step"])
-            if any(map(_is_refusal, events)):
-                key, title = REFUSAL, "The gate refused a release"
-            evidence = "\n".join(history.explain_failure(events)) or history.explain_failure_beside_steps(events)
-            yield Incident(key=key, title=title, evidence=evidence, since=ended, run=run.run_id)
+            is_refusal = any(map(_is_refusal, events))
+            where = f"at {', '.join(steps)}" if steps else "before its first step"
+            yield Incident(
+                key=REFUSAL if is_refusal else f"run {', '.join(steps) or job}",
+                title="The gate refused a release" if is_refusal else f"{title} {where}",
+                evidence="\n".join(history.explain_failure(events)) or history.explain_failure_beside_steps(events),
+                since=ended,
+                run=run.run_id,
+            )
 
 
 def _is_mended(
     instance: dg.DagsterInstance, events: Sequence[dg.DagsterEvent], steps: Sequence[str], ended: float
 ) -> bool:
     """Say whether the assets of these steps, or of the whole run where there are none, were made since."""
-    keys = {key for step, key in history.list_planned(events) if step in steps or not steps}
+    keys = [key for step, key in history.list_planned(events) if step in steps or not steps]
     assets = {key.asset_key if isinstance(key, dg.AssetCheckKey) else key for key in keys}
-    made = [instance.get_latest_materialization_event(asset) for asset in assets]
-    return bool(made) and all(event and event.timestamp > ended for event in made)
+    latest = [instance.get_latest_materialization_event(asset) for asset in assets]
+    return bool(latest) and all(event and event.timestamp > ended for event in latest)
 
 
 def _is_refusal(event: dg.DagsterEvent) -> bool:

@@ -188,11 +188,6 @@ def _keep_evaluations(executions: Iterable[Any]) -> list[CheckEvaluation]:
     ]
 
 
-def read_latest_executions(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> Mapping[Any, Any]:
-    """Return the last execution of each check, which may have found something, or is only planned, or broke off."""
-    return instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
-
-
 def read_runs(
     instance: dg.DagsterInstance, *statuses: dg.DagsterRunStatus, limit: int | None = None, **conditions: Any
 ) -> Sequence[dg.RunRecord]:
@@ -257,16 +252,10 @@ def list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None
 
 def explain_failure(events: Sequence[dg.DagsterEvent]) -> list[str]:
     """Say why a run failed, in the words of the checks and of the assets that did."""
-    failed = [(step, check) for step, check in list_failed_checks(events) if check.blocking]
-    steps = {step for step, _ in failed}
-    return [
-        *(describe_check(check) for _, check in failed),
-        *(
-            f"{event.step_key}: {_explain_step(event)}"
-            for event in events
-            if event.is_step_failure and event.step_key not in steps
-        ),
-    ]
+    blocking = [(step, check) for step, check in list_failed_checks(events) if check.blocking]
+    steps = {step for step, _ in blocking}
+    failed = [event for event in events if event.is_step_failure and event.step_key not in steps]
+    return [*(describe_check(check) for _, check in blocking), *map(_explain_step, failed)]
 
 
 def explain_failure_beside_steps(events: Sequence[dg.DagsterEvent]) -> str:
@@ -282,12 +271,15 @@ def explain_failure_beside_steps(events: Sequence[dg.DagsterEvent]) -> str:
 
 def _explain_step(event: dg.DagsterEvent) -> str:
     failure = event.step_failure_data
-    if failure.user_failure_data and failure.user_failure_data.description:
-        return failure.user_failure_data.description
     error = failure.error and (failure.error.cause or failure.error)
-    if error and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
-        return "stopped by a signal. What was stored before is unchanged; run it again"
-    return f"{error.message.strip() if error else 'unknown error'} (its traceback is in the run's history: make dev)"
+    if failure.user_failure_data and failure.user_failure_data.description:
+        why = failure.user_failure_data.description
+    elif error and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+        why = "stopped by a signal. What was stored before is unchanged; run it again"
+    else:
+        message = error.message.strip() if error else "unknown error"
+        why = f"{message} (its traceback is in the run's history: make dev)"
+    return f"{event.step_key}: {why}"
 
 
 def list_failed_checks(events: Iterable[dg.DagsterEvent]) -> list[tuple[str | None, dg.AssetCheckEvaluation]]:

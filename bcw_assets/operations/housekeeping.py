@@ -16,16 +16,11 @@ def delete_runs_before(
 ) -> int:
     """Delete the runs that were created before a time and have ended; return how many.
 
-    The runs stay that say what the stored assets are: which content was recorded, and what the checks found.
-
-    Args:
-        instance: whose runs are deleted, with their events.
-        before: the time, with its zone.
-        places: where every asset is, a path or a URI.
-        checks: all of the assets.
+    The runs stay that say what the assets at these places are: which content was recorded, and what the checks found.
     """
     evidence = {made.run_id for made in history.read_materialisations(instance, places).values() if made}
-    evidence |= {execution.run_id for execution in history.read_latest_executions(instance, checks).values()}
+    executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
+    evidence |= {execution.run_id for execution in executions.values()}
     old = {run.dagster_run.run_id for run in history.read_runs(instance, *history.ENDED, created_before=before)}
     for run in old - evidence:
         instance.delete_run(run)

@@ -21,9 +21,7 @@ BETWEEN_URLS = re.compile(r"[\s,]+(?=[a-z0-9]{1,32}://)", re.IGNORECASE)  # as A
 LONGEST_EVIDENCE = 1200  # characters: with three lines beside it, a message stays below 2,000
 MASK = "***"
 CREDENTIALS = re.compile(r"(?<=://)[^\s/]+(?=@)")
-ASSIGNED = re.compile(
-    r"(?i)((?:token|secret|password|passwd|signature|credential|api_?key)[\w-]*[\"']?[=:]\s*)[^\s&;,]+"
-)
+ASSIGNED = re.compile(r"(?i)((?:token|secret|passw(?:or)?d|signature|credential|api_?key)[\w-]*[\"']?[=:]\s*)[^\s&;,]+")
 ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
 # What is markup or rouses everybody in one messenger or another becomes the nearest character that does not.
 HARMLESS = str.maketrans({"<": "‹", ">": "›", "@": "＠", "`": "'"})
@@ -33,13 +31,7 @@ logging.getLogger("apprise").propagate = False  # what it logs may show parts of
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent.
-
-    Attributes:
-        title: one line.
-        body: the rest, as plain text.
-        kind: how the messenger may colour it.
-    """
+    """What is sent, as plain text; the title is one line, and the kind may colour it."""
 
     title: str
     body: str
@@ -48,12 +40,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Messenger:
-    """One of BCW_NOTIFY_URLS.
-
-    Attributes:
-        position: in the list, from 1.
-        url: how Apprise writes where messages go; a secret.
-    """
+    """One of BCW_NOTIFY_URLS, by its position from 1; the URL is a secret."""
 
     position: int
     url: str = field(repr=False)
@@ -94,10 +81,8 @@ class Messenger:
             plugin.notify_format = NotifyFormat.TEXT  # the same for all, and nothing in a text is markup
             # A redirect, perhaps to a page that asks for a password, is followed by a GET without the message.
             plugin.redirects = False
-            sender = Apprise()
-            sender.add(plugin)
-            kind, text = NotifyType(message.kind), NotifyFormat.TEXT
-            if sender.notify(message.body, title=message.title, notify_type=kind, body_format=text):
+            sender, text = Apprise(plugin), NotifyFormat.TEXT
+            if sender.notify(message.body, message.title, NotifyType(message.kind), body_format=text):
                 return ""
         lines = re.findall(r"^(?:WARNING|ERROR|DEBUG (?=Socket Exception)) ?(.+)$", log.getvalue(), re.MULTILINE)
         return "; ".join(lines) or "Apprise does not say why"
@@ -142,8 +127,7 @@ def send_test(settings: Settings) -> dict[Messenger, str]:
     """
     messengers = list_messengers(settings)
     if not messengers:
-        allowed = "URLs of Apprise, with spaces or commas between"
-        raise SettingsError(f"BCW_NOTIFY_URLS is not set, so nobody is told; allowed are {allowed}")
+        raise SettingsError("BCW_NOTIFY_URLS is not set, so nobody is told; allowed are URLs of Apprise")
     links = f"Links in messages lead to {settings.ui_url}." if settings.ui_url else "BCW_UI_URL is not set: no links."
     message = Message("bcw_assets: test message", f"Alerts of bcw_assets reach you here. {links}")
     return {messenger: messenger.deliver(message) for messenger in messengers}
