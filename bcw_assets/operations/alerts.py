@@ -169,7 +169,8 @@ def _list_failed_runs(instance: dg.DagsterInstance, watched: Watched, _: float, 
             steps = [step for step in broken if step not in checks]
             if (broken and not steps) or _is_mended(instance, events, steps, ended):
                 continue
-            is_refusal = any(map(_is_refusal, events))
+            failures = [str(event.event_specific_data) for event in events if event.is_step_failure]
+            is_refusal = any(ReleaseRefused.__name__ in failure for failure in failures)
             where = f"at {', '.join(steps)}" if steps else "before its first step"
             yield Incident(
                 key=REFUSAL if is_refusal else f"run {', '.join(steps) or job}",
@@ -188,12 +189,6 @@ def _is_mended(
     assets = {key.asset_key if isinstance(key, dg.AssetCheckKey) else key for key in keys}
     latest = [instance.get_latest_materialization_event(asset) for asset in assets]
     return bool(latest) and all(event and event.timestamp > ended for event in latest)
-
-
-def _is_refusal(event: dg.DagsterEvent) -> bool:
-    failure = event.step_failure_data.user_failure_data if event.is_step_failure else None
-    error = failure.metadata.get("error") if failure else None
-    return bool(error and error.value == ReleaseRefused.__name__)
 
 
 def _list_failed_checks(instance: dg.DagsterInstance, watched: Watched, *_: float) -> Iterator[Incident]:

@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from importlib import metadata
@@ -87,13 +87,14 @@ def collect_history(
 
 
 def _collect_automation(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Iterator[Sample]:
-    states = {state.name: state for state in instance.all_instigator_state() if _is_ours(state)}
+    ours = [state for state in instance.all_instigator_state() if state.selector.location_name == LOCATION]
+    states: dict[str, Any] = {state.name: state for state in ours}
     for automation in [*(definitions.schedules or ()), *(definitions.sensors or ())]:
-        state: Any = states.get(automation.name)
+        state = states.get(automation.name)
         labels = ("sensor" if isinstance(automation, dg.SensorDefinition) else "schedule", automation.name)
         # Nobody switched it: then what the code declares holds, and a state may not even be stored.
-        is_declared = state is None or state.status.value not in ("RUNNING", "STOPPED")
-        status = automation.default_status if is_declared else state.status
+        is_switched = state is not None and state.status.value in ("RUNNING", "STOPPED")
+        status = state.status if state and is_switched else automation.default_status
         yield Sample("bcw_automation_running", status.value == "RUNNING", labels)
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=history.NEWEST) if state else ()
         for tick in [tick for tick in ticks if tick.is_completed][:1]:
@@ -103,10 +104,6 @@ def _collect_automation(instance: dg.DagsterInstance, definitions: dg.Definition
             cursor = alerts.read_state(data.cursor if data else None, 0)
             yield Sample("bcw_notification_failures_total", cursor.failures)
             yield Sample("bcw_open_incidents", len(cursor.list_open()))
-
-
-def _is_ours(state: Any) -> bool:
-    return bool(state.selector.location_name == LOCATION)
 
 
 def _collect_assets(
@@ -164,8 +161,8 @@ def collect_web_server(url: str) -> Iterator[Sample]:
 class Exporter(Collector):
     """What all sources say when somebody asks; a source that fails or hangs is left out."""
 
-    def __init__(self, sources: Mapping[str, Callable[[], Iterable[Sample]]], stale_days: int) -> None:
-        """Ask nothing yet."""
+    def __init__(self, sources: Mapping[str, Callable[[], Iterator[Sample]]], stale_days: int) -> None:
+        """Ask nothing yet: every source is a generator, which begins when somebody wants its first sample."""
         self._sources = {name: (ThreadPoolExecutor(MOST_AT_ONCE), collect) for name, collect in sources.items()}
         self._problems = dict.fromkeys(sources, "")
         versions = (metadata.version("bcw-assets"), metadata.version("dagster"), platform.python_version())
@@ -175,7 +172,7 @@ class Exporter(Collector):
     def collect(self) -> Iterator[Metric]:
         """Ask all sources at once, and return every name of which there are values."""
         end = monotonic() + SCRAPE_LIMIT
-        questions = {name: pool.submit(_collect, ask) for name, (pool, ask) in self._sources.items()}
+        questions = {name: pool.submit(list, ask()) for name, (pool, ask) in self._sources.items()}
         answers = [self._read_answer(name, question, end - monotonic()) for name, question in questions.items()]
         samples = sorted([*self._constants, *itertools.chain.from_iterable(answers)])
         for name, group in itertools.groupby(samples, lambda sample: sample.name):
@@ -209,21 +206,16 @@ def _build_family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
     return (CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily)(name, says, labels=labels)
 
 
-def _collect(ask: Callable[[], Iterable[Sample]]) -> list[Sample]:
-    return list(ask())
-
-
 def build_exporter(definitions: dg.Definitions, places: Mapping[dg.AssetKey, str], web_server: str) -> Exporter:
     """Return the exporter of this machine, of assets at these places, with the URL of Dagster's web server."""
     resources = definitions.resources or {}
 
-    def collect() -> list[Sample]:
+    def collect() -> Iterator[Sample]:
         with history.open_history() as instance:
-            samples = list(collect_history(instance, definitions, places))
+            yield from collect_history(instance, definitions, places)
         gc.collect()  # Dagster leaves cycles, and what `bcw_assets.defs` does for short runs lets them lie
-        return samples
 
-    sources: dict[str, Callable[[], Iterable[Sample]]] = {
+    sources: dict[str, Callable[[], Iterator[Sample]]] = {
         "history": collect,
         "releases": lambda: collect_releases(resources["releases"]),
         "web_server": lambda: collect_web_server(web_server),

@@ -39,11 +39,8 @@ KINDS_OF_EVENTS = (
 class CheckResult:
     """The latest result of one check of the latest materialisation of its asset.
 
-    Attributes:
-        severity: ERROR for a promise, WARN for advice.
-        result: passed, failed, crashed, not run (on that materialisation), or not materialised (the asset).
-        since: when the check began to have this result, in UTC; None if it has none.
-        evidence: what it said or looked at.
+    The severity is ERROR for a promise, WARN for advice. The result is passed, failed, crashed, not run (on that
+    materialisation) or not materialised (the asset), since a time in UTC; the evidence is what it said or looked at.
     """
 
     asset: str
@@ -168,11 +165,8 @@ def _time_of(execution: Any) -> float:
 
 def _format_evidence(evaluation: dg.AssetCheckEvaluation) -> Iterator[str]:
     for name, entry in evaluation.metadata.items():
-        value = entry.value
-        if isinstance(value, bool | int | str):
-            yield f"{name} {value}"
-        elif isinstance(value, float):
-            yield f"{name} {value:.4g}"
+        if isinstance(entry.value, bool | int | str | float):
+            yield f"{name} {entry.value:.4g}" if isinstance(entry.value, float) else f"{name} {entry.value}"
 
 
 def read_evaluations(instance: dg.DagsterInstance, check: dg.AssetCheckKey, limit: int) -> list[CheckEvaluation]:
