@@ -93,6 +93,6 @@ def _explain_newest_failure(
             if made_by_it
             else "A later run failed, and changed nothing here"
         )
-        why = "; ".join(history.explain_failure(events)) or "before its first step"
+        why = "; ".join(history.explain_failure(events))
         return f"{which}: {history.format_time(ended)}, {why}"
     return None

@@ -160,9 +160,9 @@ def _format_seconds(when: float) -> str:
 def _list_failed_runs(instance: dg.DagsterInstance, watched: Watched, _: float, when: float) -> Iterator[Incident]:
     """Return the failed runs, unless all that failed in them was made since; what checks say, they say themselves."""
     for job, remedy in watched.jobs.items():
-        success = history.read_last_success(instance, remedy)
+        after = history.find_last_success(instance, remedy)
         title = "A run of selected assets failed" if job == SELECTED else f"The run of {job} failed"
-        for run, ended in history.read_failed_runs(instance, job, history.find_end(success) if success else 0.0, when):
+        for run, ended in history.read_failed_runs(instance, job, after, when):
             events = history.read_events(instance, run.run_id)
             broken = history.find_broken_steps(events)
             checks = {step for step, check in history.list_failed_checks(events) if check.blocking}
@@ -175,7 +175,7 @@ def _list_failed_runs(instance: dg.DagsterInstance, watched: Watched, _: float, 
             yield Incident(
                 key=REFUSAL if is_refusal else f"run {', '.join(steps) or job}",
                 title="The gate refused a release" if is_refusal else f"{title} {where}",
-                evidence="\n".join(history.explain_failure(events)) or history.explain_failure_beside_steps(events),
+                evidence="\n".join(history.explain_failure(events)),
                 since=ended,
                 run=run.run_id,
             )

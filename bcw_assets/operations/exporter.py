@@ -76,8 +76,8 @@ def collect_history(
             yield Sample("bcw_run_last_succeeded", run.dagster_run.is_success, (job.name,))
             if run.start_time:
                 yield Sample("bcw_run_last_duration_seconds", history.find_end(run) - run.start_time, (job.name,))
-        if success := history.read_last_success(instance, job.name):
-            yield Sample("bcw_run_last_success_timestamp_seconds", history.find_end(success), (job.name,))
+        if success := history.find_last_success(instance, job.name):
+            yield Sample("bcw_run_last_success_timestamp_seconds", success, (job.name,))
     beats = instance.get_daemon_heartbeats()
     for daemon in instance.get_required_daemon_types():  # a beat of one that was switched off stays for ever
         when = beats[daemon].timestamp if daemon in beats else 0

@@ -189,15 +189,18 @@ def read_runs(
     return instance.get_run_records(dg.RunsFilter(statuses=statuses, **conditions), limit=limit)
 
 
-def read_last_success(instance: dg.DagsterInstance, job: str) -> dg.RunRecord | None:
-    """Return the newest run of a job that succeeded; None without one."""
-    return next(iter(read_runs(instance, dg.DagsterRunStatus.SUCCESS, limit=1, job_name=job)), None)
-
-
-def read_last_run(instance: dg.DagsterInstance, job: str) -> dg.RunRecord | None:
-    """Return the newest run of a job that ended, and that Dagster does not try again; None without one."""
-    runs = read_runs(instance, *ENDED, limit=NEWEST, job_name=job)
+def read_last_run(
+    instance: dg.DagsterInstance, job: str, statuses: Sequence[dg.DagsterRunStatus] = ENDED
+) -> dg.RunRecord | None:
+    """Return the newest run of a job that ended like this, and that Dagster does not try again; None without one."""
+    runs = read_runs(instance, *statuses, limit=NEWEST, job_name=job)
     return next((run for run in runs if run.dagster_run.tags.get(WILL_RETRY) != "true"), None)
+
+
+def find_last_success(instance: dg.DagsterInstance, job: str) -> float:
+    """Return when the newest successful run of a job ended, in seconds since 1970; 0 without one."""
+    run = read_last_run(instance, job, [dg.DagsterRunStatus.SUCCESS])
+    return find_end(run) if run else 0.0
 
 
 def read_failed_runs(
@@ -245,22 +248,21 @@ def list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None
 
 
 def explain_failure(events: Sequence[dg.DagsterEvent]) -> list[str]:
-    """Say why a run failed, in the words of the checks and of the assets that did."""
+    """Say why a run failed, in the words of the checks and of the assets that did, or else of the engine."""
     blocking = [(step, check) for step, check in list_failed_checks(events) if check.blocking]
     steps = {step for step, _ in blocking}
     failed = [event for event in events if event.is_step_failure and event.step_key not in steps]
-    return [*(describe_check(check) for _, check in blocking), *map(_explain_step, failed)]
+    reasons = [*(describe_check(check) for _, check in blocking), *map(_explain_step, failed)]
+    ends = [event for event in events if event.event_type is dg.DagsterEventType.RUN_FAILURE]
+    return reasons or [*map(_explain_end, ends), "its history does not say why"][:1]
 
 
-def explain_failure_beside_steps(events: Sequence[dg.DagsterEvent]) -> str:
-    """Say in the engine's words why a run failed that no step of it explains: no resource, no process, no memory."""
-    for event in events:
-        if event.event_type is dg.DagsterEventType.RUN_FAILURE:
-            error = getattr(event.event_specific_data, "error", None)
-            while error and error.cause:
-                error = error.cause
-            return " ".join(filter(None, (event.message, error and error.message.strip())))
-    return "its history does not say why"
+def _explain_end(event: dg.DagsterEvent) -> str:
+    """Say why a run failed that no step of it explains: no resource, no process, no memory."""
+    error = getattr(event.event_specific_data, "error", None)
+    while error and error.cause:
+        error = error.cause
+    return " ".join(filter(None, (event.message, error and error.message.strip())))
 
 
 def _explain_step(event: dg.DagsterEvent) -> str:

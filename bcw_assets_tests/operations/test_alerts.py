@@ -32,9 +32,7 @@ from bcw_assets_tests import loopback
 from bcw_assets_tests.conftest import Graph, sweep
 from bcw_assets_tests.loopback import Step, hang, serve, status, taken
 
-WEAK: dict[str, object] = {
-    "model": {"C": 0.0001}
-}  # too strong a penalty: such a model misses its floors, and the gate refuses it
+WEAK: dict[str, object] = {"model": {"C": 0.0001}}  # such a model misses its floors, and the gate refuses it
 
 
 @dataclass
@@ -43,9 +41,7 @@ class Mailbox:
 
     mails: list[tuple[str, str]] = field(default_factory=list)
 
-    async def handle_DATA(  # noqa: N802 (what aiosmtpd calls)
-        self, server: object, session: object, envelope: Any
-    ) -> str:
+    async def handle_DATA(self, _: object, __: object, envelope: Any) -> str:  # noqa: N802 (what aiosmtpd calls)
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
         assert mail.get_content_type() == "text/plain"
         self.mails.append((mail["Subject"], mail.get_content().replace("\r\n", "\n").rstrip("\n")))
@@ -70,8 +66,6 @@ class World:
         self.instance = instance
         self.settings = Settings(notify_urls=SecretStr(urls), ui_url="http://ui:3000/", storage="s3://bcw/x")
         self.faults: dict[str, Exception] = {}
-        self.finding: str | None = None
-        self.is_blocking = False
         self.cursor: str | None = None
         self.checks = [dg.AssetCheckKey(dg.AssetKey("table"), "sound")]
 
@@ -93,9 +87,10 @@ class World:
             dg.GraphDefinition("housekeeping_job", node_defs=[sweep]).to_job(resource_defs={"server": server}),
         ]
 
-        @dg.asset_check(asset=table, name="sound", blocking=self.is_blocking)
+        @dg.asset_check(asset=table, name="sound", blocking="blocking" in self.faults)
         def sound() -> dg.AssetCheckResult:
-            return dg.AssetCheckResult(passed=self.finding is None, description=self.finding)
+            finding = self.faults.get("advice") or self.faults.get("blocking")
+            return dg.AssetCheckResult(passed=finding is None, description=str(finding))
 
         return dg.Definitions([table, release], asset_checks=[sound], jobs=jobs)
 
@@ -140,6 +135,13 @@ class Audience(World):
         return posts
 
 
+@pytest.fixture(autouse=True)
+def _keep_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo afterwards what delivering a message adds to these variables."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "example.org")
+
+
 @pytest.fixture(scope="module")
 def mail() -> Iterator[tuple[str, Mailbox]]:
     mailbox = Mailbox()
@@ -168,48 +170,25 @@ def hook(webhook: loopback.Loopback, path: str = "") -> str:
     return f"{webhook.url.replace('http', 'json')}/{path}"
 
 
-NO_FAULTS: dict[str, Exception] = {}
+ENGINE = 'Execution of run for "housekeeping_job" failed. An exception was thrown during execution. ConnectionError: no'
+REFUSED = ReleaseRefused("The gate refused this candidate: accuracy", ({"rule": "accuracy"},))
 
 
 @pytest.mark.parametrize(
-    ("faults", "finding", "is_blocking", "job", "title", "evidence"),
+    ("fault", "error", "job", "title", "evidence"),
     [
-        pytest.param(
-            {"table": BcwError("no answer from UCI. Try BCW_SOURCE=embedded")}, None, False, "refresh_job",
-            "The run of refresh_job failed at table", "table: no answer from UCI. Try BCW_SOURCE=embedded",
-            id="an asset",
-        ),
-        pytest.param(
-            {"server": ConnectionError("no database at all")}, None, False, "housekeeping_job",
-            "The run of housekeeping_job failed before its first step",
-            'Execution of run for "housekeeping_job" failed. An exception was thrown during execution. '
-            "ConnectionError: no database at all", id="a resource, in the words of the engine",
-        ),
-        pytest.param(
-            {"release": ReleaseRefused("The gate refused this candidate: accuracy", ({"rule": "accuracy"},))}, None,
-            False, "refresh_job", "The gate refused a release",
-            "release: The gate refused this candidate: accuracy", id="the gate, and not the run",
-        ),
-        pytest.param(
-            NO_FAULTS, "12 of 569 labels are nearly impossible", False, "refresh_job",
-            "Check sound of table failed", "12 of 569 labels are nearly impossible", id="a check of a green run",
-        ),
-        pytest.param(
-            NO_FAULTS, "row 7 is negative", True, "refresh_job",
-            "Check sound of table failed", "row 7 is negative", id="a blocking check, and not its run",
-        ),
+        ("table", BcwError("no. Try x"), "refresh_job", "The run of refresh_job failed at table", "table: no. Try x"),
+        ("server", ConnectionError("no"), "housekeeping_job",
+         "The run of housekeeping_job failed before its first step", ENGINE),
+        ("release", REFUSED, "refresh_job", "The gate refused a release", f"release: {REFUSED}"),
+        ("advice", BcwError("12 of 569"), "refresh_job", "Check sound of table failed", "12 of 569"),
+        ("blocking", BcwError("row 7"), "refresh_job", "Check sound of table failed", "row 7"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_once_and_once_more_when_it_is_over(
-    audience: Audience,
-    faults: dict[str, Exception],
-    finding: str | None,
-    is_blocking: bool,
-    job: str,
-    title: str,
-    evidence: str,
+    audience: Audience, fault: str, error: Exception, job: str, title: str, evidence: str
 ) -> None:
-    audience.faults, audience.finding, audience.is_blocking = faults, finding, is_blocking
+    audience.faults[fault] = error
     first = audience.run(job)
     ((heading, text),) = audience.hear()
     lines = text.splitlines()
@@ -219,7 +198,7 @@ def test_what_is_wrong_is_told_once_and_once_more_when_it_is_over(
     last = audience.run(job)
     audience.begin(job)
     assert audience.hear() == []  # the same again, and a run that is at work
-    audience.faults, audience.finding = {}, None
+    audience.faults.clear()
     audience.run(job)
     ((heading, text),) = audience.hear()
     assert heading == f"Recovered: bcw_assets: {title}"
@@ -378,10 +357,8 @@ def test_a_messenger_that_hangs_costs_a_tick_its_limit_and_the_others_nothing(
     posts: list[dict[str, str]] = []
     with serve(behaviour) as broken, serve(taken(posts)) as webhook:
         tick = make_due(world, hook(broken), hook(webhook))
-        began = time.monotonic()
         tick()
         tick()
-        assert time.monotonic() - began < 60  # for so long the first hangs
     assert len(posts) == 1
     assert world.state.failures == 2
 
@@ -417,8 +394,6 @@ def test_urls_have_spaces_or_commas_between_and_may_have_commas_within() -> None
 def test_a_messenger_on_this_machine_is_reached_without_the_proxy(
     world: World, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    for variable in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(variable, "example.org")
     posts: list[dict[str, str]] = []
     with serve(status(502)) as proxy, serve(taken(posts)) as webhook:
         monkeypatch.setenv(name, proxy.url)
