@@ -42,14 +42,14 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         job=housekeeping_job,
         cron_schedule="30 3 * * *",
         execution_timezone=settings.schedule_timezone,
-        default_status=_status(settings),
+        default_status=dg.DefaultScheduleStatus(_status(settings)),
         description="Runs housekeeping_job every night at 3:30 in BCW_SCHEDULE_TIMEZONE.",
     )
     return [build_schedule(settings), nightly]
 
 
-def _status(settings: Settings) -> dg.DefaultScheduleStatus:
-    return dg.DefaultScheduleStatus.RUNNING if settings.autostart else dg.DefaultScheduleStatus.STOPPED
+def _status(settings: Settings) -> str:
+    return "RUNNING" if settings.autostart else "STOPPED"
 
 
 def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
@@ -60,13 +60,12 @@ def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
             job=refresh_job,
             cron_schedule=settings.schedule_cron,
             execution_timezone=settings.schedule_timezone,
-            default_status=_status(settings),
+            default_status=dg.DefaultScheduleStatus(_status(settings)),
             description="Runs refresh_job at BCW_SCHEDULE_CRON in BCW_SCHEDULE_TIMEZONE.",
         )
     except dg.DagsterInvalidDefinitionError as error:
-        raise SettingsError(
-            f"BCW_SCHEDULE_CRON is {settings.schedule_cron!r}; allowed are five fields of cron, like '0 6 * * 1'"
-        ) from error
+        allowed = "allowed are five fields of cron, like '0 6 * * 1'"
+        raise SettingsError(f"BCW_SCHEDULE_CRON is {settings.schedule_cron!r}; {allowed}") from error
 
 
 def with_freshness(graph: Sequence[dg.AssetsDefinition], asset: dg.AssetKey, days: int) -> list[dg.AssetsDefinition]:
@@ -80,14 +79,13 @@ def with_freshness(graph: Sequence[dg.AssetsDefinition], asset: dg.AssetKey, day
 
 def build_alerts(settings: Settings, checks: Sequence[dg.AssetCheckKey], release: dg.AssetKey) -> dg.SensorDefinition:
     """Return the sensor that tells everybody in BCW_NOTIFY_URLS what is wrong, and when it is over."""
-    refresh, housekeeping = refresh_job.name, housekeeping_job.name
-    jobs = {refresh: refresh, alerts.SELECTED: refresh, housekeeping: housekeeping}
+    jobs = {job.name: job.name for job in (refresh_job, housekeeping_job)} | {alerts.SELECTED: refresh_job.name}
     watched = Watched(jobs, checks, release, settings.stale_days)
 
     @dg.sensor(
         name=alerts.SENSOR,
         minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING if settings.autostart else dg.DefaultSensorStatus.STOPPED,
+        default_status=dg.DefaultSensorStatus(_status(settings)),
         description="Tells BCW_NOTIFY_URLS of failed runs and checks, refused and missing releases, and of recoveries.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:

@@ -26,7 +26,7 @@ PASSED, FAILED, NOT_RUN, NOT_MATERIALISED = "passed", "failed", "not run", "not 
 CRASHED = "crashed"
 EVALUATIONS = 1000  # that are searched for the beginning of a result
 NEWEST = 10  # evaluations or runs in which the last one that counts is searched
-FAILURES = 100  # of a job that are looked at, the newest
+NEWEST_FAILURES = 100  # of a job that are looked at, the newest
 UNDECIDED = 60.0  # seconds in which Dagster sets WILL_RETRY of a failed run, at first without it
 
 KINDS_OF_EVENTS = (
@@ -207,7 +207,7 @@ def read_failed_runs(
     instance: dg.DagsterInstance, job: str, after: float, now: float
 ) -> Iterator[tuple[dg.DagsterRun, float]]:
     """Return the failed runs of a job that ended after a time, and when, the oldest first; no run that is retried."""
-    for record in reversed(read_runs(instance, dg.DagsterRunStatus.FAILURE, limit=FAILURES, job_name=job)):
+    for record in reversed(read_runs(instance, dg.DagsterRunStatus.FAILURE, limit=NEWEST_FAILURES, job_name=job)):
         run, ended = record.dagster_run, find_end(record)
         is_undecided = WILL_RETRY not in run.tags and instance.run_retries_enabled and now - ended < UNDECIDED
         if ended > after and run.tags.get(WILL_RETRY) != "true" and not is_undecided:
