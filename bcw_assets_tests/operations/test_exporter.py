@@ -415,7 +415,7 @@ def test_a_history_that_hangs_is_not_asked_for_ever_and_every_scrape_is_answered
 
     def answer() -> Iterator[Sample]:
         questions.append(1)
-        over.wait()
+        over.wait(60)
         yield Sample("bcw_run_queue_length", 7)
 
     with serve(history=answer) as url:
