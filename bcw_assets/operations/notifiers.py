@@ -18,7 +18,7 @@ from bcw_assets.settings import SHORTEST_SECRET, Settings
 
 LIMIT = 10.0  # seconds for a message; Apprise's own limits leave out a server that drips
 BETWEEN_URLS = re.compile(r"[\s,]+(?=[a-z0-9]{1,32}://)", re.IGNORECASE)  # as Apprise: a URL may have commas in it
-LONGEST_EVIDENCE = 1200  # characters: with three lines beside it, a message stays below 2,000
+LONGEST_BODY = 1200  # characters: with three lines beside it, a message stays below 2,000
 MASK = "***"
 CREDENTIALS = re.compile(r"(?<=://)[^\s/]+(?=@)")
 ASSIGNED = re.compile(r"(?i)((?:token|secret|passw(?:or)?d|signature|credential|api_?key)[\w-]*[\"']?[=:]\s*)[^\s&;,]+")
@@ -116,7 +116,7 @@ def remove_secrets_and_markup(text: str, hidden: Sequence[str]) -> str:
         text = text.replace(secret, MASK)
     text = ASSIGNED.sub(rf"\1{MASK}", CREDENTIALS.sub(MASK, ACCESS_KEY.sub(MASK, text))).translate(HARMLESS)
     text = "".join(letter for letter in text if letter.isprintable() or letter == "\n")
-    return text if len(text) <= LONGEST_EVIDENCE else f"{text[:LONGEST_EVIDENCE]} … (cut; the run has all of it)"
+    return text if len(text) <= LONGEST_BODY else f"{text[:LONGEST_BODY]} … (cut; the run has all of it)"
 
 
 def send_test(settings: Settings) -> dict[Messenger, str]:
