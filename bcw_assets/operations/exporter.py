@@ -107,7 +107,9 @@ def _collect_automation(instance: dg.DagsterInstance, definitions: dg.Definition
 
 
 def _collect_assets(
-    instance: dg.DagsterInstance, definitions: dg.Definitions, materialisations: Mapping[dg.AssetKey, Materialization | None]
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    materialisations: Mapping[dg.AssetKey, Materialization | None],
 ) -> Iterator[Sample]:
     for key, made in materialisations.items():
         if made:
