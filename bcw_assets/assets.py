@@ -13,7 +13,7 @@ from bcw_assets.ml.evaluation.report import Evaluation, evaluate
 from bcw_assets.ml.model import numbers, preparation, resampling, training
 from bcw_assets.ml.model.preparation import Prepared, Split
 from bcw_assets.ml.model.resampling import CrossValidation, Resampling
-from bcw_assets.ml.table import canonical, columns
+from bcw_assets.ml.table import admission, canonical, columns
 from bcw_assets.releases import bundle, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure, tables
@@ -70,7 +70,8 @@ def raw_data(
     One row is one patient whose breast mass was sampled with a fine needle. The rows are sorted by id.
     """
     download = source.fetch(settings, tell=context.log.info)
-    patients = canonical.read_table(download.content, download.origin)
+    left_out: list[str] = []
+    patients = admission.read_table(download.content, download.origin, left_out.append)
     return dg.MaterializeResult(
         value=patients,
         metadata={
@@ -81,6 +82,7 @@ def raw_data(
             "fallback": download.fallback,
             "tries": as_table([asdict(attempt) for attempt in download.tries]),
             "fingerprint": canonical.fingerprint(patients),
+            canonical.LEFT_OUT: ", ".join(left_out),
             "malignant": int(canonical.malignant(patients).sum()),
         },
     )

@@ -29,7 +29,7 @@ from bcw_assets.ml.evaluation.report import Evaluation, evaluate
 from bcw_assets.ml.model import preparation, resampling, training
 from bcw_assets.ml.model.preparation import Split
 from bcw_assets.ml.model.resampling import Resampling
-from bcw_assets.ml.table import canonical
+from bcw_assets.ml.table import admission
 from bcw_assets.releases import promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
@@ -74,7 +74,7 @@ def make_once(folders: pytest.TempPathFactory, name: str, make: Callable[[], Val
 @pytest.fixture(scope="session")
 def raw() -> pd.DataFrame:
     """The real table, canonical."""
-    return canonical.read_table(uci_form(), "wdbc.data")
+    return admission.read_table(uci_form(), "wdbc.data")
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ from bcw_assets.ml.model import preparation, resampling
 from bcw_assets.ml.table import canonical
 from bcw_assets.stages import find_modules, hash_sources
 
-TABLE = {"errors", "ml.findings", *(f"ml.table.{name}" for name in ("canonical", "columns", "forms", "ranks", "rules"))}
-KNOWLEDGE = TABLE | {"ml.model.preparation", "ml.model.training"}
+TABLE = {"errors", "ml.findings", "ml.table.canonical", "ml.table.columns", "ml.table.identity"}
+READER = {f"ml.table.{name}" for name in ("admission", "forms", "ranks", "reading", "rules")}
+KNOWLEDGE = TABLE | {"ml.table.ranks"} | {"ml.model.preparation", "ml.model.training"}
 
 EVALUATION = ("calibration", "curves", "influence", "patients", "report", "scores", "utility")
 REPORT = {f"ml.evaluation.{name}" for name in EVALUATION} | {
@@ -24,7 +25,7 @@ REPORT = {f"ml.evaluation.{name}" for name in EVALUATION} | {
 @pytest.mark.parametrize(
     ("name", "uses"),
     [
-        ("raw_data", TABLE | {"deadline", "locations", "settings", "source", "stages"}),
+        ("raw_data", TABLE | READER | {"deadline", "locations", "settings", "source", "stages"}),
         ("ready_data", KNOWLEDGE - {"ml.model.training"}),
         ("model", KNOWLEDGE | {"ml.model.numbers", "stages"}),
         ("cross_validation", KNOWLEDGE | {"ml.model.resampling"}),

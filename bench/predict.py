@@ -20,7 +20,7 @@ from bcw_assets.ml.evaluation.report import Evaluation, evaluate
 from bcw_assets.ml.model import preparation, resampling, training
 from bcw_assets.ml.model.preparation import Split
 from bcw_assets.ml.model.resampling import Resampling
-from bcw_assets.ml.table import canonical, columns
+from bcw_assets.ml.table import admission, columns
 from bcw_assets.releases import promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.folder import FolderStore
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pairs", type=int, default=3, help="counted pairs, after one that is not counted")
     pairs = parser.parse_args().pairs
-    real = canonical.read_table(uci_form(), "bench")
+    real = admission.read_table(uci_form(), "bench")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         release(real, folder)
@@ -52,6 +52,10 @@ def main() -> None:
             write(table, folder / "many.csv", ROWS)
             seconds = compare_times(folder, "many.csv", "out.csv", pairs)
             print(f"{ROWS:,} rows {label} diagnoses: predict / bare {seconds}")
+        text = (folder / "many.csv").read_text()
+        (folder / "many.csv").write_text(text.replace(",", ";").replace(".", ","))
+        seconds = compare_times(folder, "many.csv", "out.csv", pairs, "decimal-comma")
+        print(f"{ROWS:,} rows with semicolons and decimal commas: predict / bare {seconds}")
         peaks = []
         for count in (ROWS, 4 * ROWS):
             write(real, folder / "many.csv", count)
@@ -83,21 +87,23 @@ def write(real: pd.DataFrame, path: Path, count: int) -> None:
             file.write(f"{row:07}{first}{texture * factor:.6f}{rest}\n")
 
 
-def compare_times(folder: Path, source: str, target: str | None, pairs: int) -> str:
+def compare_times(folder: Path, source: str, target: str | None, pairs: int, *options: str) -> str:
     """Return the ratios of seconds, and the rows a second of both."""
     ours, theirs = [], []
     for _ in range(pairs + 1):
-        theirs.append(time_bare(folder, source, target))
+        theirs.append(time_bare(folder, source, target, *options))
         ours.append(time_predict(folder, source, target))
     ratios = [mine.seconds / other.seconds for mine, other in zip(ours[1:], theirs[1:], strict=True)]
     seconds = [min(run.seconds for run in runs[1:]) for runs in (ours, theirs)]
     return f"{format_spread(ratios)}   ({pairs} pairs; fastest {seconds[0]:.2f} s and {seconds[1]:.2f} s)"
 
 
-def time_bare(folder: Path, source: str, target: str | None) -> Run:
+def time_bare(folder: Path, source: str, target: str | None, *options: str) -> Run:
     """Run the bare script."""
-    command = [sys.executable, str(HERE / "bare_predict.py"), "model.pkl", source, *([target] if target else [])]
-    return time_command(command, folder, dict(os.environ))
+    more = [target, *options] if target else []
+    return time_command(
+        [sys.executable, str(HERE / "bare_predict.py"), "model.pkl", source, *more], folder, dict(os.environ)
+    )
 
 
 def time_predict(folder: Path, source: str, target: str | None) -> Run:

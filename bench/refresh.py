@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bcw_assets.ml.table import canonical, rules
+from bcw_assets.ml.table import admission, rules
 from bcw_assets_tests import seaweed
 from bcw_assets_tests.loopback import body, serve
 from bcw_assets_tests.tables import uci_form
@@ -101,7 +101,7 @@ def main() -> None:
 
 def time_rules() -> None:
     """Print how long the hard rules take for a million rows."""
-    real = canonical.read_table(uci_form(), "bench")
+    real = admission.read_table(uci_form(), "bench")
     million = real.sample(1_000_000, replace=True, random_state=0, ignore_index=True)
     seconds = []
     for _ in range(3):

@@ -12,7 +12,7 @@ from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.ml.model import preparation, resampling, training
 from bcw_assets.ml.model.preparation import Split
 from bcw_assets.ml.model.resampling import Resampling
-from bcw_assets.ml.table import canonical
+from bcw_assets.ml.table import admission
 from bcw_assets.releases import gate
 from bcw_assets.releases.bundle import Bundle
 from bcw_assets.releases.candidate import Candidate
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--draws", type=int, default=20, help="copies of each share of wrong labels")
     draws = parser.parse_args().draws
-    real = canonical.read_table(uci_form(), "bench")
+    real = admission.read_table(uci_form(), "bench")
     ready = preparation.prepare(real, Split(0.2, 42, stratify=False))
     model = training.train(ready, 1.0)
     predicted = resampling.predict_out_of_fold(real, model, Resampling(10, 10, 0))

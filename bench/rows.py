@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bcw_assets.ml.table import canonical, columns
+from bcw_assets.ml.table import admission, canonical, columns
 from bcw_assets_tests.tables import rows_as_uci, uci_form
 
 HERE = Path(__file__).parent
@@ -57,7 +57,7 @@ def measure(rows: int) -> dict[str, float]:
 
 def grow(rows: int) -> bytes:
     """Return a table of so many patients in UCI's form: each is a real one with a little noise."""
-    real = canonical.read_table(uci_form(), "bench")
+    real = admission.read_table(uci_form(), "bench")
     random = np.random.default_rng(0)
     picked = random.integers(0, len(real), rows)
     numbers = real[list(columns.MEASUREMENTS)].to_numpy()[picked]

@@ -12,10 +12,10 @@ from bcw_assets.ml.evaluation.report import evaluate
 from bcw_assets.ml.model import preparation, resampling, training
 from bcw_assets.ml.model.preparation import Split
 from bcw_assets.ml.model.resampling import Resampling
-from bcw_assets.ml.table import canonical
+from bcw_assets.ml.table import admission
 
 start = time.perf_counter()
-raw = canonical.read_table(Path(sys.argv[1]).read_bytes(), "bench")
+raw = admission.read_table(Path(sys.argv[1]).read_bytes(), "bench")
 ready = preparation.prepare(raw, Split(**SplitConfig.model_validate({}).model_dump()))
 model = training.train(ready, **TrainingConfig.model_validate({}).model_dump())
 folds = ResamplingConfig.model_validate({})

@@ -30,8 +30,9 @@ from bcw_assets.errors import ScoringError, StorageError, TableError
 from bcw_assets.locations import S3, TEMPORARY, Bucket, parse_bucket
 from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.ml.model.numbers import Scorer
-from bcw_assets.ml.table import columns, reading
-from bcw_assets.ml.table.reading import Rows
+from bcw_assets.ml.table import columns
+from bcw_assets.ml.table.forms import Form
+from bcw_assets.ml.table.reading import ENDS_WITH_INDEX, Rows, read_rows
 from bcw_assets.releases.access import Release, open_release
 from bcw_assets.releases.bundle import load_scorer
 from bcw_assets.report.formatting import format_estimate
@@ -75,9 +76,11 @@ def score_file(request: Request) -> int:
     release = open_release(open_store(settings.read_environment().releases_place), request.release)
     scorer, tally = load_scorer(release.files), Tally(TrainingRows.load(release.files))
     with _open_input(request.source) as source, _open_output(request) as target, ExitStack() as stack:
-        chunks = stack.enter_context(closing(_read_ahead(_read_rows(source, request), source)))
+        with _explain_input(request.source):
+            form, parts = read_rows(source)
+        chunks = stack.enter_context(closing(_read_ahead(_watch(parts, source, request), source)))
         first = next(chunks, None)  # an input that is refused at once leaves nothing on standard output
-        _say(_describe_release(release), NO_DEVICE)
+        _say(_describe_release(release), NO_DEVICE, *_describe_form(form))
         try:
             target.write(_format_header(request))
             for rows in chain([first] if first else [], chunks):
@@ -105,6 +108,14 @@ def _describe_release(release: Release) -> str:
     return f"Release {release.id}, {champion}, made {release.made}{quality}"
 
 
+def _describe_form(form: Form) -> Iterator[str]:
+    """Return what of the input is not looked at."""
+    if form.codes:
+        yield f"The input has no diagnoses that say who was malignant: {form.codes}"
+    if form.left_out:
+        yield f"Left out, because the model has no use for it: {form.left_out}"
+
+
 def _summarise(tally: Tally, threshold: float) -> Iterator[str]:
     """Return what to know after the rows."""
     yield f"{_format_count(tally.scored)} scored, {tally.malignant:,} of them malignant at a threshold of {threshold:g}"
@@ -114,6 +125,9 @@ def _summarise(tally: Tally, threshold: float) -> Iterator[str]:
     if tally.with_warnings:
         yield f"{_format_count(tally.with_warnings)} with warnings"
     if tally.confusion.total:
+        right, total = tally.confusion.proportions["accuracy"]
+        if right < total / 2:
+            yield "The diagnoses of the input look inverted: most of them are the other than the model's"
         yield (
             f"Agreement with the diagnoses of the input: {tally.format_agreement()}, with its 95 % interval, of "
             f"{_format_count(int(tally.confusion.total))}; {_describe_training(tally)}"
@@ -141,7 +155,7 @@ def _open_input(source: str) -> Iterator[BinaryIO]:
     if source == STANDARD:
         if sys.stdin is None:
             raise TableError("Standard input is closed; give the path of a file")
-        with _make_parquet_seekable(sys.stdin.buffer) as stream:
+        with _make_seekable(sys.stdin.buffer) as stream:
             yield stream
         return
     if _is_on_s3(source):
@@ -154,7 +168,7 @@ def _open_input(source: str) -> Iterator[BinaryIO]:
         raise TableError(
             f"{source} cannot be read: {error.strerror}. Give the path of a file, or s3://bucket/key"
         ) from error
-    with file, _make_parquet_seekable(file) as stream:
+    with file, _make_seekable(file) as stream:
         yield stream
 
 
@@ -184,9 +198,9 @@ def _is_on_s3(name: str) -> bool:
 
 
 @contextmanager
-def _make_parquet_seekable(stream: BinaryIO) -> Iterator[BinaryIO]:
-    """Copy Parquet that comes through a pipe to a temporary file: its table of contents is at its end."""
-    if stream.seekable() or not cast(BufferedReader, stream).peek(len(reading.PARQUET)).startswith(reading.PARQUET):
+def _make_seekable(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """Copy what comes through a pipe to a temporary file if its table of contents is at its end."""
+    if stream.seekable() or not cast(BufferedReader, stream).peek().startswith(ENDS_WITH_INDEX):
         yield stream
         return
     with tempfile.TemporaryFile() as copy:
@@ -195,17 +209,24 @@ def _make_parquet_seekable(stream: BinaryIO) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, copy)
 
 
-def _read_rows(source: BinaryIO, request: Request) -> Iterator[Rows]:
-    """Return the rows of the input, while a terminal shows how far they are."""
+@contextmanager
+def _explain_input(source: str) -> Iterator[None]:
+    """Say whose fault it is that a table cannot be read."""
+    name = "Standard input" if source == STANDARD else source
     try:
-        with _show_progress(source, request) as move:
-            for rows in reading.read_chunks(source):
-                yield rows
-                move()
+        yield
     except TableError as error:
-        raise TableError(f"{error}. {_describe_source(request.source)} cannot be scored") from error
+        raise TableError(f"{error}. {name} cannot be scored") from error
     except OSError as error:
-        raise TableError(f"{_describe_source(request.source)} cannot be read: {error.strerror or error}") from error
+        raise TableError(f"{name} cannot be read: {error.strerror or error}") from error
+
+
+def _watch(parts: Iterator[Rows], source: BinaryIO, request: Request) -> Iterator[Rows]:
+    """Return the rows of the input, while a terminal shows how far they are."""
+    with _explain_input(request.source), _show_progress(source, request) as move:
+        for rows in parts:
+            yield rows
+            move()
 
 
 def _read_ahead(chunks: Iterator[Rows], source: BinaryIO) -> Generator[Rows]:
@@ -218,10 +239,6 @@ def _read_ahead(chunks: Iterator[Rows], source: BinaryIO) -> Generator[Rows]:
         while (rows := coming.result()) is not None:
             coming = pool.submit(next, chunks, None)
             yield rows
-
-
-def _describe_source(source: str) -> str:
-    return "Standard input" if source == STANDARD else source
 
 
 @contextmanager

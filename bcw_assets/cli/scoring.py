@@ -14,7 +14,8 @@ import numpy as np
 from bcw_assets.ml.evaluation import scores
 from bcw_assets.ml.evaluation.scores import Confusion
 from bcw_assets.ml.model.numbers import Scorer, compute_probability
-from bcw_assets.ml.table import columns, forms, rules
+from bcw_assets.ml.table import columns, rules
+from bcw_assets.ml.table.identity import fingerprint_row, round_values
 from bcw_assets.ml.table.reading import Rows
 from bcw_assets.ml.table.rules import Rule
 from bcw_assets.report.formatting import format_interval
@@ -22,7 +23,7 @@ from bcw_assets.report.formatting import format_interval
 MOST_CONTRIBUTIONS = 3  # contributions that are given of a row
 WARNING = "warning: "
 UNREADABLE = "unreadable"  # stands for a rule's code where a row cannot be read
-NEAR = 1e-9  # of a row's log odds, relative: other rows that near are rare, and told apart by their fingerprints
+NEAR = 1e-6  # of a row's log odds, relative: float32 moves them by half of it, and fingerprints tell the rest apart
 REMEMBERED = 10_000  # rows whose fingerprints are kept; there are 569 to look for
 
 
@@ -118,15 +119,14 @@ class TrainingRows:
         after = np.searchsorted(self._log_odds, log_odds).clip(0, len(self._log_odds) - 1)
         nearest = np.minimum(*(np.abs(self._log_odds[place] - log_odds) for place in (after, np.maximum(after - 1, 0))))
         candidates = np.flatnonzero(nearest <= NEAR * np.maximum(1, np.abs(log_odds)))
-        numbers = np.ascontiguousarray(rows.measurements[:, candidates].T)
-        return sum(map(self._is_known, numbers))
+        return sum(map(self._is_known, round_values(rows.measurements[:, candidates].T.copy())))
 
     def _is_known(self, numbers: np.ndarray) -> bool:
         key = numbers.tobytes()
         if key not in self._remembered:
             if len(self._remembered) >= REMEMBERED:
                 self._remembered.clear()
-            texts = {forms.row_fingerprint(diagnosis, numbers.tolist()) for diagnosis in columns.LABELS}
+            texts = {fingerprint_row(diagnosis, numbers) for diagnosis in columns.LABELS}
             self._remembered[key] = not texts.isdisjoint(self._fingerprints)
         return self._remembered[key]
 

@@ -62,7 +62,11 @@ EXPECTATIONS = (
         blocking=False,
     ),
     Expectation(
-        "raw_data", "source", "The table is UCI's, or one that the user named.", canonical.check_source, blocking=False
+        "raw_data",
+        "source",
+        "The table is UCI's, or one that the user named, and no column of it was left out.",
+        canonical.check_source,
+        blocking=False,
     ),
     Expectation(
         "ready_data",

@@ -18,6 +18,7 @@ from bcw_assets.ml.table import canonical, columns, reading, rules
 from bcw_assets.ml.table.reading import Rows
 from bcw_assets.releases.bundle import load_scorer
 from bcw_assets.releases.candidate import Candidate
+from bcw_assets_tests.ml.table.test_forms import with_numbers
 
 
 @pytest.fixture(scope="session")
@@ -128,9 +129,9 @@ def test_advice_is_a_warning_and_the_row_is_scored(raw: pd.DataFrame, scorer: Sc
 
 
 def test_an_unreadable_row_keeps_its_reason(scorer: Scorer, raw: pd.DataFrame) -> None:
-    (rows,) = reading.read_chunks(io.BytesIO(canonical.write_table(raw.head(3)).replace(b"17.99", b"?")))
+    _, (rows,) = reading.read_rows(io.BytesIO(canonical.write_table(raw.head(3)).replace(b"17.99", b"?")))
     predictions = scoring.score_rows(scorer, rows)
-    assert predictions.remarks[0][0].startswith("Line 2: radius_mean is '?'")
+    assert predictions.remarks[0][0].startswith("Line 2, id 10003: radius_mean is '?'")
     assert predictions.codes == {"unreadable": 1}
 
 
@@ -147,6 +148,9 @@ def test_rows_of_the_training_are_counted_and_others_are_not(
     assert count(scorer, training_rows, of(raw)).in_training == 455
     assert count(scorer, training_rows, of(raw.assign(diagnosis="B", id="x"))).in_training == 455
     assert count(scorer, training_rows, of(raw.assign(texture_mean=raw["texture_mean"] * 0.9999))).in_training == 0
+    numbers = raw[list(columns.MEASUREMENTS)]
+    for noisy in (numbers.astype("float32").astype(float), np.nextafter(numbers, 1e9), numbers * 10 / 10):
+        assert count(scorer, training_rows, of(with_numbers(raw, noisy))).in_training == 455
     ready = made["ready_data"].rows.set_index("id")["split"]
     assert count(scorer, training_rows, of(raw[raw["id"].map(ready) == "test"])).in_training == 0
     assert count(scorer, training_rows, of(raw, has_diagnoses=False)).in_training == 0

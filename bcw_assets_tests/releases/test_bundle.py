@@ -21,7 +21,7 @@ from bcw_assets.ml.evaluation.report import Evaluation, evaluate
 from bcw_assets.ml.model import preparation, resampling, training
 from bcw_assets.ml.model.preparation import Split
 from bcw_assets.ml.model.resampling import Resampling
-from bcw_assets.ml.table import canonical, columns
+from bcw_assets.ml.table import admission, canonical, columns
 from bcw_assets.releases import bundle, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
@@ -109,10 +109,10 @@ def made_of(raw: pd.DataFrame) -> Candidate:
 
 def test_ucis_file_in_any_order_and_the_copy_without_ids_are_one_release_byte_for_byte() -> None:
     numbers, target = load_breast_cancer(return_X_y=True)
-    header = ",".join(columns.MEASUREMENTS) + ",target\n"
-    lines = (",".join(map(repr, [*row, int(label)])) for row, label in zip(numbers.tolist(), target, strict=True))
+    header = ",".join(columns.MEASUREMENTS) + ",diagnosis\n"
+    lines = (",".join([*map(repr, row), "MB"[label]]) for row, label in zip(numbers.tolist(), target, strict=True))
     embedded = (header + "\n".join(lines)).encode()
-    of_uci, of_copy = (made_of(canonical.read_table(table, "x")) for table in (shuffled(uci_form()), embedded))
+    of_uci, of_copy = (made_of(admission.read_table(table, "x")) for table in (shuffled(uci_form()), embedded))
     assert of_uci.raw_data[columns.ID].tolist() != of_copy.raw_data[columns.ID].tolist()
     assert of_uci.id == of_copy.id
     assert of_uci.files == of_copy.files
@@ -149,11 +149,11 @@ def test_an_id_begins_with_the_inputs_on_any_machine_and_ends_with_the_content(c
 KERNEL = """
 import sys
 from bcw_assets_tests.releases.test_bundle import made_of
-from bcw_assets.ml.table import canonical
+from bcw_assets.ml.table import admission, canonical
 from bcw_assets_tests.tables import uci_form
 from bcw_assets.releases import promotion
 from bcw_assets.storage.store import open_store
-outcome = promotion.promote(open_store(sys.argv[1]), made_of(canonical.read_table(uci_form(), "x")), [], "run")
+outcome = promotion.promote(open_store(sys.argv[1]), made_of(admission.read_table(uci_form(), "x")), [], "run")
 print(outcome.result, outcome.entry.release)
 """
 

@@ -20,12 +20,18 @@ KEPT_OUT = [
     (lambda metrics, raw: candidate_of(metrics, flipped(raw, 28)), "log_loss"),
     (lambda metrics, raw: candidate_of(metrics, raw, C=0.0001), "sensitivity beside the champion"),
     (lambda metrics, raw: candidate_of(metrics, flipped(raw, 7)), "relabelled rows: 7 of 569"),
+    (lambda metrics, raw: candidate_of(metrics, through_float32(flipped(raw, 6))), "relabelled rows: 6 of 569"),
 ]
 LET_PASS = [
     lambda metrics, raw: candidate_of(metrics, raw, seed=7),
     lambda metrics, raw: candidate_of(metrics, raw, folds_seed=100),
     lambda metrics, raw: candidate_of(metrics, larger(raw)),
 ]
+
+
+def through_float32(raw: pd.DataFrame) -> pd.DataFrame:
+    names = columns.MEASUREMENTS
+    return raw.astype(dict.fromkeys(names, "float32")).astype(dict.fromkeys(names, "float64"))
 
 
 def larger(raw: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ Source: W. N. Street, W. H. Wolberg, O. L. Mangasarian, "Nuclear feature extract
 SPIE 1905 (1993) 861-870, and UCI's description of the data set (DOI 10.24432/C5DW2B).
 """
 
+import re
 from dataclasses import dataclass
 
 ID = "id"
@@ -53,21 +54,51 @@ RAW = (ID, DIAGNOSIS, *MEASUREMENTS)
 SIZE = "radius_mean"  # by which patients are divided into small and large nuclei
 
 PROBABILITY = "probability_malignant"  # in what `bcw predict` writes; a table that has it is read without it
+LABELS = (MALIGNANT, BENIGN)
+WORDS = {
+    word[:length] + end: label
+    for word, label in (("malignant", MALIGNANT), ("benign", BENIGN))
+    for length in range(1, len(word) + 1)
+    for end in ("", ".")
+}
+"""What a diagnosis may be written as, in lower case → ours."""
 TARGET = "target"  # scikit-learn's name of the diagnosis
-LABELS = {MALIGNANT: MALIGNANT, BENIGN: BENIGN}
-TARGET_LABELS = {"0": MALIGNANT, "1": BENIGN}  # 0 is malignant there: the other way round
+TARGET_CODES = {
+    **dict.fromkeys(("0", "0.0", "false"), MALIGNANT),  # 0 is malignant there: the other way round
+    **dict.fromkeys(("1", "1.0", "true"), BENIGN),
+}
+CODES = {*TARGET_CODES, "2", "2.0", "-1", "-1.0", "yes", "no"}
+"""Labels that are in use for either diagnosis."""
 
+# Names as `squeeze_name` leaves them.
+SPELLINGS = {
+    "concave_points": ("concavepoints", "concavepoint", "concavepts", "concave", "nconcave", "points", "pts"),
+    "fractal_dimension": ("fractaldimension", "fractaldim", "dimension", "dim"),
+}
+STATISTIC_WORDS = {
+    "mean": ("mean", "1"),
+    "se": ("se", "error", "2"),
+    "worst": ("worst", "largest", "extreme", "3"),
+}
 ALIASES = {
     alias: f"{family.name}_{statistic}"
     for family in FAMILIES
-    for number, statistic in enumerate(STATISTICS, start=1)
-    for alias in (
-        f"{family.name}_{statistic}",  # ours and, but for spaces, Kaggle's
-        f"{family.name}{number}",  # UCI's API
-        f"{family.name}_error" if statistic == "se" else f"{statistic}_{family.name}",  # scikit-learn
-    )
-} | {ID: ID, DIAGNOSIS: DIAGNOSIS, TARGET: DIAGNOSIS, PROBABILITY: PROBABILITY}
-"""Name of a column in any form, in lower case and with _ for spaces → ours."""
+    for statistic, words in STATISTIC_WORDS.items()
+    for spelling in SPELLINGS.get(family.name, (family.name,))
+    for word in words
+    for alias in (spelling + word, word + spelling)
+}
+"""Squeezed name of a measurement in any form → ours."""
+SCIKIT_LEARN = frozenset(
+    squeezed
+    for name in (family.name.replace("_", "") for family in FAMILIES)
+    for squeezed in (f"mean{name}", f"{name}error", f"worst{name}")
+)
+"""Squeezed names of scikit-learn's columns, beside which `target` is its own."""
+STEMS = ("radius", "texture", "perimet", "area", "smooth", "compact", "concav", "symmet", "fractal")
+ID_NAMES = (ID, "idnumber", "idno", "patientid", "patientnumber", "patient", "sampleid", "caseid", "case", "number")
+LABEL_NAMES = (DIAGNOSIS, TARGET, "class", "label", "y")
+INDEX_NAMES = ("", "unnamed0", "index", "rownames", "rowname", "indexlevel0", "x")
 
 DESCRIPTIONS = {
     ID: ("the patient's number, as text; a table without ids gets row-0001 and so on", ""),
@@ -78,3 +109,12 @@ DESCRIPTIONS = {
     for family in FAMILIES
 }
 """Column of `raw_data` → (what it means, its unit)."""
+
+
+def squeeze_name(name: str) -> str:
+    """Return a column's name without what writers differ in: case, blanks, dots, hyphens and underscores.
+
+    >>> [squeeze_name(name) for name in ("concave.points_mean", "FractalDimension-Worst", "Unnamed: 0")]
+    ['concavepointsmean', 'fractaldimensionworst', 'unnamed0']
+    """
+    return re.sub(r"[\W_]+", "", name).lower()

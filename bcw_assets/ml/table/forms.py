@@ -1,64 +1,165 @@
-"""Recognises the forms of the table by their first line, and refuses by name what is easily taken for it.
+"""Recognises the form of a table by its first lines, and refuses by name what is easily taken for it.
 
-What belongs here is what a line says, without pandas: `canonical` reads a table as a whole, `reading` row by row.
+What belongs here is which column is what, and what is said of a field. `reading` gets the lines out of a file.
 """
 
-import csv
-import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bcw_assets.errors import TableError
 from bcw_assets.ml.table import columns
+from bcw_assets.ml.table.columns import squeeze_name
 
 # Only what Python's float() and C's strtod agree on: no 1_000, no nan, no digits of other scripts.
 NUMBER_CHARACTERS = frozenset("0123456789+-.eE")
 LONGEST_ID = 100
-LONGEST_QUOTED = 60  # characters of a value in a message
+LONGEST_QUOTE = 60  # characters of a value in a message
+MOST_NAMES = 10  # of files or columns in a message
 PRINTABLE = f"a printable text on one line, of at most {LONGEST_ID} characters"
-ID_IS = f"{PRINTABLE}, that no other row has"
 NUMBER_IS = "a finite decimal number with a point, like 17.99"
-EMPTY = "It is empty; allowed is a CSV file with one row a patient"
+COMMA_NUMBER_IS = "a finite decimal number with a comma, like 17,99"
+LABEL_IS = "M or B"
+TARGET_IS = "0, which is malignant here, or 1"
+EMPTY = "It is empty; allowed is a table with one row a patient"
 DIAGNOSTIC = "the Diagnostic one has 30 measurements of cell nuclei and the diagnoses M and B"
+COUNT = len(columns.MEASUREMENTS)
+NAMED = f"names like {', '.join(columns.MEASUREMENTS[:: COUNT // 3])}, those of UCI's API or those of scikit-learn"
+ALL_THIRTY = f"this model needs all thirty measurements, with {NAMED}"
+BLANK = frozenset(("", "na", "nan"))
+FEW_ROWS, FEW_VALUES = 10, 3  # from how many rows a column of so few values is no id
 
-HEADERLESS = (columns.RAW, (columns.ID, *columns.MEASUREMENTS), columns.MEASUREMENTS)
-
-BINARIES = {
-    b"PK\x03\x04": "a zip file (or Excel's, which is one)",
-    b"PAR1": "a Parquet file",
-    b"%PDF": "a PDF file",
-    b"\xd0\xcf\x11\xe0": "an old Excel file",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
+UNPACK = "unpack it, or pack it with gzip"
+PANDAS = "read it with pandas and write it as CSV with index=False"
+OTHER_FILES = {
+    b"BZh": ("a bz2 file", UNPACK),
+    b"\xfd7zXZ": ("an xz file", UNPACK),
+    b"\x28\xb5\x2f\xfd": ("a zstd file", UNPACK),
+    b"ARROW1": ("a feather file", PANDAS),
+    b"FEA1": ("a feather file", PANDAS),
+    b"\x89HDF": ("an HDF5 file", PANDAS),
+    b"%PDF": ("a PDF file", "copy its table into a spreadsheet"),
+    **{
+        bytes((128, protocol)): ("a pickle, which may execute anything and is not opened", PANDAS)
+        for protocol in range(2, 6)
+    },
 }
+"""How a file begins → what it is, and what to do."""
+OTHER_TEXTS = {
+    "<": ("an HTML or XML page", "give the file itself, or save it as CSV"),
+    "{": ("JSON", PANDAS),
+    "[": ("JSON", PANDAS),
+    "@": ("an ARFF file", "in Weka, save it as CSV"),
+    "%": ("an ARFF file", "in Weka, save it as CSV"),
+}
+"""How a text begins → the same."""
+
+
+class Label(NamedTuple):
+    """A column that says who was malignant: its place, its name, and what its texts mean, in lower case."""
+
+    place: int
+    name: str
+    meanings: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way of writing the table: our name of each field, its labels, and whether the first line is a header."""
+    """One way of writing the table.
 
-    columns: tuple[str, ...]
-    labels: dict[str, str]
+    Attributes:
+        width: fields of a row; what follows is empty.
+        measurements: the place of each measurement among the fields, in our order.
+        id: the place of the id; None without ids.
+        labels: the columns of diagnoses; several must agree.
+        has_header: whether the first line has the names of the columns.
+        has_decimal_commas: whether numbers are written like 17,99.
+        codes: why a column is not read that may be of diagnoses.
+        left_out: the names of columns that the model has no use for, for people.
+    """
+
+    width: int
+    measurements: tuple[int, ...]
+    id: int | None
+    labels: tuple[Label, ...]
     has_header: bool
+    has_decimal_commas: bool
+    codes: str
+    left_out: str
 
-    def position(self, name: str) -> int:
-        """Return the place of a column among the fields."""
-        return self.columns.index(name)
-
-
-def _is_original(first: list[str]) -> bool:
-    scores = [field == "?" or (field.isdecimal() and 1 <= int(field) <= 10) for field in first[-10:-1]]
-    has_classes = first[-1] in ("2", "4", "2.0", "4.0", "benign", "malignant")
-    has_rows = len(first) in (10, 11) and has_classes and all(scores)
-    return has_rows or not {"clump_thickness", "cl.thickness", "clump"}.isdisjoint(first)
+    def has_wrong_count(self, fields: Sequence[str]) -> bool:
+        """Say whether a row has fields too few, or too many that are not empty."""
+        return len(fields) < self.width or any(text.lower() not in BLANK for text in fields[self.width :])
 
 
-def _is_prognostic(first: list[str]) -> bool:
-    has_rows = len(first) >= 33 and not {"n", "r"}.isdisjoint(first[:2]) and sum(map(is_finite, first)) > 30
-    return has_rows or not {"outcome", "lymph_node_status", "tumor_size"}.isdisjoint(first)
+Parts = tuple[tuple[int, ...], int | None, tuple[Label, ...], str, str]
+"""Which column is what: measurements, id, labels, codes and what is left out, as in `Form`."""
+
+
+def recognise(lines: Sequence[Sequence[str]], separator: str = "") -> Form:
+    """Return the form of a table that begins with these lines, given by their fields without spaces around them.
+
+    Args:
+        lines: the first line, and more: what has no name is known by its values.
+        separator: of the fields; where it is a comma, none is decimal.
+
+    Raises:
+        TableError: it is another table, or misses columns, or nobody can say which column is what.
+    """
+    texts = lines if separator == "," else [[text.replace(",", ".") for text in line] for line in lines]
+    has_header = not _is_data(texts[0])
+    header, rows = list(lines[0]), texts[has_header:]
+    names = [squeeze_name(text) if has_header else "" for text in header]
+    while names and re.fullmatch(r"(unnamed\d+)?", names[-1]) and _collect(rows, len(names) - 1) <= BLANK:
+        names.pop()  # Kaggle's header ends with a comma, and the lines of others do
+    if not names:
+        raise TableError("it has no columns; allowed is a table with one row a patient")
+    if has_header and rows and all({*map(str.lower, row[len(names) :])} - BLANK for row in rows):
+        header, names = ["", *header], ["", *names]  # R has names of rows, and none for their column
+    if not has_header and not header[0] and len(rows) > 1 and rows[1][0] == "0":
+        raise TableError(
+            "its first row has a patient where the names of the columns should be: pandas read UCI's file without "
+            "header=None; read it again with it"
+        )
+    values = [_collect(rows, place) - {""} for place in range(len(names))]
+    has_names = any(name in columns.ALIASES or any(stem in name for stem in columns.STEMS) for name in names)
+    is_complete = set(columns.MEASUREMENTS) <= {columns.ALIASES.get(name) for name in names}
+    for table, is_it in LOOK_ALIKES.items():
+        if not is_complete and is_it(names, [text.lower() for text in rows[0]] if rows else []):
+            raise TableError(f"this is {table}; {DIAGNOSTIC}")
+    read = _read_names if has_names else _read_order
+    measurements, identifier, labels, codes, left_out = read(header, names, values, len(rows), has_header=has_header)
+    numbers = [line[place] for line in lines[has_header:] for place in measurements if place < len(line)]
+    has_commas = separator != "," and any("," in text for text in numbers) and not any("." in text for text in numbers)
+    return Form(len(names), measurements, identifier, labels, has_header, has_commas, codes, left_out)
+
+
+def _collect(rows: Sequence[Sequence[str]], place: int) -> set[str]:
+    return {row[place].lower() for row in rows if place < len(row)}
+
+
+def _is_data(first: Sequence[str]) -> bool:
+    """Say whether a first line is a patient, and not the names of columns, which may be consecutive numbers."""
+    whole = [int(text) for text in first if re.fullmatch(r"[0-9]{1,18}", text)]
+    if len(whole) >= FEW_ROWS and whole == list(range(whole[0], whole[0] + len(whole))):
+        return False
+    return sum(map(is_finite, first)) >= max(FEW_ROWS, len(first) / 2)
+
+
+def _is_original(names: list[str], row: list[str]) -> bool:
+    scores = [text == "?" or (text.isdecimal() and 1 <= int(text) <= 10) for text in row[-10:-1]]
+    has_classes = row[-1:] in (["2"], ["4"], ["2.0"], ["4.0"], ["benign"], ["malignant"])
+    return (len(row) in (10, 11) and has_classes and all(scores)) or not {
+        "clumpthickness", "clthickness", "clump",
+    }.isdisjoint(names)  # fmt: skip
+
+
+def _is_prognostic(names: list[str], row: list[str]) -> bool:
+    has_rows = len(row) >= 33 and not {"n", "r"}.isdisjoint(row[:2]) and sum(map(is_finite, row)) > COUNT
+    return has_rows or not {"outcome", "lymphnodestatus", "tumorsize"}.isdisjoint(names)
 
 
 LOOK_ALIKES = {
@@ -66,64 +167,102 @@ LOOK_ALIKES = {
     "the Prognostic Wisconsin table (WPBC), which has 198 malignant rows with the outcome N or R and the time to it, "
     "139 of them patients of this table too": _is_prognostic,
 }
-"""Another table that is easily taken for this one → whether a first line is one of it."""
+"""Another table that is easily taken for this one → whether squeezed names, or a row in lower case, are of it."""
 
 
-def recognise(first: list[str]) -> Form:
-    """Return the form of the file whose first line has these fields, without spaces around them.
-
-    Raises:
-        TableError: it is another table, or a header that is not the table's.
-    """
-    filled = len(first) - (first[-1] == "")  # a comma at the end of every line adds an empty field
-    for headerless in HEADERLESS:
-        if len(headerless) in (len(first), filled) and _may_be(first, headerless):
-            return Form(headerless, columns.LABELS, has_header=False)
-    names = [re.sub(r"\s+", "_", field.lower()) for field in first[:filled]]
-    ours = {columns.ALIASES.get(name) for name in names}
-    is_complete = ours.issuperset((*columns.MEASUREMENTS, columns.DIAGNOSIS))  # with columns too many, perhaps
-    for table, is_it in LOOK_ALIKES.items():
-        if not is_complete and is_it(names):
-            raise TableError(f"this is {table}; {DIAGNOSTIC}")
-    if len(ours) > 1 and not any(map(is_finite, first)):
-        return _read_header(first, names)
-    raise TableError(_explain_first_line(first, filled))
-
-
-def _read_header(first: list[str], names: list[str]) -> Form:
-    while names[-1] == "" or re.fullmatch(r"unnamed:_\d+", names[-1]):  # Kaggle's header ends with a comma
-        names.pop()
-    if names[0] in ("", "unnamed:_0"):
-        raise TableError("the first column has no name: it is pandas' index, write the file with index=False")
-    unknown = [field for field, name in zip(first, names, strict=False) if name not in columns.ALIASES]
-    if unknown:
-        raise TableError(f"the column {quote(unknown[0])} is unknown; allowed are id, diagnosis and the measurements")
-    known = [columns.ALIASES[name] for name in names]
-    repeated = [name for name, count in Counter(known).items() if count > 1]
-    if repeated:
-        raise TableError(f"the column {repeated[0]} stands {known.count(repeated[0])} times; allowed is once")
-    missing = [name for name in columns.MEASUREMENTS if name not in known]
+def _read_names(header: list[str], names: list[str], values: list[set[str]], rows: int, **_: bool) -> Parts:
+    """Find the columns by their names."""
+    known = {place: columns.ALIASES[name] for place, name in enumerate(names) if name in columns.ALIASES}
+    count = Counter(known.values())
+    if twice := [name for name in count if count[name] > 1]:
+        raise TableError(f"the column {twice[0]} stands {count[twice[0]]} times; allowed is once")
+    missing = [name for name in columns.MEASUREMENTS if name not in count]
+    has_means = all(family.name.replace("_", "") in {*names, *count} for family in columns.FAMILIES)
+    if missing == [*columns.MEASUREMENTS[COUNT // 3 :]] or (has_means and not count):
+        raise TableError(f"it has the ten means alone; {ALL_THIRTY}")
     if missing:
-        more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
-        raise TableError(f"the column {missing[0]}{more} missing; allowed are all 30 measurements")
-    labels = columns.TARGET_LABELS if columns.TARGET in names else columns.LABELS
-    return Form(tuple(known), labels, has_header=True)
-
-
-def _explain_first_line(first: list[str], filled: int) -> str:
-    """Say what is wrong with a first line that is no form's."""
-    begins = ",".join(first)
-    for mark, what in {";": "semicolons", "\t": "tabs"}.items():
-        if begins.count(mark) > 1:
-            return f"it begins {quote(begins)} and is separated by {what}; allowed are commas"
-    if sum(map(is_finite, first)) > len(first) / 2:
-        return (
-            f"it has {filled} fields and no header; allowed are {len(columns.RAW)} as in UCI's file (id, M or B, 30 "
-            f"measurements), or 31 or 30 without the diagnosis"
-        )
+        raise TableError(f"it lacks {len(missing)} of the 30 measurements: {', '.join(missing)}; allowed are {NAMED}")
+    others = [place for place, name in enumerate(names) if place not in known and (name or values[place] - BLANK)]
+    others = others[names[0] in columns.INDEX_NAMES :]
+    labels, codes = _find_labels(header, names, values, others)
+    used = {*codes, *(label.place for label in labels)}
+    identifier = _find_id(names, values, rows, [place for place in others if place not in used])
+    used |= {place for place in others if place == identifier or names[place] == squeeze_name(columns.PROBABILITY)}
+    places = {name: place for place, name in known.items()}
     return (
-        f"it begins {quote(begins)}; allowed is UCI's file ({len(columns.RAW)} fields, the second M or B), or a "
-        f"header with the names of raw_data.csv, of UCI's API, of Kaggle's file or of scikit-learn"
+        tuple(places[name] for name in columns.MEASUREMENTS),
+        identifier,
+        labels,
+        "; ".join(_explain_codes(f"the column {quote(header[place])}", values[place]) for place in codes),
+        list_names(header[place] for place in others if place not in used),
+    )
+
+
+def _find_labels(
+    header: list[str], names: list[str], values: list[set[str]], places: list[int]
+) -> tuple[tuple[Label, ...], list[int]]:
+    """Return the columns of diagnoses, or without any the place of one that may be of them."""
+    words, targets = columns.WORDS.keys(), columns.TARGET_CODES.keys() if set(names) >= columns.SCIKIT_LEARN else set()
+    named = [place for place in places if names[place] in columns.LABEL_NAMES]
+    of_target = [place for place in named if names[place] == columns.TARGET and values[place] & targets]
+    of_words = (
+        [place for place in named if values[place] & words]
+        or [place for place in places if values[place] and values[place] <= words and not of_target]
+        or [place for place in named if not (values[place] and values[place] <= columns.CODES)]
+    )
+    meanings = dict.fromkeys(of_words, columns.WORDS) | dict.fromkeys(of_target, columns.TARGET_CODES)
+    codes = [place for place in (*named, *places) if values[place] and values[place] <= columns.CODES]
+    return tuple(Label(place, header[place], meanings[place]) for place in meanings), [] if meanings else codes[:1]
+
+
+def _find_id(names: list[str], values: list[set[str]], rows: int, places: list[int]) -> int | None:
+    """Return the place of the ids: a column called so, with many values; another name than id has one a row."""
+    for name in columns.ID_NAMES:
+        for place in places:
+            has_ids = len(values[place]) == rows or (name == columns.ID and not _has_few(values[place], rows))
+            if names[place] == name and has_ids:
+                return place
+    return None
+
+
+def _has_few(values: set[str], rows: int) -> bool:
+    return rows >= FEW_ROWS and len(values) <= FEW_VALUES
+
+
+def _read_order(header: list[str], names: list[str], values: list[set[str]], rows: int, *, has_header: bool) -> Parts:
+    """Find the columns by UCI's order: perhaps an id, perhaps the diagnosis, 30 measurements; or the diagnosis last."""
+    start = int(has_header and names[0] in columns.INDEX_NAMES)
+    of_labels = [bool(texts) and texts <= columns.WORDS.keys() for texts in values[start:]]
+    if len(of_labels) > 1:  # beside an id, any text is a diagnosis, perhaps a wrong one
+        of_labels[1] |= not any(map(is_finite, values[start + 1]))
+    layout = "".join("L" if is_label else "#" for is_label in of_labels)
+    fits = re.fullmatch(f"(#?)L?#{{{COUNT}}}L?", layout) if rows else None
+    has_id = bool(fits and fits[1])
+    ends = [place for place in (start, start + 1, len(names) - 1) if place < len(names)]
+    codes = [place for place in ends if values[place] and values[place] <= columns.CODES]
+    is_number = has_id and "L" not in layout and (codes or any("." in text for text in values[start]))
+    if fits and not is_number and not (has_id and _has_few(values[start], rows)):
+        places = [start + place for place, kind in enumerate(layout) if kind == "#"]
+        labels = [start + place for place, kind in enumerate(layout) if kind == "L"]
+        meant = tuple(Label(place, columns.DIAGNOSIS, columns.WORDS) for place in labels)
+        return tuple(places[-COUNT:]), places[0] if has_id else None, meant, "", ""
+    if codes and COUNT < len(layout) <= COUNT + 2:
+        where = f"the column {quote(header[codes[0]])}" if has_header else f"field {codes[0] + 1} of every line"
+        raise TableError(_explain_codes(where, values[codes[0]]))
+    if re.fullmatch("#?L#{10}", layout):
+        raise TableError(f"it has the ten means alone; {ALL_THIRTY}")
+    begins = f"it begins {quote(','.join(header))}, {len(layout)} fields without a name of a measurement"
+    raise TableError(
+        f"{begins}; allowed are {NAMED}, or UCI's order: an id, M or B, and {COUNT} measurements; id or diagnosis may "
+        f"be missing"
+    )
+
+
+def _explain_codes(where: str, values: set[str]) -> str:
+    texts = " and ".join(sorted(values)[:FEW_VALUES])
+    return (
+        f"{where} holds {texts}, which stand for either diagnosis, one way in some tables and the other in others; "
+        f"write M for malignant and B for benign"
     )
 
 
@@ -133,20 +272,18 @@ def quote(value: str) -> str:
     >>> quote("x" * 100)
     "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…'"
     """
-    return repr(value if len(value) <= LONGEST_QUOTED else f"{value[:LONGEST_QUOTED]}…")
+    return repr(value if len(value) <= LONGEST_QUOTE else f"{value[:LONGEST_QUOTE]}…")
 
 
-def _may_be(first: list[str], names: tuple[str, ...]) -> bool:
-    """Say whether the first line of a file without a header can be what the names say, by the kinds of its fields.
+def list_names(names: Iterable[str]) -> str:
+    """Return received names for a message, the first of them.
 
-    A diagnosis is no number; an id beside numbers only is no diagnosis, no fraction, and not scikit-learn's 0 or 1.
+    >>> list_names(["age", "Y"])
+    "'age', 'Y'"
     """
-    fields = dict(zip(names, first, strict=False))
-    numbers = sum(is_finite(fields[name]) for name in columns.MEASUREMENTS)
-    if columns.DIAGNOSIS in fields:
-        return not is_finite(fields[columns.DIAGNOSIS]) and numbers > 0
-    is_id = not re.fullmatch(r"[01MB]|\d*\.\d*", fields.get(columns.ID, "id"))
-    return is_id and numbers == len(columns.MEASUREMENTS)
+    quoted = list(map(quote, names))
+    more = [f"and {len(quoted) - MOST_NAMES:,} more"] if len(quoted) > MOST_NAMES else []
+    return ", ".join(quoted[:MOST_NAMES] + more)
 
 
 def is_finite(text: str) -> bool:
@@ -163,72 +300,21 @@ def is_id(text: str) -> bool:
 
 
 def refuse_other_files(content: bytes) -> None:
-    """Refuse by name what people and servers send instead of CSV, by its first bytes.
+    """Refuse by name what people and servers send instead of a table, by its first bytes.
 
     Raises:
         TableError: it is another kind of file.
     """
-    for mark, what in BINARIES.items():
-        if content.startswith(mark):
-            raise TableError(f"It is {what}; allowed is CSV in UTF-8, perhaps gzipped")
-
-
-def refuse_other_texts(text: str) -> None:
-    """Refuse by name a text that is no CSV, by how it begins.
-
-    Raises:
-        TableError: it is HTML, XML or JSON.
-    """
-    start = text.lstrip()[:1]
-    if start == "<":
+    text = content.decode(errors="replace").lstrip("\ufeff \t\r\n")
+    for begins, (what, remedy) in OTHER_FILES.items():
+        if content.startswith(begins):
+            raise TableError(f"It is {what}: {remedy}")
+    if what_and_remedy := OTHER_TEXTS.get(text[:1]):
         title = re.search(r"<title[^>]*>\s*(.{1,80}?)\s*</title>", text[:10_000], flags=re.IGNORECASE | re.DOTALL)
         titled = f" titled {' '.join(title[1].split())!r}" if title else ""
-        raise TableError(f"It is an HTML or XML page{titled}, and no CSV file")
-    if start in ("{", "["):
-        raise TableError("It is JSON, and no CSV file")
-
-
-def not_utf8(line: int, byte: int) -> str:
-    """Say that a line holds a byte that is no text."""
-    return f"Line {line} holds the byte 0x{byte:02x}, which is not UTF-8; save it as CSV in UTF-8"
-
-
-def holds_nul(line: int) -> str:
-    """Say that a line holds a NUL byte."""
-    return f"Line {line} holds a NUL byte: it is binary, or UTF-16; allowed is CSV in UTF-8"
-
-
-def not_csv(line: int, error: csv.Error) -> str:
-    """Say that a row is no CSV."""
-    return f"The row that begins in line {line} is not CSV: {error}"
-
-
-def wrong_count(line: int, count: int, form: Form) -> str:
-    """Say that a row has not the fields of the first."""
-    return f"Line {line} has {count} fields; allowed are {len(form.columns)}, as the first line has"
-
-
-def has_wrong_count(fields: list[str], form: Form) -> bool:
-    """Say whether a row has fields too few, or too many that are not empty: empty ones at the end are Kaggle's."""
-    count = len(form.columns)
-    return len(fields) < count or any(fields[count:])
+        raise TableError(f"It is {what_and_remedy[0]}{titled}: {what_and_remedy[1]}")
 
 
 def explain_value(column: str, value: str, allowed: str) -> str:
     """Say that a column has a value that is not allowed."""
     return f"{column} is {quote(value)}; allowed is {allowed}"
-
-
-def format_number(number: float) -> str:
-    """Return a number as it stands in `raw_data.csv`: UCI's digits, the fewest that give it back."""
-    return repr(number).removesuffix(".0")
-
-
-def hash_row(texts: Iterable[str]) -> str:
-    """Return the SHA-256 of a row's line in `raw_data.csv` after the id: one patient has one, whatever the id."""
-    return hashlib.sha256(",".join(texts).encode()).hexdigest()
-
-
-def row_fingerprint(diagnosis: str, numbers: Iterable[float]) -> str:
-    """Return the fingerprint of a row of this diagnosis and these measurements."""
-    return hash_row([diagnosis, *map(format_number, numbers)])

@@ -1,39 +1,46 @@
-"""Reads any form of the table row by row, in constant memory: what cannot be read spoils its own row only.
+"""Reads any form of the table, some rows at a time: what cannot be read spoils its own row only.
 
-What belongs here is the stream: blocks, lines, fields. `canonical` reads the table of a training, as a whole.
+What belongs here are containers, lines and fields. Which column is what is for `forms`, sense for `rules`.
 """
 
+import codecs
 import csv
 import gzip
 import io
 import re
+import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO, cast
+from itertools import chain
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from bcw_assets.errors import TableError
 from bcw_assets.ml.table import columns, forms
-from bcw_assets.ml.table.forms import Form
+from bcw_assets.ml.table.forms import COUNT, Form, Label
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SMALL = 1 << 16  # bytes that are read without pyarrow, whose import takes longer than they do
-LARGE = 1 << 22  # bytes that are read at once
-BATCH = 1 << 14  # rows of a Parquet file that are read at once
+PIECE = 1 << 22  # bytes that are read at once
+BATCH = 1 << 14  # rows of a Parquet file or a spreadsheet that are read at once
+HEAD = 1 << 13  # bytes by which a kind of file is known
+SAMPLE = 1000  # rows by which columns without names are known
 LONGEST_LINE = 1 << 20  # bytes
-LONGEST_FIELD = 1 << 17  # characters that Python's csv reads
-GZIP, PARQUET, BYTE_ORDER_MARK = b"\x1f\x8b", b"PAR1", b"\xef\xbb\xbf"
-COUNT = len(columns.MEASUREMENTS)
-
-# Lines that pyarrow reads as we do. Any other line is read by us, so these need not cover all that is allowed.
-PLAIN_TEXT = rb'[^,"\x00-\x1f\x7f-\xff]*+'
-PLAIN_NUMBER = rb"-?+[0-9]++(?:\.[0-9]*+)?+(?:[eE][-+]?+[0-9]{1,2}+)?+"
-QUOTED = re.compile(rb'(?<![^,\n])"([^",\n]*+)"(?![^,\n])')  # a whole field that would be the same without its quotes
+GZIP, PARQUET, ZIP, OLD_EXCEL = b"\x1f\x8b", b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+ENDS_WITH_INDEX = (PARQUET, ZIP, OLD_EXCEL)
+"""How files begin that can only be read from a stream that is seekable."""
+UTF_8_MARK, UTF_16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+UCI_TABLE = "wdbc.data"  # in UCI's archive, beside a description
+SPREADSHEET = {"[Content_Types].xml", "mimetype"}  # members that tell Excel's and LibreOffice's files from other zips
+LARGEST_SPREADSHEET = 1 << 30  # bytes, unpacked: it is read whole
+QUOTED = re.compile(rb'(?<![^,;\t\n])"([^",;\t\n]*+)"(?![^,;\t\n])')  # a whole field, the same without its quotes
+FILLED = re.compile(rb'[^\s,;"]')  # what a line that is not empty has
+DAMAGES = (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, UnicodeError)
 
 
 @dataclass(eq=False)
@@ -47,6 +54,7 @@ class Rows:
         has_diagnoses: whether the input has a column that says who was malignant.
         problems: row → why it cannot be read.
         warnings: row → what is wrong with it although it can.
+        lines: where each row stands in the input, counted from 1.
     """
 
     ids: list[str]
@@ -55,437 +63,391 @@ class Rows:
     has_diagnoses: bool
     problems: dict[int, list[str]] = field(default_factory=dict)
     warnings: dict[int, list[str]] = field(default_factory=dict)
+    lines: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Whole lines, each ended by a line feed but perhaps the last, and the number of the first."""
 
     content: bytes
     line: int
 
-    def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Return each line with its number."""
-        return enumerate(self.content.removesuffix(b"\n").split(b"\n"), self.line)
+
+class Record(NamedTuple):
+    """The fields of a row without spaces around them, where it stands, and why it has none."""
+
+    line: int
+    fields: Sequence[str]
+    problem: str = ""
 
 
-@dataclass(frozen=True)
-class Record:
-    """One line."""
-
-    identifier: str = ""
-    diagnosis: str = ""
-    measurements: Sequence[float] = (np.nan,) * COUNT
-    problems: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+Texts = tuple[np.ndarray, list[str]]
+"""A column: for every row the place of its text, and the texts."""
 
 
-def read_chunks(stream: BinaryIO) -> Iterator[Rows]:
-    """Return the rows of any form of the table, a part at a time.
+def read_rows(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
+    """Return the form of a table, recognised by content, and its rows, a part at a time.
 
-    The form is recognised by content, once: those of `canonical.read_table`, with or without diagnoses, and Parquet
-    with the same names of columns. One line is one row. Rows of a form without ids are called row-0001 and so on.
-    Ids and rows that stand twice are not looked for: that would need memory for all of them.
+    CSV with commas, semicolons or tabs, in UTF-8 or UTF-16, as it is or in gzip or a zip; Parquet; Excel and ODS. One
+    line is one row. Rows of a form without ids are called row-0001 and so on. Ids and rows that stand twice are not
+    looked for: that would need memory for all of them.
 
     Args:
-        stream: bytes; Parquet has its table of contents at its end, so a stream of it must be seekable.
+        stream: must be seekable if it begins as `ENDS_WITH_INDEX` says.
 
     Raises:
-        TableError: it is no form of this table, or damaged as a whole; also after some rows, where gzip or Parquet is
+        TableError: it is no form of this table, or damaged as a whole; also by the iterator, where the input is
             damaged further on, or a line is too long.
     """
-    head = stream.read(len(PARQUET))
-    if stream.seekable():
-        stream.seek(-len(head), io.SEEK_CUR)
-        whole = stream
-    else:
-        whole = io.BufferedReader(_Prefixed(head, stream), LARGE)
-    if head == PARQUET:
-        yield from _of_parquet(whole)
-    elif head.startswith(GZIP):
-        yield from _of_text(cast(BinaryIO, gzip.GzipFile(fileobj=whole)))
-    else:
-        yield from _of_text(whole)
+    with _explain_damage():
+        form, parts = _open(stream, is_packed=False)
+    return form, _name_rows(form, parts)
 
 
-class _Prefixed(io.RawIOBase):
-    """What was read already, and then the rest."""
-
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        self._head, self._rest = head, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the type of a C buffer has no name yet
-        content = self._head or self._rest.read(len(buffer))
-        content, self._head = content[: len(buffer)], content[len(buffer) :]
-        buffer[: len(content)] = content
-        return len(content)
+@contextmanager
+def _explain_damage(*more: type[Exception]) -> Iterator[None]:
+    failures: tuple[type[Exception], ...] = (*DAMAGES, *more)
+    try:
+        yield
+    except failures as error:
+        raise TableError(f"It cannot be read as what it begins as ({str(error).partition(chr(10))[0]})") from error
 
 
-def _of_text(stream: BinaryIO) -> Iterator[Rows]:
-    reader, count = None, 0
-    for block in _blocks(stream):
-        if reader is None:
-            form, block = _recognise(block)
-            reader = form and _Reader(form)
-        if reader and block.content:
-            rows = reader.read(block, count + 1)
+def _open(stream: BinaryIO, *, is_packed: bool) -> tuple[Form, Iterator[Rows]]:
+    """Find out by its first bytes what a stream is."""
+    head = _peek(stream)
+    if head.startswith(PARQUET):
+        return _read_parquet(stream)
+    if head.startswith(OLD_EXCEL):
+        return _read_spreadsheet(stream)
+    if head.startswith((ZIP, GZIP)) and is_packed:
+        raise TableError("It is packed twice; unpack it once")
+    if head.startswith(ZIP):
+        archive = zipfile.ZipFile(stream)
+        if SPREADSHEET.isdisjoint(archive.namelist()):
+            return _open(_open_member(archive), is_packed=True)
+        if sum(member.file_size for member in archive.infolist()) > LARGEST_SPREADSHEET:
+            raise TableError(f"It is a spreadsheet of more than {LARGEST_SPREADSHEET:,} bytes; save it as CSV")
+        return _read_spreadsheet(stream)
+    if head.startswith(GZIP):
+        return _open(cast(BinaryIO, gzip.GzipFile(fileobj=stream)), is_packed=True)
+    forms.refuse_other_files(head)
+    if head.startswith(UTF_16_MARKS):
+        return _read_text(cast(BinaryIO, codecs.EncodedFile(stream, "utf-8", "utf-16")))
+    return _read_text(stream)
+
+
+def _peek(stream: BinaryIO) -> bytes:
+    if hasattr(stream, "peek"):
+        return bytes(stream.peek(HEAD))
+    head = stream.read(HEAD)
+    stream.seek(-len(head), io.SEEK_CUR)
+    return head
+
+
+def _open_member(archive: zipfile.ZipFile) -> BinaryIO:
+    """Open the one table in a zip."""
+    names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+    tables = [name for name in names if name == UCI_TABLE] or names
+    if len(tables) != 1:
+        first = forms.list_names(names)
+        raise TableError(f"It is a zip with {len(names)} files ({first}); allowed is one: unpack it and give the table")
+    return cast(BinaryIO, archive.open(tables[0]))
+
+
+def _name_rows(form: Form, parts: Iterable[Rows]) -> Iterator[Rows]:
+    count = 0
+    with _explain_damage():
+        for rows in parts:
+            if form.id is None:
+                rows.ids = [f"row-{number:04}" for number in range(count + 1, count + len(rows) + 1)]
             count += len(rows)
             if rows:
                 yield rows
-    if reader is None:
+
+
+def _read_text(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
+    blocks = _split_blocks(stream)
+    first = next((block for block in blocks if FILLED.search(block.content)), None)
+    if first is None:
         raise TableError(forms.EMPTY)
+    reader, rest = _recognise(first)
+    return reader.form, chain.from_iterable(map(reader.read, chain([rest], blocks)))
 
 
-def _blocks(stream: BinaryIO) -> Iterator[Block]:
+def _split_blocks(stream: BinaryIO) -> Iterator[Block]:
     """Return the lines of a stream, the first block small; every line end is a line feed."""
     rest, line, size = b"", 1, SMALL
-    while piece := _read(stream, size):
-        is_last, content = len(piece) < size, rest + piece
-        cut = content.endswith(b"\r") and not is_last  # a line feed may follow
-        content = content[: len(content) - cut]
-        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in content else content
-        end = len(content) if is_last else content.rfind(b"\n") + 1
-        rest = content[end:] + b"\r" * cut
-        _require_short_lines(content, line)
+    while piece := stream.read(size):
+        content = rest + (piece if size == PIECE else piece.removeprefix(UTF_8_MARK))
+        cut = len(content) - content.endswith(b"\r")  # a line feed may follow
+        content, after, size = content[:cut], content[cut:], PIECE
+        if b"\r" in content:
+            content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        end = content.rfind(b"\n") + 1
+        rest = content[end:] + after
         if end:
             yield Block(content[:end], line)
-        line, size = line + content.count(b"\n"), LARGE
+        line += content.count(b"\n", 0, end)
+        if len(rest) > LONGEST_LINE:
+            raise TableError(f"Line {line} is longer than {LONGEST_LINE:,} bytes, which are allowed; a line is a row")
     if rest:
         yield Block(rest.removesuffix(b"\r"), line)
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
+def _recognise(block: Block) -> tuple["_Reader", Block]:
+    """Return a reader of the form that the input has, and the lines of its first block that are rows."""
+    lines = block.content.split(b"\n")
+    filled = [place for place, line in enumerate(lines) if FILLED.search(line)]
+    mark = re.fullmatch(rb'"?sep=(.)"?', lines[filled[0]])  # Excel's line
+    filled = filled[bool(mark) : SAMPLE] or [0]
+    unquoted = re.sub(rb'"[^"]*"', b"", lines[filled[0]])
+    separator = mark[1].decode() if mark else next((each for each in "\t;" if unquoted.count(each.encode()) > 4), ",")
+    first, *more = (_split_line(block.line + place, lines[place], separator) for place in filled)
+    if first.problem:
+        raise TableError(first.problem)
     try:
-        return stream.read(size)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise TableError(f"It is a damaged gzip file ({error})") from error
+        form = forms.recognise([first.fields, *(record.fields for record in more if any(record.fields))], separator)
+    except TableError as error:
+        raise TableError(f"Line {first.line}: {error}") from error
+    start = filled[0] + form.has_header
+    return _Reader(form, separator), Block(b"\n".join(lines[start:]), block.line + start)
 
 
-def _require_short_lines(content: bytes, line: int) -> None:
-    position = _longer(content, LONGEST_LINE)
-    if position is not None:
-        number = line + content.count(b"\n", 0, position)
-        raise TableError(f"Line {number} is longer than {LONGEST_LINE:,} bytes, which are allowed; one line is one row")
-
-
-def _longer(content: bytes, limit: int) -> int | None:
-    """Return where a line longer than the limit begins; None without one."""
-    position = 0
-    while len(content) - position > limit:
-        end = content.rfind(b"\n", position, position + limit + 1)
-        if end < 0:
-            return position
-        position = end + 1
-    return None
-
-
-def _recognise(block: Block) -> tuple[Form | None, Block]:
-    """Return the form of the input that begins with this block, and its lines after the header; None if it is blank."""
-    content = block.content
-    if block.line == 1:
-        forms.refuse_other_files(content)
-        content = content.removeprefix(BYTE_ORDER_MARK)
-    for number, line in Block(content, block.line).lines():
-        fields = _first_fields(number, line, content)
-        if any(fields):
-            try:
-                form = forms.recognise(fields)
-            except TableError as error:
-                raise TableError(f"Line {number}: {error}") from error
-            rest = content.partition(line)[2].removeprefix(b"\n") if form.has_header else content
-            return form, Block(rest, number + 1 if form.has_header else block.line)
-    return None, block
-
-
-def _first_fields(number: int, line: bytes, content: bytes) -> list[str]:
-    """Return the fields of a line from which the form is recognised; without them nothing can be."""
+def _split_line(number: int, line: bytes, separator: str) -> Record:
+    """Return the fields of a line, or what is wrong with it."""
     try:
-        text = line.decode()
+        fields = next(csv.reader([line.decode()], strict=True, delimiter=separator), [])
     except UnicodeDecodeError as error:
-        raise TableError(forms.not_utf8(number, line[error.start])) from error
-    if "\0" in text:
-        raise TableError(forms.holds_nul(number))
-    forms.refuse_other_texts(content.decode(errors="replace") if text.strip() else "")
-    try:
-        return _split(text)
+        problem = f"holds the byte 0x{line[error.start]:02x}, which is not UTF-8; save it as CSV in UTF-8"
     except csv.Error as error:
-        raise TableError(forms.not_csv(number, error)) from error
-
-
-def _split(text: str) -> list[str]:
-    return [field.strip() for field in next(csv.reader([text], strict=True), [])]
+        problem = f"is not CSV: {error}; one line is one row"
+    else:
+        if b"\0" not in line:
+            return Record(number, [text.strip() for text in fields])
+        problem = "holds a NUL byte: it is binary, or UTF-16 without a mark of it; allowed is CSV in UTF-8"
+    return Record(number, (), f"Line {number} {problem}")
 
 
 class _Reader:
-    """Reads blocks of one form: most lines by pyarrow, and those that it refuses, or would read otherwise, exactly."""
+    """Reads rows of one form: most lines by pyarrow, and those near one that it refuses or would misread, exactly."""
 
-    def __init__(self, form: Form) -> None:
-        self._form = form
-        self._positions = [form.position(name) for name in columns.MEASUREMENTS]
-        self._has_diagnoses = columns.DIAGNOSIS in form.columns
-        self._labels = " or ".join(form.labels)
+    def __init__(self, form: Form, separator: str = "") -> None:
+        self.form = form
+        self._separator = separator
 
-    def read(self, block: Block, first: int) -> Rows:
-        """Return the rows of a block, the first of which is the `first` of the input."""
-        rows = None
-        if len(block.content) > SMALL:
-            rows = self._read_by_arrow(block.content) or self._read_mixed(block)
-        rows = rows or self._merge([self._read_record(number, line) for number, line in block.lines()])
-        if columns.ID not in self._form.columns:
-            rows.ids = name_rows(first, len(rows))
-        return rows
+    def read(self, block: Block) -> Iterator[Rows]:
+        """Return the rows of a block, which is divided until what pyarrow cannot read is in small parts."""
+        content = block.content
+        middle = content.find(b"\n", len(content) // 2) + 1
+        if len(content) > SMALL and (rows := self._read_by_arrow(block)):
+            yield rows
+        elif len(content) <= SMALL or middle in (0, len(content)):
+            lines = enumerate(content.removesuffix(b"\n").split(b"\n"), block.line)
+            records = (_split_line(number, line, self._separator) for number, line in lines)
+            yield self.gather("Line", [record for record in records if record.problem or any(record.fields)])
+        else:
+            yield from self.read(Block(content[:middle], block.line))
+            yield from self.read(Block(content[middle:], block.line + content.count(b"\n", 0, middle)))
 
-    def _read_record(self, number: int, line: bytes) -> Record | None:
-        """Return one line as exactly as `canonical` reads it; None for an empty one."""
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            return Record(problems=(forms.not_utf8(number, line[error.start]),))
-        if "\0" in text:
-            return Record(problems=(forms.holds_nul(number),))
-        try:
-            fields = _split(text)
-        except csv.Error as error:
-            return Record(problems=(forms.not_csv(number, error),))
-        if not any(fields):
-            return None
-        if forms.has_wrong_count(fields, self._form):
-            return Record(problems=(forms.wrong_count(number, len(fields), self._form),))
-        return self._read_fields(f"Line {number}", fields)
-
-    def _read_fields(self, where: str, fields: list[str]) -> Record:
-        identifier, problems = self._read_id(where, fields)
-        texts = [fields[position] for position in self._positions]
-        wrong = [name for name, text in zip(columns.MEASUREMENTS, texts, strict=True) if not forms.is_finite(text)]
-        if wrong:
-            first = min(wrong, key=self._form.position)
-            problems.append(
-                f"{where}: {forms.explain_value(first, fields[self._form.position(first)], forms.NUMBER_IS)}"
-            )
-        text = fields[self._form.position(columns.DIAGNOSIS)] if self._has_diagnoses else ""
-        return Record(
-            identifier,
-            self._form.labels.get(text, ""),
-            Record.measurements if problems else [float(text) + 0.0 for text in texts],
-            tuple(problems),
-            tuple(self.check_label(text)),
+    def gather(self, what: str, records: Sequence[Record]) -> Rows:
+        """Return rows given by the texts of their fields; `what` a number of them counts."""
+        form = self.form
+        problems: dict[int, list[str]] = {}
+        numbers = np.full((len(records), COUNT), np.nan)
+        fields: list[Sequence[str]] = [[""] * form.width] * len(records)
+        for row, (line, texts, problem) in enumerate(records):
+            if not problem and form.has_wrong_count(texts):
+                problem = f"{what} {line} has {len(texts)} fields; allowed are {form.width}, as in the first line"
+            elif not problem:
+                fields[row] = texts
+                try:
+                    numbers[row] = self._parse(texts)
+                except ValueError as error:
+                    problem = f"{what} {line}{name_id(texts[form.id]) if form.id is not None else ''}: {error}"
+            if problem:
+                problems[row] = [problem]
+        return self.finish(
+            what,
+            [record.line for record in records],
+            [texts[form.id] for texts in fields] if form.id is not None else [""] * len(fields),
+            [(np.arange(len(fields)), [texts[label.place] for texts in fields]) for label in form.labels],
+            np.ascontiguousarray(numbers.T) + 0.0,  # -0.0 and 0.0 are one number
+            problems,
         )
 
-    def _read_id(self, where: str, fields: list[str]) -> tuple[str, list[str]]:
-        if columns.ID not in self._form.columns:
-            return "", []
-        identifier = fields[self._form.position(columns.ID)]
-        if forms.is_id(identifier):
-            return identifier, []
-        return "", [f"{where}: {forms.explain_value(columns.ID, identifier, forms.PRINTABLE)}"]
+    def _parse(self, fields: Sequence[str]) -> list[float]:
+        """Return the measurements of a row; raise what is wrong with the first that is none."""
+        texts, has_commas = [fields[place] for place in self.form.measurements], self.form.has_decimal_commas
+        if has_commas:
+            texts = [text.replace(".", "_").replace(",", ".") for text in texts]
+        wrong = [place for place, text in zip(self.form.measurements, texts, strict=True) if not forms.is_finite(text)]
+        if wrong:
+            name = columns.MEASUREMENTS[self.form.measurements.index(min(wrong))]
+            allowed = forms.COMMA_NUMBER_IS if has_commas else forms.NUMBER_IS
+            raise ValueError(forms.explain_value(name, fields[min(wrong)], allowed))
+        return list(map(float, texts))
 
-    def check_label(self, diagnosis: str) -> list[str]:
-        """Return the warning of a label that is none: without it the row can be scored all the same."""
-        if diagnosis in self._form.labels or not diagnosis:
-            return []
-        return [forms.explain_value(columns.DIAGNOSIS, diagnosis, self._labels)]
+    def finish(
+        self,
+        what: str,
+        lines: Sequence[int],
+        ids: list[str],
+        labels: Iterable[Texts],
+        numbers: np.ndarray,
+        problems: dict[int, list[str]],
+    ) -> Rows:
+        """Return rows given by their columns, with what is wrong with ids and labels."""
+        rows = Rows(ids, np.zeros(len(ids), "<U1"), numbers, bool(self.form.labels), problems, {}, lines)
+        if self.form.id is not None and not _are_plain_ids(ids):
+            for row, identifier in enumerate(ids):
+                ids[row] = identifier.strip()
+                if not forms.is_id(ids[row]):
+                    value = forms.explain_value(columns.ID, ids[row], forms.PRINTABLE)
+                    problems.setdefault(row, [f"{what} {lines[row]}: {value}"])
+                    ids[row] = ""
+        for label, (places, texts) in zip(self.form.labels, labels, strict=True):
+            for row, problem in self._add_label(rows, label, places, [text.strip() for text in texts]):
+                rows.warnings.setdefault(row, []).append(f"{what} {lines[row]}{name_id(ids[row])}: {problem}")
+        numbers[:, list(problems)] = np.nan
+        return rows
 
-    def _read_mixed(self, block: Block) -> Rows | None:
-        """Return the rows of a block in which pyarrow refuses some lines; None if it refuses plain ones."""
-        records: list[Record | None] = []
-        plain: list[bytes] = []
-        for number, line in block.lines():
-            if self._plain.fullmatch(line):
-                plain.append(line)
-                records.append(None)
-            elif record := self._read_record(number, line):
-                records.append(record)
-        if not plain:
-            return self._merge(records)
-        rows = self._read_by_arrow(b"\n".join(plain))
-        return rows and self._merge(records, rows)
+    def _add_label(self, rows: Rows, label: Label, places: np.ndarray, texts: list[str]) -> Iterator[tuple[int, str]]:
+        """Fill in the diagnoses that a column says, and return what is wrong with some."""
+        meanings = [label.meanings.get(text.lower(), "") for text in texts]
+        unknown = [place for place, text in enumerate(texts) if text and not meanings[place]]
+        for row in np.flatnonzero(np.isin(places, unknown)).tolist() if unknown else ():
+            allowed = forms.LABEL_IS if label.meanings is columns.WORDS else forms.TARGET_IS
+            yield row, forms.explain_value(label.name, texts[places[row]], allowed)
+        diagnoses = np.array(meanings, dtype="<U1")[places]
+        differs = (rows.diagnoses != diagnoses) & (rows.diagnoses != "") & (diagnoses != "")
+        for row in np.flatnonzero(differs).tolist():
+            first = f"{self.form.labels[0].name} says {rows.diagnoses[row]}"
+            yield row, f"{first} and {label.name} says {diagnoses[row]}; allowed is the same in both"
+        rows.diagnoses = np.where(differs, "", np.where(rows.diagnoses == "", diagnoses, rows.diagnoses))
 
-    def _merge(self, records: Sequence[Record | None], plain: Rows | None = None) -> Rows:
-        """Return records, and in the places of those that are None the plain rows or, without any, nothing."""
-        if plain is None:
-            records = [record for record in records if record]
-        n = len(records)
-        merged = Rows([""] * n, np.zeros(n, dtype="<U1"), np.empty((COUNT, n)), self._has_diagnoses)
-        for row, record in enumerate(records):
-            if record:
-                merged.ids[row], merged.diagnoses[row] = record.identifier, record.diagnosis
-                merged.measurements[:, row] = record.measurements
-                if record.problems:
-                    merged.problems[row] = list(record.problems)
-                if record.warnings:
-                    merged.warnings[row] = list(record.warnings)
-        if plain:
-            places = [row for row, record in enumerate(records) if record is None]
-            merged.diagnoses[places], merged.measurements[:, places] = plain.diagnoses, plain.measurements
-            for place, identifier in zip(places, plain.ids, strict=True):
-                merged.ids[place] = identifier
-            merged.warnings |= {places[row]: warnings for row, warnings in plain.warnings.items()}
-        return merged
-
-    @cached_property
-    def _plain(self) -> re.Pattern[bytes]:
-        kinds = [PLAIN_NUMBER if name in columns.MEASUREMENTS else PLAIN_TEXT for name in self._form.columns]
-        return re.compile(b",".join(kinds) + rb",*+")
-
-    def _read_by_arrow(self, content: bytes) -> Rows | None:
-        """Return the rows that pyarrow reads as we would; None if it would read any otherwise, or not at all."""
-        content = content.lstrip(b"\n")
-        if b'"' in content:
-            content = QUOTED.sub(rb"\1", content)
-        if b'"' in content or b"\0" in content or content.startswith(BYTE_ORDER_MARK) or not content:
-            return None
-        if _longer(content, LONGEST_FIELD) is not None:
+    def _read_by_arrow(self, block: Block) -> Rows | None:
+        """Return the rows of a block by pyarrow; None if it would read any otherwise than we, or not at all."""
+        content = QUOTED.sub(rb"\1", block.content) if b'"' in block.content else block.content
+        if b'"' in content or b"\0" in content or content.startswith(UTF_8_MARK):
             return None
         table = self._parse_by_arrow(content)
         if table is None:
             return None
-        measurements = np.empty((COUNT, table.num_rows))
-        for row, name in enumerate(columns.MEASUREMENTS):
-            np.add(_array(table[name].combine_chunks()), 0.0, out=measurements[row])  # -0.0 and 0.0 are one number
-        ids = _ids(table[columns.ID].combine_chunks()) if columns.ID in self._form.columns else [""] * table.num_rows
-        if ids is None or not np.isfinite(measurements).all():
+        numbers = np.empty((COUNT, table.num_rows))
+        for row, place in enumerate(self.form.measurements):
+            np.add(np.from_dlpack(table.column(place).chunk(0)), 0.0, out=numbers[row])
+        if not np.isfinite(numbers).all():
             return None
-        return self._fill_in_diagnoses(
-            Rows(ids, np.zeros(len(ids), dtype="<U1"), measurements, self._has_diagnoses), table
-        )
+        ids = [""] * table.num_rows if self.form.id is None else table.column(self.form.id).to_pylist()
+        coded = [table.column(label.place).chunk(0) for label in self.form.labels]
+        labels = [(np.from_dlpack(column.indices), column.dictionary.to_pylist()) for column in coded]
+        return self.finish("Line", range(block.line, block.line + table.num_rows), ids, labels, numbers, {})
 
     def _parse_by_arrow(self, content: bytes) -> "pa.Table | None":
         import pyarrow as pa  # 0.05 s, which a short table does without
         import pyarrow.csv as pa_csv
 
-        count = len(self._form.columns)
-        more = content.partition(b"\n")[0].count(b",") + 1 - count
-        if more < 0:
-            return None
-        extra = [f"extra_{number}" for number in range(more)]  # empty fields at the end of a line
-        names = [*self._form.columns, *extra]
-        types = dict.fromkeys(names, pa.string()) | dict.fromkeys(columns.MEASUREMENTS, pa.float64())
-        types |= {columns.DIAGNOSIS: pa.dictionary(pa.int32(), pa.string())}
+        width = max(content.partition(b"\n")[0].count(self._separator.encode()) + 1, self.form.width)
+        types = dict.fromkeys(range(width), pa.string()) | dict.fromkeys(self.form.measurements, pa.float64())
+        types |= {label.place: pa.dictionary(pa.int32(), pa.string()) for label in self.form.labels}
+        kinds = {str(place): kind for place, kind in types.items()}
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(content),
-                pa_csv.ReadOptions(column_names=names, block_size=len(content)),  # in one piece: no copies
-                pa_csv.ParseOptions(quote_char=False),
-                pa_csv.ConvertOptions(column_types=types, null_values=[]),
+                pa_csv.ReadOptions(column_names=list(kinds), block_size=len(content)),  # in one piece: no copies
+                pa_csv.ParseOptions(delimiter=self._separator, quote_char=False, ignore_empty_lines=False),
+                pa_csv.ConvertOptions(
+                    column_types=kinds, null_values=[], decimal_point="," if self.form.has_decimal_commas else "."
+                ),
                 pa.system_memory_pool(),  # its own keeps more memory, the longer the input
             )
         except pa.ArrowInvalid:
             return None
-        filled = any(any(table[name].to_pylist()) for name in extra)
-        return None if filled else table
-
-    def _fill_in_diagnoses(self, rows: Rows, table: "pa.Table") -> Rows:
-        if self._has_diagnoses:
-            column = table[columns.DIAGNOSIS].unify_dictionaries().combine_chunks()
-            texts = [text.strip() for text in column.dictionary.to_pylist()]
-            places = _array(column.indices)
-            rows.diagnoses = np.array([self._form.labels.get(text, "") for text in texts], dtype="<U1")[places]
-            for place, text in enumerate(texts):
-                if warnings := self.check_label(text):
-                    rows.warnings |= {row: list(warnings) for row in np.flatnonzero(places == place).tolist()}
-        return rows
+        after = {
+            text.strip().lower() for place in range(self.form.width, width) for text in table.column(place).to_pylist()
+        }
+        return table if after <= forms.BLANK else None
 
 
-def name_rows(first: int, count: int) -> list[str]:
-    """Return the names of rows without ids.
-
-    >>> name_rows(9, 2)
-    ['row-0009', 'row-0010']
-    """
-    return [f"row-{number:04}" for number in range(first, first + count)]
+def name_id(identifier: str) -> str:
+    """Return whose a row is, for a message, if that is known."""
+    return f", id {identifier}" if identifier else ""
 
 
-def _ids(array: "pa.StringArray") -> list[str] | None:
-    """Return the ids of a column; None if one is not allowed."""
-    ids: list[str] = array.to_pylist()
+def _are_plain_ids(ids: list[str]) -> bool:
+    """Say whether all ids are allowed, and without spaces around them, as nearly all are."""
     text = "".join(ids)
-    if text.isascii() and text.isprintable() and " " not in text:
-        are_ids = min(map(len, ids)) > 0 and max(map(len, ids)) <= forms.LONGEST_ID
-    else:
-        ids = [identifier.strip() for identifier in ids]
-        are_ids = all(map(forms.is_id, ids))
-    return ids if are_ids else None
+    is_plain = text.isascii() and text.isprintable() and " " not in text
+    return is_plain and all(ids) and max(map(len, ids), default=0) <= forms.LONGEST_ID
 
 
-def _of_parquet(stream: BinaryIO) -> Iterator[Rows]:
+def _read_parquet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
     import pyarrow as pa  # 0.2 s, which other tables do without
     import pyarrow.parquet as pa_parquet
 
-    try:
-        table = pa_parquet.ParquetFile(stream)
-        form = _columns(table.schema_arrow)
-        count = 0
-        for batch in table.iter_batches(BATCH):
-            yield _of_batch(form, batch.rename_columns(form.columns), count + 1)
+    with _explain_damage(pa.ArrowException, OSError):
+        file = pa_parquet.ParquetFile(stream)
+        names = [name.strip() for name in file.schema_arrow.names]
+        sample = next(file.iter_batches(SAMPLE), None)
+        form = forms.recognise([names, *(zip(*map(_format_column, sample.columns), strict=True) if sample else ())])
+    if columns.squeeze_name(names[form.measurements[0]]) not in columns.ALIASES:
+        raise TableError(f"Its columns have no names of measurements; allowed are {forms.NAMED}")
+    return form, _read_batches(_Reader(form), file)
+
+
+def _read_batches(reader: _Reader, file: "pa.parquet.ParquetFile") -> Iterator[Rows]:
+    import pyarrow as pa
+
+    form, count = reader.form, 0
+    with _explain_damage(pa.ArrowException, OSError):
+        for batch in file.iter_batches(BATCH):
+            numbers = np.empty((COUNT, batch.num_rows))
+            for row, place in enumerate(form.measurements):
+                floats = batch.column(place).cast(pa.float64(), safe=False)  # of 17 digits the last may be lost
+                np.add(np.from_dlpack(floats.fill_null(np.nan)), 0.0, out=numbers[row])
+            problems = {}
+            for row in np.flatnonzero(~np.isfinite(numbers).all(axis=0)).tolist():
+                place = int(np.isfinite(numbers[:, row]).argmin())
+                value = forms.explain_value(columns.MEASUREMENTS[place], str(numbers[place, row]), forms.NUMBER_IS)
+                problems[row] = [f"Row {count + row + 1}: {value}"]
+            lines = range(count + 1, count + batch.num_rows + 1)
+            ids = [""] * batch.num_rows if form.id is None else _format_column(batch.column(form.id))
+            labels = [(np.arange(len(ids)), _format_column(batch.column(label.place))) for label in form.labels]
+            yield reader.finish("Row", lines, ids, labels, numbers, problems)
             count += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise TableError(f"It is a damaged Parquet file ({str(error).partition(chr(10))[0]})") from error
 
 
-def _columns(schema: "pa.Schema") -> Form:
-    """Return the form that the names of a Parquet file's columns are, once their types can be used."""
-    import pyarrow as pa
-
-    form = forms.recognise([name.strip() for name in schema.names] or [""])
-    if not form.has_header:
-        raise TableError("its columns have no names; allowed are those of raw_data.csv")
-    numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
-    texts = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
-    for name, column in zip(form.columns, schema, strict=False):
-        allowed = numbers if name in columns.MEASUREMENTS else texts
-        if name != columns.PROBABILITY and not any(is_kind(column.type) for is_kind in allowed):
-            what = "numbers" if name in columns.MEASUREMENTS else "texts or whole numbers"
-            raise TableError(f"the column {forms.quote(column.name)} is of the type {column.type}; allowed are {what}")
-    return form
+def _format_column(column: "pa.Array") -> list[str]:
+    return list(map(_format_cell, column.to_pylist()))
 
 
-def _of_batch(form: Form, batch: "pa.RecordBatch", first: int) -> Rows:
-    reader = _Reader(form)
-    numbers = np.array([_numbers(batch[name]) for name in columns.MEASUREMENTS]).reshape(COUNT, -1) + 0.0
-    ids = _texts(batch[columns.ID]) if columns.ID in form.columns else name_rows(first, batch.num_rows)
-    labels = _texts(batch[columns.DIAGNOSIS]) if columns.DIAGNOSIS in form.columns else [""] * len(ids)
-    diagnoses = [form.labels.get(label, "") for label in labels]
-    rows = Rows(ids, np.array(diagnoses, dtype="<U1"), numbers, columns.DIAGNOSIS in form.columns)
-    rows.warnings = {row: warning for row, label in enumerate(labels) if (warning := reader.check_label(label))}
-    return _note_problems(rows, first)
+def _format_cell(cell: object) -> str:
+    """Return what stands in a cell as text: whole numbers without a point, as ids are."""
+    text = "" if cell is None else str(cell).strip()
+    return text.removesuffix(".0") if isinstance(cell, float) else text
 
 
-def _note_problems(rows: Rows, first: int) -> Rows:
-    """Note what is wrong with ids and numbers."""
-    for row, identifier in enumerate(rows.ids):
-        if not forms.is_id(identifier):
-            rows.ids[row] = ""
-            rows.problems[row] = [f"Row {first + row}: {forms.explain_value(columns.ID, identifier, forms.PRINTABLE)}"]
-    wrong = ~np.isfinite(rows.measurements)
-    for row in np.flatnonzero(wrong.any(axis=0)).tolist():
-        place = int(wrong[:, row].argmax())
-        problem = forms.explain_value(columns.MEASUREMENTS[place], str(rows.measurements[place, row]), forms.NUMBER_IS)
-        rows.problems.setdefault(row, []).append(f"Row {first + row}: {problem}")
-    rows.measurements[:, list(rows.problems)] = np.nan
-    return rows
+def _read_spreadsheet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
+    """Read the first sheet that has the columns."""
+    import python_calamine as calamine
 
-
-def _numbers(column: "pa.Array") -> np.ndarray:
-    """Return a column as floats; what is missing is not a number."""
-    import pyarrow as pa
-
-    floats = column.cast(pa.float64(), safe=False)  # a whole number of 17 digits may lose its last
-    return np.array(floats.to_pylist(), dtype=np.float64) if floats.null_count else _array(floats)
-
-
-def _array(column: "pa.Array") -> np.ndarray:
-    """Return a column without missing values as it is in memory; to_numpy would import pandas, which takes 0.4 s."""
-    return np.from_dlpack(column) if len(column) else np.zeros(0)
-
-
-def _texts(column: "pa.Array") -> list[str]:
-    """Return a column as texts; what is missing is empty."""
-    import pyarrow as pa
-
-    return [(text or "").strip() for text in column.cast(pa.string()).to_pylist()]
+    stream.seek(0)
+    with _explain_damage(calamine.CalamineError):
+        book = calamine.CalamineWorkbook.from_filelike(stream)
+        sheets = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
+    refusals = []
+    for name, cells in sheets.items():
+        texts = (Record(line, list(map(_format_cell, row))) for line, row in enumerate(cells, 1))
+        if records := [record for record in texts if any(record.fields)]:
+            try:
+                form = forms.recognise([record.fields for record in records[:SAMPLE]])
+            except TableError as error:
+                refusals.append(f"Sheet {forms.quote(name)}: {error}")
+            else:
+                reader, starts = _Reader(form), range(int(form.has_header), len(records), BATCH)
+                return form, (reader.gather("Row", records[start : start + BATCH]) for start in starts)
+    raise TableError(refusals[0] if refusals else forms.EMPTY)

@@ -1,12 +1,13 @@
 """What must hold in a row, and in a file, of this table: rules as data, and one evaluator for all of them.
 
 Every bound is true of all 569 rows of the Diagnostic table and, for rows, of all 198 of the Prognostic one, which was
-measured by the same program. Not a rule: concave points at most concavity, which true rows break.
+measured by the same program; also after both were rounded to three significant digits or to float32, or scaled and
+scaled back. Not a rule: concave points at most concavity, which true rows break.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice
 from types import CodeType
 from typing import TYPE_CHECKING
 
@@ -15,39 +16,56 @@ import numpy as np
 from bcw_assets.errors import TableError
 from bcw_assets.ml.findings import Fact, Findings
 from bcw_assets.ml.table import columns
+from bcw_assets.ml.table.identity import NOISE, round_values
 from bcw_assets.ml.table.ranks import compute_aucs
 
 if TYPE_CHECKING:  # who scores rows does without pandas
     import pandas as pd
 
 MOST_ROWS = 20  # of offending rows that evidence shows
+RULES_HEAD = """\
+# Rules of the table
+
+Made by `make docs` from `bcw_assets/ml/table/rules.py`. A hard rule refuses a table; advice is a warning.
+Bounds allow for rounding: 0 is -1e-9 where a value may be scaled and scaled back.
+
+## Of a row
+
+| code | value | allowed | why | |
+|---|---|---|---|---|"""
+FILE_RULES_HEAD = """
+## Of a file
+
+| code | value | allowed | from rows | |
+|---|---|---|---|---|"""
 ABOVE_ZERO = 5e-324  # the smallest number above 0
 BELOW_HALF, BELOW_ONE = float(np.nextafter(0.5, 0)), float(np.nextafter(1, 0))
-LARGEST = 1.7976931348623157e308  # the largest finite number
-FULL = 569  # rows from which a table is compared with the known one as a whole
-NAMES = {"pi": np.pi, "abs": np.abs}
+HIGHEST = 1.7976931348623157e308
+ROUNDED = 0.01  # what three digits of perimeter and area may change in a ratio that is about 1
+FULL_SIZE = 569  # rows from which a table is compared with the known one as a whole
+FUNCTIONS = {"pi": np.pi, "abs": np.abs}
 
 
 def evaluate_expression(expression: str | CodeType, values: dict[str, np.ndarray]) -> np.ndarray:
     """Return the value of an expression for every row of columns given as arrays of shape (n,)."""
     with np.errstate(all="ignore"):  # what is not finite is outside every bound
-        values_of_rows: np.ndarray = eval(expression, {"__builtins__": {}}, NAMES | values)  # noqa: S307 (the table's own text)
-    return values_of_rows
+        return np.asarray(eval(expression, {"__builtins__": {}}, FUNCTIONS | values))  # noqa: S307 (the table's own text)
 
 
 def format_bounds(low: float, high: float) -> str:
     """Return the allowed values in words.
 
-    >>> [format_bounds(*both) for both in ((0, 4), (ABOVE_ZERO, LARGEST), (-LARGEST, 0), (300, LARGEST))]
+    >>> [format_bounds(*both) for both in ((0, 4), (ABOVE_ZERO, HIGHEST), (-HIGHEST, 0), (300, HIGHEST))]
     ['0 to 4', 'above 0', 'at most 0', 'at least 300']
     """
+    low = 0 if low == -NOISE else low
     if low == high:
         return f"exactly {low:g}"
     if low == ABOVE_ZERO:
         return "above 0"
-    if low == -LARGEST:
-        return "a finite number" if high == LARGEST else f"at most {high:g}"
-    return f"at least {low:g}" if high == LARGEST else f"{low:g} to {high:g}"
+    if low == -HIGHEST:
+        return "a finite number" if high == HIGHEST else f"at most {high:g}"
+    return f"at least {low:g}" if high == HIGHEST else f"{low:g} to {high:g}"
 
 
 @dataclass(frozen=True)
@@ -77,30 +95,26 @@ class Rule:
     def __post_init__(self) -> None:
         object.__setattr__(self, "program", compile(self.expression, self.code, "eval"))
 
-    def values(self, values: dict[str, np.ndarray]) -> np.ndarray:
-        """Return the expression's value for every row of columns given as arrays of shape (n,)."""
-        return evaluate_expression(self.program, values)
-
     def is_broken(self, values: dict[str, np.ndarray]) -> np.ndarray:
         """Return for every row whether the value is outside the bounds; a value that is no number is."""
-        numbers = self.values(values)
+        numbers = evaluate_expression(self.program, values)
         return ~((numbers >= self.low) & (numbers <= self.high))
 
     def describe(self, row: dict[str, float]) -> str:
         """Say how one row, given by its measurements, breaks the rule."""
         single = {name: np.array([value]) for name, value in row.items()}
         value = f"{self.subject} is {row[self.subject]:.6g}"
+        allowed = f"; allowed is {format_bounds(self.low, self.high)}"
         if self.expected:
             expression, basis = self.expected
-            about = evaluate_expression(expression, single)[0]
-            value += f" but {basis} {row[basis]:.6g} makes about {about:.4g}"
+            value += f" but {basis} {row[basis]:.6g} makes about {evaluate_expression(expression, single)[0]:.4g}"
         if self.low == self.high:
-            all_of_them = ", ".join(f"{name} {row[name]:.4g}" for name in self.program.co_names if name in row)
-            return f"{value}, among {all_of_them} ({self.code}: {self.meaning})"
-        if self.expression == self.subject:
-            return f"{value}; allowed is {format_bounds(self.low, self.high)} ({self.code}: {self.meaning})"
-        computed = f"{self.expression} is {self.values(single)[0]:.4g}"
-        return f"{value}; {computed}, allowed is {format_bounds(self.low, self.high)} ({self.code}: {self.meaning})"
+            among = ", ".join(f"{name} {row[name]:.4g}" for name in self.program.co_names if name in row)
+            value, allowed = f"{value}, among {among}", ""
+        elif self.expression != self.subject:
+            value += f"; {self.expression} is {evaluate_expression(self.program, single)[0]:.4g}"
+            allowed = allowed.replace(";", ",", 1)
+        return f"{value}{allowed} ({self.code}: {self.meaning})"
 
 
 @dataclass(frozen=True)
@@ -125,117 +139,84 @@ class FileRule:
     is_hard: bool = True
     hint: str = ""
 
-    def is_kept(self, value: float) -> bool:
-        """Return whether what was measured is allowed."""
-        return self.low <= value <= self.high
-
     def describe(self, value: float) -> str:
         """Say how a table breaks the rule."""
         value_and_bounds = f"it is {value:.4g}, allowed is {format_bounds(self.low, self.high)} ({self.code})"
         return ": ".join(filter(None, [self.hint, self.name, value_and_bounds]))
 
 
-# Column: smallest, median and largest value of the 569 rows.
-KNOWN = {
-    "radius_mean": (6.981, 13.37, 28.11),
-    "texture_mean": (9.71, 18.84, 39.28),
-    "perimeter_mean": (43.79, 86.24, 188.5),
-    "area_mean": (143.5, 551.1, 2501),
-    "smoothness_mean": (0.05263, 0.09587, 0.1634),
-    "compactness_mean": (0.01938, 0.09263, 0.3454),
-    "concavity_mean": (0, 0.06154, 0.4268),
-    "concave_points_mean": (0, 0.0335, 0.2012),
-    "symmetry_mean": (0.106, 0.1792, 0.304),
-    "fractal_dimension_mean": (0.04996, 0.06154, 0.09744),
-    "radius_se": (0.1115, 0.3242, 2.873),
-    "texture_se": (0.3602, 1.108, 4.885),
-    "perimeter_se": (0.757, 2.287, 21.98),
-    "area_se": (6.802, 24.53, 542.2),
-    "smoothness_se": (0.001713, 0.00638, 0.03113),
-    "compactness_se": (0.002252, 0.02045, 0.1354),
-    "concavity_se": (0, 0.02589, 0.396),
-    "concave_points_se": (0, 0.01093, 0.05279),
-    "symmetry_se": (0.007882, 0.01873, 0.07895),
-    "fractal_dimension_se": (0.0008948, 0.003187, 0.02984),
-    "radius_worst": (7.93, 14.97, 36.04),
-    "texture_worst": (12.02, 25.41, 49.54),
-    "perimeter_worst": (50.41, 97.66, 251.2),
-    "area_worst": (185.2, 686.5, 4254),
-    "smoothness_worst": (0.07117, 0.1313, 0.2226),
-    "compactness_worst": (0.02729, 0.2119, 1.058),
-    "concavity_worst": (0, 0.2267, 1.252),
-    "concave_points_worst": (0, 0.09993, 0.291),
-    "symmetry_worst": (0.1565, 0.2822, 0.6638),
-    "fractal_dimension_worst": (0.05504, 0.08004, 0.2075),
+# Family: smallest, median and largest of the means, of the standard errors and of the worst values of the 569 rows.
+KNOWN_VALUES = {
+    "radius": ((6.981, 13.37, 28.11), (0.1115, 0.3242, 2.873), (7.93, 14.97, 36.04)),
+    "texture": ((9.71, 18.84, 39.28), (0.3602, 1.108, 4.885), (12.02, 25.41, 49.54)),
+    "perimeter": ((43.79, 86.24, 188.5), (0.757, 2.287, 21.98), (50.41, 97.66, 251.2)),
+    "area": ((143.5, 551.1, 2501), (6.802, 24.53, 542.2), (185.2, 686.5, 4254)),
+    "smoothness": ((0.05263, 0.09587, 0.1634), (0.001713, 0.00638, 0.03113), (0.07117, 0.1313, 0.2226)),
+    "compactness": ((0.01938, 0.09263, 0.3454), (0.002252, 0.02045, 0.1354), (0.02729, 0.2119, 1.058)),
+    "concavity": ((0, 0.06154, 0.4268), (0, 0.02589, 0.396), (0, 0.2267, 1.252)),
+    "concave_points": ((0, 0.0335, 0.2012), (0, 0.01093, 0.05279), (0, 0.09993, 0.291)),
+    "symmetry": ((0.106, 0.1792, 0.304), (0.007882, 0.01873, 0.07895), (0.1565, 0.2822, 0.6638)),
+    "fractal_dimension": ((0.04996, 0.06154, 0.09744), (0.0008948, 0.003187, 0.02984), (0.05504, 0.08004, 0.2075)),
 }
+KNOWN = {
+    f"{family}_{statistic}": bounds
+    for number, statistic in enumerate(columns.STATISTICS)
+    for family, bounds in ((family, by_statistic[number]) for family, by_statistic in KNOWN_VALUES.items())
+}
+"""Column → smallest, median and largest of the 569 rows."""
 
+CONCAVE = ("concavity", "concave_points")
 SIX_ZEROS = " + ".join(
-    f"({name}_{statistic} == 0) * 1" for name in ("concavity", "concave_points") for statistic in columns.STATISTICS
+    f"(abs({name}_{statistic}) < {NOISE:g}) * 1" for name in CONCAVE for statistic in columns.STATISTICS
 )
-MAY_BE_ZERO = ("concavity", "concave_points")
 BOUNDED = (
     ("smoothness", 0, BELOW_HALF, "a relative variation of the radius"),
     ("symmetry", 0, BELOW_ONE, "a relative difference of lengths"),
     ("fractal_dimension", 0.02, 0.5, "between a line and a plane"),
     ("texture", 0, 127.5, "half of 255 grey levels at most"),
 )
-GROWS_FASTER = ("compactness", "concavity", "concave_points")
 
 
-def _row_rules() -> Iterator[Rule]:
+def _fill_in() -> Iterator[Rule]:
+    """Return the rules of a row: one for each measurement, each family, each outline, or for all together."""
     families = [family.name for family in columns.FAMILIES]
     for name in columns.MEASUREMENTS:
-        yield Rule("R1", name, name, -LARGEST, LARGEST, "a measurement is a finite number")
-    for name in columns.MEASUREMENTS:
-        low = 0 if name.rpartition("_")[0] in MAY_BE_ZERO else ABOVE_ZERO
-        yield Rule("R2", name, name, low, LARGEST, "sizes and their errors are positive, concave parts may be absent")
-    for name in families:
-        difference = f"{name}_worst - {name}_mean"
-        yield Rule("R3", f"{name}_worst", difference, 0, LARGEST, "the three largest are not below the mean")
-    for name in families:
-        yield Rule("R4", f"{name}_se", f"{name}_mean - {name}_se", 0, LARGEST, "an error is not above its mean")
-    for statistic in ("mean", "worst"):
-        radius, perimeter, area = f"radius_{statistic}", f"perimeter_{statistic}", f"area_{statistic}"
-        circle, disc = f"2 * pi * {radius}", f"pi * {radius} ** 2"
+        yield Rule("R1", name, name, -HIGHEST, HIGHEST, "a measurement is a finite number")
+        low = -NOISE if name.startswith(CONCAVE) else ABOVE_ZERO
+        yield Rule("R2", name, name, low, HIGHEST, "sizes and their errors are positive, concave parts may be absent")
+        low, _, high = KNOWN[name]
+        meaning = "within half and twice of what is known"
+        yield Rule("R14", name, name, low / 2 or -NOISE, high * 2, meaning, is_hard=False)
+    for mean, error, worst in (tuple(f"{name}_{statistic}" for statistic in columns.STATISTICS) for name in families):
+        times = 12 if worst.startswith(("compactness", *CONCAVE)) else 4
+        yield Rule("R3", worst, f"{worst} - {mean}", -NOISE, HIGHEST, "the three largest are not below the mean")
+        yield Rule("R4", error, f"{mean} - {error}", -NOISE, HIGHEST, "an error is not above its mean")
+        excess = f"{worst} - {mean} - 30 * {error}"
+        yield Rule("R10", worst, excess, -HIGHEST, 0, "worst is within 30 errors of the mean")
+        excess = f"{worst} - {times} * {mean}"
+        yield Rule("R11", worst, excess, -HIGHEST, 0, f"worst is at most {times} times the mean")
+    for statistic, extra in (("mean", 0.16), ("worst", 1.3)):
+        radius, perimeter, area = (f"{name}_{statistic}" for name in ("radius", "perimeter", "area"))
+        circle, disc, compactness = f"2 * pi * {radius}", f"pi * {radius} ** 2", f"compactness_{statistic}"
         roundness = f"{perimeter} ** 2 / (4 * pi * {area})"
-        yield Rule(
-            "R5", perimeter, f"{perimeter} / ({circle})", 0.95, 1.30, "an outline is nearly a circle", (circle, radius)
-        )
-        yield Rule("R6", area, f"{area} / ({disc})", 0.78, 1.10, "a nucleus is nearly a disc", (disc, radius))
+        nearly = ((circle, radius), (disc, radius))
+        yield Rule("R5", perimeter, f"{perimeter} / ({circle})", 0.95, 1.30, "an outline is nearly a circle", nearly[0])
+        yield Rule("R6", area, f"{area} / ({disc})", 0.78, 1.10, "a nucleus is nearly a disc", nearly[1])
         yield Rule("R7", area, roundness, 1.0, 1.6, "no shape has a shorter outline than a disc")
-        extra = 0.16 if statistic == "mean" else 1.3
-        difference = f"compactness_{statistic} - ({roundness} - 1)"
-        yield Rule("R8", f"compactness_{statistic}", difference, 0, extra, "compactness is made of perimeter and area")
-    yield Rule(
-        "R9",
-        "concavity_mean",
-        f"abs(2 * ({SIX_ZEROS}) - 6)",
-        6,
-        6,
-        "the six concave values are 0 together or not at all",
-    )
-    for name in families:
-        excess = f"{name}_worst - {name}_mean - 30 * {name}_se"
-        yield Rule("R10", f"{name}_worst", excess, -LARGEST, 0, "worst is within 30 errors of the mean")
-    for name in families:
-        times = 12 if name in GROWS_FASTER else 4
-        excess = f"{name}_worst - {times} * {name}_mean"
-        yield Rule("R11", f"{name}_worst", excess, -LARGEST, 0, f"worst is at most {times} times the mean")
-    circle = "2 * pi * radius_se"
-    yield Rule("R12", "perimeter_se", f"perimeter_se / ({circle})", 0.5, 5, "outlines vary as radii do")
-    ring = "2 * pi * radius_mean * radius_se"
-    yield Rule("R12", "area_se", f"area_se / ({ring})", 0.4, 1.8, "areas vary as radii do")
-    for statistic, (family, low, high, meaning) in product(("mean", "worst"), BOUNDED):
-        yield Rule("R13", f"{family}_{statistic}", f"{family}_{statistic}", low, high, meaning)
-    for name, (smallest, _, largest) in KNOWN.items():
-        yield Rule(
-            "R14", name, name, smallest / 2, largest * 2, "within half and twice of what is known", is_hard=False
-        )
+        difference = f"{compactness} - ({roundness} - 1)"
+        yield Rule("R8", compactness, difference, -ROUNDED, extra, "compactness is made of perimeter and area")
+        for family, low, high, meaning in BOUNDED:
+            yield Rule("R13", f"{family}_{statistic}", f"{family}_{statistic}", low, high, meaning)
+    together = "the six concave values are 0 together or not at all"
+    yield Rule("R9", "concavity_mean", f"abs(2 * ({SIX_ZEROS}) - 6)", 6, 6, together)
+    ratio = "perimeter_se / (2 * pi * radius_se)"
+    yield Rule("R12", "perimeter_se", ratio, 0.5, 5, "outlines vary as radii do")
+    ratio = "area_se / (2 * pi * radius_mean * radius_se)"
+    yield Rule("R12", "area_se", ratio, 0.4, 1.8, "areas vary as radii do")
 
 
-ROWS = tuple(_row_rules())
-HARD = tuple(rule for rule in ROWS if rule.is_hard)
-ADVICE = tuple(rule for rule in ROWS if not rule.is_hard)
+ROWS = tuple(sorted(_fill_in(), key=lambda rule: int(rule.code[1:])))
+HARD, ADVICE = (tuple(rule for rule in ROWS if rule.is_hard == is_hard) for is_hard in (True, False))
 
 
 def _is_malignant(table: "pd.DataFrame") -> np.ndarray:
@@ -244,6 +225,10 @@ def _is_malignant(table: "pd.DataFrame") -> np.ndarray:
 
 def _count_wrong_labels(table: "pd.DataFrame") -> float:
     return float(len(set(table[columns.DIAGNOSIS]) ^ {columns.MALIGNANT, columns.BENIGN}))
+
+
+def _count_repeats(table: "pd.DataFrame") -> float:
+    return float(table[list(columns.MEASUREMENTS)].apply(round_values, raw=True).duplicated().sum())
 
 
 def _auc(table: "pd.DataFrame") -> float:
@@ -265,13 +250,15 @@ def _largest_shift(table: "pd.DataFrame") -> float:
 OUTLINES = "ROC AUC of the largest outlines"
 FILES = (
     FileRule("F2", "wrong or missing labels", _count_wrong_labels, 0, 0, hint="the labels are not M and B"),
-    FileRule("F3", "share malignant", lambda table: float(_is_malignant(table).mean()), 0.3, 0.45, FULL, is_hard=False),
+    FileRule(
+        "F3", "share malignant", lambda table: float(_is_malignant(table).mean()), 0.3, 0.45, FULL_SIZE, is_hard=False
+    ),
     FileRule("F4", "repeated ids", lambda table: float(table[columns.ID].duplicated().sum()), 0, 0),
-    FileRule("F5", "repeated patients", lambda table: float(table.duplicated(list(columns.MEASUREMENTS)).sum()), 0, 0),
+    FileRule("F5", "repeated patients", _count_repeats, 0, 0),
     FileRule("F6", OUTLINES, _auc, 0.8, 1, hint="the diagnoses look inverted or mixed up"),
-    FileRule("F6b", OUTLINES, _auc, 0.93, 1, FULL, is_hard=False),
-    FileRule("F7", "fewest distinct values of a column", _fewest_distinct, 300, LARGEST, FULL, is_hard=False),
-    FileRule("F8", "largest shift of a column's median", _largest_shift, 0, 0.25, FULL, is_hard=False),
+    FileRule("F6b", OUTLINES, _auc, 0.93, 1, FULL_SIZE, is_hard=False),
+    FileRule("F7", "fewest distinct values of a column", _fewest_distinct, 300, HIGHEST, FULL_SIZE, is_hard=False),
+    FileRule("F8", "largest shift of a column's median", _largest_shift, 0, 0.25, FULL_SIZE, is_hard=False),
 )
 
 
@@ -286,41 +273,47 @@ class Breach:
 
     def describe(self, table: "pd.DataFrame", name: Callable[[int], str]) -> str:
         """Say it in words; `name` says which row."""
-        row = table.iloc[self.first]
-        values = {column: float(row[column]) for column in columns.MEASUREMENTS}
         count = f" ({self.count} rows break {self.code}, this is the first)" if self.count > 1 else ""
-        return f"{name(self.first)}: {self.rule.describe(values)}{count}"
+        return f"{name(self.first)}: {self.rule.describe(_row(table, self.first))}{count}"
+
+
+def _row(table: "pd.DataFrame", row: int) -> dict[str, float]:
+    return {name: float(table[name].iloc[row]) for name in columns.MEASUREMENTS}
+
+
+def _columns(table: "pd.DataFrame") -> dict[str, np.ndarray]:
+    return {name: table[name].to_numpy(dtype=np.float64) for name in columns.MEASUREMENTS}
 
 
 def find_breaches(table: "pd.DataFrame", rules: Iterable[Rule]) -> list[Breach]:
     """Return the codes that rows of the table break: the one that most rows break first, ties by number."""
-    values = {name: table[name].to_numpy(dtype=np.float64) for name in columns.MEASUREMENTS}
+    values = _columns(table)
     masks: dict[str, np.ndarray] = {}
     firsts: dict[str, tuple[int, Rule]] = {}
     for rule in rules:
         broken = rule.is_broken(values)
         if broken.any():
-            first = int(broken.argmax())
             masks[rule.code] = masks.get(rule.code, False) | broken
-            if rule.code not in firsts or first < firsts[rule.code][0]:
-                firsts[rule.code] = (first, rule)
+            first = (int(broken.argmax()), rule)
+            firsts[rule.code] = min(firsts.get(rule.code, first), first, key=lambda place: place[0])
     unordered = [Breach(code, int(mask.sum()), *firsts[code]) for code, mask in masks.items()]
     return sorted(unordered, key=lambda breach: (-breach.count, int(breach.code[1:])))
 
 
-def find_offending_rows(table: "pd.DataFrame", rules: Sequence[Rule]) -> tuple[dict[str, Fact], ...]:
+def find_offending_rows(table: "pd.DataFrame", rules: Iterable[Rule]) -> tuple[dict[str, Fact], ...]:
     """Return rows that break a rule, those of the code that most rows break first, with id, code and what is wrong."""
-    values = {name: table[name].to_numpy(dtype=np.float64) for name in columns.MEASUREMENTS}
-    order = [breach.code for breach in find_breaches(table, rules)]
-    rows: list[dict[str, Fact]] = []
-    for rule in sorted((rule for rule in rules if rule.code in order), key=lambda rule: order.index(rule.code)):
-        for position in np.flatnonzero(rule.is_broken(values))[:MOST_ROWS]:
-            row = {name: float(values[name][position]) for name in values}
-            identifier = str(table[columns.ID].iloc[position])
-            rows.append({"id": identifier, "rule": rule.code, "problem": rule.describe(row)})
-            if len(rows) == MOST_ROWS:
-                return tuple(rows)
-    return tuple(rows)
+    values, order = _columns(table), [breach.code for breach in find_breaches(table, rules)]
+    places = (
+        (rule, row)
+        for code in order
+        for rule in rules
+        if rule.code == code
+        for row in np.flatnonzero(rule.is_broken(values)).tolist()
+    )
+    return tuple(
+        {"id": str(table[columns.ID].iloc[row]), "rule": rule.code, "problem": rule.describe(_row(table, row))}
+        for rule, row in islice(places, MOST_ROWS)
+    )
 
 
 def require(table: "pd.DataFrame", name: Callable[[int], str]) -> None:
@@ -333,40 +326,40 @@ def require(table: "pd.DataFrame", name: Callable[[int], str]) -> None:
     Raises:
         TableError: the first line names the rule that most rows break, how many do, and the first of them.
     """
-    row_breaches = find_breaches(table, HARD)
-    problems = [breach.describe(table, name) for breach in row_breaches]
-    problems += [rule.describe(value) for rule, value in find_file_breaches(table, is_hard=True)]
-    if problems:
-        raise TableError("\n".join(problems), find_offending_rows(table, HARD) if row_breaches else ())
+    if problems := _find_problems(table, name, is_hard=True):
+        raise TableError("\n".join(problems), find_offending_rows(table, HARD))
 
 
 def check_invariants(raw_data: "pd.DataFrame") -> Findings:
     """Find rows and properties that no true table of these measurements has."""
-    return _check(raw_data, HARD, is_hard=True)
+    return _check(raw_data, is_hard=True)
 
 
 def check_plausibility(raw_data: "pd.DataFrame") -> Findings:
     """Find what is possible but unlike the 569 known patients."""
-    return _check(raw_data, ADVICE, is_hard=False)
+    return _check(raw_data, is_hard=False)
 
 
-def _check(table: "pd.DataFrame", rules: tuple[Rule, ...], *, is_hard: bool) -> Findings:
-    breaches = find_breaches(table, rules)
-    problems = [breach.describe(table, lambda row: f"id {table[columns.ID].iloc[row]}") for breach in breaches]
+def _check(table: "pd.DataFrame", *, is_hard: bool) -> Findings:
     evidence: dict[str, Fact] = {"rows": len(table)}
     for rule, value in _measure(table, is_hard=is_hard):
-        if not rule.is_kept(value):
-            problems.append(rule.describe(value))
         if rule.low == rule.high:  # a number that never changes would be plotted
             evidence[rule.name] = f"{value:g}"
         else:
             evidence |= {rule.name: value, f"{rule.name}, allowed": format_bounds(rule.low, rule.high)}
-    return Findings(tuple(problems), evidence, find_offending_rows(table, rules) if breaches else ())
+    problems = _find_problems(table, lambda row: f"id {table[columns.ID].iloc[row]}", is_hard=is_hard)
+    return Findings(tuple(problems), evidence, find_offending_rows(table, HARD if is_hard else ADVICE))
+
+
+def _find_problems(table: "pd.DataFrame", name: Callable[[int], str], *, is_hard: bool) -> list[str]:
+    breaches = find_breaches(table, HARD if is_hard else ADVICE)
+    problems = [breach.describe(table, name) for breach in breaches]
+    return problems + [rule.describe(value) for rule, value in find_file_breaches(table, is_hard=is_hard)]
 
 
 def find_file_breaches(table: "pd.DataFrame", *, is_hard: bool) -> list[tuple[FileRule, float]]:
     """Return the rules of a whole table that are broken, hard ones or advice, each with what was measured."""
-    return [(rule, value) for rule, value in _measure(table, is_hard=is_hard) if not rule.is_kept(value)]
+    return [(rule, value) for rule, value in _measure(table, is_hard=is_hard) if not rule.low <= value <= rule.high]
 
 
 def _measure(table: "pd.DataFrame", *, is_hard: bool) -> list[tuple[FileRule, float]]:
@@ -376,35 +369,17 @@ def _measure(table: "pd.DataFrame", *, is_hard: bool) -> list[tuple[FileRule, fl
 
 def document_rules() -> str:
     """Return the list of all rules as Markdown: what `docs/rules.md` holds."""
-    lines = [
-        "# Rules of the table",
-        "",
-        "Made by `make docs` from `bcw_assets/ml/table/rules.py`. A hard rule refuses a table; advice is a warning.",
-        "",
-        "## Of a row",
-        "",
-        "| code | value | allowed | why | |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {rule.code} | `{rule.expression}` | {_bounds(rule)} | {rule.meaning} | {_force(rule)} |"
-            for rule in ROWS
-        ),
-        "",
-        "## Of a file",
-        "",
-        "| code | value | allowed | from rows | |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {rule.code} | {rule.name} | {_bounds(rule)} | {rule.from_rows or 1} | {_force(rule)} |"
-            for rule in FILES
-        ),
-    ]
-    return "\n".join(lines) + "\n"
 
+    def end(rule: Rule | FileRule) -> str:
+        return "hard" if rule.is_hard else "advice"
 
-def _bounds(rule: Rule | FileRule) -> str:
-    return format_bounds(rule.low, rule.high)
+    def bounds(rule: Rule | FileRule) -> str:
+        return format_bounds(rule.low, rule.high)
 
-
-def _force(rule: Rule | FileRule) -> str:
-    return "hard" if rule.is_hard else "advice"
+    of_rows = (
+        f"| {rule.code} | `{rule.expression}` | {bounds(rule)} | {rule.meaning} | {end(rule)} |" for rule in ROWS
+    )
+    of_files = (
+        f"| {rule.code} | {rule.name} | {bounds(rule)} | {rule.from_rows or 1} | {end(rule)} |" for rule in FILES
+    )
+    return "\n".join((RULES_HEAD, *of_rows, FILE_RULES_HEAD, *of_files)) + "\n"

@@ -1,0 +1,106 @@
+"""Which tables a model is trained on: those whose rows can all be read, and that keep every hard rule."""
+
+import io
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from bcw_assets.errors import TableError
+from bcw_assets.ml.table import columns, reading, rules
+from bcw_assets.ml.table.forms import LABEL_IS, explain_value
+from bcw_assets.ml.table.identity import round_values
+from bcw_assets.ml.table.reading import Rows, name_id
+
+FEWEST_OF_A_DIAGNOSIS = 10  # the ten folds of the cross-validation need one patient of each diagnosis in each
+MOST_PROBLEMS = 20  # of a table that are shown; all are counted
+NO_DIAGNOSES = "It has no diagnoses, so no model can be trained on it; allowed is a column with M and B"
+
+
+def read_table(content: bytes, where: str, leave_out: Callable[[str], object] = str) -> pd.DataFrame:
+    """Return the canonical table that `content` holds in any form that `reading` knows, once it can be trained on.
+
+    Rows come back sorted by id as text; a table without ids keeps its order and gets `row-0001`, `row-0002`, … as ids.
+
+    Args:
+        content: the bytes of a file.
+        where: its name or address, for messages.
+        leave_out: is called with the names of the columns that the model has no use for, if there are any.
+
+    Returns:
+        n rows × 32 columns (`columns.RAW`): id and diagnosis as text, 30 measurements as float64.
+
+    Raises:
+        TableError: anything else, naming the line, the id, the column, the value and what is allowed.
+    """
+    try:
+        form, parts = reading.read_rows(io.BytesIO(content))
+        if not form.labels:
+            raise TableError(
+                f"It has no diagnoses that say who was malignant: {form.codes}" if form.codes else NO_DIAGNOSES
+            )
+        table, lines, problems = _gather(parts, has_ids=form.id is not None)
+
+        def name(row: int) -> str:
+            return f"Line {lines[row]}{name_id(table[columns.ID].iloc[row] if form.id is not None else '')}"
+
+        _refuse(problems)
+        _require_once(table[[columns.ID]], "its id is that", "each id once", name)
+        rounded = pd.DataFrame(round_values(table[list(columns.MEASUREMENTS)].to_numpy()))
+        _require_once(rounded, "its 30 measurements are those", "each patient once (F5)", name)
+        _require_both(table[columns.DIAGNOSIS])
+        rules.require(table, name)
+    except TableError as error:
+        raise TableError(f"{error}. {where} cannot be used", error.rows) from error
+    if form.left_out:
+        leave_out(form.left_out)
+    order = np.argsort(table[columns.ID].to_numpy(dtype=object), kind="stable")
+    return table.iloc[order].reset_index(drop=True)  # the same layout in memory, whatever the order was
+
+
+def _gather(parts: Iterable[Rows], *, has_ids: bool) -> tuple[pd.DataFrame, list[int], list[str]]:
+    """Return the rows of all parts as one table in their order, the line of each, and what is wrong with them."""
+    every = list(parts)
+    ids = [name for rows in every for name in rows.ids]
+    if not has_ids:
+        width = max(4, len(str(len(ids))))
+        ids = [f"row-{row:0{width}}" for row in range(1, len(ids) + 1)]
+    measurements = np.hstack([np.zeros((len(columns.MEASUREMENTS), 0)), *(rows.measurements for rows in every)])
+    table = pd.DataFrame(measurements.T, columns=list(columns.MEASUREMENTS))
+    table.insert(0, columns.ID, pd.Series(ids, dtype="str"))
+    diagnoses = [label for rows in every for label in rows.diagnoses.tolist()]
+    table.insert(1, columns.DIAGNOSIS, pd.Series(diagnoses, dtype="str"))
+    problems = [text for rows in every for text in _find_problems(rows)]
+    return table, [line for rows in every for line in rows.lines], problems
+
+
+def _find_problems(rows: Rows) -> Iterator[str]:
+    """Return what keeps rows from being trained on, in their order."""
+    for row in sorted({*rows.problems, *rows.warnings, *np.flatnonzero(rows.diagnoses == "").tolist()}):
+        empty = f"Line {rows.lines[row]}{name_id(rows.ids[row])}: {explain_value(columns.DIAGNOSIS, '', LABEL_IS)}"
+        yield from [*rows.problems.get(row, []), *rows.warnings.get(row, [])] or [empty]
+
+
+def _refuse(problems: list[str]) -> None:
+    """Raise all problems as one, if there are any: the first are shown, and all counted."""
+    if problems:
+        more = [f"and {len(problems) - MOST_PROBLEMS:,} more problems"] if len(problems) > MOST_PROBLEMS else []
+        raise TableError("\n".join(problems[:MOST_PROBLEMS] + more))
+
+
+def _require_once(values: pd.DataFrame, what: str, allowed: str, name: Callable[[int], str]) -> None:
+    """Refuse a table in which two rows have the same values."""
+    first: dict[Hashable, int] = {}
+    twice = values[values.duplicated(keep=False)].itertuples(name=None)
+    again = [(row, first[value]) for row, *rest in twice if first.setdefault(value := tuple(rest), row) != row]
+    _refuse([f"{name(row)}: {what} of {name(before)} again; allowed is {allowed}" for row, before in again])
+
+
+def _require_both(diagnoses: Iterable[str]) -> None:
+    count = Counter(diagnoses)
+    if min(count[label] for label in columns.LABELS) < FEWEST_OF_A_DIAGNOSIS:
+        raise TableError(
+            f"It has {count[columns.MALIGNANT]} malignant and {count[columns.BENIGN]} benign rows; allowed are at "
+            f"least {FEWEST_OF_A_DIAGNOSIS} of each, because each of ten folds needs one of each"
+        )

@@ -1,0 +1,38 @@
+"""When two rows are one patient: by the diagnosis and the measurements, rounded so that noise makes no stranger."""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+
+DIGITS = 6  # significant ones; UCI's values have no more, and float32 holds them
+NOISE = 1e-9  # below every measurement; what is 0 may be off by less after it was scaled, and scaled back
+
+
+def round_values(values: np.ndarray) -> np.ndarray:
+    """Return numbers with six significant digits, each the double that is nearest to its decimal text.
+
+    >>> round_values(np.array([17.990000000000002, 0.0008948, 1234567.8, -1e-17])).tolist()
+    [17.99, 0.0008948, 1234570.0, 0.0]
+    """
+    values = np.where(np.abs(values) < NOISE, 0.0, values)
+    with np.errstate(all="ignore"):  # 0, and what is not finite or too large to be scaled, stays as it is
+        power = np.floor(np.log10(np.abs(values))) + 1 - DIGITS
+        large, small = 10.0 ** np.maximum(power, 0), 10.0 ** np.maximum(-power, 0)
+        rounded = np.rint(values / large * small) / small * large
+    return np.where(np.isfinite(rounded), rounded, values)
+
+
+def format_number(number: float) -> str:
+    """Return a number as it stands in `raw_data.csv`: UCI's digits, the fewest that give it back."""
+    return repr(number).removesuffix(".0")
+
+
+def hash_row(texts: Iterable[str]) -> str:
+    """Return the SHA-256 of a row's diagnosis and rounded numbers: one patient has one, whatever the id."""
+    return hashlib.sha256(",".join(texts).encode()).hexdigest()
+
+
+def fingerprint_row(diagnosis: str, numbers: np.ndarray) -> str:
+    """Return the fingerprint of a row of this diagnosis and these 30 measurements, which are rounded already."""
+    return hash_row([diagnosis, *map(format_number, numbers.tolist())])

@@ -1,0 +1,429 @@
+"""The forms of the table that people have: what each gives, and what is said of those that are refused."""
+
+import bz2
+import gzip
+import io
+import lzma
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_breast_cancer
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from bcw_assets.errors import TableError
+from bcw_assets.ml.table import admission, canonical, columns, reading
+from bcw_assets_tests.tables import shuffled, uci_form
+
+MEASUREMENTS = list(columns.MEASUREMENTS)
+Form = Callable[[pd.DataFrame], bytes]
+MORE = {"concave_points": "concave points", "fractal_dimension": "fractal dimension"}
+WORDS = ("mean", "se", "worst")
+MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+PACKAGE = "http://schemas.openxmlformats.org/package/2006/relationships"
+OASIS = "urn:oasis:names:tc:opendocument:xmlns"
+
+
+def names(template: str, words: Iterable[str] = WORDS, more: dict[str, str] = MORE) -> dict[str, str]:
+    """Return our name of each measurement → theirs, from a template of family and statistic."""
+    word_of = dict(zip(columns.STATISTICS, words, strict=True))
+    parts = [name.rpartition("_")[::2] for name in MEASUREMENTS]
+    return {f"{family}_{word}": template.format(more.get(family, family), word_of[word]) for family, word in parts}
+
+
+def table(
+    without: Iterable[str] = (),
+    assign: dict[str, Any] | None = None,
+    rename: dict[str, str] | None = None,
+    **options: Any,
+) -> Form:
+    """Return what writes the table by pandas: without and with columns, some of them renamed, by options of to_csv."""
+
+    def write(raw: pd.DataFrame) -> bytes:
+        frame = raw.assign(**assign or {}).drop(columns=list(without)).rename(columns=rename or {})
+        return bytes(frame.to_csv(**{"index": False, **options}).encode())
+
+    return write
+
+
+def xlsx(raw: pd.DataFrame) -> bytes:
+    """Return a workbook of Excel with an empty sheet before the table's."""
+
+    def cell(value: object) -> str:
+        return f'<c t="{"n" if isinstance(value, float | int) else "str"}"><v>{value}</v></c>'
+
+    def relations(kind: str, *targets: str) -> str:
+        each = '<Relationship Id="r{0}" Type="{1}/{2}" Target="{3}"/>'
+        parts = (each.format(number, OFFICE, kind, target) for number, target in enumerate(targets, 1))
+        return f'<Relationships xmlns="{PACKAGE}">{"".join(parts)}</Relationships>'
+
+    cells = [raw.columns.tolist(), *raw.astype({"id": int}).to_numpy().tolist()]
+    rows = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in cells)
+    sheets = "".join(f'<sheet name="{number}" sheetId="{number}" r:id="r{number}"/>' for number in (1, 2))
+    sheet = f'<worksheet xmlns="{MAIN}"><sheetData>{{}}</sheetData></worksheet>'
+    return zipped(
+        {
+            "[Content_Types].xml": "<Types/>",
+            "_rels/.rels": relations("officeDocument", "xl/workbook.xml"),
+            "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{OFFICE}"><sheets>{sheets}</sheets></workbook>',
+            "xl/_rels/workbook.xml.rels": relations("worksheet", "worksheets/sheet1.xml", "worksheets/sheet2.xml"),
+            "xl/worksheets/sheet1.xml": sheet.format(""),
+            "xl/worksheets/sheet2.xml": sheet.format(rows),
+        }
+    )
+
+
+def ods(raw: pd.DataFrame) -> bytes:
+    """Return a table of LibreOffice."""
+
+    def cell(value: object) -> str:
+        kind = f'"float" office:value="{value}"' if isinstance(value, float) else '"string"'
+        return f"<table:table-cell office:value-type={kind}><text:p>{value}</text:p></table:table-cell>"
+
+    cells = [raw.columns.tolist(), *raw.to_numpy().tolist()]
+    rows = "".join(f"<table:table-row>{''.join(map(cell, row))}</table:table-row>" for row in cells)
+    spaces = " ".join(f'xmlns:{name}="{OASIS}:{name}:1.0"' for name in ("office", "table", "text"))
+    sheet = f'<office:spreadsheet><table:table table:name="1">{rows}</table:table></office:spreadsheet>'
+    content = f"<office:document-content {spaces}><office:body>{sheet}</office:body></office:document-content>"
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    return zipped({"mimetype": kind, "META-INF/manifest.xml": "<manifest/>", "content.xml": content})
+
+
+def zipped(files: dict[str, str | bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def pack(name: str, *others: str) -> Form:
+    """Return what puts UCI's file in a zip, beside others."""
+    return lambda raw: zipped({name: uci_form(), **dict.fromkeys(others, "about it")})
+
+
+def parquet(frame: pd.DataFrame, *, index: bool | None = False) -> bytes:
+    file = io.BytesIO()
+    frame.to_parquet(file, index=index)
+    return file.getvalue()
+
+
+def lines(pattern: str, by: str = "") -> Form:
+    """Return what replaces in every line of UCI's file."""
+    return lambda raw: re.sub(pattern.encode(), by.encode(), uci_form(), flags=re.MULTILINE)
+
+
+def labels(malignant: object, benign: object) -> Callable[[pd.DataFrame], "pd.Series[Any]"]:
+    return lambda raw: raw["diagnosis"].map({"M": malignant, "B": benign})
+
+
+def with_numbers(raw: pd.DataFrame, numbers: Any) -> pd.DataFrame:
+    """Return the table with other measurements."""
+    return raw.assign(**dict(zip(MEASUREMENTS, np.asarray(numbers).T, strict=True)))
+
+
+def measured(change: Callable[[pd.DataFrame], Any]) -> Form:
+    """Return what writes other numbers."""
+    return lambda raw: canonical.write_table(with_numbers(raw, change(raw[MEASUREMENTS])))
+
+
+def there_and_back(scaler: StandardScaler | MinMaxScaler) -> Form:
+    return measured(lambda numbers: scaler.fit(numbers).inverse_transform(scaler.transform(numbers)))
+
+
+def scikit_learn(raw: pd.DataFrame) -> bytes:
+    frame: pd.DataFrame = load_breast_cancer(as_frame=True).frame
+    return frame.to_csv(index=False).encode()
+
+
+def kaggle(raw: pd.DataFrame) -> bytes:
+    """Return Kaggle's file: quotes, spaces in some names, CRLF, and a header with a comma too many."""
+    header = ",".join(f'"{name.replace("concave_points", "concave points")}"' for name in columns.RAW)
+    return (header + ",\r\n" + uci_form().decode().replace("\n", "\r\n")).encode()
+
+
+SCIKIT = names("{1} {0}") | {
+    name: f"{name[:-3].replace('_', ' ')} error" for name in MEASUREMENTS if name.endswith("_se")
+}
+NUMBERED = {name: str(number) for number, name in enumerate(columns.RAW)}
+LETTERS = {name: chr(97 + number % 26) * (1 + number // 26) for number, name in enumerate(columns.RAW)}
+V = {name: f"V{number}" for number, name in enumerate(MEASUREMENTS, 1)}
+
+WITH_IDS: dict[str, Form] = {
+    "UCI's file": lambda raw: uci_form(),
+    "UCI's API": table(rename=names("{0}{1}", "123", {}) | {"id": "ID", "diagnosis": "Diagnosis"}),
+    "Kaggle": kaggle,
+    "Kaggle, filled": lambda raw: kaggle(raw).replace(b"\r\n", b",NA\r\n").replace(b",,NA", b",", 1),
+    "ours": canonical.write_table,
+    "with probabilities": table(assign={"probability_malignant": "yes"}),
+    "in another order": lambda raw: (
+        raw[[*np.random.default_rng(0).permutation(raw.columns)]].to_csv(index=False).encode()
+    ),
+    "rows in another order": lambda raw: shuffled(uci_form()),
+    "a byte order mark": lambda raw: b"\xef\xbb\xbf" + uci_form(),
+    "Excel's Unicode text": lambda raw: table(sep="\t", decimal=",")(raw).decode().encode("utf-16"),
+    "CRLF": lines("\n", "\r\n"),
+    "CR": lines("\n", "\r"),
+    "blank lines": lambda raw: b"\n" + uci_form() + b"\n \n",
+    "spaces round values": lines(",", " , "),
+    "quotes": lines("[^,\n]+", r'"\g<0>"'),
+    "a comma at every end": lines("$(?=\n)", ","),
+    "NaN at every end": lines("$(?=\n)", ",NaN"),
+    "semicolons": table(sep=";"),
+    "semicolons, decimal commas": table(sep=";", decimal=","),
+    "semicolons, decimal commas, no header": lambda raw: uci_form().replace(b",", b";").replace(b".", b","),
+    "tabs": table(sep="\t"),
+    "Excel's line": lambda raw: b"sep=;\r\n" + table(sep=";", decimal=",")(raw),
+    "gzip": lambda raw: gzip.compress(uci_form()),
+    "a zip": pack("table.csv"),
+    "UCI's archive": pack("wdbc.data", "wdbc.names", "Index"),
+    "a zip from a Mac": pack("a/wdbc.data", "a/", "__MACOSX/a/._wdbc.data"),
+    "Parquet": parquet,
+    "Parquet, numbers as ids": lambda raw: parquet(raw.astype({"id": "float64"})),
+    "Parquet, categories": lambda raw: parquet(raw.astype({"diagnosis": "category"})),
+    "Parquet, an index": lambda raw: parquet(raw.set_index("id"), index=True),
+    "Excel": xlsx,
+    "LibreOffice": ods,
+    "pandas' index": table(index=True),
+    "pandas' index with a name": table(index=True, index_label="index"),
+    "Unnamed: 0": table(index=True, index_label="Unnamed: 0"),
+    "R's names of rows": lambda raw: table(index=True)(raw).removeprefix(b","),
+    "Rdatasets": table(index=True, index_label="rownames"),
+    "dots": table(rename=names("{0}.{1}", more={"concave_points": "concave.pts", "fractal_dimension": "fractal-dim"})),
+    "camel case": table(rename={name: re.sub("_(.)", lambda found: found[1].upper(), name) for name in MEASUREMENTS}),
+    "upper case": table(rename={name: name.upper() for name in columns.RAW}),
+    "words before": table(rename=names("{1}_{0}")),
+    "largest": table(rename=names("{0} {1}", ("Mean", "Error", "Largest"))),
+    "extreme, as in mclust": table(
+        rename=names(
+            "{0}_{1}", ("mean", "se", "extreme"), {"concave_points": "Nconcave", "fractal_dimension": "Fractaldim"}
+        )
+    ),
+    "points and dimension": table(
+        rename=names("{0}_{1}", more={"concave_points": "points", "fractal_dimension": "dimension"})
+    ),
+    "numbers as names": table(rename=NUMBERED),
+    "numbers as names, and an index": table(rename=NUMBERED, index=True),
+    "letters as names": table(rename=LETTERS),
+    "ID, Class, V1": table(rename=V | {"id": "ID", "diagnosis": "Class"}),
+    "ID number": table(rename={"id": "ID number"}),
+    "patient": table(rename={"id": "Patient"}),
+    "Malignant and Benign": table(assign={"diagnosis": labels("Malignant", "Benign")}),
+    "malig. and ben.": table(assign={"diagnosis": labels("malig.", "ben.")}),
+    "two labels that agree": table(assign={"target": labels("malignant", "benign")}),
+    "a label with another name": table(rename={"diagnosis": "cancer_type"}),
+    "float32": measured(lambda numbers: numbers.astype("float32").astype("float64")),
+    "the next float": measured(lambda numbers: np.nextafter(numbers, 1e9)),
+    "times ten and back": measured(lambda numbers: numbers * 10 / 10),
+    "standardised and back": there_and_back(StandardScaler()),
+    "scaled to 0..1 and back": there_and_back(MinMaxScaler()),
+}
+WITHOUT_IDS: dict[str, Form] = {
+    "scikit-learn": scikit_learn,
+    "scikit-learn, floats": lambda raw: re.sub(rb"(?m),([01])$", rb",\1.0", scikit_learn(raw)),
+    "scikit-learn, False and True": lambda raw: re.sub(
+        rb",0\n", b",False\n", re.sub(rb",1\n", b",True\n", scikit_learn(raw))
+    ),
+    "scikit-learn's names, and words": table(
+        ["id"], rename=SCIKIT | {"diagnosis": "target"}, assign={"diagnosis": labels("Malignant", "Benign")}
+    ),
+    "scikit-learn's target as Parquet": lambda raw: parquet(
+        load_breast_cancer(as_frame=True).frame.astype({"target": bool})
+    ),
+    "no id": table(["id"]),
+    "no id and no header": lines("^[^,]+,"),
+    "the diagnosis last, no header": lines(r"^[^,]+,([MB]),(.*)$", r"\2,\1"),
+    "an id of two values": table(assign={"id": lambda raw: raw.index % 2}),
+    "a patient that stands twice": table(rename={"id": "patient"}, assign={"id": lambda raw: raw.index // 2}),
+    "an index, no id": table(["id"], index=True),
+    "Feature1, as in R": table(
+        ["id"], index=True, rename={name: f"Feature{number}" for number, name in enumerate(MEASUREMENTS, 1)}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITH_IDS)
+def test_every_form_gives_the_same_patients_under_their_ids(raw: pd.DataFrame, name: str) -> None:
+    left_out: list[str] = []
+    read = admission.read_table(WITH_IDS[name](raw), name, left_out.append)
+    assert read["id"].tolist() == raw["id"].tolist()
+    assert canonical.fingerprint(read) == canonical.UCI_FINGERPRINT
+    np.testing.assert_allclose(read[MEASUREMENTS], raw[MEASUREMENTS], rtol=1e-6, atol=1e-12)
+    assert left_out == []
+
+
+@pytest.mark.parametrize("name", WITHOUT_IDS)
+def test_a_form_without_ids_gives_them_in_their_order(raw: pd.DataFrame, name: str) -> None:
+    read = admission.read_table(WITHOUT_IDS[name](raw), name)
+    assert read["id"].tolist() == [f"row-{number:04}" for number in range(1, 570)]
+    assert canonical.fingerprint(read) == canonical.UCI_FINGERPRINT
+
+
+def test_three_significant_digits_are_accepted_and_nobody_is_refused_by_a_rule(raw: pd.DataFrame) -> None:
+    three = measured(np.vectorize(lambda number: float(f"{number:.3g}")))
+    assert len(admission.read_table(three(raw), "rounded")) == 569
+
+
+WITHOUT_DIAGNOSES: dict[str, Form] = {
+    "scikit-learn's data": lambda raw: load_breast_cancer(as_frame=True).data.to_csv(index=False).encode(),
+    "ours": table(["diagnosis"]),
+    "UCI's file": lines(",[MB],", ","),
+    "only numbers": lines("^[^,]+,[MB],"),
+    "diagnosis 0 and 1": table(assign={"diagnosis": labels(1, 0)}),
+    "diagnosis -1 and 1": table(assign={"diagnosis": labels(-1, 1)}),
+    "a target beside other names": table(["diagnosis"], assign={"target": labels(0, 1)}),
+    "isBenign": table(["diagnosis"], assign={"isBenign": labels(0, 1)}),
+    "scikit-learn's names and diagnosis": table(rename=SCIKIT, assign={"diagnosis": labels(0.0, 1.0)}),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_DIAGNOSES)
+def test_without_diagnoses_rows_are_read_and_no_model_is_trained(raw: pd.DataFrame, name: str) -> None:
+    content = WITHOUT_DIAGNOSES[name](raw)
+    form, parts = reading.read_rows(io.BytesIO(content))
+    assert form.labels == ()
+    assert (raw[MEASUREMENTS].to_numpy() == np.hstack([rows.measurements for rows in parts]).T).all()
+    says = "write M for malignant and B for benign" if form.codes else "no model can be trained on it"
+    with pytest.raises(TableError, match=f"It has no diagnoses.*{says}"):
+        admission.read_table(content, name)
+    assert bool(form.codes) == (name not in [*WITHOUT_DIAGNOSES][:4])
+
+
+def test_columns_that_the_model_has_no_use_for_are_left_out_and_named(raw: pd.DataFrame) -> None:
+    left_out: list[str] = []
+    content = table(assign={"age": 50, "Y": labels(1, 0), "Center": "x"}, index=True)(raw)
+    pd.testing.assert_frame_equal(admission.read_table(content, "more.csv", left_out.append), raw)
+    assert left_out == ["'age', 'Y', 'Center'"]
+
+
+ORIGINAL = b"1000025,5,1,1,1,2,1,3,1,1,2\n1002945,5,4,4,5,7,10,3,2,1,2\n"
+PROGNOSTIC = ",".join(["119513", "N", "31", *["1.5"] * 30, "5", "5"]) + "\n"
+LACKS = "Line 1: it lacks 1 of the 30 measurements: fractal_dimension_worst; allowed are names like"
+ALL_THIRTY = "Line 1: it has the ten means alone; this model needs all thirty"
+CODES = "of every line holds 0 and 1, which stand for either diagnosis"
+DROPPED = [name for name in MEASUREMENTS if not name.endswith("_mean")]
+
+REFUSED: dict[str, tuple[Form, str]] = {
+    "nothing": (lambda raw: b"", "It is empty; allowed is a table with one row a patient"),
+    "an empty gzip": (lambda raw: gzip.compress(b""), "It is empty"),
+    "HTML": (
+        lambda raw: b"<!DOCTYPE html>\n<title>404\nNot Found</title>",
+        "an HTML or XML page titled '404 Not Found'",
+    ),
+    "JSON": (lambda raw: raw.to_json().encode(), "It is JSON: read it with pandas and write it as CSV"),
+    "ARFF": (lambda raw: b"% UCI\n@relation wdbc\n", "It is an ARFF file: in Weka, save it as CSV"),
+    "PDF": (lambda raw: b"%PDF-1.7", "It is a PDF file"),
+    "bz2": (lambda raw: bz2.compress(uci_form()), "It is a bz2 file: unpack it, or pack it with gzip"),
+    "xz": (lambda raw: lzma.compress(uci_form()), "It is an xz file: unpack it"),
+    "a pickle": (lambda raw: pickle.dumps(raw), "It is a pickle, which may execute anything and is not opened"),
+    "feather": (lambda raw: b"ARROW1\0\0", "It is a feather file: read it with pandas"),
+    "a zip of two": (pack("a.csv", "b.csv"), "It is a zip with 2 files ('a.csv', 'b.csv'); allowed is one"),
+    "gzip in gzip": (lambda raw: gzip.compress(gzip.compress(uci_form())), "It is packed twice; unpack it once"),
+    "a damaged zip": (
+        lambda raw: pack("a.csv")(raw)[:-30],
+        "It cannot be read as what it begins as (File is not a zip",
+    ),
+    "a damaged gzip": (
+        lambda raw: gzip.compress(uci_form())[:5000],
+        "It cannot be read as what it begins as (Compressed",
+    ),
+    "damaged Parquet": (lambda raw: b"PAR1rest", "It cannot be read as what it begins as (Parquet magic bytes"),
+    "Parquet of other columns": (
+        lambda raw: parquet(pd.DataFrame({"a": [1.0], "b": ["x"]})),
+        "it begins 'a,b', 2 fields",
+    ),
+    "Parquet of texts": (lambda raw: parquet(raw.astype({"area_se": str}).assign(area_se="x")), "It cannot be read as"),
+    "Parquet without names": (lambda raw: parquet(raw.rename(columns=V)), "Its columns have no names of measurements"),
+    "Excel without the columns": (
+        lambda raw: xlsx(raw[["id", "area_se"]]),
+        "Sheet '2': it lacks 29 of the 30 measurements",
+    ),
+    "a broken workbook": (lambda raw: b"\xd0\xcf\x11\xe0" + bytes(99), "It cannot be read as what it begins as ("),
+    "another table": (
+        lambda raw: b"a,b,c\n1,2,3\n",
+        "Line 1: it begins 'a,b,c', 3 fields without a name of a measurement",
+    ),
+    "a missing column": (table(["fractal_dimension_worst"]), LACKS),
+    "no last name": (lambda raw: canonical.write_table(raw).replace(b"fractal_dimension_worst", b"", 1), LACKS),
+    "ten means": (table(DROPPED), ALL_THIRTY),
+    "ten means, no header": (lines("^[^,]+,([MB](,[^,]+){10}).*", r"\1"), ALL_THIRTY),
+    "names of families alone": (lambda raw: re.sub(rb"_mean|\w+_(se|worst)", b"", table()(raw)), ALL_THIRTY),
+    "a repeated column": (
+        table(assign={"radius1": 1}),
+        "Line 1: the column radius_mean stands 2 times; allowed is once",
+    ),
+    "0 and 1, no header": (
+        lambda raw: table(assign={"diagnosis": labels(1, 0)}, header=False)(raw),
+        f"Line 1: field 2 {CODES}",
+    ),
+    "0 and 1 first": (
+        lambda raw: table(["id"], {"diagnosis": labels(1, 0)}, header=False)(raw),
+        f"Line 1: field 1 {CODES}",
+    ),
+    "0 and 1 last": (lines(r"^[^,]+,([MB]),(.*)$", r"\2,0"), "Line 1: field 31 of every line holds 0, which stand for"),
+    "0 and 1 below numbers": (
+        table(["id"], {"diagnosis": labels(1, 0)}, NUMBERED, index=True),
+        "Line 1: the column '1' holds 0 and 1",
+    ),
+    "no last column": (lines(",[^,\n]+$"), "31 fields without a name of a measurement; allowed are names like"),
+    "the first patient as header": (
+        lambda raw: pd.read_csv(io.BytesIO(uci_form())).to_csv().encode(),
+        "pandas read UCI's file without header=None",
+    ),
+    "two labels that differ": (
+        table(assign={"target": labels("benign", "malignant")}),
+        "Line 2, id 10003: diagnosis says M and target says B; allowed is the same in both",
+    ),
+    "an inverted target": (
+        lambda raw: re.sub(rb"(?m)[01]$", lambda found: b"%d" % (found[0] == b"0"), scikit_learn(raw)),
+        "inverted",
+    ),
+    "inverted labels": (table(assign={"diagnosis": labels("B", "M")}), "the diagnoses look inverted or mixed up"),
+    "Original": (
+        lambda raw: ORIGINAL,
+        "2 or 4; the Diagnostic one has 30 measurements of cell nuclei and the diagnoses M",
+    ),
+    "Original's header": (lambda raw: b"ID,Clump_thickness,Class\n", "Line 1: this is the Original Wisconsin table"),
+    "Prognostic": (
+        lambda raw: PROGNOSTIC.encode(),
+        "Line 1: this is the Prognostic Wisconsin table (WPBC), which has 198",
+    ),
+    "Prognostic's header": (lambda raw: b"ID,Outcome,Time,radius1\n", "Line 1: this is the Prognostic Wisconsin table"),
+    "one diagnosis": (lines(",B,", ",M,"), "It has 569 malignant and 0 benign rows; allowed are at least 10 of each"),
+    "a repeated id": (
+        lambda raw: canonical.write_table(raw.assign(id=raw["id"].where(raw.index != 7, "10003"))),
+        "Line 9, id 10003: its id is that of Line",
+    ),
+    "a twin through float32": (
+        lambda raw: uci_form() + table(header=False)(raw.head(1).assign(id="zzz", area_se=np.float32(153.4))),
+        "Line 570, id zzz: its 30 measurements are those of Line 1, id 10003 again; allowed is each patient once (F5)",
+    ),
+    "a row that no nucleus has": (
+        lines(",1001,0.1184,", ",501,0.1184,"),
+        "Line 1, id 10003: area_mean is 501 but radius_mean",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_the_table_is_refused_with_the_reason(raw: pd.DataFrame, name: str) -> None:
+    make, says = REFUSED[name]
+    with pytest.raises(TableError) as error:
+        admission.read_table(make(raw), "some.csv")
+    assert says in str(error.value)
+    assert str(error.value).endswith(". some.csv cannot be used")
+
+
+def test_all_problems_are_counted_and_twenty_of_them_shown(raw: pd.DataFrame) -> None:
+    with pytest.raises(TableError) as error:
+        admission.read_table(table(assign={"area_se": "?"})(raw), "some.csv")
+    first, *_, last = str(error.value).splitlines()
+    assert first == "Line 2, id 10003: area_se is '?'; allowed is a finite decimal number with a point, like 17.99"
+    assert str(error.value).count("area_se") == 20
+    assert last == "and 549 more problems. some.csv cannot be used"
