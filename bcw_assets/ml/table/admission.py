@@ -71,11 +71,11 @@ def _gather(parts: Iterable[Rows], *, has_ids: bool) -> tuple[pd.DataFrame, list
     table.insert(0, columns.ID, pd.Series(ids, dtype="str"))
     diagnoses = [label for rows in every for label in rows.diagnoses.tolist()]
     table.insert(1, columns.DIAGNOSIS, pd.Series(diagnoses, dtype="str"))
-    problems = [text for rows in every for text in _find_problems(rows)]
+    problems = [text for rows in every for text in _list_problems(rows)]
     return table, [line for rows in every for line in rows.lines], problems
 
 
-def _find_problems(rows: Rows) -> Iterator[str]:
+def _list_problems(rows: Rows) -> Iterator[str]:
     """Return what keeps rows from being trained on, in their order."""
     for row in sorted({*rows.problems, *rows.warnings, *np.flatnonzero(rows.diagnoses == "").tolist()}):
         empty = f"Line {rows.lines[row]}{name_id(rows.ids[row])}: {explain_value(columns.DIAGNOSIS, '', LABEL_IS)}"

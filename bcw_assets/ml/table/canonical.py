@@ -23,14 +23,16 @@ def write_table(table: pd.DataFrame) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
-    writer.writerows((identifier, *row) for identifier, row in zip(table[columns.ID], _format_rows(table), strict=True))
+    writer.writerows(
+        (identifier, *row) for identifier, row in zip(table[columns.ID], _format_patients(table), strict=True)
+    )
     return text.getvalue().encode()
 
 
 def row_fingerprints(table: pd.DataFrame) -> list[str]:
     """Return, row by row, the SHA-256 of diagnosis and rounded measurements: the patient, whatever the id."""
     rounded = table.assign(**dict(zip(columns.MEASUREMENTS, _round_measurements(table).T, strict=True)))
-    return list(map(hash_row, _format_rows(rounded)))
+    return list(map(hash_row, _format_patients(rounded)))
 
 
 def _round_measurements(table: pd.DataFrame) -> np.ndarray:
@@ -80,7 +82,7 @@ def check_source(raw_data: pd.DataFrame, facts: Mapping[str, object]) -> Finding
     )
 
 
-def _format_rows(table: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+def _format_patients(table: pd.DataFrame) -> Iterator[tuple[str, ...]]:
     """Return each row's diagnosis and numbers as texts; a number that a column has often is formatted once."""
     texts = [table[columns.DIAGNOSIS].tolist()]
     for name in columns.MEASUREMENTS:

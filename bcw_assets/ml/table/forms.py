@@ -113,7 +113,7 @@ def recognise(lines: Sequence[Sequence[str]], separator: str = "") -> Form:
     has_header = not _is_data(texts[0])
     header, rows = list(lines[0]), texts[has_header:]
     names = [squeeze_name(text) if has_header else "" for text in header]
-    while names and re.fullmatch(r"(unnamed\d+)?", names[-1]) and _collect(rows, len(names) - 1) <= BLANK:
+    while names and re.fullmatch(r"(unnamed\d+)?", names[-1]) and _collect_values(rows, len(names) - 1) <= BLANK:
         names.pop()  # Kaggle's header ends with a comma, and the lines of others do
     if not names:
         raise TableError("it has no columns; allowed is a table with one row a patient")
@@ -124,7 +124,7 @@ def recognise(lines: Sequence[Sequence[str]], separator: str = "") -> Form:
             "its first row has a patient where the names of the columns should be: pandas read UCI's file without "
             "header=None; read it again with it"
         )
-    values = [_collect(rows, place) - {""} for place in range(len(names))]
+    values = [_collect_values(rows, place) - {""} for place in range(len(names))]
     has_names = any(name in columns.ALIASES or any(stem in name for stem in columns.STEMS) for name in names)
     is_complete = set(columns.MEASUREMENTS) <= {columns.ALIASES.get(name) for name in names}
     for table, is_it in LOOK_ALIKES.items():
@@ -137,7 +137,7 @@ def recognise(lines: Sequence[Sequence[str]], separator: str = "") -> Form:
     return Form(len(names), measurements, identifier, labels, has_header, has_commas, codes, left_out)
 
 
-def _collect(rows: Sequence[Sequence[str]], place: int) -> set[str]:
+def _collect_values(rows: Sequence[Sequence[str]], place: int) -> set[str]:
     return {row[place].lower() for row in rows if place < len(row)}
 
 

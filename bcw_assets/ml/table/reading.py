@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SMALL = 1 << 16  # bytes that are read without pyarrow, whose import takes longer than they do
-PIECE = 1 << 22  # bytes that are read at once
+BLOCK = 1 << 22  # bytes that are read at once
 BATCH = 1 << 14  # rows of a Parquet file or a spreadsheet that are read at once
 HEAD = 1 << 13  # bytes by which a kind of file is known
 SAMPLE = 1000  # rows by which columns without names are known
@@ -182,9 +182,9 @@ def _split_blocks(stream: BinaryIO) -> Iterator[Block]:
     """Return the lines of a stream, the first block small; every line end is a line feed."""
     rest, line, size = b"", 1, SMALL
     while piece := stream.read(size):
-        content = rest + (piece if size == PIECE else piece.removeprefix(UTF_8_MARK))
+        content = rest + (piece if size == BLOCK else piece.removeprefix(UTF_8_MARK))
         cut = len(content) - content.endswith(b"\r")  # a line feed may follow
-        content, after, size = content[:cut], content[cut:], PIECE
+        content, after, size = content[:cut], content[cut:], BLOCK
         if b"\r" in content:
             content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         end = content.rfind(b"\n") + 1

@@ -326,7 +326,7 @@ def require(table: "pd.DataFrame", name: Callable[[int], str]) -> None:
     Raises:
         TableError: the first line names the rule that most rows break, how many do, and the first of them.
     """
-    if problems := _find_problems(table, name, is_hard=True):
+    if problems := _describe_breaches(table, name, is_hard=True):
         raise TableError("\n".join(problems), find_offending_rows(table, HARD))
 
 
@@ -347,11 +347,11 @@ def _check(table: "pd.DataFrame", *, is_hard: bool) -> Findings:
             evidence[rule.name] = f"{value:g}"
         else:
             evidence |= {rule.name: value, f"{rule.name}, allowed": format_bounds(rule.low, rule.high)}
-    problems = _find_problems(table, lambda row: f"id {table[columns.ID].iloc[row]}", is_hard=is_hard)
+    problems = _describe_breaches(table, lambda row: f"id {table[columns.ID].iloc[row]}", is_hard=is_hard)
     return Findings(tuple(problems), evidence, find_offending_rows(table, HARD if is_hard else ADVICE))
 
 
-def _find_problems(table: "pd.DataFrame", name: Callable[[int], str], *, is_hard: bool) -> list[str]:
+def _describe_breaches(table: "pd.DataFrame", name: Callable[[int], str], *, is_hard: bool) -> list[str]:
     breaches = find_breaches(table, HARD if is_hard else ADVICE)
     problems = [breach.describe(table, name) for breach in breaches]
     return problems + [rule.describe(value) for rule, value in find_file_breaches(table, is_hard=is_hard)]
