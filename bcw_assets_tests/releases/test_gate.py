@@ -43,7 +43,9 @@ def larger(raw: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([raw, more], ignore_index=True)
 
 
-@pytest.mark.parametrize(("make", "because"), KEPT_OUT, ids=["wrong labels", "C=0.0001", "relabelled rows"])
+@pytest.mark.parametrize(
+    ("make", "because"), KEPT_OUT, ids=["wrong labels", "C=0.0001", "relabelled rows", "through float32"]
+)
 def test_the_gate_keeps_out(
     store: Store, made: dict[str, Any], raw: pd.DataFrame, one_release: dict[str, bytes], make: Any, because: str
 ) -> None:
