@@ -44,7 +44,6 @@ EVERYTHING: dict[str, Callable[[Store], object]] = {
     "write": lambda store: store.write(NEW),
     "create": lambda store: store.create("log/000001.json", b"entry"),
     "list": lambda store: store.list("results/"),
-    "exists": lambda store: store.exists("results/model.pkl"),
     "delete": lambda store: store.delete("results/model.pkl"),
 }
 
