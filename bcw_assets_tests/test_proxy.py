@@ -95,17 +95,14 @@ WORDS = {
 }  # fmt: skip
 
 
-def fill(text: Any) -> Any:
-    return Template(text).substitute(WORDS) if isinstance(text, str) else text
-
-
 def write_requests(attack: str | dict[str, Any]) -> Iterator[bytes]:
     """Return the requests that an entry of attacks.yaml stands for."""
     if isinstance(attack, str):
-        yield fill(attack).encode("latin-1")
-    else:
-        for values in product(*(value if isinstance(value, list) else [value] for value in attack.values())):
-            yield ask(**dict(zip(attack, map(fill, values), strict=True)))
+        yield Template(attack).substitute(WORDS).encode("latin-1")
+        return
+    for values in product(*(value if isinstance(value, list) else [value] for value in attack.values())):
+        texts = (value and Template(value).substitute(WORDS) for value in values)
+        yield ask(**dict(zip(attack, texts, strict=True)))
 
 
 ATTACKS = yaml.safe_load((CHECKOUT / "bcw_assets_tests" / "attacks.yaml").read_text())["attacks"]
@@ -309,7 +306,7 @@ def test_files_logs_and_records_come_through(stack: Stack) -> None:
     assert RUN.encode() in gzip.decompress(stack.get(f"/download_debug/{RUN}").content)
 
 
-def test_prometheus_is_asked_without_the_password_and_learns_who_asks(stack: Stack) -> None:
+def test_prometheus_is_asked_without_the_password_and_the_health_check_sees_the_proxy_alone(stack: Stack) -> None:
     spoofed = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}
     for method, path in (("GET", "/prometheus/"), ("POST", "/prometheus/api/v1/query?x=1")):
         assert stack.send(ask(method, path, body="", **spoofed))[1].endswith("prometheus")
@@ -317,6 +314,8 @@ def test_prometheus_is_asked_without_the_password_and_learns_who_asks(stack: Sta
         assert question["path"] == path
         assert "Authorization" not in question
         assert [question[name] for name in spoofed] == ["127.0.0.1", "localhost", "http"]
+    assert stack.send(ask(Host="health", Authorization=None))[1].endswith("\r\n\r\nok")
+    assert not stack.take_back()
 
 
 def test_every_answer_is_kept_from_other_sites_and_a_refusal_says_what_is_allowed(stack: Stack) -> None:
@@ -350,11 +349,6 @@ def test_the_log_says_what_was_asked_and_no_secret(stack: Stack) -> None:
     assert re.search(r'"uri":"/refused".*"status":401', log)
     for secret in (PASSWORD, RIGHT.split()[1], WRONG.split()[1], HASH, "secret-cookie"):
         assert secret not in log
-
-
-def test_the_health_check_sees_the_proxy_alone(stack: Stack) -> None:
-    assert stack.send(ask(Host="health", Authorization=None))[1].endswith("\r\n\r\nok")
-    assert not stack.take_back()
 
 
 def test_a_site_has_a_certificate_and_serves_its_own_name_and_origin_alone(tmp_path: Path) -> None:
