@@ -3,7 +3,6 @@
 import errno
 import os
 import resource
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -88,37 +87,34 @@ def fail(number: int, *_: object) -> Any:
 
 
 def fail_at_each_operation(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Store], object]
+    folder: Path, before: dict[str, bytes], act: Callable[[Store], object]
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Do `act` on copies of `folder`, with the 1st, the 2nd, … operation failing; give the error, and what is left."""
-    operations = [(os, name) for name in ("open", "fsync", "replace", "link", "unlink", "mkdir", "close", "stat")]
+    """Do `act` on stores of files, with the 1st, the 2nd, … operation failing; give the error, and what is left."""
+    names = ("open", "fsync", "replace", "link", "unlink", "mkdir", "close", "stat")
     for number in range(1, 1000):
-        turns, text = count(1), ""
+        turns, text, store = count(1), "", FolderStore(folder / str(number))
+        store.write(before)
 
         def call(operation: Callable[..., Any], *arguments: object, **options: object) -> Any:
             return fail(errno.ENOSPC) if next(turns) == number else operation(*arguments, **options)  # noqa: B023
 
-        copy = shutil.copytree(folder, folder.with_name(f"fault-{number}"))
-        with monkeypatch.context() as patch:
-            for owner, name in [*operations, (Path, "open")]:
+        with pytest.MonkeyPatch.context() as patch:
+            for owner, name in [*((os, name) for name in names), (Path, "open")]:
                 operation = getattr(owner, name)
                 patch.setattr(owner, name, lambda *a, operation=operation, **o: call(operation, *a, **o))
             try:
-                act(FolderStore(copy))
+                act(store)
             except StorageError as error:
                 text = str(error)
         # The removal of a temporary file may have failed, which nobody lists.
-        yield text, {key: content for key, content in read_tree(copy).items() if not key.endswith(TEMPORARY)}
+        yield text, {key: kept for key, kept in read_tree(folder / str(number)).items() if not key.endswith(TEMPORARY)}
         if next(turns) <= number:
             assert number > 6
             return
 
 
-def test_whichever_operation_of_a_write_fails_each_file_is_whole_and_a_mixture_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    FolderStore(tmp_path / "store").write(OLD)
-    for text, files in fail_at_each_operation(tmp_path / "store", monkeypatch, lambda store: store.write(NEW)):
+def test_whichever_operation_of_a_write_fails_each_file_is_whole_and_a_mixture_is_said(tmp_path: Path) -> None:
+    for text, files in fail_at_each_operation(tmp_path, OLD, lambda store: store.write(NEW)):
         assert files.keys() == NEW.keys()
         assert all(content in (OLD[key], NEW[key]) for key, content in files.items())
         assert files == NEW if not text else files == OLD or "Files may be new now" in text
@@ -128,12 +124,9 @@ def test_whichever_operation_of_a_write_fails_each_file_is_whole_and_a_mixture_i
 def test_whichever_operation_of_a_create_fails_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
 ) -> None:
-    (tmp_path / "store").mkdir()
     if not has_links:
         monkeypatch.setattr(os, "link", partial(fail, errno.EPERM))
-    for text, files in fail_at_each_operation(
-        tmp_path / "store", monkeypatch, lambda store: store.create("log/1", b"entry")
-    ):
+    for text, files in fail_at_each_operation(tmp_path, {}, lambda store: store.create("log/1", b"entry")):
         assert files == ({} if text else {"log/1": b"entry"})
 
 
@@ -163,10 +156,10 @@ def test_a_folder_whose_fsync_says_that_a_name_was_lost_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     refuse(monkeypatch, name)
-    with pytest.raises(StorageError, match=os.strerror(getattr(errno, name))):
-        FolderStore(tmp_path).write(NEW)
-    with pytest.raises(StorageError, match=os.strerror(getattr(errno, name))):
-        FolderStore(tmp_path).create("log/1", b"entry")
+    store = FolderStore(tmp_path)
+    for act in (partial(store.write, NEW), partial(store.create, "log/1", b"entry")):
+        with pytest.raises(StorageError, match=os.strerror(getattr(errno, name))):
+            act()
     assert read_tree(tmp_path) == NEW
 
 
