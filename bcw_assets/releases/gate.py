@@ -6,7 +6,7 @@ from bcw_assets.errors import ReleaseError
 from bcw_assets.ml.evaluation import comparison, thresholds
 from bcw_assets.ml.evaluation.comparison import Comparison
 from bcw_assets.releases.bundle import Bundle, cut_inputs_hash, hash_inputs
-from bcw_assets.releases.candidate import SHORT, Candidate, predictions_of
+from bcw_assets.releases.candidate import SHORT, Candidate, read_predictions
 from bcw_assets.releases.log import Log, Ruling
 from bcw_assets.report.formatting import format_estimate
 
@@ -44,7 +44,7 @@ def judge(
         _judge_rule((BLOCKING_CHECKS, "all kept"), "; ".join(problems)[:1000] or "all kept", is_kept=not problems),
         *(
             _judge_rule((floor.score, floor.limit), format_estimate(floor.summary, 4), is_kept=not floor.is_missed)
-            for floor in thresholds.compare_with_floors(candidate.report)
+            for floor in thresholds.compare_with_floors(candidate.metrics.report)
         ),
         *_compare(candidate, champion, log),
         _judge_rollback(candidate, log, stored_ids),
@@ -75,7 +75,7 @@ def _compare(candidate: Candidate, champion: Bundle | None, log: Log) -> list[Ru
         why = f"the champion {champion.id} is damaged, and was made from the same inputs"
         return [_judge_rule(rule, why, is_kept=None) for rule in BESIDE_CHAMPION]
     try:
-        predictions = predictions_of(champion.require().files)
+        predictions = read_predictions(champion.require().files)
     except (ReleaseError, ValueError) as error:
         why = f"the champion {champion.id} cannot be compared with: {(*champion.problems, error)[0]}"
         return [_judge_rule(rule, why, is_kept=False) for rule in BESIDE_CHAMPION]
@@ -105,7 +105,7 @@ def _judge_labels(candidate: Candidate, result: Comparison) -> Ruling:
 def _judge_rollback(candidate: Candidate, log: Log, stored_ids: Collection[str]) -> Ruling:
     inputs = hash_inputs(candidate.inputs)
     rollbacks = [entry for release, entry in log.list_rolled_back().items() if cut_inputs_hash(release) == inputs]
-    hidden = log.find_hidden_rollback(inputs, is_stored=inputs in map(cut_inputs_hash, stored_ids))
+    hidden = log.find_hidden_entry(inputs, is_stored=inputs in map(cut_inputs_hash, stored_ids))
     value = "no" if hidden is None else f"perhaps, in or after entry {hidden}, which cannot be read"
     if rollbacks:
         value = f"in entry {rollbacks[0].sequence}, because: {rollbacks[0].reason}"

@@ -21,12 +21,7 @@ ALREADY_CHAMPION: Literal["unchanged"] = "unchanged"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a candidate.
-
-    Attributes:
-        result: promoted, or unchanged: it is the champion already.
-        entry: of the log, that made it champion.
-    """
+    """What became of a candidate, and the newest entry of the log, which says that it is champion."""
 
     result: Literal["promoted", "unchanged"]
     entry: Entry
@@ -35,12 +30,7 @@ class Outcome:
 def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: str, override: str = "") -> Outcome:
     """Publish a candidate that passes the gate, and make it the champion; what is the champion already stays it.
 
-    Args:
-        store: holds the releases.
-        candidate: what the run has made.
-        problems: what the blocking checks find in its values.
-        run: the id of the run, for the log.
-        override: why a broken rule is passed over; empty without a reason.
+    `problems` are what the blocking checks find in its values, and `override` is why a broken rule is passed over.
 
     Raises:
         ReleaseRefused: the gate refuses it; nothing is published, and the table is kept in releases/refused/.
@@ -51,7 +41,7 @@ def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: st
     for _ in range(TRIES):
         current_log = log.read_log(store)
         current_log.require_understood()
-        champion, newest = current_log.champion, current_log.changes[-1:]
+        champion, newest = current_log.champion, current_log.entries[-1:]
         # Behind an entry that cannot be read, the candidate is compared with the last champion that can.
         rival = current_log.read_bundle(store, newest[0].release) if newest else None
         is_same = champion is not None and rival is not None and rival.is_made_from(candidate.inputs)
@@ -80,7 +70,7 @@ def _keep_refusal(store: Store, candidate: Candidate, table: list[Ruling], run: 
     key = f"{REFUSAL_PREFIX}{inputs}.json"
     document = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table}
     store.write({key: documents.encode(document)})
-    what = "; ".join(f"{ruling['rule']}: {ruling['value']} (allowed: {ruling['limit']})" for ruling in broken)
+    what = "; ".join(map("{rule}: {value} (allowed: {limit})".format_map, broken))
     remedy = "; if it is right all the same, run release with the config override: the reason, which the log keeps"
     return ReleaseRefused(
         f"The gate refused this candidate: {what}. The champion stays. Compare rows and labels with their source"
