@@ -130,7 +130,7 @@ def list_releases(*, as_json: bool) -> None:
     """Show every promotion and rollback, the champion last."""
     from bcw_assets.cli import releases  # imported here, as in all below: NumPy takes 0.1 s
 
-    _write(releases.report_list(_releases()), partial(releases.format_report, "list"), as_json=as_json)
+    _write(releases.report_list(_releases()), partial(releases.format_listing, "list"), as_json=as_json)
 
 
 @releases.command()
@@ -141,7 +141,7 @@ def show(release: str | None, *, as_json: bool) -> None:
     from bcw_assets.cli import releases
 
     report = releases.report_release(_releases(), release)
-    _write(report, partial(releases.format_report, "release"), as_json=as_json)
+    _write(report, partial(releases.format_listing, "release"), as_json=as_json)
 
 
 @releases.command()
@@ -159,7 +159,7 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
     from bcw_assets.cli import releases
 
     report = releases.report_verification(_releases(), release, everything=everything)
-    _write(report, partial(releases.format_report, "verification"), as_json=as_json)
+    _write(report, partial(releases.format_listing, "verification"), as_json=as_json)
     if not report["good"]:
         sys.exit(1)
 
@@ -173,7 +173,7 @@ def diff(first: str, second: str, *, as_json: bool) -> None:
     from bcw_assets.cli import releases
 
     report = releases.report_comparison(_releases(), first, second)
-    _write(report, partial(releases.format_report, "comparison"), as_json=as_json)
+    _write(report, partial(releases.format_listing, "comparison"), as_json=as_json)
 
 
 @releases.command("rollback")

@@ -95,7 +95,7 @@ def report_comparison(store: Store, *prefixes: str) -> Listing:
     }  # fmt: skip
 
 
-def format_report(name: str, report: Listing) -> str:
+def format_listing(name: str, report: Listing) -> str:
     """Return a report for people: `name` is list, release, verification or comparison."""
     environment = jinja2.Environment(  # noqa: S701 (no HTML)
         loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined, trim_blocks=True

@@ -23,10 +23,9 @@ def champion(graph: Graph) -> str:
 def read_metadata(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     """Return what the materialisation of release in a run tells."""
     assert result.success, why(result)
-    (made,) = result.asset_materializations_for_node("release")
-    metadata = {name: entry.value for name, entry in made.metadata.items()}
-    gate: Any = made.metadata["gate"]
-    return metadata | {"gate": [record.data for record in gate.records]}
+    (event,) = result.asset_materializations_for_node("release")
+    gate = [record.data for record in event.metadata["gate"].records]  # type: ignore[attr-defined]  # it is a table
+    return {name: entry.value for name, entry in event.metadata.items()} | {"gate": gate}
 
 
 def test_a_refresh_publishes_where_the_setting_says_and_tells_of_it(graph: Graph, place: Place) -> None:
@@ -131,14 +130,19 @@ def test_list_shows_each_promotion_what_was_rolled_back_or_removed_and_what_is_u
     assert bcw("verify", "--all").exit_code == 0
 
 
-def test_show_tells_what_a_release_was_made_from_and_what_the_gate_said(
-    published: Store, challenger: Candidate
+def test_show_and_diff_tell_what_releases_were_made_from_what_the_gate_said_and_how_they_differ(
+    published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     text = bcw("show").stdout
     assert text.startswith(f"Release {challenger.id}, the champion\nEntry 2  promote at ")
     assert "split.seed          7\n" in text
     assert "sensitivity beside the champion" in text
     assert read_json("show", challenger.id[:5])["manifest"]["inputs"] == challenger.inputs
+    report = read_json("diff", candidate.id, challenger.id)
+    assert (report["inputs"]["split.seed"], report["patients"]["in_both"]) == (["42", "7"], 569)
+    weights = dict(zip(candidate.model[0].feature_names_in_, candidate.model[1].coef_[0], strict=True))
+    assert {name: weight for name, (weight, _) in report["coefficients"].items()} == weights
+    assert "split.seed" in bcw("diff", candidate.id, challenger.id).stdout
 
 
 def test_verify_says_whole_or_names_the_file_and_fails(published: Store, candidate: Candidate) -> None:
@@ -152,17 +156,6 @@ def test_verify_says_whole_or_names_the_file_and_fails(published: Store, candida
         assert done.exit_code == 1
         assert f"{key} has 5 bytes, not" in done.stdout
         assert not read_json("verify", *asked)["good"]
-
-
-def test_diff_shows_inputs_scores_coefficients_and_patients(
-    published: Store, candidate: Candidate, challenger: Candidate
-) -> None:
-    report = read_json("diff", candidate.id, challenger.id)
-    assert report["inputs"]["split.seed"] == ["42", "7"]
-    assert report["patients"]["in_both"] == 569
-    weights = dict(zip(candidate.model[0].feature_names_in_, candidate.model[1].coef_[0], strict=True))
-    assert {name: weight for name, (weight, _) in report["coefficients"].items()} == weights
-    assert "split.seed" in bcw("diff", candidate.id, challenger.id).stdout
 
 
 def test_rollback_goes_back_and_says_so_and_not_beyond_the_first(

@@ -19,7 +19,7 @@ from bcw_assets.errors import ArtifactError, ReleaseError
 from bcw_assets.ml.model import preparation, resampling, training
 from bcw_assets.ml.model.preparation import Split
 from bcw_assets.ml.model.resampling import Resampling
-from bcw_assets.ml.table import canonical, columns
+from bcw_assets.ml.table import admission, canonical, columns
 from bcw_assets.releases import bundle, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.folder import FolderStore
@@ -85,10 +85,10 @@ def test_an_onnx_model_that_says_something_else_is_not_released(
 
 def test_ucis_file_in_any_order_and_the_copy_without_ids_are_one_release_byte_for_byte() -> None:
     numbers, target = load_breast_cancer(return_X_y=True)
-    frame = pd.DataFrame(numbers, columns=columns.MEASUREMENTS).assign(target=target)
+    frame = pd.DataFrame(numbers, columns=columns.MEASUREMENTS).assign(diagnosis=np.array(["M", "B"])[target])
     embedded = frame.to_csv(index=False).encode()
     of_uci, of_copy = (
-        Candidate(**make_values(canonical.read_table(table, "x"))) for table in (shuffled(uci_form()), embedded)
+        Candidate(**make_values(admission.read_table(table, "x"))) for table in (shuffled(uci_form()), embedded)
     )
     assert of_uci.raw_data[columns.ID].tolist() != of_copy.raw_data[columns.ID].tolist()
     assert of_uci.id == of_copy.id

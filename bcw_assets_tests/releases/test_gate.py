@@ -19,6 +19,11 @@ from bcw_assets_tests.releases.candidates import candidate_of, flipped, part
 BESIDE = [rule for rule, _ in gate.BESIDE_CHAMPION]
 
 
+def round_to_float32(raw: pd.DataFrame) -> pd.DataFrame:
+    names = columns.MEASUREMENTS
+    return raw.astype(dict.fromkeys(names, "float32")).astype(dict.fromkeys(names, "float64"))
+
+
 def add_patients(raw: pd.DataFrame) -> pd.DataFrame:
     """Return the table with 100 more patients, who are a little larger than known ones."""
     more = part(raw, 100, seed=1)
@@ -29,16 +34,17 @@ def add_patients(raw: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("make", "because"),
     [
-        (lambda metrics, raw: candidate_of(metrics, flipped(raw, 28)), "log_loss"),
-        (lambda metrics, raw: candidate_of(metrics, raw, C=0.0001), "sensitivity beside the champion"),
-        (lambda metrics, raw: candidate_of(metrics, flipped(raw, 7)), "relabelled rows: 7 of 569"),
+        (lambda raw: candidate_of(flipped(raw, 28)), "log_loss"),
+        (lambda raw: candidate_of(raw, C=0.0001), "sensitivity beside the champion"),
+        (lambda raw: candidate_of(flipped(raw, 7)), "relabelled rows: 7 of 569"),
+        (lambda raw: candidate_of(round_to_float32(flipped(raw, 6))), "relabelled rows: 6 of 569"),
     ],
-    ids=["wrong labels", "C=0.0001", "relabelled rows"],
+    ids=["wrong labels", "C=0.0001", "relabelled rows", "through float32"],
 )
 def test_the_gate_keeps_out(
-    store: Store, made: dict[str, Any], raw: pd.DataFrame, one_release: dict[str, bytes], make: Any, because: str
+    store: Store, raw: pd.DataFrame, one_release: dict[str, bytes], make: Any, because: str
 ) -> None:
-    worse = make(made["metrics"], raw)
+    worse = make(raw)
     with pytest.raises(ReleaseRefused, match=because) as refusal:
         promotion.promote(with_all(store, one_release), worse, [], "second")
     table = [dict(row) for row in refusal.value.rows]
@@ -51,25 +57,23 @@ def test_the_gate_keeps_out(
 @pytest.mark.parametrize(
     "make",
     [
-        lambda metrics, raw: candidate_of(metrics, raw, seed=7),
-        lambda metrics, raw: candidate_of(metrics, raw, folds_seed=100),
-        lambda metrics, raw: candidate_of(metrics, add_patients(raw)),
+        lambda raw: candidate_of(raw, seed=7),
+        lambda raw: candidate_of(raw, folds_seed=100),
+        lambda raw: candidate_of(add_patients(raw)),
     ],
     ids=["another split", "other folds", "a larger table"],
 )
-def test_the_gate_lets_pass(
-    store: Store, made: dict[str, Any], raw: pd.DataFrame, one_release: dict[str, bytes], make: Any
-) -> None:
-    outcome = promotion.promote(with_all(store, one_release), make(made["metrics"], raw), [], "second")
+def test_the_gate_lets_pass(store: Store, raw: pd.DataFrame, one_release: dict[str, bytes], make: Any) -> None:
+    outcome = promotion.promote(with_all(store, one_release), make(raw), [], "second")
     assert (outcome.result, outcome.entry.sequence, outcome.entry.reason) == ("promoted", 2, None)
     assert {row["verdict"] for row in outcome.entry.gate} == {"kept"}
 
 
 def test_as_the_first_release_and_beside_few_malignant_patients_in_common_only_floors_count_which_is_said(
-    store: Store, made: dict[str, Any], raw: pd.DataFrame
+    store: Store, raw: pd.DataFrame
 ) -> None:
     for rows, unjudged, says in ((300, BESIDE, "there is no champion before it"), (569, BESIDE[:2], "fewer than 150")):
-        entry = promotion.promote(store, candidate_of(made["metrics"], part(raw, rows)), [], "a run").entry
+        entry = promotion.promote(store, candidate_of(part(raw, rows)), [], "a run").entry
         values = {row["rule"]: row["value"] for row in entry.gate if row["verdict"] == "not judged"}
         assert list(values) == unjudged
         assert all(says in value for value in values.values())
@@ -108,9 +112,9 @@ def test_beside_a_damaged_champion_nothing_passes_but_by_a_reason(
 
 
 def test_a_damaged_champion_against_the_gate_is_made_again_by_the_same_inputs_but_not_with_broken_promises(
-    store: Store, made: dict[str, Any], raw: pd.DataFrame
+    store: Store, raw: pd.DataFrame
 ) -> None:
-    worse = candidate_of(made["metrics"], raw, C=0.0001)
+    worse = candidate_of(raw, C=0.0001)
     first = promotion.promote(store, worse, [], "first", "for a comparison").entry
     store.write({bundle.locate_file(first.release, "metrics.json"): b"damaged"})
     with pytest.raises(ReleaseRefused, match="blocking checks: raw_data, invariants: inverted"):
@@ -121,11 +125,9 @@ def test_a_damaged_champion_against_the_gate_is_made_again_by_the_same_inputs_bu
     assert [row["rule"] for row in again.gate if row["verdict"] == "not judged"] == BESIDE
 
 
-def test_a_share_of_exactly_one_percent_relabelled_rows_passes(
-    store: Store, made: dict[str, Any], raw: pd.DataFrame
-) -> None:
+def test_a_share_of_exactly_one_percent_relabelled_rows_passes(store: Store, raw: pd.DataFrame) -> None:
     small = part(raw, 300)
-    first, changed = (candidate_of(made["metrics"], table) for table in (small, flipped(small, 3)))
+    first, changed = (candidate_of(table) for table in (small, flipped(small, 3)))
     table = gate.judge(changed, [], Bundle(first.id, first.files, None, ()), log.read_log(store))
     labels = next(row for row in table if row["rule"] == "relabelled rows")
     assert (labels["verdict"], labels["value"].partition(":")[0]) == ("kept", "3 of 300")

@@ -31,7 +31,7 @@ def is_refused(store: Store, because: str, release: str, other: str | None = Non
     for prefix in (release, None):
         report = releases.report_verification(store, prefix, everything=prefix is None)
         assert not report["good"]
-        assert re.search(because, releases.format_report("verification", report))
+        assert re.search(because, releases.format_listing("verification", report))
     before = store.list("")
     with pytest.raises(BcwError, match=because):
         open_release(store, release)
@@ -59,21 +59,13 @@ def test_a_missing_file_and_one_byte_of_any_file_is_found(released: Store, candi
     assert is_good(released)
 
 
-def test_a_bundle_without_a_manifest_is_unfinished_which_is_a_failure_where_it_is_needed(
+def test_a_bundle_that_is_unfinished_or_removed_is_a_failure_only_where_it_is_needed(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
-    released.delete(bundle.locate_file(candidate.id, bundle.MANIFEST))
-    because = r"manifest\.json is missing, so the bundle is unfinished"
-    is_refused(released, because, candidate.id)  # it is what a rollback would go to
-    promotion.promote(released, candidate, [], "makes it whole")
-    promotion.promote(released, challenger, [], "next")
     released.create(bundle.locate_file("0" * 16, "model.json"), b"{}")
     assert is_good(released)
-
-
-def test_a_bundle_that_somebody_removed_is_no_failure_unless_it_is_the_champion(
-    released: Store, candidate: Candidate, challenger: Candidate
-) -> None:
+    released.delete(bundle.locate_file(candidate.id, bundle.MANIFEST))  # of what a rollback would go to
+    is_refused(released, r"manifest\.json is missing, so the bundle is unfinished", candidate.id)
     for release, good in ((candidate.id, True), (challenger.id, False)):
         for key in released.list(bundle.locate_file(release, "")):
             released.delete(key)
@@ -105,7 +97,7 @@ def test_a_forged_manifest_with_a_right_seal_is_not_the_one_of_the_log(
     assert bundle.read_bundle(released, candidate.id).problems == ()
     says = "manifest.json cannot be used (it is not the one that the log names)"
     is_refused(released, re.escape(says), candidate.id)
-    assert says in releases.format_report("release", releases.report_release(released, candidate.id))
+    assert says in releases.format_listing("release", releases.report_release(released, candidate.id))
     assert [entry["state"] for entry in releases.report_list(released)["entries"]] == [[says], ["champion"]]
     with pytest.raises(BcwError, match=re.escape(says)):
         releases.report_comparison(released, candidate.id, challenger.id)
@@ -144,7 +136,7 @@ def test_a_damaged_newest_entry_stops_all_use_until_the_next_promotion(
     is_refused(released, rf"{re.escape(key)} cannot be read", challenger.id, candidate.id)
     report = releases.report_list(released)
     assert [entry["state"] for entry in report["entries"]] == [[], []]
-    assert f"Nobody can say which release is the champion: {key} " in releases.format_report("list", report)
+    assert f"Nobody can say which release is the champion: {key} " in releases.format_listing("list", report)
     with pytest.raises(ReleaseRefused, match="rolled back from: perhaps, in or after entry 3, which cannot be read"):
         promotion.promote(released, challenger, [], "next")
     assert promotion.promote(released, challenger, [], "next", "it was no rollback").entry.sequence == 4
