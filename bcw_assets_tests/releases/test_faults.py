@@ -1,6 +1,5 @@
 """A release, killed at every moment, in a full store, beside others that do the same, and beside damaged ones."""
 
-import errno
 import multiprocessing
 import os
 import re
@@ -21,7 +20,7 @@ from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import Entry, Overtaken
 from bcw_assets.storage.store import Store, open_store
-from bcw_assets_tests.conftest import STORES, Place, contents, with_all
+from bcw_assets_tests.conftest import STORES, Place, contents, sweep, with_all
 from bcw_assets_tests.releases.candidates import MEMBERS
 
 BUNDLE = len(MEMBERS) + 1  # files, with the manifest; the first promotion takes three changes for the probe
@@ -47,10 +46,6 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fill() -> None:
-    raise StorageError(os.strerror(errno.ENOSPC))
-
-
 def require_whole(store: Store) -> str | None:
     """Hold that the log is whole and the champion verifies; return its id."""
     current_log = log.read_log(store)
@@ -58,15 +53,13 @@ def require_whole(store: Store) -> str | None:
     return open_release(store, None).id if current_log.newest else None
 
 
-def each_change(count: int) -> list[Any]:
-    """Return (kind of store, number of a change): one in the middle on a disk, all of them in the sweep."""
-    cases = [(kind, number) for kind in STORES for number in range(1, count + 1)]
-    return [pytest.param(*case, marks=[] if case == ("disk", count // 2) else SWEEP) for case in cases]
-
-
-# A kill at a read leaves what one before the next change leaves.
+# A kill at a read, or a store that is full at a change, leaves what a kill before the next change leaves.
 @pytest.mark.parametrize("has_champion", [True, pytest.param(False, marks=SWEEP)])
-@pytest.mark.parametrize(("place", "number"), each_change(3 + BUNDLE + 1), indirect=["place"])
+@pytest.mark.parametrize(
+    ("place", "number"),
+    sweep([("disk", 7), *((kind, number) for kind in STORES for number in range(1, 3 + BUNDLE + 2))]),
+    indirect=["place"],
+)
 def test_a_release_killed_at_any_change_leaves_a_champion_and_the_next_run_finishes(
     place: Place, one_release: dict[str, bytes], candidate: Candidate, challenger: Candidate,
     monkeypatch: pytest.MonkeyPatch, has_champion: bool, number: int,
@@ -88,18 +81,6 @@ def test_a_release_killed_at_any_change_leaves_a_champion_and_the_next_run_finis
     promotion.promote(store, challenger, [], "again")
     assert require_whole(store) == challenger.id
     assert log.read_log(store).newest == len(bundle.list_ids(store)) == 1 + has_champion
-
-
-@pytest.mark.parametrize(("place", "number"), each_change(2 + BUNDLE + 1), indirect=["place"])
-def test_a_store_that_is_full_at_any_write_loses_nothing_and_the_next_run_finishes(
-    store: Store, candidate: Candidate, number: int
-) -> None:
-    interrupted: Any = Interrupted(store, number, fill, ("write", "create"))
-    with pytest.raises(StorageError):
-        promotion.promote(interrupted, candidate, [], "full")
-    assert require_whole(store) is None
-    assert promotion.promote(store, candidate, [], "again").result == "promoted"
-    assert require_whole(store) == candidate.id
 
 
 @DISK_AND_SWEEP
