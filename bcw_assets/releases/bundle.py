@@ -122,10 +122,8 @@ def resolve(store: Store, prefix: str) -> str:
 def pack(inputs: Mapping[str, Any], files: Mapping[str, bytes], edition: int = 1) -> tuple[str, dict[str, bytes]]:
     """Return the id of a bundle, and its files with SHA256SUMS and the manifest, in the order to store them in.
 
-    The id is `hash_inputs` and eight digits of the SHA-256 of the manifest as `documents.encode` writes it, without
-    `release`, which is the id, and without the seal. So who writes other bytes writes them into another folder.
-
-    `edition` counts bundles of the same content: it is more than 1 where a folder before it is damaged.
+    The id is `hash_inputs` and eight digits of the SHA-256 of the manifest without id and seal. So who writes other
+    bytes writes them into another folder. `edition` is more than 1 where a folder of the same content is damaged.
     """
     files = {**files, SUMS: format_sums(files)}
     scores = documents.parse(files["metrics.json"])["cross_validation"]

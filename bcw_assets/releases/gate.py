@@ -18,8 +18,6 @@ FEWEST_MALIGNANT = 150  # in common, from which a loss of 0.03 can be told from 
 MOST_RELABELLED = 0.01  # share of the known rows
 MOST_LISTED = 20
 
-BLOCKING_CHECKS = "blocking checks"  # no reason overrides this rule: what breaks it is no result
-
 # The rules beside the champion, each with its limit in words.
 BESIDE_CHAMPION = LOG_LOSS_RULE, SENSITIVITY_RULE, LABELS_RULE = (
     ("log loss beside the champion", f"upper 97.5 % bound at most {MOST_EXCESS_LOG_LOSS:+g}"),
@@ -29,11 +27,7 @@ BESIDE_CHAMPION = LOG_LOSS_RULE, SENSITIVITY_RULE, LABELS_RULE = (
 
 
 def judge(
-    candidate: Candidate,
-    problems: Sequence[str],
-    champion: Bundle | None,
-    log: Log,
-    stored_ids: Collection[str] = (),
+    candidate: Candidate, problems: Sequence[str], champion: Bundle | None, log: Log, stored_ids: Collection[str] = ()
 ) -> list[Ruling]:
     """Hold a candidate against the floors, the champion and the log.
 
@@ -41,7 +35,7 @@ def judge(
     may have been rolled back from.
     """
     return [
-        _judge_rule((BLOCKING_CHECKS, "all kept"), "; ".join(problems)[:1000] or "all kept", is_kept=not problems),
+        _judge_rule(("blocking checks", "all kept"), "; ".join(problems)[:1000] or "all kept", is_kept=not problems),
         *(
             _judge_rule((floor.score, floor.limit), format_estimate(floor.summary, 4), is_kept=not floor.is_missed)
             for floor in thresholds.compare_with_floors(candidate.metrics.report)
@@ -54,11 +48,6 @@ def judge(
 def find_broken(table: Sequence[Ruling]) -> list[Ruling]:
     """Return the rules that keep the candidate out."""
     return [row for row in table if row["verdict"] == BROKEN]
-
-
-def may_be_overridden(broken: Sequence[Ruling]) -> bool:
-    """Say whether a reason may pass over these rules."""
-    return all(ruling["rule"] != BLOCKING_CHECKS for ruling in broken)
 
 
 def _judge_rule(rule: tuple[str, str], value: str, *, is_kept: bool | None) -> Ruling:

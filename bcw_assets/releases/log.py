@@ -204,17 +204,10 @@ def read_log(store: Store) -> Log:
 
 
 def append(
-    store: Store,
-    log: Log,
-    action: Action,
-    champion: tuple[str, str],
-    run: str,
-    reason: str | None = None,
-    gate: Sequence[Ruling] = (),
-) -> Entry:
-    """Write the entry that follows the log as it was read last.
-
-    `champion` is the id of the release and the SHA-256 of its manifest; the rest is as in `Entry`.
+    store: Store, log: Log, action: Action, champion: tuple[str, str], run: str,
+    reason: str | None = None, gate: Sequence[Ruling] = (),
+) -> Entry:  # fmt: skip
+    """Write the entry that follows the log as it was read last; `champion` is an id, and the SHA-256 of its manifest.
 
     Raises:
         Overtaken: another writer took the number.

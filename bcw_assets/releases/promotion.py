@@ -51,8 +51,8 @@ def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: st
         # Of the same inputs, and the bundle is damaged: what was passed over for it is passed over again.
         reason = " ".join(override.split()) or (champion.reason if champion and is_same else None)
         broken = gate.find_broken(table)
-        if broken and not (reason and gate.may_be_overridden(broken)):
-            raise _keep_refusal(store, candidate, table, run)
+        if broken and (problems or not reason):  # no reason passes over what the blocking checks find
+            raise _keep_refusal(store, candidate, table, run, may_be_overridden=not problems)
         if current_log.newest == 0:
             _probe(store)
         release = bundle.publish(store, candidate.inputs, candidate.files)
@@ -64,7 +64,9 @@ def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: st
     raise StorageError(f"{TRIES} other runs wrote to {log.LOG_PREFIX} first, one after another. Run it again")
 
 
-def _keep_refusal(store: Store, candidate: Candidate, table: list[Ruling], run: str) -> ReleaseRefused:
+def _keep_refusal(
+    store: Store, candidate: Candidate, table: list[Ruling], run: str, *, may_be_overridden: bool
+) -> ReleaseRefused:
     """Store the gate's table, and return the refusal."""
     inputs, broken = bundle.hash_inputs(candidate.inputs), gate.find_broken(table)
     key = f"{REFUSAL_PREFIX}{inputs}.json"
@@ -74,7 +76,7 @@ def _keep_refusal(store: Store, candidate: Candidate, table: list[Ruling], run: 
     remedy = "; if it is right all the same, run release with the config override: the reason, which the log keeps"
     return ReleaseRefused(
         f"The gate refused this candidate: {what}. The champion stays. Compare rows and labels with their source"
-        f"{remedy if gate.may_be_overridden(broken) else ''}. The whole table is in {store.address(key)}",
+        f"{remedy if may_be_overridden else ''}. The whole table is in {store.address(key)}",
         tuple(dict[str, Any](row) for row in table),
     )
 
