@@ -124,12 +124,12 @@ def s3_error(code: int, name: str, **fields: str) -> Step:
     """Answer what S3 answers when it refuses."""
     tags = {"Code": name, "Message": f"{name}, as documented"} | fields
     document = "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags.items())
-    return _answer_after_reading(code, {}, f'<?xml version="1.0" encoding="UTF-8"?><Error>{document}</Error>'.encode())
 
+    def step(handler: BaseHTTPRequestHandler) -> None:
+        _receive(handler)
+        _answer(handler, code, {}, f'<?xml version="1.0" encoding="UTF-8"?><Error>{document}</Error>'.encode())
 
-def s3_object(content: bytes) -> Step:
-    """Answer an object, whichever was asked for."""
-    return _answer_after_reading(200, {"ETag": '"0123456789abcdef0123456789abcdef"'}, content)
+    return step
 
 
 def passed_to(url: str) -> Step:
@@ -201,14 +201,6 @@ def _ask(url: str, handler: BaseHTTPRequestHandler) -> tuple[int, dict[str, str]
         connection.request(handler.command, handler.path, content, headers)
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read()
-
-
-def _answer_after_reading(code: int, headers: dict[str, str], content: bytes) -> Step:
-    def step(handler: BaseHTTPRequestHandler) -> None:
-        _receive(handler)
-        _answer(handler, code, headers, content)
-
-    return step
 
 
 def _answer(

@@ -201,7 +201,8 @@ def _find_gap(store: Store, release: str, ids: list[str]) -> str:
     """Say whether the bundle was removed or is unfinished; nothing if it has a manifest."""
     if release not in ids:
         return REMOVED
-    return "" if store.exists(bundle.locate_file(release, bundle.MANIFEST)) else UNFINISHED
+    manifest = bundle.locate_file(release, bundle.MANIFEST)
+    return "" if manifest in store.list(manifest) else UNFINISHED
 
 
 def _format_summary(summary: Mapping[str, Any] | None) -> str:

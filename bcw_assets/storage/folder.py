@@ -12,7 +12,6 @@ from bcw_assets.locations import TEMPORARY, require_key, require_length, require
 
 LOSSES = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
 """By which the fsync of a folder says that a name was lost; by anything else, that it cannot be done there."""
-NOTHING_CHANGED = "What was stored before is unchanged"
 
 
 class FolderStore:
@@ -74,11 +73,6 @@ class FolderStore:
             keys = (path.relative_to(self._root).as_posix() for path in paths)
             return sorted(key for key in keys if key.startswith(prefix) and not key.endswith(TEMPORARY))
 
-    def exists(self, key: str) -> bool:
-        """Say whether there is such a file."""
-        with self._explain_errors("look up", key):
-            return self._path(key).is_file()
-
     def delete(self, key: str) -> None:
         """Remove the file."""
         with self._explain_errors("delete", key):
@@ -103,7 +97,9 @@ class FolderStore:
         return path
 
     @contextmanager
-    def _explain_errors(self, verb: str, key: str, state: str = NOTHING_CHANGED) -> Iterator[None]:
+    def _explain_errors(
+        self, verb: str, key: str, state: str = "What was stored before is unchanged"
+    ) -> Iterator[None]:
         try:
             yield
         except OSError as error:

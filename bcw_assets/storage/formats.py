@@ -6,8 +6,8 @@ A value of several files has a JSON document last, which holds the SHA-256 of th
 import io
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import pandas as pd
 from sklearn.pipeline import Pipeline
@@ -28,19 +28,12 @@ class FormatError(BcwError):
     """Stored bytes are not what this project writes."""
 
 
-@dataclass(frozen=True)
-class Format:
-    """How one type is stored.
+class Format(NamedTuple):
+    """How one type is stored."""
 
-    Attributes:
-        names: of its files, {} standing for the asset's; the last one speaks for all of them.
-        dump: value → the content of each; a document instead of bytes for JSON.
-        load: the same back to the value.
-    """
-
-    names: tuple[str, ...]
-    dump: Callable[[Any], tuple[bytes | Document, ...]]
-    load: Callable[..., Any]
+    names: tuple[str, ...]  # of its files, {} standing for the asset's; the last one speaks for all of them
+    dump: Callable[[Any], tuple[bytes | Document, ...]]  # value → the content of each; a document for JSON
+    load: Callable[..., Any]  # the same back to the value
 
 
 def dump(value: object, key: str) -> dict[str, bytes]:
@@ -105,8 +98,8 @@ def _load_table(content: bytes) -> pd.DataFrame:
 
 
 def _dump_prepared(value: Prepared) -> tuple[bytes, Document]:
-    split, scaler = asdict(value.split), numbers.dump_scaler(value.scaler)
-    return format_csv(value.rows), {"fingerprint": value.fingerprint, "split": split, "scaler": scaler}
+    how = {"split": asdict(value.split), "scaler": numbers.dump_scaler(value.scaler)}
+    return format_csv(value.rows), {"fingerprint": value.fingerprint, **how}
 
 
 def _load_prepared(content: bytes, document: Document) -> Prepared:

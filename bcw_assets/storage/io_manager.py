@@ -1,7 +1,6 @@
 """Stores each asset's value and loads it again: format by the value's type, place by the asset's metadata."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 
@@ -18,8 +17,7 @@ FAR_BACK = 100  # materialisations that are searched for one stored at the same 
 DATA_VERSION = "dagster/data_version"  # the tag of a materialisation; Dagster exports no name for it
 
 
-@dataclass(frozen=True)
-class StoredValue:
+class StoredValue(NamedTuple):
     """An asset's value, and the proof of what it was read from."""
 
     value: Any
@@ -27,8 +25,7 @@ class StoredValue:
     version: str  # the SHA-256 of that file
 
 
-@dataclass(frozen=True)
-class Materialization:
+class Materialization(NamedTuple):
     """What the history says of a materialisation."""
 
     run_id: str
@@ -57,13 +54,8 @@ class ArtifactIOManager(dg.IOManager):
         self._versions[context.run_id, name] = digest(content)
         # An IO manager cannot return a data version; Dagster 1.13 takes it from here, and the checks' tests notice.
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(digest(content)))
-        context.add_output_metadata(
-            {
-                PATH: dg.MetadataValue.path(self._store.address(key)),
-                "files": ", ".join(files),
-                "bytes": sum(map(len, files.values())),
-            }
-        )
+        place, length = dg.MetadataValue.path(self._store.address(key)), sum(map(len, files.values()))
+        context.add_output_metadata({PATH: place, "files": ", ".join(files), "bytes": length})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the value of an upstream asset as the type that the downstream one annotates."""
@@ -103,18 +95,15 @@ class ArtifactIOManager(dg.IOManager):
                 recorded; without a record it may be anything.
         """
         name = asset.to_user_string()
-        own_version = self._versions.get((run, name))
-        if own_version not in (None, stored.version):
-            raise ArtifactError(
-                f"{name} was replaced by another run while this one was at work ({stored.address})", name
-            )
-        latest = None if own_version else find_latest(asset, stored.address, instance)
+        if own_version := self._versions.get((run, name)):
+            if own_version != stored.version:
+                problem = f"was replaced by another run while this one was at work ({stored.address})"
+                raise ArtifactError(f"{name} {problem}", name)
+            return
+        latest = find_latest(asset, stored.address, instance)
         if latest and latest.version not in (None, stored.version):
-            raise ArtifactError(
-                f"{name} is not what its latest materialisation recorded: the SHA-256 of {stored.address} is "
-                f"{stored.version[:12]}…, recorded is {(latest.version or '')[:12]}…",
-                name,
-            )
+            problem = f"the SHA-256 of {stored.address} is {stored.version[:12]}…, recorded is {latest.version[:12]}…"
+            raise ArtifactError(f"{name} is not what its latest materialisation recorded: {problem}", name)
 
 
 def find_latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) -> Materialization | None:

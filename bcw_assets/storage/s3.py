@@ -108,11 +108,6 @@ class S3Store:
             # Consoles make an object with a slash at its end to show an empty folder.
             return sorted(key for key in keys if not key.endswith((TEMPORARY, "/")))
 
-    def exists(self, key: str) -> bool:
-        """Say whether there is such an object. By a listing: an answer to HEAD could not say what is wrong."""
-        require_key(key)
-        return key in self.list(key)
-
     def delete(self, key: str) -> None:
         """Remove the object."""
         require_key(key)
@@ -127,19 +122,15 @@ class S3Store:
     @cached_property
     def _client(self) -> Any:
         # Not dagster_aws' S3Resource, which takes no time-outs and would bring Dagster to `bcw predict`.
-        config = Config(
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        )
+        retries: Any = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+        config = Config(connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT, retries=retries)
         try:
             return boto3.session.Session().client("s3", config=config)
         except BotoCoreError:  # some are ValueErrors, too
             raise
         except ValueError:  # what boto3 raises for an endpoint that is no URL
-            raise StorageRefused(
-                "AWS_ENDPOINT_URL is no URL; allowed is one like http://127.0.0.1:8333. Set it, and try again"
-            ) from None
+            allowed = "allowed is one like http://127.0.0.1:8333"
+            raise StorageRefused(f"AWS_ENDPOINT_URL is no URL; {allowed}. Set it, and try again") from None
 
     def _list_objects(self, prefix: str) -> Iterator[str]:
         """Return the keys that begin with `prefix`, page by page."""

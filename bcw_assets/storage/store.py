@@ -24,9 +24,6 @@ class Store(Protocol):
     def list(self, prefix: str) -> list[str]:
         """Return the keys that begin with `prefix`, sorted."""
 
-    def exists(self, key: str) -> bool:
-        """Say whether something is stored under `key`."""
-
     def delete(self, key: str) -> None:
         """Remove what is under `key`; no error if nothing is."""
 

@@ -46,7 +46,7 @@ def change_log(store: Store, change: Change = lambda entry: None) -> None:
     for key in store.list(log.LOG_PREFIX):
         entry = documents.unseal(store.read(key)) | {"previous": before}
         manifest = bundle.locate_file(entry["release"], bundle.MANIFEST)
-        if store.exists(manifest):
+        if manifest in store.list(manifest):
             entry["manifest"] = documents.digest(store.read(manifest))
         change(entry)
         store.write({key: documents.seal(entry)})

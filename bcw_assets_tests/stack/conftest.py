@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import pytest
 import requests
 
 from bcw_assets_tests.conftest import CHECKOUT
+from bcw_assets_tests.servers import find_ports
 
 PROJECT = "bcw-assets-test"  # beside a stack of one's own
 RECEIVER = """
@@ -24,10 +24,8 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         print(body["title"].replace("\\n", " "), flush=True)
-        self.send_response(200)
+        self.send_response_only(200)
         self.end_headers()
-    def log_message(self, *_):
-        pass
 http.server.HTTPServer(("0.0.0.0", 8000), Receiver).serve_forever()
 """
 
@@ -40,8 +38,8 @@ class Stack:
 
     @property
     def settings(self) -> dict[str, str]:
-        lines = re.findall(r"^(\w+)='?(.*?)'?$", (self.folder / "deploy/stack.env").read_text(), flags=re.MULTILINE)
-        return dict(lines)
+        text = (self.folder / "deploy/stack.env").read_text()
+        return dict(re.findall(r"^(\w+)='?(.*?)'?$", text, flags=re.MULTILINE))
 
     @property
     def url(self) -> str:
@@ -60,8 +58,7 @@ class Stack:
         return call(["make", "--no-print-directory", *arguments], self.folder, check=check)
 
     def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = ["docker", "compose", "--env-file", "deploy/stack.env", *arguments]
-        return call(command, self.folder, check=check)
+        return call(["docker", "compose", "--env-file", "deploy/stack.env", *arguments], self.folder, check=check)
 
     def inside(self, service: str, *command: str) -> subprocess.CompletedProcess[str]:
         return self.compose("exec", "-T", service, *command, check=False)
@@ -77,10 +74,6 @@ class Stack:
         """Kill every process of a container, as if it had crashed: Docker starts it again."""
         self.inside(service, "sh", "-c", "kill -9 -1")
 
-    def until_healthy(self, seconds: float = 180) -> float:
-        """Return after how many seconds every container is healthy."""
-        return until(lambda: not self.sick(), seconds)
-
     def ask(self, query: str) -> Any:
         answer = requests.post(f"{self.url}/graphql", json={"query": query}, auth=self.login, timeout=60)
         return answer.json()["data"]
@@ -94,13 +87,6 @@ class Stack:
         done = self.inside("code", "bcw", "releases", "list")
         assert done.returncode == 0, done.stderr
         return done.stdout
-
-    def receive_messages(self) -> None:
-        """Start what `BCW_NOTIFY_URLS` names, in a container: none reaches this machine."""
-        docker(
-            "run", "--detach", "--name", f"{PROJECT}-receiver", "--network", f"{PROJECT}_inside",
-            "--network-alias", "receiver", "bcw-assets:local", "python", "-c", RECEIVER,
-        )  # fmt: skip
 
     def messages(self) -> list[str]:
         """Return the titles of the messages that arrived."""
@@ -119,7 +105,7 @@ def until(happened: Callable[[], object], seconds: float) -> float:
 def call(command: list[str], folder: Path, *, check: bool) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         command, cwd=folder, env=os.environ | {"COMPOSE_PROJECT_NAME": PROJECT},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=1800,
     )  # fmt: skip
     assert not check or done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
     return done
@@ -139,17 +125,12 @@ def copy_checkout(folder: Path) -> Path:
     return folder
 
 
-def find_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return str(server.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(copy_checkout(tmp_path_factory.mktemp("stack")))
     docker("network", "prune", "--force")
     call(["python3", "deploy/stack.py", "settings"], stack.folder, check=True)
-    stack.set(BCW_PORT=find_port(), COMPOSE_PROFILES="monitoring", BCW_SOURCE="embedded",
+    stack.set(BCW_PORT=str(find_ports(1)[0]), COMPOSE_PROFILES="monitoring", BCW_SOURCE="embedded",
               BCW_NOTIFY_URLS="json://receiver:8000", BCW_SCHEDULE_CRON="0 0 1 1 *")  # fmt: skip
     try:
         yield stack

@@ -39,13 +39,11 @@ from bcw_assets_tests.seaweed import Seaweed
 from bcw_assets_tests.storage.test_store import NEW, OLD
 from bcw_assets_tests.tables import uci_form
 
-SWEEP = pytest.mark.sweep
 EVERYTHING: dict[str, Callable[[Store], object]] = {
     "read": lambda store: store.read("results/model.pkl"),
     "write": lambda store: store.write(NEW),
     "create": lambda store: store.create("log/000001.json", b"entry"),
     "list": lambda store: store.list("results/"),
-    "exists": lambda store: store.exists("results/model.pkl"),
     "delete": lambda store: store.delete("results/model.pkl"),
 }
 
@@ -56,8 +54,8 @@ def place(request: pytest.FixtureRequest) -> Place:
     return on_s3(request)
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _haste(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for nothing between attempts, of which there are few."""
     monkeypatch.setattr(s3, "ATTEMPTS", 2)
     monkeypatch.setattr(s3, "PAUSE", 0)
@@ -67,9 +65,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_place_may_have_a_prefix_or_none_and_slashes_or_none(place: Place) -> None:
     bucket = f"s3://{seaweed_server.BUCKET}"
-    unique = place("x").removeprefix(f"{bucket}/")
+    unique, first = place("x").removeprefix(f"{bucket}/"), open_store(place("x"))
     for ending in ("", "/", "//", f"/{unique}/with/a/prefix", f"/{unique}/with/a/prefix/"):
-        store, key = open_store(bucket + ending), f"{unique}/key"
+        store, key = open_as(first, bucket + ending), f"{unique}/key"
         store.write({key: b"content"})
         assert store.read(key) == b"content"
         assert store.list(f"{unique}/k") == [key]
@@ -81,8 +79,7 @@ def test_a_key_that_needs_escaping_is_kept_as_it_is(place: Place) -> None:
     for key in ("a b", "a+b", "a%2Fb", "ü/é", "a#b", "a?b=c&d", "a'b\"c", "a<b>&amp;", "日本", "~", "a:b"):
         store.write({key: b"content", "other": b""})
         assert store.create(f"{key}.created", b"more")
-        assert (store.read(key), store.exists(key)) == (b"content", True)
-        assert store.list(key) == [key, f"{key}.created"]
+        assert (store.read(key), store.list(key)) == (b"content", [key, f"{key}.created"])
         for name in (key, f"{key}.created"):
             store.delete(name)
         assert store.list("") == ["other"]
@@ -105,27 +102,36 @@ def test_a_listing_of_more_than_a_page_is_whole_and_without_the_objects_that_sta
     assert len(pages) == 3
 
 
-def read_refusal(act: Callable[[], object]) -> str:
-    """Return the text of an error that will be the same at the next attempt."""
-    with pytest.raises(StorageRefused) as error:
-        act()
-    return read_text(error.value)
+def open_at(url: str, place: str) -> Store:
+    """Return the store of a place that asks the server at `url`."""
+    store: Any = open_store(place)
+    with mock.patch.dict(os.environ, AWS_ENDPOINT_URL=url):
+        assert store._client
+    return cast(Store, store)
 
 
-def read_text(error: StorageError) -> str:
+def open_as(client_of: Any, place: str) -> Store:
+    """Return the store of a place with another's client: making one takes longer than most cases."""
+    store: Any = open_store(place)
+    store._client = client_of._client
+    return cast(Store, store)
+
+
+def read_error(act: Callable[[], object], kind: type[StorageError] = StorageRefused) -> str:
     """Return the text of an error: one line that names no secret, and no cause that could."""
-    text = str(error)
-    assert "\n" not in text
-    assert "secret of" not in text
-    assert "Signature" not in text
-    assert error.__suppress_context__
+    with pytest.raises(kind) as error:
+        act()
+    assert error.type is kind
+    text = str(error.value)
+    assert not re.search("\n|secret[ -]of|Signature", text)
+    assert error.value.__suppress_context__
     return text
 
 
 def test_a_missing_bucket_is_named(place: Place) -> None:
+    store = open_as(open_store(place("x")), "s3://no-such-bucket/prefix")
     for act in EVERYTHING.values():
-        text = read_refusal(partial(act, open_store("s3://no-such-bucket/prefix")))
-        assert "in s3://no-such-bucket/prefix: there is no such bucket" in text
+        assert "in s3://no-such-bucket/prefix: there is no such bucket" in read_error(partial(act, store))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +155,7 @@ def test_a_variable_that_is_wrong_or_missing_is_named(
     monkeypatch.delenv(f"AWS_{variable}", raising=False)
     if value:
         monkeypatch.setenv(f"AWS_{variable}", value)
-    assert says in read_refusal(lambda: open_store(place("x")).list(""))
+    assert says in read_error(lambda: open_store(place("x")).list(""))
 
 
 def test_who_may_only_read_is_told_when_writing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,28 +163,20 @@ def test_who_may_only_read_is_told_when_writing(place: Place, monkeypatch: pytes
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed_server.READER)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed_server.READERS_SECRET)
     store = open_store(place("x"))
-    for act in (lambda: store.write(NEW), lambda: store.create("a", b""), lambda: store.delete("results/model.pkl")):
-        assert "Let their policy allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:L" in read_refusal(act)
+    for name in ("write", "create", "delete"):
+        text = read_error(partial(EVERYTHING[name], store))
+        assert "Let their policy allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:L" in text
     assert contents(store) == OLD
 
 
-def test_a_clock_that_is_wrong_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = botocore.auth.get_current_datetime
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: now().replace(year=2020))
-    text = read_refusal(lambda: open_store(place("x")).list(""))
+def test_a_clock_that_is_wrong_and_a_server_that_is_not_there_are_said(place: Place) -> None:
+    now = botocore.auth.get_current_datetime().replace(year=2020)
+    with mock.patch.object(botocore.auth, "get_current_datetime", return_value=now):
+        text = read_error(lambda: open_store(place("x")).list(""))
     assert "the clocks of this machine and of the server differ too much. Set this machine's clock" in text
-
-
-def test_a_server_that_is_not_there_is_named_without_what_its_address_hides(
-    place: Place, monkeypatch: pytest.MonkeyPatch, hasty: None
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:the-secret-of-me@127.0.0.1:1")
-    with pytest.raises(StorageError) as error:
-        open_store(place("x")).list("")
-    assert error.value.retry_may_help
-    text = read_text(error.value)
+    store = open_at("http://me:secret-of-me@127.0.0.1:1", place("x"))
+    text = read_error(lambda: store.list(""), StorageError)
     assert ": http://127.0.0.1:1 cannot be reached, or does not answer. Start it, or set AWS_ENDPOINT_URL" in text
-    assert "the-secret-of-me" not in text
 
 
 def test_a_name_of_a_bucket_that_is_none_is_refused_before_anybody_is_asked() -> None:
@@ -192,35 +190,19 @@ def explain(code: str, status: int, **fields: str) -> tuple[str, str, type[Stora
     return s3.explain(ClientError(answer, "GetObject"), "http://s3")
 
 
-def test_every_error_of_the_table_is_told_in_words_and_says_whether_it_may_pass() -> None:
+def test_every_error_of_the_table_is_told_in_words_and_says_whether_it_may_pass(place: Place) -> None:
     with s3.ERRORS.open(newline="") as file:
         names = {name for row in csv.DictReader(file) for name in row["names"].split()}
     assert {error.__name__ for error in s3.BROKEN_OFF} | s3.CONFLICTS < names
     for name in names:
-        problem, remedy, _ = explain(name, 400)
-        assert problem
-        assert remedy
-        assert "{" not in problem + remedy
+        assert re.fullmatch("[^{]+, [^{]+", ", ".join(explain(name, 400)[:2]))
     assert explain("AuthorizationHeaderMalformed", 400, Region="eu-west-1")[0].endswith("another region, eu-west-1")
     assert explain("SlowDown", 503) == ("http://s3 answered 503 SlowDown", "Look at its log", StorageError)
     assert explain("OperationAborted", 409)[2] is StorageError
     assert explain("<b>", 400) == ("http://s3 answered 400", "Look at its log", StorageRefused)
-
-
-@pytest.mark.parametrize(
-    ("step", "says"),
-    [
-        (loopback.s3_error(400, "ExpiredToken"), "Get new credentials: AWS_ACCESS_KEY_ID"),
-        (loopback.status(403), "Let their policy allow s3:GetObject, s3:PutObject"),
-        (loopback.s3_error(301, "PermanentRedirect"), "Set AWS_DEFAULT_REGION, and try again"),
-    ],
-)
-def test_what_s3_answers_is_found_in_the_table(
-    place: Place, monkeypatch: pytest.MonkeyPatch, hasty: None, step: Step, says: str
-) -> None:
-    with serve(step) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        assert says in read_refusal(lambda: open_store(place("x")).read("key"))
+    with serve(loopback.status(403)) as server:  # which botocore knows by its status alone
+        text = read_error(partial(open_at(server.url, place("x")).read, "key"))
+    assert "Let their policy allow s3:GetObject, s3:PutObject" in text
 
 
 SILENT = {"hang", "stall", "headers that drip"}  # given up after so much silence
@@ -246,55 +228,33 @@ def list_faults(url: str) -> dict[str, Step]:
     }
 
 
-@pytest.fixture
-def url(seaweed: Seaweed) -> str:
-    """Where the real server is."""
-    return seaweed.environment["AWS_ENDPOINT_URL"]
-
-
-def open_at(url: str, place: str) -> Store:
-    """Return the store of a place that asks the server at `url`."""
-    store: Any = open_store(place)
-    with mock.patch.dict(os.environ, AWS_ENDPOINT_URL=url):
-        assert store._client
-    return cast(Store, store)
-
-
-def open_as(client_of: Any, place: str) -> Store:
-    """Return the store of a place with another's client: making one takes longer than most cases."""
-    store: Any = open_store(place)
-    store._client = client_of._client
-    return cast(Store, store)
-
-
 FAULTS = list(list_faults(""))
 
 
 @pytest.mark.parametrize("what", [*FAULTS[:2], *sweep(FAULTS[2:])])
 def test_a_fault_that_passes_is_survived_and_one_that_stays_is_told_and_changes_nothing(
-    place: Place, url: str, hasty: None, monkeypatch: pytest.MonkeyPatch, what: str
+    place: Place, seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    fault, well = list_faults(url)[what], loopback.passed_to(url)
+    fault, well = list_faults(seaweed.url)[what], loopback.passed_to(seaweed.url)
     script: Iterator[Step] = repeat(well)
     monkeypatch.setattr(s3, "READ_TIMEOUT", 0.2 if what in SILENT else 10)
     direct = open_store(place("x"))
     with serve(lambda handler: next(script)(handler)) as server:
         faulty = open_at(server.url, place("x"))
-        for name, act in EVERYTHING.items():
-            healthy = open_as(direct, place(f"healthy/{name}"))
+        for (name, act), passes in product(EVERYTHING.items(), (True, False)):
+            healthy = open_as(direct, place(f"{name}/{passes}/0"))
             healthy.write(OLD)
             expected, after = act(healthy), contents(healthy)
-            for number, passes in product(range(1, 5), (True, False)):
-                stored = open_as(direct, place(f"{name}/{number}/{passes}"))
+            for number in range(1, 5):  # the request that goes wrong
+                stored = open_as(direct, place(f"{name}/{passes}/{number}"))
                 stored.write(OLD)
                 script = chain([well] * (number - 1), [fault], repeat(well if passes else fault))
                 server.requests.clear()
                 try:
-                    with monkeypatch.context() as patch:
-                        patch.setattr(s3, "REQUEST_LIMIT", 0.5 if what in LATE else 75)
-                        result = act(open_as(faulty, place(f"{name}/{number}/{passes}")))
+                    with mock.patch.object(s3, "REQUEST_LIMIT", 0.5 if what in LATE else 75):
+                        result = act(open_as(faulty, place(f"{name}/{passes}/{number}")))
                 except StorageError as error:
-                    text = read_text(error)
+                    text = str(error)
                     assert not passes or what in LATE, text
                     assert contents(stored) in (OLD, after) or "Files may be new now" in text
                 else:
@@ -308,10 +268,10 @@ def test_a_fault_that_passes_is_survived_and_one_that_stays_is_told_and_changes_
 
 
 def test_an_entry_whose_replies_are_all_lost_is_recognised(
-    place: Place, url: str, hasty: None, two_releases: dict[str, bytes]
+    place: Place, seaweed: Seaweed, two_releases: dict[str, bytes]
 ) -> None:
     stored = with_all(open_store(place("x")), two_releases)
-    lost, well = loopback.reply_lost(url), loopback.passed_to(url)
+    lost, well = loopback.reply_lost(seaweed.url), loopback.passed_to(seaweed.url)
     with serve(lambda handler: (lost if handler.command == "PUT" else well)(handler)) as server:
         entry = access.roll_back(open_at(server.url, place("x")), None, "why", "me")
     assert log.read_log(stored).entries[2:] == (entry,)
@@ -323,11 +283,11 @@ def at_write(number: int, step: Step, well: Step) -> Step:
     return lambda handler: (step if handler.command == "PUT" and next(writes) == number else well)(handler)
 
 
-@pytest.mark.parametrize("number", [13, *(pytest.param(number, marks=SWEEP) for number in range(1, 13))])
+@pytest.mark.parametrize("number", sweep([13, *range(1, 13)]))
 def test_whichever_reply_of_a_promotion_is_lost_the_writer_recognises_its_own(
-    place: Place, url: str, hasty: None, candidate: Candidate, number: int
+    place: Place, seaweed: Seaweed, candidate: Candidate, number: int
 ) -> None:
-    with serve(at_write(number, loopback.reply_lost(url), loopback.passed_to(url))) as server:
+    with serve(at_write(number, loopback.reply_lost(seaweed.url), loopback.passed_to(seaweed.url))) as server:
         outcome = promotion.promote(open_at(server.url, place("x")), candidate, [], "run")
     assert outcome.result == "promoted"
     stored = open_store(place("x"))
@@ -336,9 +296,9 @@ def test_whichever_reply_of_a_promotion_is_lost_the_writer_recognises_its_own(
 
 
 def test_a_server_that_says_of_a_new_key_that_it_is_there_is_refused_before_the_first_promotion(
-    place: Place, url: str, candidate: Candidate
+    place: Place, seaweed: Seaweed, candidate: Candidate
 ) -> None:
-    well, taken = loopback.passed_to(url), loopback.s3_error(412, "PreconditionFailed")
+    well, taken = loopback.passed_to(seaweed.url), loopback.s3_error(412, "PreconditionFailed")
     with serve(lambda handler: (taken if handler.headers["If-None-Match"] else well)(handler)) as server:
         store = open_at(server.url, place("x"))
         with pytest.raises(StorageError, match="says of a new key that it is there, so no log of releases"):
@@ -347,18 +307,18 @@ def test_a_server_that_says_of_a_new_key_that_it_is_there_is_refused_before_the_
 
 
 def test_a_server_that_refuses_checksums_is_named_and_works_with_the_variable_that_is_said(
-    place: Place, url: str, hasty: None, monkeypatch: pytest.MonkeyPatch
+    place: Place, seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    well, refusal = loopback.passed_to(url), loopback.s3_error(501, "NotImplemented")
+    well, refusal = loopback.passed_to(seaweed.url), loopback.s3_error(501, "NotImplemented")
     with serve(lambda handler: (refusal if handler.headers["x-amz-checksum-crc32"] else well)(handler)) as server:
-        text = read_refusal(lambda: open_at(server.url, place("x")).write(OLD))
+        text = read_error(lambda: open_at(server.url, place("x")).write(OLD))
         assert "set AWS_REQUEST_CHECKSUM_CALCULATION=when_required" in text
         monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
         open_at(server.url, place("x")).write(OLD)
     assert contents(open_store(place("x"))) == OLD
 
 
-@SWEEP
+@pytest.mark.sweep
 def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, candidate: Candidate
 ) -> None:
@@ -371,7 +331,7 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
             server.kill()
             loopback.refuse(handler)
 
-        with serve(at_write(3, die, loopback.passed_to(server.environment["AWS_ENDPOINT_URL"]))) as proxy:
+        with serve(at_write(3, die, loopback.passed_to(server.url))) as proxy:
             process = graph.process("bcw", "refresh", AWS_ENDPOINT_URL=proxy.url)
         says = r"Failed: ready_data: Could not write .* or does not answer\. Files may be new now"
         assert process.returncode == 1
@@ -404,44 +364,30 @@ def test_rows_are_scored_from_an_object_as_from_a_file(
     open_store(place("in puts")).write(forms)
     for name, content in forms.items():
         Path("table").write_bytes(content)
-        from_s3 = bcw("predict", f"{place('in puts')}/{name}", "-o", "scores.csv")
-        assert from_s3.exit_code == 0, from_s3.stderr
-        from_disk = bcw("predict", "table")
-        assert Path("scores.csv").read_text() == from_disk.stdout
+        from_disk, from_s3 = bcw("predict", "table"), bcw("predict", f"{place('in puts')}/{name}")
+        assert from_s3.stdout == from_disk.stdout
         assert len(from_disk.stdout.splitlines()) == 1 + len(raw)
 
 
 def test_what_cannot_be_read_from_s3_or_written_there_is_said_in_one_line(
     bcw: Callable[..., Result], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path("wdbc.data").write_bytes(uci_form())
-    for source, arguments, code, says in (
-        (place("x/no.csv"), (), 2, f"{place('x/no.csv')} cannot be read: "),
-        ("s3://no-such-bucket/table.csv", (), 2, "/table.csv cannot be read: Could not read table.csv"),
-        ("s3://No/table.csv", (), 2, "cannot be read: 'No' in 's3://No' is no name of a bucket"),
-        ("wdbc.data", ("-o", place("out.csv")), 1, " is on S3; allowed for -o is the path of a file"),
-    ):
-        result = bcw("predict", source, *arguments)
+    def assert_failure(code: int, says: str, *arguments: str) -> None:
+        result = bcw(*arguments)
         assert (result.exit_code, result.stdout) == (code, "")
         assert re.fullmatch(rf"(Release .*\n.*\n)?Failed: .*{re.escape(says)}.*\n", result.stderr), result.stderr
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the secret of nobody")
-    for command in (("releases", "list"), ("predict", "wdbc.data")):
-        result = bcw(*command)
-        assert (result.exit_code, result.stdout) == (1, "")
-        assert re.fullmatch(r"Failed: .*: the secret is not that of the access key\. .*\n", result.stderr), (
-            result.stderr
-        )
         assert "secret of" not in result.stderr
 
-
-def test_a_temporary_folder_without_room_for_the_rows_is_named(
-    bcw: Callable[..., Result], place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Full(io.BytesIO):
-        def write(self, content: Any) -> int:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    open_store(place("in")).write({"table.csv": uci_form()})
-    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
-    says = r"Failed: .*/table\.csv does not fit into .*: No space left on device\. Set TMPDIR .*\n"
-    assert re.fullmatch(says, bcw("predict", place("in/table.csv")).stderr)
+    Path("wdbc.data").write_bytes(uci_form())
+    open_store(place("x")).write({"table.csv": uci_form()})
+    assert_failure(2, f"{place('x/no.csv')} cannot be read: ", "predict", place("x/no.csv"))
+    assert_failure(2, "/table.csv cannot be read: Could not read", "predict", "s3://no-such-bucket/table.csv")
+    assert_failure(2, "'No' in 's3://No' is no name of a bucket", "predict", "s3://No/table.csv")
+    assert_failure(1, " is on S3; allowed for -o is the path", "predict", "wdbc.data", "-o", place("out.csv"))
+    with mock.patch.object(tempfile, "TemporaryFile") as make:
+        full = make.return_value.__enter__.return_value
+        full.write.side_effect = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        assert_failure(1, ": No space left on device. Set TMPDIR", "predict", place("x/table.csv"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the secret of nobody")
+    for command in (("releases", "list"), ("predict", "wdbc.data")):
+        assert_failure(1, ": the secret is not that of the access key. ", *command)

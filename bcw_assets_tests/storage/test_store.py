@@ -2,13 +2,12 @@
 
 import errno
 import os
-import shutil
+import resource
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def test_what_is_written_is_read_listed_replaced_and_deleted(store: Store) -> No
     assert store.list("nothing/") == []
     store.delete("results/model.pkl")
     store.delete("results/model.pkl")
-    assert [store.exists(key) for key in ("results/model.json", "results/model.pkl", "results/model")] == [1, 0, 0]
+    assert store.list("results/model") == ["results/model.json"]
 
 
 def test_what_is_missing_or_longer_than_allowed_is_named(store: Store) -> None:
@@ -55,12 +54,13 @@ def test_of_many_creators_at_once_one_wins_and_a_later_one_changes_nothing(store
 
 
 def test_a_key_or_a_listing_cannot_leave_the_store(store: Store) -> None:
+    calls: list[Callable[[str], object]] = [
+        *(store.read, store.delete, store.address),
+        lambda key: store.write({key: b""}),
+        lambda key: store.create(key, b""),
+    ]
     for key in ("", "/etc/passwd", "../up", "a/../../up", "a//b", "./a", "a\\..\\b", "a\0b", "a/"):
-        for call in (
-            *(store.read, store.exists, store.delete, store.address),
-            lambda key: store.write({key: b""}),
-            lambda key: store.create(key, b""),
-        ):
+        for call in calls:
             with pytest.raises(StorageError, match="is no key"):
                 call(key)
     for prefix in ("../", "/etc/", "a/../../", "a//b"):
@@ -87,44 +87,34 @@ def fail(number: int, *_: object) -> Any:
 
 
 def fail_at_each_operation(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Store], object]
+    folder: Path, before: dict[str, bytes], act: Callable[[Store], object]
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Do `act` on copies of `folder`, with the 1st, the 2nd, … operation failing; give the error, and what is left."""
-    operations = [(os, name) for name in ("open", "fsync", "replace", "link", "unlink", "mkdir", "close", "stat")]
+    """Do `act` on stores of files, with the 1st, the 2nd, … operation failing; give the error, and what is left."""
+    names = ("open", "fsync", "replace", "link", "unlink", "mkdir", "close", "stat")
     for number in range(1, 1000):
-        turns, text = iter(range(1, 1000)), ""
+        turns, text, store = count(1), "", FolderStore(folder / str(number))
+        store.write(before)
 
         def call(operation: Callable[..., Any], *arguments: object, **options: object) -> Any:
             return fail(errno.ENOSPC) if next(turns) == number else operation(*arguments, **options)  # noqa: B023
 
-        copy = shutil.copytree(folder, folder.with_name(f"fault-{number}"))
-        with monkeypatch.context() as patch:
-            for owner, name in [*operations, (Path, "open")]:
+        with pytest.MonkeyPatch.context() as patch:
+            for owner, name in [*((os, name) for name in names), (Path, "open")]:
                 operation = getattr(owner, name)
                 patch.setattr(owner, name, lambda *a, operation=operation, **o: call(operation, *a, **o))
             try:
-                act(FolderStore(copy))
+                act(store)
             except StorageError as error:
                 text = str(error)
         # The removal of a temporary file may have failed, which nobody lists.
-        yield text, {key: content for key, content in read_tree(copy).items() if not key.endswith(TEMPORARY)}
+        yield text, {key: kept for key, kept in read_tree(folder / str(number)).items() if not key.endswith(TEMPORARY)}
         if next(turns) <= number:
             assert number > 6
             return
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "store"
-    path.mkdir()
-    return path
-
-
-def test_whichever_operation_of_a_write_fails_each_file_is_whole_and_a_mixture_is_said(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    FolderStore(folder).write(OLD)
-    for text, files in fail_at_each_operation(folder, monkeypatch, lambda store: store.write(NEW)):
+def test_whichever_operation_of_a_write_fails_each_file_is_whole_and_a_mixture_is_said(tmp_path: Path) -> None:
+    for text, files in fail_at_each_operation(tmp_path, OLD, lambda store: store.write(NEW)):
         assert files.keys() == NEW.keys()
         assert all(content in (OLD[key], NEW[key]) for key, content in files.items())
         assert files == NEW if not text else files == OLD or "Files may be new now" in text
@@ -132,76 +122,56 @@ def test_whichever_operation_of_a_write_fails_each_file_is_whole_and_a_mixture_i
 
 @pytest.mark.parametrize("has_links", [True, False])
 def test_whichever_operation_of_a_create_fails_nothing_is_left(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
 ) -> None:
     if not has_links:
         monkeypatch.setattr(os, "link", partial(fail, errno.EPERM))
-    for text, files in fail_at_each_operation(folder, monkeypatch, lambda store: store.create("log/1", b"entry")):
+    for text, files in fail_at_each_operation(tmp_path, {}, lambda store: store.create("log/1", b"entry")):
         assert files == ({} if text else {"log/1": b"entry"})
 
 
 NOT_SUPPORTED = ["EPERM", "EOPNOTSUPP", "ENOTSUP", "ENOSYS", "EACCES", "EINVAL", "EBADF", "ENOTTY"]
 
 
-@pytest.mark.parametrize("name", [*NOT_SUPPORTED, "EXDEV", "EMLINK", "EIO"])
-def test_where_there_are_no_links_create_still_stores_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(os, "link", partial(fail, getattr(errno, name)))
-    store = FolderStore(tmp_path)
-    assert [store.create("log/1", b"first"), store.create("log/1", b"second")] == [True, False]
-    assert read_tree(tmp_path) == {"log/1": b"first"}
-
-
-def fail_for_folders(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Let fsync say this of folders."""
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let links, and fsync of folders, fail with this error."""
     fsync, number = os.fsync, getattr(errno, name)
+    monkeypatch.setattr(os, "link", partial(fail, number))
     monkeypatch.setattr(os, "fsync", lambda file: fail(number) if stat.S_ISDIR(os.fstat(file).st_mode) else fsync(file))
 
 
-@pytest.mark.parametrize("name", NOT_SUPPORTED)
-def test_a_file_system_that_cannot_fsync_a_folder_is_used_without(
+@pytest.mark.parametrize("name", [*NOT_SUPPORTED, "EXDEV", "EMLINK"])
+def test_a_file_system_without_links_or_fsync_of_folders_is_used_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    fail_for_folders(monkeypatch, name)
+    refuse(monkeypatch, name)
     store = FolderStore(tmp_path)
     store.write(NEW)
-    assert store.create("log/1", b"entry")
-    assert read_tree(tmp_path) == NEW | {"log/1": b"entry"}
+    assert [store.create("log/1", b"first"), store.create("log/1", b"second")] == [True, False]
+    assert read_tree(tmp_path) == NEW | {"log/1": b"first"}
 
 
 @pytest.mark.parametrize("name", ["EIO", "ENOSPC", "EDQUOT"])
 def test_a_folder_whose_fsync_says_that_a_name_was_lost_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    fail_for_folders(monkeypatch, name)
-    with pytest.raises(StorageError, match=os.strerror(getattr(errno, name))):
-        FolderStore(tmp_path).write(NEW)
-    with pytest.raises(StorageError, match=os.strerror(getattr(errno, name))):
-        FolderStore(tmp_path).create("log/1", b"entry")
+    refuse(monkeypatch, name)
+    store = FolderStore(tmp_path)
+    for act in (partial(store.write, NEW), partial(store.create, "log/1", b"entry")):
+        with pytest.raises(StorageError, match=os.strerror(getattr(errno, name))):
+            act()
     assert read_tree(tmp_path) == NEW
-
-
-WRITES_MUCH = """
-import resource, sys
-from pathlib import Path
-from bcw_assets.errors import StorageError
-from bcw_assets.storage.folder import FolderStore
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    FolderStore(Path(sys.argv[1])).write({"results/model.pkl": b"new", "results/model.json": bytes(2000)})
-except StorageError as error:
-    sys.exit(str(error))
-"""
 
 
 def test_a_file_that_may_not_grow_is_an_error_that_changes_nothing(tmp_path: Path) -> None:
     FolderStore(tmp_path).write(OLD)
-    command = [sys.executable, "-c", WRITES_MUCH, str(tmp_path)]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert process.returncode == 1
-    assert "Could not write results/model.pkl, results/model.json" in process.stderr
-    assert "File too large" in process.stderr
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"Could not write results/model\.pkl, results/model\.json.*too large"):
+            FolderStore(tmp_path).write({"results/model.pkl": b"new", "results/model.json": bytes(2000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert read_tree(tmp_path) == OLD
 
 
