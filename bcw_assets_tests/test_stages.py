@@ -18,7 +18,7 @@ KNOWLEDGE = TABLE | {"ml.table.ranks"} | {"ml.model.preparation", "ml.model.trai
 
 EVALUATION = ("calibration", "curves", "influence", "patients", "report", "scores", "utility")
 REPORT = {f"ml.evaluation.{name}" for name in EVALUATION} | {
-    "ml.model.coefficients", "ml.model.convergence", "ml.model.numbers", "ml.model.resampling", "report.tables",
+    "ml.model.coefficients", "ml.model.resampling", "report.tables",
 }  # fmt: skip
 
 

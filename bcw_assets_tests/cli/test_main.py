@@ -67,7 +67,7 @@ def test_a_failure_ends_with_its_message_and_nothing_else(graph: Graph) -> None:
     graph.source.write_bytes(b"<html>moved</html>")
     done = graph.process("bcw", "refresh")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Failed: raw_data: It is an HTML or XML page, and no CSV file")
+    assert done.stderr.startswith("Failed: raw_data: It is an HTML or XML page: ")
     assert done.stderr.count("\n") == 1
 
 

@@ -23,7 +23,6 @@ from bcw_assets_tests.ml.table.test_forms import with_numbers
 
 @pytest.fixture(scope="session")
 def files(candidate: Candidate) -> dict[str, bytes]:
-    """The files of a release."""
     return candidate.files
 
 
@@ -37,18 +36,16 @@ def of(frame: pd.DataFrame, *, has_diagnoses: bool = True) -> Rows:
     return Rows(frame["id"].tolist(), frame["diagnosis"].to_numpy(dtype="<U1"), numbers, has_diagnoses)
 
 
-def test_probabilities_are_those_of_the_pipeline(raw: pd.DataFrame, made: dict[str, Any], scorer: Scorer) -> None:
+def test_probabilities_are_those_of_the_pipeline_to_the_last_bit_in_any_company(
+    raw: pd.DataFrame, made: dict[str, Any], scorer: Scorer
+) -> None:
     scored = scoring.score_rows(scorer, of(raw))
     expected = made["model"].predict_proba(raw[list(columns.MEASUREMENTS)])[:, 1]
     np.testing.assert_allclose(scored.probability, expected, rtol=1e-12, atol=0)
     assert scored.remarks == {}
-
-
-def test_a_probability_is_the_same_to_the_last_bit_in_any_company(raw: pd.DataFrame, scorer: Scorer) -> None:
-    whole = scoring.score_rows(scorer, of(raw)).probability
     for size in (1, 7, 100):
         parts = [scoring.score_rows(scorer, of(raw[start : start + size])).probability for start in range(0, 569, size)]
-        assert np.concatenate(parts).tobytes() == whole.tobytes()
+        assert np.concatenate(parts).tobytes() == scored.probability.tobytes()
 
 
 def change(files: dict[str, bytes], **changes: object) -> dict[str, bytes]:
@@ -81,21 +78,17 @@ def test_what_is_no_model_is_refused_by_what_is_wrong_with_it(
 def test_a_model_of_some_measurements_in_any_order_takes_them_by_name(
     raw: pd.DataFrame, files: dict[str, bytes], scorer: Scorer
 ) -> None:
-    document = json.loads(files["model.json"])
-    chosen = [27, 3, 12]
-    parts = {
-        name: [document[name][place] for place in chosen] for name in ("features", "mean", "scale", "coefficients")
-    }
-    model, measurements = load_scorer(change(files, **parts)), of(raw).measurements
+    document, chosen = json.loads(files["model.json"]), [27, 3, 12]
+    names = ("features", "mean", "scale", "coefficients")
+    model = load_scorer(change(files, **{name: [document[name][place] for place in chosen] for name in names}))
+    measurements = of(raw).measurements
     expected = scorer.compute_contributions(measurements)[chosen]
     np.testing.assert_array_equal(model.compute_contributions(measurements), expected)
-    np.testing.assert_allclose(
-        model.compute_log_odds(measurements), expected.sum(axis=0) + scorer.intercept, atol=1e-12
-    )
+    log_odds = expected.sum(axis=0) + scorer.intercept
+    np.testing.assert_allclose(model.compute_log_odds(measurements), log_odds, atol=1e-12)
     explanations = scoring.explain_rows(model, measurements, np.ones(569, bool))
-    assert {text.split()[0] for texts in explanations for text in texts} == {
-        columns.MEASUREMENTS[place] for place in chosen
-    }
+    features = {text.split()[0] for texts in explanations for text in texts}
+    assert features == {columns.MEASUREMENTS[place] for place in chosen}
 
 
 def break_rule(raw: pd.DataFrame, rule: rules.Rule) -> pd.DataFrame:
@@ -115,20 +108,14 @@ def test_a_row_that_breaks_a_rule_is_named_by_it_and_the_others_are_scored(raw: 
             continue
         predictions = scoring.score_rows(scorer, of(pd.concat([raw.head(3), break_rule(raw, rule), raw.tail(3)])))
         assert np.isnan(predictions.probability).tolist() == [False] * 3 + [True] + [False] * 3, code
-        remarks = predictions.remarks[3]
-        assert any(f"({code}: {rule.meaning})" in remark for remark in remarks), code
-        assert predictions.codes[code] == 1
-        assert sum(f"({code}: " in remark for remark in remarks) == 1, code
+        (remark,) = [remark for remark in predictions.remarks[3] if f"({code}: " in remark]
+        assert (rule.meaning in remark, predictions.codes[code]) == (True, 1), code
 
 
-def test_advice_is_a_warning_and_the_row_is_scored(raw: pd.DataFrame, scorer: Scorer) -> None:
+def test_advice_is_a_warning_and_a_row_that_cannot_be_read_keeps_its_reason(raw: pd.DataFrame, scorer: Scorer) -> None:
     predictions = scoring.score_rows(scorer, of(raw.head(1).assign(texture_mean=85.0, texture_worst=90.0)))
-    assert predictions.is_scored.tolist() == [True]
+    assert (predictions.is_scored.tolist(), predictions.codes) == ([True], {})
     assert predictions.remarks[0][0].startswith("warning: texture_mean is 85; allowed is ")
-    assert predictions.codes == {}
-
-
-def test_an_unreadable_row_keeps_its_reason(scorer: Scorer, raw: pd.DataFrame) -> None:
     _, (rows,) = reading.read_rows(io.BytesIO(canonical.write_table(raw.head(3)).replace(b"17.99", b"?")))
     predictions = scoring.score_rows(scorer, rows)
     assert predictions.remarks[0][0].startswith("Line 2, id 10003: radius_mean is '?'")
@@ -157,35 +144,30 @@ def test_rows_of_the_training_are_counted_and_others_are_not(
     assert TrainingRows(np.array([]), frozenset()).count(of(raw), np.zeros(569)) == 0
 
 
-def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_known(
-    raw: pd.DataFrame, scorer: Scorer
-) -> None:
+def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_known() -> None:
     for content in (b"id,diagnosis\n1,M\n", b"\xff", b"fingerprint,split,log_odds\na,train,x\n", b"split\ntrain\n"):
         assert TrainingRows.load({"cross_validation.csv": content}) is None
     assert TrainingRows.load({}) is None
-    assert count(scorer, None, of(raw)).confusion.total == 569
 
 
 def test_agreement_is_with_the_diagnoses_that_are_there(raw: pd.DataFrame, scorer: Scorer) -> None:
     tally = count(scorer, None, of(raw.assign(diagnosis=["", "M"] + ["B"] * 567)))
-    assert tally.confusion.total == 568
-    assert tally.rows == tally.scored == 569
+    assert (tally.confusion.total, tally.rows, tally.scored) == (568, 569, 569)
     right, total = tally.confusion.proportions["accuracy"]
     assert tally.format_agreement().startswith(f"{right / total:.4f} (")
 
 
 def test_the_largest_contributions_are_named(raw: pd.DataFrame, scorer: Scorer) -> None:
-    measurements = of(raw).measurements
-    contributions = scorer.compute_contributions(measurements)
-    texts = scoring.explain_rows(scorer, measurements, np.ones(569, dtype=bool))
-    for row in (0, 100, 568):
-        order = np.argsort(-np.abs(contributions[:, row]))[:3]
-        expected = [f"{columns.MEASUREMENTS[place]} {contributions[place, row]:+.2f}" for place in order]
+    contributions = scorer.compute_contributions(of(raw).measurements)
+    texts = scoring.explain_rows(scorer, of(raw).measurements, np.ones(569, dtype=bool))
+    for row, numbers in enumerate(contributions.T):
+        order = np.argsort(-np.abs(numbers))[:3]
+        expected = [f"{columns.MEASUREMENTS[place]} {numbers[place]:+.2f}" for place in order]
         assert [text[row] for text in texts] == expected
 
 
-@pytest.mark.parametrize(("threshold", "malignant"), [(0.5, 1), (0.500001, 0)])
-def test_a_row_exactly_at_the_threshold_is_malignant(raw: pd.DataFrame, threshold: float, malignant: int) -> None:
-    tally = Tally(None)
-    tally.add(of(raw.head(1)), RowPredictions(np.zeros(1), np.array([0.5]), {}, Counter()), threshold)
-    assert tally.malignant == malignant
+def test_a_row_exactly_at_the_threshold_is_malignant(raw: pd.DataFrame) -> None:
+    for threshold, malignant in ((0.5, 1), (0.500001, 0)):
+        tally = Tally(None)
+        tally.add(of(raw.head(1)), RowPredictions(np.zeros(1), np.array([0.5]), {}, Counter()), threshold)
+        assert tally.malignant == malignant
