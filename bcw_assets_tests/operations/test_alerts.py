@@ -5,10 +5,8 @@ import email.policy
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +30,14 @@ from bcw_assets_tests import loopback
 from bcw_assets_tests.conftest import Graph, sweep
 from bcw_assets_tests.loopback import Step, hang, serve, status, taken
 
-WEAK: dict[str, object] = {"model": {"C": 0.0001}}  # such a model misses its floors, and the gate refuses it
 
-
-@dataclass
-class Mailbox:
-    """What the mail server was sent: subject and text."""
-
-    mails: list[tuple[str, str]] = field(default_factory=list)
+class Mailbox(list[tuple[str, str]]):
+    """Subject and text of what the mail server was sent."""
 
     async def handle_DATA(self, _: object, __: object, envelope: Any) -> str:  # noqa: N802 (what aiosmtpd calls)
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
         assert mail.get_content_type() == "text/plain"
-        self.mails.append((mail["Subject"], mail.get_content().replace("\r\n", "\n").rstrip("\n")))
+        self.append((mail["Subject"], mail.get_content().replace("\r\n", "\n").rstrip("\n")))
         return "250 OK"
 
 
@@ -57,17 +50,21 @@ class MailServer(Controller):
 
 
 class World:
-    """Runs that succeed or fail as the test says, and the sensor.
+    """Runs that succeed or fail as the test says, the sensor, and what its messengers were sent.
 
     refresh_job makes table and release; housekeeping_job is an op that needs a server.
     """
 
-    def __init__(self, instance: dg.DagsterInstance, urls: str = "") -> None:
-        self.instance = instance
-        self.settings = Settings(notify_urls=SecretStr(urls), ui_url="http://ui:3000/", storage="s3://bcw/x")
+    def __init__(self, instance: dg.DagsterInstance, mailbox: Mailbox) -> None:
+        self.instance, self.mailbox = instance, mailbox
+        self.posts: list[dict[str, str]] = []
         self.faults: dict[str, Exception] = {}
         self.cursor: str | None = None
-        self.checks = [dg.AssetCheckKey(dg.AssetKey("table"), "sound")]
+        self.name_messengers()
+
+    def name_messengers(self, *urls: str, **changes: str) -> None:
+        settings = {"notify_urls": SecretStr(" ".join(urls)), "ui_url": "http://ui:3000/", "storage": "s3://bcw/x"}
+        self.settings = Settings.model_validate(settings | changes)
 
     @property
     def state(self) -> State:
@@ -94,15 +91,20 @@ class World:
 
         return dg.Definitions([table, release], asset_checks=[sound], jobs=jobs)
 
-    def run(self, job: str = "refresh_job", *assets: str, **tags: str) -> dg.ExecuteInProcessResult:
-        definition = self.definitions().resolve_job_def(job)
-        return definition.execute_in_process(
+    def run(self, job: str = "refresh_job", *assets: str, **tags: str) -> str:
+        """Run a job, or of it what makes the named assets, to its end, and return the id of the run."""
+        run = self.definitions().resolve_job_def(job).execute_in_process(
             instance=self.instance,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags=tags,
             asset_selection=[dg.AssetKey(asset) for asset in assets] or None,
-        )
+        )  # fmt: skip
+        return run.run_id
+
+    def fail(self, fault: str, job: str = "refresh_job", why: str = "no") -> str:
+        self.faults = {fault: BcwError(why)}
+        return self.run(job)
 
     def begin(self, job: str) -> dg.DagsterRun:
         """Let a run wait, of which the history holds what it is to make and to check."""
@@ -111,27 +113,20 @@ class World:
     def tick(self) -> str:
         """Evaluate the sensor, as the daemon does twice a minute, and return what it says."""
         context = dg.build_sensor_context(self.instance, cursor=self.cursor)
-        said = build_alerts(self.settings, self.checks, dg.AssetKey("release"))(context)
+        check = dg.AssetCheckKey(dg.AssetKey("table"), "sound")
+        answer = build_alerts(self.settings, [check], dg.AssetKey("release"))(context)
         self.cursor = context.cursor
-        assert isinstance(said, dg.SkipReason)
-        return said.skip_message or ""
-
-
-class Audience(World):
-    """The same with a webhook and a mailbox, which must be sent the same."""
-
-    def __init__(self, instance: dg.DagsterInstance, urls: str, posts: list[dict[str, str]], mailbox: Mailbox) -> None:
-        super().__init__(instance, urls)
-        self.posts, self.mailbox = posts, mailbox
+        assert isinstance(answer, dg.SkipReason)
+        return answer.skip_message or ""
 
     def hear(self) -> list[tuple[str, str]]:
-        """Tick twice, and return the titles and texts that both messengers were sent since the last time."""
+        """Tick twice, and return the titles and texts that webhook and mailbox were sent since the last time."""
         self.tick()
         self.tick()
         posts = [(post["title"], post["message"]) for post in self.posts]
-        assert posts == self.mailbox.mails
+        assert posts == self.mailbox
         self.posts.clear()
-        self.mailbox.mails.clear()
+        self.mailbox.clear()
         return posts
 
 
@@ -152,18 +147,20 @@ def mail() -> Iterator[tuple[str, Mailbox]]:
 
 
 @pytest.fixture
-def audience(mail: tuple[str, Mailbox]) -> Iterator[Audience]:
-    posts: list[dict[str, str]] = []
-    url, mailbox = mail
-    mailbox.mails.clear()
-    with dg.DagsterInstance.ephemeral() as instance, serve(taken(posts)) as webhook:
-        yield Audience(instance, f"{hook(webhook)} {url}", posts, mailbox)
+def world() -> Iterator[World]:
+    """A world in which nobody is told."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield World(instance, Mailbox())
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield World(instance)
+def audience(world: World, mail: tuple[str, Mailbox]) -> Iterator[World]:
+    """A world with a webhook and a mailbox."""
+    url, world.mailbox = mail
+    world.mailbox.clear()
+    with serve(taken(world.posts)) as webhook:
+        world.name_messengers(hook(webhook, "hunter2-of-the-webhook"), url)
+        yield world
 
 
 def hook(webhook: loopback.Loopback, path: str = "") -> str:
@@ -185,8 +182,8 @@ REFUSED = ReleaseRefused("The gate refused this candidate: accuracy", ({"rule": 
         ("blocking", BcwError("row 7"), "refresh_job", "Check sound of table failed", "row 7"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_once_and_once_more_when_it_is_over(
-    audience: Audience, fault: str, error: Exception, job: str, title: str, evidence: str
+def test_what_is_wrong_is_told_once_and_once_more_when_it_is_over_and_anew_when_it_is_wrong_again(
+    audience: World, fault: str, error: Exception, job: str, title: str, evidence: str
 ) -> None:
     audience.faults[fault] = error
     first = audience.run(job)
@@ -194,7 +191,8 @@ def test_what_is_wrong_is_told_once_and_once_more_when_it_is_over(
     lines = text.splitlines()
     assert (heading, lines[0]) == (f"bcw_assets: {title}", f"Evidence: {evidence}")
     assert re.fullmatch(r"Since: 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", lines[1])
-    assert lines[2:] == ["Where: s3://bcw/x", f"Run: http://ui:3000/runs/{first.run_id}"]
+    assert lines[2:] == ["Where: s3://bcw/x", f"Run: http://ui:3000/runs/{first}"]
+    (before,) = audience.state.incidents
     last = audience.run(job)
     audience.begin(job)
     assert audience.hear() == []  # the same again, and a run that is at work
@@ -203,14 +201,16 @@ def test_what_is_wrong_is_told_once_and_once_more_when_it_is_over(
     ((heading, text),) = audience.hear()
     assert heading == f"Recovered: bcw_assets: {title}"
     assert text.startswith(f"It is over: so since {lines[1].removeprefix('Since: ')}, and no longer at ")
-    assert text.endswith(f"\nWhere: s3://bcw/x\nRun: http://ui:3000/runs/{last.run_id}")
+    assert text.endswith(f"\nWhere: s3://bcw/x\nRun: http://ui:3000/runs/{last}")
+    audience.faults[fault] = error
+    audience.run(job)
+    assert [heading for heading, _ in audience.hear()] == [f"bcw_assets: {title}"]
+    assert audience.state.incidents[0].since > before.since
 
 
-def test_however_many_runs_of_another_job_fail_between_two_ticks_no_incident_is_lost(audience: Audience) -> None:
-    for fault in ("table", "sweep"):
-        audience.faults[fault] = BcwError("no")
-    audience.run()
-    audience.run("housekeeping_job")
+def test_however_many_runs_of_another_job_fail_between_two_ticks_no_incident_is_lost(audience: World) -> None:
+    audience.fail("table")
+    audience.fail("sweep", "housekeeping_job")
     for _ in range(101):
         audience.instance.add_run(dg.DagsterRun(alerts.SELECTED, status=dg.DagsterRunStatus.FAILURE))
     assert {title for title, _ in audience.hear()} == {
@@ -220,18 +220,19 @@ def test_however_many_runs_of_another_job_fail_between_two_ticks_no_incident_is_
     }
 
 
-def test_what_failed_in_a_run_is_over_when_another_job_makes_it(audience: Audience) -> None:
-    audience.faults["table"] = BcwError("no")
-    audience.run()
-    assert len(audience.hear()) == 1
-    audience.faults.clear()
+def test_a_run_that_could_not_start_is_told_until_runs_of_any_job_made_all_of_it(audience: World) -> None:
+    audience.instance.report_run_failed(audience.begin("refresh_job"), "no memory for its process")
+    ((title, text),) = audience.hear()
+    assert title == "bcw_assets: The run of refresh_job failed before its first step"
+    assert text.startswith("Evidence: no memory for its process\n")
     audience.run("housekeeping_job")
-    assert audience.hear() == []
     audience.run(alerts.SELECTED, "table")
-    assert [title for title, _ in audience.hear()] == ["Recovered: bcw_assets: The run of refresh_job failed at table"]
+    assert audience.hear() == []
+    audience.run(alerts.SELECTED, "release")
+    assert [heading for heading, _ in audience.hear()] == [f"Recovered: {title}"]
 
 
-def test_a_run_whose_process_died_is_told_with_the_step_that_it_left(audience: Audience) -> None:
+def test_a_run_whose_process_died_is_told_with_the_step_that_it_left(audience: World) -> None:
     run = audience.begin("housekeeping_job")
     step = StepHandle(NodeHandle("sweep", None))
     audience.instance.report_dagster_event(dg.DagsterEvent("STEP_START", "housekeeping_job", step), run.run_id)
@@ -241,30 +242,19 @@ def test_a_run_whose_process_died_is_told_with_the_step_that_it_left(audience: A
     assert text.startswith("Evidence: Run monitoring found its process dead\n")
 
 
-def test_of_a_run_that_could_not_start_all_has_to_be_made(audience: Audience) -> None:
-    audience.instance.report_run_failed(audience.begin("refresh_job"), "no memory for its process")
-    ((title, text),) = audience.hear()
-    assert title == "bcw_assets: The run of refresh_job failed before its first step"
-    assert text.startswith("Evidence: no memory for its process\n")
-    audience.run(alerts.SELECTED, "table")
-    assert audience.hear() == []
-    audience.run(alerts.SELECTED, "release")
-    assert len(audience.hear()) == 1
-
-
-def test_a_run_that_is_retried_or_cancelled_is_no_failure(audience: Audience, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_retried_or_cancelled_is_no_failure(audience: World, monkeypatch: pytest.MonkeyPatch) -> None:
     audience.instance.report_run_canceled(audience.begin("housekeeping_job"))
     audience.faults["table"] = BcwError("no")
     audience.run(**{history.WILL_RETRY: "true"})
     last = audience.run()
     monkeypatch.setattr(dg.DagsterInstance, "run_retries_enabled", True)
     assert audience.hear() == []  # nobody knows yet whether the last is retried
-    audience.instance.add_run_tags(last.run_id, {history.WILL_RETRY: "false"})
+    audience.instance.add_run_tags(last, {history.WILL_RETRY: "false"})
     assert len(audience.hear()) == 1
 
 
 def test_a_release_that_is_too_old_or_never_was_is_told_until_there_is_a_new_one(
-    audience: Audience, monkeypatch: pytest.MonkeyPatch
+    audience: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     title = "bcw_assets: No release was made or confirmed for 14 days"
     assert audience.hear() == []
@@ -276,71 +266,65 @@ def test_a_release_that_is_too_old_or_never_was_is_told_until_there_is_a_new_one
     assert [heading for heading, _ in audience.hear()] == [f"Recovered: {title}"]
     monkeypatch.setattr(alerts, "now", lambda: time.time() + 14 * alerts.DAY)
     ((heading, text),) = audience.hear()
-    assert (heading, text.endswith(f"/runs/{last.run_id}")) == (title, True)
+    assert (heading, text.endswith(f"/runs/{last}")) == (title, True)
 
 
-def test_who_is_named_later_hears_of_what_is_wrong_now(audience: Audience) -> None:
-    urls, audience.settings = audience.settings, Settings(ui_url="http://ui:3000")
-    audience.faults = {"table": BcwError("no"), "sweep": BcwError("no")}
-    audience.run()
-    audience.run("housekeeping_job")
+def test_who_is_named_later_hears_of_what_is_wrong_now(audience: World) -> None:
+    settings = audience.settings
+    audience.name_messengers()
+    audience.fail("table")
+    audience.fail("sweep", "housekeeping_job")
     assert audience.tick() == "Open incidents: 2; BCW_NOTIFY_URLS is not set, so nobody is told"
-    del audience.faults["table"]
     audience.run()
-    assert audience.hear() == []
-    audience.settings = urls
+    audience.tick()
+    audience.settings = settings
     assert [title for title, _ in audience.hear()] == ["bcw_assets: The run of housekeeping_job failed at sweep"]
 
 
-@pytest.mark.sweep
-def test_a_run_of_dagsters_command_in_another_process_is_told(graph: Graph, audience: Audience) -> None:
-    done = graph.process("dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "model")
-    assert done.returncode == 1
-    with dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"]) as audience.instance:
-        ((title, text),) = audience.hear()
-    assert title == "bcw_assets: A run of selected assets failed at model"
-    assert text.startswith("Evidence: model: ready_data has not been materialised")
-
-
-def test_the_real_graph_tells_of_its_checks_and_of_its_gate(
-    graph: Graph, audience: Audience, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sensor_of_the_project_looks_at_its_checks_its_gate_and_its_releases_age(graph: Graph) -> None:
     from bcw_assets.definitions import build_definitions
 
-    audience.instance = graph.instance
-    audience.checks = [key for checks in build_definitions(Settings()).asset_checks or [] for key in checks.check_keys]
-    monkeypatch.setattr(alerts, "SELECTED", "selected")  # the job of `Graph.run`
+    defs = build_definitions(graph.settings(autostart="true", stale_days="3"))
+    assert defs.resolve_sensor_def(alerts.SENSOR).default_status is dg.DefaultSensorStatus.RUNNING
+    policies = {spec.key.to_user_string(): spec.freshness_policy for spec in defs.resolve_all_asset_specs()}
+    assert policies["release"] == dg.FreshnessPolicy.time_window(timedelta(days=3))
+    assert [name for name, policy in policies.items() if policy] == ["release"]
     graph.prepare()
-    assert audience.hear() == []
-    assert graph.run("model", "cross_validation", "metrics", config=WEAK).success
-    messages = dict(audience.hear())
-    assert "bcw_assets: Check floors of metrics failed" in messages
-    assert "log_loss" in messages["bcw_assets: Check floors of metrics failed"]
-    assert not graph.run("release").success
-    ((title, text),) = audience.hear()
-    assert title == "bcw_assets: The gate refused a release"
-    assert text.startswith("Evidence: release: The gate refused this candidate: ")
-    assert "The champion stays" in text
-
-
-def make_due(world: World, *urls: str) -> Callable[[], str]:
-    """Let one message be due to these messengers."""
-    world.settings = Settings(notify_urls=SecretStr(" ".join(urls)))
-    world.faults["sweep"] = BcwError("no")
-    world.run("housekeeping_job")
-    return world.tick
+    weak: dict[str, object] = {"model": {"C": 0.0001}}  # misses its floors, and the gate refuses it
+    assert graph.run("model", "cross_validation", "metrics", config=weak).success
+    selection = defs.resolve_job_def(alerts.SELECTED)
+    release = [dg.AssetKey("release")]
+    assert not selection.execute_in_process(
+        instance=graph.instance, raise_on_error=False, asset_selection=release
+    ).success
+    context = dg.build_sensor_context(graph.instance)
+    defs.resolve_sensor_def(alerts.SENSOR)(context)
+    evidence = {incident.title: incident.evidence for incident in read_state(context.cursor, 0).list_open()}
+    assert "log_loss" in evidence["Check floors of metrics failed"]
+    assert evidence["The gate refused a release"].startswith("release: The gate refused this candidate: ")
 
 
 def test_a_messenger_that_fails_or_sends_elsewhere_gets_the_message_at_the_next_tick_once(world: World) -> None:
-    posts: list[dict[str, str]] = []
-    with serve(status(500), status(301, Location="/login"), taken(posts)) as webhook:
-        tick = make_due(world, f"{hook(webhook)}?redirect=yes")
-        assert re.search(r"due to messengers that did not accept them: 1 \(json\) \(Failed .*error=500", tick())
-        assert "error=301" in tick()
+    with serve(status(500), status(301, Location="/login"), taken(world.posts)) as webhook:
+        world.name_messengers(f"{hook(webhook)}?redirect=yes")
+        world.fail("table")
+        assert re.search(r"due to messengers that did not accept them: 1 \(json\) \(Failed .*error=500", world.tick())
+        assert "error=301" in world.tick()
         assert (world.state.failures, len(world.state.list_open()), len(world.state.failing)) == (2, 1, 1)
-        assert "everybody in BCW_NOTIFY_URLS is told" in tick()
-        tick()
-        assert (len(posts), webhook.requests.count("/login"), world.state.failures) == (1, 0, 2)
+        assert "everybody in BCW_NOTIFY_URLS is told" in world.tick()
+        world.tick()
+    assert (len(world.posts), webhook.requests.count("/login"), world.state.failures) == (1, 0, 2)
+
+
+def test_a_messenger_that_never_heard_of_an_incident_does_not_hear_that_it_is_over(world: World) -> None:
+    with serve(status(500), taken(world.posts)) as webhook:
+        world.name_messengers(hook(webhook))
+        world.fail("table")
+        world.tick()
+        world.faults.clear()
+        world.run()
+        world.tick()
+    assert (world.posts, world.state.incidents) == ([], ())
 
 
 @pytest.mark.parametrize("behaviour", sweep([hang, loopback.drip, loopback.drip_headers, loopback.refuse]))
@@ -354,34 +338,32 @@ def test_a_messenger_that_hangs_costs_a_tick_its_limit_and_the_others_nothing(
         return deliver(messenger, message)
 
     monkeypatch.setattr(Messenger, "deliver", deliver_within)
-    posts: list[dict[str, str]] = []
-    with serve(behaviour) as broken, serve(taken(posts)) as webhook:
-        tick = make_due(world, hook(broken), hook(webhook))
-        tick()
-        tick()
-    assert len(posts) == 1
-    assert world.state.failures == 2
+    with serve(behaviour) as broken, serve(taken(world.posts)) as webhook:
+        world.name_messengers(hook(broken), hook(webhook))
+        world.fail("table")
+        world.tick()
+        world.tick()
+    assert (len(world.posts), world.state.failures) == (1, 2)
 
 
-def test_a_tick_without_time_left_leaves_messages_for_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    posts: list[dict[str, str]] = []
-    with serve(taken(posts)) as webhook:
-        tick = make_due(world, hook(webhook))
-        monkeypatch.setattr(alerts, "BUDGET", -1.0)
-        tick()
-        assert (world.state.failures, posts) == (0, [])
-        monkeypatch.undo()
-        tick()
-        assert len(posts) == 1
+def test_a_tick_without_time_left_leaves_messages_for_the_next(
+    audience: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audience.fail("table")
+    monkeypatch.setattr(alerts, "BUDGET", -1.0)
+    assert (audience.hear(), audience.state.failures) == ([], 0)
+    monkeypatch.undo()
+    assert len(audience.hear()) == 1
 
 
 def test_a_url_that_is_none_fails_alone_and_is_shown_by_position_and_scheme(world: World) -> None:
-    posts: list[dict[str, str]] = []
-    with serve(taken(posts)) as webhook:
-        tick = make_due(world, "hunter2hunter2", "slak://hunter2hunter2,", hook(webhook))
-        assert re.search(r"1 \(no scheme\) \(Apprise cannot use .*, 2 \(slak\) \(Apprise cannot", said := tick())
-    assert len(posts) == 1
-    assert "hunter2" not in said + (world.cursor or "")
+    with serve(taken(world.posts)) as webhook:
+        world.name_messengers("hunter2hunter2", "slak://hunter2hunter2,", hook(webhook))
+        world.fail("table")
+        answer = world.tick()
+    assert re.search(r"1 \(no scheme\) \(Apprise cannot use .*, 2 \(slak\) \(Apprise cannot", answer)
+    assert "hunter2" not in answer + (world.cursor or "")
+    assert len(world.posts) == 1
 
 
 def test_urls_have_spaces_or_commas_between_and_may_have_commas_within() -> None:
@@ -394,87 +376,37 @@ def test_urls_have_spaces_or_commas_between_and_may_have_commas_within() -> None
 def test_a_messenger_on_this_machine_is_reached_without_the_proxy(
     world: World, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    posts: list[dict[str, str]] = []
-    with serve(status(502)) as proxy, serve(taken(posts)) as webhook:
+    with serve(status(502)) as proxy, serve(taken(world.posts)) as webhook:
         monkeypatch.setenv(name, proxy.url)
-        make_due(world, hook(webhook))()
-    assert (len(posts), proxy.requests, os.environ["no_proxy"][:12]) == (1, [], "example.org,")
-
-
-def test_a_messenger_that_never_heard_of_an_incident_does_not_hear_that_it_is_over(world: World) -> None:
-    posts: list[dict[str, str]] = []
-    with serve(status(500), taken(posts)) as webhook:
-        tick = make_due(world, hook(webhook))
-        tick()
-        world.faults.clear()
-        world.run("housekeeping_job")
-        tick()
-    assert posts == []
-    assert world.state.incidents == ()
-
-
-def test_what_is_wrong_again_is_told_again_with_its_own_beginning(audience: Audience) -> None:
-    for problem in ("first", "second"):
-        audience.faults["table"] = BcwError(problem)
-        record = audience.instance.get_run_record_by_id(audience.run().run_id)
-        ((_, text),) = audience.hear()
-        since = datetime.fromtimestamp(record.end_time or 0, UTC)
-        assert text.startswith(f"Evidence: table: {problem}\nSince: {since:%Y-%m-%d %H:%M:%S} UTC")
-        audience.faults.clear()
-        audience.run()
-        assert len(audience.hear()) == 1
+        world.name_messengers(hook(webhook))
+        world.fail("table")
+        world.tick()
+    assert (len(world.posts), proxy.requests, os.environ["no_proxy"][:12]) == (1, [], "example.org,")
 
 
 def test_no_message_and_no_cursor_shows_a_secret_or_rouses_everybody(
-    audience: Audience, monkeypatch: pytest.MonkeyPatch
+    audience: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2/environment")
-    token = "hunter2-of-the-webhook"
-    urls = audience.settings.notify_urls.get_secret_value().replace("/ ", f"/{token} ")
-    audience.settings = audience.settings.model_copy(update={"notify_urls": SecretStr(urls)})
-    audience.faults["table"] = BcwError(
-        "<!everyone> @channel: hunter2/environment, "
-        f"https://me:hunter2@example.org/x?X-Amz-Signature=hunter2&a=1, {token}"
-    )
-    audience.run()
+    url = "https://me:hunter2@example.org/x?X-Amz-Signature=hunter2&a=1"
+    audience.fail("table", why=f"<!everyone> @channel: hunter2/environment, {url}, hunter2-of-the-webhook")
     ((_, text),) = audience.hear()
     assert "‹!everyone› ＠channel: ***, https://***＠example.org/x?X-Amz-Signature=***&a=1, ***\n" in text
     assert "hunter2" not in text + (audience.cursor or "")
 
 
-def test_a_message_has_a_bounded_length_and_still_its_link(audience: Audience) -> None:
+def test_a_message_has_a_bounded_length_and_still_its_link(audience: World) -> None:
     audience.settings = audience.settings.model_copy(update={"storage": f"s3://bcw/{'x' * 500}"})
-    audience.faults["table"] = BcwError("y" * 100_000)
-    run = audience.run()
+    run = audience.fail("table", why="y" * 100_000)
     ((title, text),) = audience.hear()
     assert len(title + text) < 2000
     assert "y … (cut; the run has all of it)\nSince" in text
-    assert text.endswith(f"\nRun: http://ui:3000/runs/{run.run_id}")
+    assert text.endswith(f"\nRun: http://ui:3000/runs/{run}")
 
 
-OF_0_1 = """{"known": {"run, asset table": {"incident": {"kind": "run", "title": "t", "evidence": "e", "since": 1.0,
-"run": "", "things": {"asset table": 1.0}}, "over": null, "told": ["json-1a2b"]}}, "looked": 2.0, "failing": [],
-"failures": 3}"""
-
-
-@pytest.mark.parametrize("cursor", [None, "", "not JSON", '{"began": 1, "incidents": 1}', OF_0_1])
-def test_a_cursor_that_holds_no_state_is_a_new_beginning(cursor: str | None) -> None:
+@pytest.mark.parametrize("cursor", [None, "not JSON", '{"known": {}, "looked": 2.0}'])
+def test_a_cursor_that_holds_no_state_as_one_of_0_1_is_a_new_beginning(cursor: str | None) -> None:
     assert read_state(cursor, 7) == State(began=7)
-
-
-def test_a_text_loses_what_cannot_be_printed() -> None:
-    assert notifiers.remove_secrets_and_markup("a\x1b[31m\nb\u202ec", []) == "a[31m\nbc"
-
-
-def test_the_sensor_and_the_age_of_a_release_are_as_the_settings_say() -> None:
-    from bcw_assets.definitions import build_definitions
-
-    defs = build_definitions(Settings(autostart=True, stale_days=3))
-    assert defs.resolve_sensor_def(alerts.SENSOR).default_status is dg.DefaultSensorStatus.RUNNING
-    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
-    assert specs["release"].freshness_policy == dg.FreshnessPolicy.time_window(timedelta(days=3))
-    assert [name for name, spec in specs.items() if spec.freshness_policy] == ["release"]
-    assert build_alerts(Settings(), [], dg.AssetKey("release")).default_status.value == "STOPPED"
 
 
 def test_bcw_notify_test_says_who_accepted_or_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,13 +414,12 @@ def test_bcw_notify_test_says_who_accepted_or_what_to_set(tmp_path: Path, monkey
     done = CliRunner().invoke(main, ["notify-test"])
     assert (done.exit_code, "BCW_NOTIFY_URLS is not set" in done.output) == (1, True)
     posts: list[dict[str, str]] = []
-    with ExitStack() as stack:
-        good, bad = stack.enter_context(serve(taken(posts))), stack.enter_context(serve(status(500)))
-        monkeypatch.setenv("BCW_NOTIFY_URLS", hook(good, "hunter2"))
+    with serve(taken(posts)) as good, serve(status(500)) as bad:
         monkeypatch.setenv("BCW_UI_URL", "http://ui:3000/")
+        monkeypatch.setenv("BCW_NOTIFY_URLS", hook(good))
         done = CliRunner().invoke(main, ["notify-test"])
         assert (done.exit_code, done.output) == (0, "1 (json): accepted\n")
-        monkeypatch.setenv("BCW_NOTIFY_URLS", f"{hook(good)} slak://hunter2 {hook(bad)}")
+        monkeypatch.setenv("BCW_NOTIFY_URLS", f"{hook(good)} slak://hunter2 {hook(bad, 'hunter2')}")
         done = CliRunner().invoke(main, ["notify-test"])
     assert done.exit_code == 1
     assert re.match(
@@ -496,7 +427,5 @@ def test_bcw_notify_test_says_who_accepted_or_what_to_set(tmp_path: Path, monkey
         r"3 \(json\): not accepted: Failed to send .*error=500.*\nFailed: not all accepted", done.output,
     )  # fmt: skip
     assert "hunter2" not in done.output
-    assert (posts[0]["title"], posts[0]["message"]) == (
-        "bcw_assets: test message",
-        "Alerts of bcw_assets reach you here. Links in messages lead to http://ui:3000.",
-    )
+    text = "Alerts of bcw_assets reach you here. Links in messages lead to http://ui:3000."
+    assert (posts[0]["title"], posts[0]["message"]) == ("bcw_assets: test message", text)
