@@ -68,7 +68,8 @@ def _explain_newest_failure(
     materialisations: Mapping[dg.AssetKey, Materialization | None],
 ) -> str | None:
     """Return what the newest failed run said, unless all that failed in it was made anew since."""
-    for run in history.read_runs(instance, dg.DagsterRunStatus.FAILURE, limit=MOST_FAILURES):
+    conditions = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
+    for run in instance.get_run_records(conditions, limit=MOST_FAILURES):
         run_id, ended = run.dagster_run.run_id, history.find_end(run)
         events = history.read_events(instance, run_id)
         addresses = {
@@ -79,11 +80,7 @@ def _explain_newest_failure(
         if addresses and addresses.isdisjoint(places.values()):
             continue  # it ran with another BCW_STORAGE
         steps = {event.step_key for event in events if event.is_step_failure}
-        failed = {
-            key.asset_key if isinstance(key, dg.AssetCheckKey) else key
-            for step, key in history.list_planned(events)
-            if step in steps
-        }
+        failed = history.find_assets(events, steps)
         made_since = [materialisations[key] for key in failed if key in materialisations]
         if made_since and all(made and made.timestamp > ended for made in made_since):
             return None

@@ -185,8 +185,7 @@ def _is_mended(
     instance: dg.DagsterInstance, events: Sequence[dg.DagsterEvent], steps: Sequence[str], ended: float
 ) -> bool:
     """Say whether the assets of these steps, or of the whole run where there are none, were made since."""
-    keys = [key for step, key in history.list_planned(events) if step in steps or not steps]
-    assets = {key.asset_key if isinstance(key, dg.AssetCheckKey) else key for key in keys}
+    assets = history.find_assets(events, steps or [step for step, _ in history.list_planned(events)])
     latest = [instance.get_latest_materialization_event(asset) for asset in assets]
     return bool(latest) and all(event and event.timestamp > ended for event in latest)
 
@@ -194,15 +193,15 @@ def _is_mended(
 def _list_failed_checks(instance: dg.DagsterInstance, watched: Watched, *_: float) -> Iterator[Incident]:
     """Return the checks, blocking or not, that did not pass when they said something last."""
     for key in watched.checks:
-        for evaluation in history.read_evaluations(instance, key, history.NEWEST)[:1]:
-            if not evaluation.content.passed:
-                yield Incident(
-                    key=f"check {key.to_user_string()}",
-                    title=f"Check {key.name} of {key.asset_key.to_user_string()} failed",
-                    evidence=evaluation.content.description or "it says no more",
-                    since=evaluation.at,
-                    run=evaluation.run,
-                )
+        execution = history.read_evaluation(instance, key)
+        if execution and not execution.evaluation.passed:
+            yield Incident(
+                key=f"check {key.to_user_string()}",
+                title=f"Check {key.name} of {key.asset_key.to_user_string()} failed",
+                evidence=execution.evaluation.description or "it says no more",
+                since=history.find_time(execution),
+                run=execution.run_id,
+            )
 
 
 def _list_stale_release(

@@ -4,11 +4,11 @@ import fcntl
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import dagster as dg
@@ -50,14 +50,6 @@ class CheckResult:
     result: str
     since: str | None
     evidence: str
-
-
-class CheckEvaluation(NamedTuple):
-    """What a check found once: when, in seconds since 1970, and in which run."""
-
-    at: float
-    run: str
-    content: dg.AssetCheckEvaluation
 
 
 @contextmanager
@@ -131,17 +123,17 @@ def _read_check_result(
         return conclude(NOT_MATERIALISED)
     executions = instance.event_log_storage.get_asset_check_execution_history(check.key, limit=limit)
     if executions and _has_crashed(instance, executions[0], made):
-        return conclude(CRASHED, _time_of(executions[0]), f"see run {executions[0].run_id}")
+        return conclude(CRASHED, find_time(executions[0]), f"see run {executions[0].run_id}")
     # What is newer is of a materialisation at another place: one history may know of several.
-    evaluations = list(
-        itertools.dropwhile(lambda newer: not _is_of(newer.content, made), _keep_evaluations(executions))
-    )
+    evaluations = [
+        *itertools.dropwhile(lambda newer: not _is_of(newer.evaluation, made), _keep_evaluations(executions))
+    ]
     if not evaluations:
         return conclude(NOT_RUN)
-    newest = evaluations[0].content
-    *_, first = itertools.takewhile(lambda earlier: earlier.content.passed == newest.passed, evaluations)
+    newest = evaluations[0].evaluation
+    *_, first = itertools.takewhile(lambda earlier: earlier.evaluation.passed == newest.passed, evaluations)
     evidence = newest.description or ", ".join(_format_evidence(newest))
-    return conclude(PASSED if newest.passed else FAILED, first.at, evidence)
+    return conclude(PASSED if newest.passed else FAILED, find_time(first), evidence)
 
 
 def _is_of(evaluation: dg.AssetCheckEvaluation, made: Materialization) -> bool:
@@ -151,14 +143,14 @@ def _is_of(evaluation: dg.AssetCheckEvaluation, made: Materialization) -> bool:
 
 def _has_crashed(instance: dg.DagsterInstance, execution: Any, made: Materialization) -> bool:
     """Say whether the newest execution of a check broke off: its step failed, and it said nothing."""
-    if isinstance(execution.evaluation, dg.AssetCheckEvaluation) or _time_of(execution) < made.timestamp:
+    if isinstance(execution.evaluation, dg.AssetCheckEvaluation) or find_time(execution) < made.timestamp:
         return False
     events = read_events(instance, execution.run_id)
     failed = {event.step_key for event in events if event.is_step_failure}
     return any(step in failed for step, key in list_planned(events) if key == execution.key)
 
 
-def _time_of(execution: Any) -> float:
+def find_time(execution: Any) -> float:
     """Return when a check was executed; the history's own time stamp knows whole seconds only."""
     return float(execution.event.timestamp if execution.event else execution.create_timestamp)
 
@@ -169,31 +161,22 @@ def _format_evidence(evaluation: dg.AssetCheckEvaluation) -> Iterator[str]:
             yield f"{name} {entry.value:.4g}" if isinstance(entry.value, float) else f"{name} {entry.value}"
 
 
-def read_evaluations(instance: dg.DagsterInstance, check: dg.AssetCheckKey, limit: int) -> list[CheckEvaluation]:
-    """Return what a check found in its last executions, the newest first; what broke off found nothing."""
-    return _keep_evaluations(instance.event_log_storage.get_asset_check_execution_history(check, limit=limit))
+def read_evaluation(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> Any:
+    """Return the last execution (Dagster's record) of a check in which it found something; None without one."""
+    executions = instance.event_log_storage.get_asset_check_execution_history(check, limit=NEWEST)
+    return next(iter(_keep_evaluations(executions)), None)
 
 
-def _keep_evaluations(executions: Iterable[Any]) -> list[CheckEvaluation]:
-    return [
-        CheckEvaluation(_time_of(execution), execution.run_id, content)
-        for execution in executions
-        if isinstance(content := execution.evaluation, dg.AssetCheckEvaluation)  # or only planned
-    ]
-
-
-def read_runs(
-    instance: dg.DagsterInstance, *statuses: dg.DagsterRunStatus, limit: int | None = None, **conditions: Any
-) -> Sequence[dg.RunRecord]:
-    """Return the runs of these statuses and conditions (of `dg.RunsFilter`), the newest first."""
-    return instance.get_run_records(dg.RunsFilter(statuses=statuses, **conditions), limit=limit)
+def _keep_evaluations(executions: Iterable[Any]) -> list[Any]:
+    """Return the executions that found something; others broke off, or are only planned."""
+    return [execution for execution in executions if isinstance(execution.evaluation, dg.AssetCheckEvaluation)]
 
 
 def read_last_run(
     instance: dg.DagsterInstance, job: str, statuses: Sequence[dg.DagsterRunStatus] = ENDED
 ) -> dg.RunRecord | None:
     """Return the newest run of a job that ended like this, and that Dagster does not try again; None without one."""
-    runs = read_runs(instance, *statuses, limit=NEWEST, job_name=job)
+    runs = instance.get_run_records(dg.RunsFilter(job_name=job, statuses=statuses), limit=NEWEST)
     return next((run for run in runs if run.dagster_run.tags.get(WILL_RETRY) != "true"), None)
 
 
@@ -207,7 +190,8 @@ def read_failed_runs(
     instance: dg.DagsterInstance, job: str, after: float, now: float
 ) -> Iterator[tuple[dg.DagsterRun, float]]:
     """Return the failed runs of a job that ended after a time, and when, the oldest first; no run that is retried."""
-    for record in reversed(read_runs(instance, dg.DagsterRunStatus.FAILURE, limit=NEWEST_FAILURES, job_name=job)):
+    conditions = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.FAILURE])
+    for record in reversed(instance.get_run_records(conditions, limit=NEWEST_FAILURES)):
         run, ended = record.dagster_run, find_end(record)
         is_undecided = WILL_RETRY not in run.tags and instance.run_retries_enabled and now - ended < UNDECIDED
         if ended > after and run.tags.get(WILL_RETRY) != "true" and not is_undecided:
@@ -245,6 +229,12 @@ def list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None
             yield event.step_key, data.asset_key
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
             yield event.step_key, dg.AssetCheckKey(data.asset_key, data.check_name)
+
+
+def find_assets(events: Iterable[dg.DagsterEvent], steps: Container[str | None]) -> set[dg.AssetKey]:
+    """Return the assets that these steps were to make or to check."""
+    keys = [key for step, key in list_planned(events) if step in steps]
+    return {key.asset_key if isinstance(key, dg.AssetCheckKey) else key for key in keys}
 
 
 def explain_failure(events: Sequence[dg.DagsterEvent]) -> list[str]:

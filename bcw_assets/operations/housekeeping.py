@@ -21,7 +21,8 @@ def delete_runs_before(
     evidence = {made.run_id for made in history.read_materialisations(instance, places).values() if made}
     executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
     evidence |= {execution.run_id for execution in executions.values()}
-    old = {run.dagster_run.run_id for run in history.read_runs(instance, *history.ENDED, created_before=before)}
+    records = instance.get_run_records(dg.RunsFilter(statuses=history.ENDED, created_before=before))
+    old = {record.dagster_run.run_id for record in records}
     for run in old - evidence:
         instance.delete_run(run)
     return len(old - evidence)

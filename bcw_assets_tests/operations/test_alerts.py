@@ -131,10 +131,10 @@ class World:
 
 
 @pytest.fixture(autouse=True)
-def _keep_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo afterwards what delivering a message adds to these variables."""
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "example.org")
+def _set_proxies_that_are_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing on this machine may be reached through them; what delivering adds to NO_PROXY goes afterwards."""
+    for name, value in {"http_proxy": "http://127.0.0.1:9", "no_proxy": "example.org", "NO_PROXY": ""}.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="module")
@@ -269,15 +269,14 @@ def test_a_release_that_is_too_old_or_never_was_is_told_until_there_is_a_new_one
     assert (heading, text.endswith(f"/runs/{last}")) == (title, True)
 
 
-def test_who_is_named_later_hears_of_what_is_wrong_now(audience: World) -> None:
+def test_who_is_named_later_hears_of_what_is_wrong_now_and_of_nothing_that_is_over(audience: World) -> None:
     settings = audience.settings
     audience.name_messengers()
     audience.fail("table")
     audience.fail("sweep", "housekeeping_job")
     assert audience.tick() == "Open incidents: 2; BCW_NOTIFY_URLS is not set, so nobody is told"
-    audience.run()
-    audience.tick()
     audience.settings = settings
+    audience.run()
     assert [title for title, _ in audience.hear()] == ["bcw_assets: The run of housekeeping_job failed at sweep"]
 
 
@@ -314,17 +313,7 @@ def test_a_messenger_that_fails_or_sends_elsewhere_gets_the_message_at_the_next_
         assert "everybody in BCW_NOTIFY_URLS is told" in world.tick()
         world.tick()
     assert (len(world.posts), webhook.requests.count("/login"), world.state.failures) == (1, 0, 2)
-
-
-def test_a_messenger_that_never_heard_of_an_incident_does_not_hear_that_it_is_over(world: World) -> None:
-    with serve(status(500), taken(world.posts)) as webhook:
-        world.name_messengers(hook(webhook))
-        world.fail("table")
-        world.tick()
-        world.faults.clear()
-        world.run()
-        world.tick()
-    assert (world.posts, world.state.incidents) == ([], ())
+    assert os.environ["no_proxy"].startswith("example.org,")
 
 
 @pytest.mark.parametrize("behaviour", sweep([hang, loopback.drip, loopback.drip_headers, loopback.refuse]))
@@ -356,51 +345,29 @@ def test_a_tick_without_time_left_leaves_messages_for_the_next(
     assert len(audience.hear()) == 1
 
 
-def test_a_url_that_is_none_fails_alone_and_is_shown_by_position_and_scheme(world: World) -> None:
+def test_a_url_that_is_none_fails_alone_and_urls_may_have_commas_between_and_within(world: World) -> None:
     with serve(taken(world.posts)) as webhook:
-        world.name_messengers("hunter2hunter2", "slak://hunter2hunter2,", hook(webhook))
+        world.name_messengers("hunter2hunter2 , slak://hunter2hunter2,", f"{hook(webhook)}?+x-y=1,2\n")
         world.fail("table")
         answer = world.tick()
     assert re.search(r"1 \(no scheme\) \(Apprise cannot use .*, 2 \(slak\) \(Apprise cannot", answer)
     assert "hunter2" not in answer + (world.cursor or "")
-    assert len(world.posts) == 1
+    assert (len(world.posts), world.state.failures) == (1, 2)
 
 
-def test_urls_have_spaces_or_commas_between_and_may_have_commas_within() -> None:
-    text = " json://a/?x=1,2 , json://b,c://d/\n"
-    messengers = notifiers.list_messengers(Settings(notify_urls=SecretStr(text)))
-    assert [messenger.url for messenger in messengers] == ["json://a/?x=1,2", "json://b", "c://d/"]
-
-
-@pytest.mark.parametrize("name", ["http_proxy", "ALL_PROXY"])
-def test_a_messenger_on_this_machine_is_reached_without_the_proxy(
-    world: World, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    with serve(status(502)) as proxy, serve(taken(world.posts)) as webhook:
-        monkeypatch.setenv(name, proxy.url)
-        world.name_messengers(hook(webhook))
-        world.fail("table")
-        world.tick()
-    assert (len(world.posts), proxy.requests, os.environ["no_proxy"][:12]) == (1, [], "example.org,")
-
-
-def test_no_message_and_no_cursor_shows_a_secret_or_rouses_everybody(
+def test_no_message_shows_a_secret_or_rouses_everybody_and_its_length_is_bounded(
     audience: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2/environment")
+    audience.settings = audience.settings.model_copy(update={"storage": f"s3://bcw/{'x' * 500}"})
     url = "https://me:hunter2@example.org/x?X-Amz-Signature=hunter2&a=1"
-    audience.fail("table", why=f"<!everyone> @channel: hunter2/environment, {url}, hunter2-of-the-webhook")
-    ((_, text),) = audience.hear()
+    words = f"<!everyone> @channel: hunter2/environment, {url}, hunter2-of-the-webhook"
+    run = audience.fail("table", why=f"{words}\n{'y' * 100_000}")
+    ((title, text),) = audience.hear()
     assert "‹!everyone› ＠channel: ***, https://***＠example.org/x?X-Amz-Signature=***&a=1, ***\n" in text
     assert "hunter2" not in text + (audience.cursor or "")
-
-
-def test_a_message_has_a_bounded_length_and_still_its_link(audience: World) -> None:
-    audience.settings = audience.settings.model_copy(update={"storage": f"s3://bcw/{'x' * 500}"})
-    run = audience.fail("table", why="y" * 100_000)
-    ((title, text),) = audience.hear()
-    assert len(title + text) < 2000
     assert "y … (cut; the run has all of it)\nSince" in text
+    assert len(title + text) < 2000
     assert text.endswith(f"\nRun: http://ui:3000/runs/{run}")
 
 
