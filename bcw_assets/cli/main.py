@@ -15,6 +15,7 @@ from bcw_assets.operations import notifiers
 if TYPE_CHECKING:
     from bcw_assets.storage.store import Store
 
+WEBSERVER_HELP = "Dagster's web server, which knows whether the code location could be loaded."
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")
 
 
@@ -170,15 +171,14 @@ def diff(first: str, second: str, *, as_json: bool) -> None:
     """Show how the releases FIRST and SECOND differ: what they were made from, scores, coefficients, patients."""
     from bcw_assets.cli import releases
 
-    report = releases.report_comparison(_releases(), first, second)
-    _write(report, releases.format_comparison, as_json=as_json)
+    _write(releases.report_comparison(_releases(), first, second), releases.format_comparison, as_json=as_json)
 
 
 @releases.command("rollback")
 @click.argument("release", required=False)
 @click.option("--reason", required=True, help="Why, for the log.")
 @json_option
-def roll_back(release: str | None, *, reason: str, as_json: bool) -> None:
+def go_back(release: str | None, *, reason: str, as_json: bool) -> None:
     """Make RELEASE the champion again; by default the one before this champion.
 
     What is gone back from stays stored, and a refresh does not release it again without an override.
@@ -196,13 +196,7 @@ def roll_back(release: str | None, *, reason: str, as_json: bool) -> None:
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="0 for any that is free.")
-@click.option(
-    "--webserver",
-    metavar="URL",
-    default="http://127.0.0.1:3000",
-    show_default=True,
-    help="Dagster's web server, which knows whether the code location could be loaded.",
-)
+@click.option("--webserver", metavar="URL", default="http://127.0.0.1:3000", show_default=True, help=WEBSERVER_HELP)
 def exporter(host: str, port: int, webserver: str) -> None:
     """Tell Prometheus how runs, schedules, checks and releases are, at /metrics.
 
