@@ -21,13 +21,13 @@ from bcw_assets.releases.candidate import Candidate
 from bcw_assets_tests.ml.table.test_forms import with_numbers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def files(candidate: Candidate) -> dict[str, bytes]:
     """The files of a release."""
     return candidate.files
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def scorer(files: dict[str, bytes]) -> Scorer:
     return load_scorer(files)
 
@@ -59,17 +59,12 @@ def change(files: dict[str, bytes], **changes: object) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"features": []}, "names no features"),
         ({"features": ["age", ["x"]]}, "does not know ('age', ['x']); perhaps another version of bcw_assets"),
         ({"classes": [False, True]}, "has the classes [False, True]; allowed are [0, 1]"),
         ({"mean": [1.0]}, "has no 30 numbers as mean"),
-        ({"scale": ["1"] * 30}, "has no 30 numbers as scale"),
         ({"scale": [0.0] * 30}, "has a scale that is not above 0"),
         ({"coefficients": [float("nan")] * 30}, "NaN is no number"),
-        ({"mean": [10**400] * 30}, "has a number among mean that is not finite"),
-        ({"intercept": None}, "has no 1 numbers as intercept"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_model_is_refused_by_what_is_wrong_with_it(
     files: dict[str, bytes], changes: dict[str, object], says: str
@@ -82,53 +77,42 @@ def test_a_model_of_some_measurements_in_any_order_takes_them_by_name(
     raw: pd.DataFrame, files: dict[str, bytes], scorer: Scorer
 ) -> None:
     document = json.loads(files["model.json"])
-    chosen = [27, 3, 12]
-    parts = {
-        name: [document[name][place] for place in chosen] for name in ("features", "mean", "scale", "coefficients")
-    }
-    model, measurements = load_scorer(change(files, **parts)), of(raw).measurements
+    chosen, names = [27, 3, 12], ("features", "mean", "scale", "coefficients")
+    model = load_scorer(change(files, **{name: [document[name][place] for place in chosen] for name in names}))
+    measurements = of(raw).measurements
     expected = scorer.compute_contributions(measurements)[chosen]
     np.testing.assert_array_equal(model.compute_contributions(measurements), expected)
-    np.testing.assert_allclose(
-        model.compute_log_odds(measurements), expected.sum(axis=0) + scorer.intercept, atol=1e-12
-    )
-    explanations = scoring.explain_rows(model, measurements, np.ones(569, bool))
-    assert {text.split()[0] for texts in explanations for text in texts} == {
-        columns.MEASUREMENTS[place] for place in chosen
-    }
+    log_odds = expected.sum(axis=0) + scorer.intercept
+    np.testing.assert_allclose(model.compute_log_odds(measurements), log_odds, atol=1e-12)
 
 
 def break_rule(raw: pd.DataFrame, rule: rules.Rule) -> pd.DataFrame:
     """Return the first row of the table so changed that it breaks the rule."""
     row = raw.head(1).astype(dict.fromkeys(columns.MEASUREMENTS, "float64"))
-    for name in (rule.subject, *rule.program.co_names):
-        for factor in (0.0, -1.0, 0.01, 0.3, 3.0, 30.0, 1e6):
-            tried = row.assign(**{name: row[name] * factor}) if name in row else row
-            if rule.is_broken({column: tried[column].to_numpy() for column in columns.MEASUREMENTS})[0]:
-                return tried
-    raise AssertionError(f"nothing breaks {rule}")
+    tries = (
+        row.assign(**{name: row[name] * factor})
+        for name in (rule.subject, *rule.program.co_names)
+        if name in row
+        for factor in (0.0, -1.0, 0.01, 0.3, 3.0, 30.0, 1e6)
+    )
+    return next(
+        each for each in tries if rule.is_broken({name: each[name].to_numpy() for name in columns.MEASUREMENTS})[0]
+    )
 
 
 def test_a_row_that_breaks_a_rule_is_named_by_it_and_the_others_are_scored(raw: pd.DataFrame, scorer: Scorer) -> None:
-    for code, rule in {rule.code: rule for rule in reversed(rules.HARD)}.items():
-        if code == "R1":  # what is no number cannot be read
-            continue
+    first = {rule.code: rule for rule in reversed(rules.HARD) if rule.code != "R1"}  # what is no number cannot be read
+    for code, rule in first.items():
         predictions = scoring.score_rows(scorer, of(pd.concat([raw.head(3), break_rule(raw, rule), raw.tail(3)])))
         assert np.isnan(predictions.probability).tolist() == [False] * 3 + [True] + [False] * 3, code
-        remarks = predictions.remarks[3]
-        assert any(f"({code}: {rule.meaning})" in remark for remark in remarks), code
+        assert sum(f"({code}: {rule.meaning})" in remark for remark in predictions.remarks[3]) == 1, code
         assert predictions.codes[code] == 1
-        assert sum(f"({code}: " in remark for remark in remarks) == 1, code
 
 
-def test_advice_is_a_warning_and_the_row_is_scored(raw: pd.DataFrame, scorer: Scorer) -> None:
+def test_advice_is_a_warning_and_an_unreadable_row_keeps_its_reason(scorer: Scorer, raw: pd.DataFrame) -> None:
     predictions = scoring.score_rows(scorer, of(raw.head(1).assign(texture_mean=85.0, texture_worst=90.0)))
-    assert predictions.is_scored.tolist() == [True]
+    assert (predictions.is_scored.tolist(), predictions.codes) == ([True], {})
     assert predictions.remarks[0][0].startswith("warning: texture_mean is 85; allowed is ")
-    assert predictions.codes == {}
-
-
-def test_an_unreadable_row_keeps_its_reason(scorer: Scorer, raw: pd.DataFrame) -> None:
     _, (rows,) = reading.read_rows(io.BytesIO(canonical.write_table(raw.head(3)).replace(b"17.99", b"?")))
     predictions = scoring.score_rows(scorer, rows)
     assert predictions.remarks[0][0].startswith("Line 2, id 10003: radius_mean is '?'")
@@ -163,15 +147,8 @@ def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_kn
     for content in (b"id,diagnosis\n1,M\n", b"\xff", b"fingerprint,split,log_odds\na,train,x\n", b"split\ntrain\n"):
         assert TrainingRows.load({"cross_validation.csv": content}) is None
     assert TrainingRows.load({}) is None
-    assert count(scorer, None, of(raw)).confusion.total == 569
-
-
-def test_agreement_is_with_the_diagnoses_that_are_there(raw: pd.DataFrame, scorer: Scorer) -> None:
     tally = count(scorer, None, of(raw.assign(diagnosis=["", "M"] + ["B"] * 567)))
-    assert tally.confusion.total == 568
-    assert tally.rows == tally.scored == 569
-    right, total = tally.confusion.proportions["accuracy"]
-    assert tally.format_agreement().startswith(f"{right / total:.4f} (")
+    assert (tally.rows, tally.confusion.total) == (569, 568)  # agreement is with the diagnoses that are there
 
 
 def test_the_largest_contributions_are_named(raw: pd.DataFrame, scorer: Scorer) -> None:
@@ -184,8 +161,8 @@ def test_the_largest_contributions_are_named(raw: pd.DataFrame, scorer: Scorer) 
         assert [text[row] for text in texts] == expected
 
 
-@pytest.mark.parametrize(("threshold", "malignant"), [(0.5, 1), (0.500001, 0)])
-def test_a_row_exactly_at_the_threshold_is_malignant(raw: pd.DataFrame, threshold: float, malignant: int) -> None:
-    tally = Tally(None)
-    tally.add(of(raw.head(1)), RowPredictions(np.zeros(1), np.array([0.5]), {}, Counter()), threshold)
-    assert tally.malignant == malignant
+def test_a_row_exactly_at_the_threshold_is_malignant(raw: pd.DataFrame) -> None:
+    for threshold, malignant in ((0.5, 1), (0.500001, 0)):
+        tally = Tally(None)
+        tally.add(of(raw.head(1)), RowPredictions(np.zeros(1), np.array([0.5]), {}, Counter()), threshold)
+        assert tally.malignant == malignant
