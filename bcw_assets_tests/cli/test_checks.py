@@ -116,7 +116,7 @@ def test_a_failure_is_said_until_what_failed_is_made_again_beside_what_was_made_
     graph.run("metrics")
     report, results = read(graph)
     assert (report["good"], {check["result"] for check in results.values()}) == (True, {"passed"})
-    assert "raw_data: It is an HTML or XML page, and no CSV file" in report["failure"]
+    assert "raw_data: It is an HTML or XML page: give the file itself" in report["failure"]
     assert "\n\nA later run failed, and changed nothing here: " in checks.format_report(report)
     graph.source.write_bytes(good_source)
     graph.run("raw_data")

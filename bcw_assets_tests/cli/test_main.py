@@ -56,7 +56,7 @@ def test_a_failure_a_wrong_setting_and_a_wrong_env_file_are_said_in_a_line(graph
     graph.source.write_bytes(b"<html>moved</html>")
     done = graph.process("bcw", "refresh")
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch("Failed: raw_data: It is an HTML or XML page, and no CSV file.*\n", done.stderr)
+    assert re.fullmatch("Failed: raw_data: It is an HTML or XML page: give the file itself.*\n", done.stderr)
     done = graph.process("bcw", "refresh", BCW_SORCE="auto")
     assert re.fullmatch(r"Failed: BCW_SORCE is no setting; did you mean BCW_SOURCE\?.*\n", done.stderr)
     done = graph.process("bcw", "refresh", DAGSTER_HOME="/no/such/folder")
