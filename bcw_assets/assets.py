@@ -112,7 +112,7 @@ def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[
     the same for those who expect a pickle.
     """
     pipeline = training.train(ready_data, config.C)
-    coefficients = numbers.Scorer.extract(pipeline).list_coefficients()
+    coefficients = numbers.Scorer.load(numbers.dump_model(pipeline)).list_coefficients()
     return dg.MaterializeResult(
         value=pipeline,
         metadata={

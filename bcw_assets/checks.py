@@ -115,7 +115,7 @@ def _build_release_check() -> dg.AssetChecksDefinition:
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         releases: Store = context.resources.releases
         made = find_latest(RELEASE_KEY, releases.address(bundle.PLACE), context.instance)
-        yield _report(spec, access.is_published(releases, made.facts["release"] if made else None))
+        yield _report(spec, access.check_release(releases, made.facts["release"] if made else None))
 
     return check
 

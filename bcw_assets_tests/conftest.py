@@ -100,9 +100,9 @@ def candidate(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def challenger(made: dict[str, Any], raw: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+def challenger(raw: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     """The same with another split."""
-    return make_once(tmp_path_factory, "challenger", lambda: pack(candidate_of(made["metrics"], raw, seed=7)))
+    return make_once(tmp_path_factory, "challenger", lambda: pack(candidate_of(raw, seed=7)))
 
 
 def pack(candidate: Candidate) -> Candidate:

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -130,7 +131,7 @@ def list_releases(*, as_json: bool) -> None:
     """Show every promotion and rollback, the champion last."""
     from bcw_assets.cli import releases
 
-    _write(releases.report_list(_releases()), releases.format_list, as_json=as_json)
+    _write(releases.report_list(_releases()), partial(releases.format_listing, "list"), as_json=as_json)
 
 
 @releases.command()
@@ -140,7 +141,8 @@ def show(release: str | None, *, as_json: bool) -> None:
     """Show what RELEASE was made from, its scores, what the gate said, its files; the champion by default."""
     from bcw_assets.cli import releases
 
-    _write(releases.report_release(_releases(), release), releases.format_release, as_json=as_json)
+    report = releases.report_release(_releases(), release)
+    _write(report, partial(releases.format_listing, "release"), as_json=as_json)
 
 
 @releases.command()
@@ -158,7 +160,7 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
     from bcw_assets.cli import releases
 
     report = releases.report_verification(_releases(), release, everything=everything)
-    _write(report, releases.format_verification, as_json=as_json)
+    _write(report, partial(releases.format_listing, "verification"), as_json=as_json)
     if not report["good"]:
         sys.exit(1)
 
@@ -171,14 +173,15 @@ def diff(first: str, second: str, *, as_json: bool) -> None:
     """Show how the releases FIRST and SECOND differ: what they were made from, scores, coefficients, patients."""
     from bcw_assets.cli import releases
 
-    _write(releases.report_comparison(_releases(), first, second), releases.format_comparison, as_json=as_json)
+    report = releases.report_comparison(_releases(), first, second)
+    _write(report, partial(releases.format_listing, "comparison"), as_json=as_json)
 
 
 @releases.command("rollback")
 @click.argument("release", required=False)
 @click.option("--reason", required=True, help="Why, for the log.")
 @json_option
-def go_back(release: str | None, *, reason: str, as_json: bool) -> None:
+def roll_release_back(release: str | None, *, reason: str, as_json: bool) -> None:
     """Make RELEASE the champion again; by default the one before this champion.
 
     What is gone back from stays stored, and a refresh does not release it again without an override.

@@ -1,10 +1,12 @@
-"""What `bcw releases` shows: each report as data, which --json writes, and that as text."""
+"""What `bcw releases` shows: each report as data, which --json writes; the words of the text are in `releases.j2`."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import jinja2
 from tabulate import tabulate
 
 from bcw_assets.errors import KeyMissing, KeyRefused
@@ -37,29 +39,10 @@ def report_list(store: Store) -> Listing:
     }
 
 
-def format_list(report: Listing) -> str:
-    """Return the list for people, the champion last."""
-    scores = {name: profile.title for name, profile in SCORES.items() if profile.is_brief}
-    headers = ("entry", "action", "release", "made", *scores.values(), "state", "reason")
-    rows = [
-        (
-            *(entry[name] for name in ("sequence", "action", "release", "made")),
-            *(_format_summary((entry["headline"] or {}).get(name)) for name in scores),
-            *(", ".join(entry["state"]), entry["reason"] or ""),
-        )
-        for entry in report["entries"]
-    ]
-    lines = [_align(rows, headers) if rows else log.NO_RELEASE.format(report["place"])]
-    lines += [f"Without an entry: {orphan['release']}, {orphan['state']}" for orphan in report["without_entry"]]
-    if report["problem"]:
-        lines.append(f"Nobody can say which release is the champion: {report['problem']}")
-    return "\n".join([*lines, *report["damage"]])
-
-
 def report_release(store: Store, prefix: str | None) -> Listing:
     """Return all that is known of a release: its entries, what it was made from, the gate, its files."""
     current_log = log.read_log(store)
-    release = current_log.require_champion().release if prefix is None else bundle.resolve(store, prefix)
+    release = current_log.choose_release(store, prefix)
     stored_bundle = current_log.read_bundle(store, release)
     return {
         "release": release,
@@ -70,25 +53,6 @@ def report_release(store: Store, prefix: str | None) -> Listing:
     }
 
 
-def format_release(report: Listing) -> str:
-    """Return a release for people."""
-    lines = [f"Release {report['release']}{', the champion' if report['is_champion'] else ''}"]
-    lines += [f"Problem  {problem}" for problem in report["problems"]]
-    gate: list[dict[str, str]] = []
-    for entry in report["entries"]:
-        because = f", because: {entry['reason']}" if entry["reason"] else ""
-        lines.append(f"Entry {entry['sequence']}  {entry['action']} at {entry['made']} by {entry['run']}{because}")
-        gate = entry["gate"] or gate
-    if gate:
-        lines += ["", "Gate", _align([tuple(ruling.values()) for ruling in gate], tuple(gate[0]))]
-    if manifest := report["manifest"]:
-        scores = [(name, _format_summary(summary)) for name, summary in manifest["headline"].items()]
-        files = [(name, f"{file['bytes']:,} bytes", file["sha256"]) for name, file in manifest["files"].items()]
-        lines += ["", "Made from", _align(list(_flatten(manifest["inputs"])))]
-        lines += ["", "Cross-validated, 95 % interval", _align(scores), "", "Files", _align(files)]
-    return "\n".join(lines)
-
-
 def report_verification(store: Store, prefix: str | None, *, everything: bool) -> Listing:
     """Return what is wrong with the log, and with a release, with the champion, or with every release.
 
@@ -96,11 +60,8 @@ def report_verification(store: Store, prefix: str | None, *, everything: bool) -
     entry's, or the one that a rollback goes to.
     """
     current_log, ids = log.read_log(store), bundle.list_ids(store)
-    if everything:
-        asked = set()
-    else:
-        asked = {current_log.require_champion().release if prefix is None else bundle.resolve(store, prefix)}
-    newest = {entry.release for entry in current_log.changes[-1:]}
+    asked = set() if everything else {current_log.choose_release(store, prefix)}
+    newest = {entry.release for entry in current_log.entries[-1:]}
     needed = asked | newest | {find_way_back(store, current_log)}
     results = []
     for release in sorted(asked or newest.union(ids)):
@@ -114,15 +75,6 @@ def report_verification(store: Store, prefix: str | None, *, everything: bool) -
     is_good = not current_log.damage and not current_log.problem and not any(result["problems"] for result in results)
     damage = _describe_damage(current_log)
     return {"good": is_good, "place": current_log.place, "releases": results, "damage": damage}
-
-
-def format_verification(report: Listing) -> str:
-    """Return the result for people."""
-    lines = list(report["damage"])
-    for result in report["releases"]:
-        lines += [f"{result['release']}  {result['state']}", *(f"  {problem}" for problem in result["problems"])]
-    lines += [] if report["releases"] else [log.NO_RELEASE.format(report["place"])]
-    return "\n".join([*lines, "" if report["good"] else "Not all of it can be used."]).rstrip()
 
 
 def report_comparison(store: Store, *prefixes: str) -> Listing:
@@ -143,32 +95,35 @@ def report_comparison(store: Store, *prefixes: str) -> Listing:
     }  # fmt: skip
 
 
-def format_comparison(report: Listing) -> str:
-    """Return the differences for people."""
-    headers, patients = ("", *report["releases"]), report["patients"]
-    inputs = [(name, *(value or "" for value in values)) for name, values in report["inputs"].items()]
-    scores = [(name, *map(_format_summary, values)) for name, values in report["scores"].items()]
-    # A measurement that a model does not take has the coefficient 0.
-    by_change = sorted(report["coefficients"].items(), key=lambda item: -abs((item[1][0] or 0) - (item[1][1] or 0)))
-    coefficients = [
-        (name, *("" if value is None else f"{value:+.3f}" for value in values))
-        for name, values in by_change[:MOST_COEFFICIENTS]
-    ]
-    lines = ["Made from", _align(inputs, headers) if inputs else "the same"]
-    lines += ["", "Cross-validated, 95 % interval", _align(scores, headers)]
-    lines += ["", "Coefficients that differ most", _align(coefficients, headers), ""]
-    if patients is None:
-        lines.append("Patients in both: not known, for a bundle does not list them as this version can read it")
-    else:
-        alone = zip(report["releases"], patients["in_one_only"], strict=True)
-        lines.append(f"Patients in both: {patients['in_both']}")
-        lines += [f"Patients in {release} only: {count}" for release, count in alone]
-    return "\n".join(lines)
+def format_listing(name: str, report: Listing) -> str:
+    """Return a report for people: `name` is list, release, verification or comparison."""
+    environment = jinja2.Environment(  # noqa: S701 (no HTML)
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"align": _align, "flatten": _flatten, "rank": _rank, "format_scores": _format_scores}
+    environment.filters["pick"] = lambda name, headline: headline.get(name)
+    brief = {name: profile.title for name, profile in SCORES.items() if profile.is_brief}
+    environment.globals |= {"brief": brief, "no_release": log.NO_RELEASE, "row": _join_cells}
+    text: str = getattr(environment.get_template("releases.j2").module, name)(report)
+    return text.rstrip("\n")
 
 
-def _align(rows: Sequence[Sequence[object]], headers: Sequence[str] = ()) -> str:
-    text: str = tabulate(rows, headers, tablefmt="plain", disable_numparse=True)  # an id like 1234e567 is no number
-    return text
+def _join_cells(cells: Iterable[object]) -> str:
+    return "\t".join(" ".join(str(cell).split()) for cell in cells)
+
+
+def _align(lines: str, has_headers: bool = False) -> str:  # noqa: FBT001, FBT002 (a filter's argument)
+    rows = [line.split("\t") for line in lines.splitlines()]
+    headers = rows.pop(0) if has_headers else ()
+    # An id like 1234e567 is no number.
+    return f"{tabulate(rows, headers, tablefmt='plain', disable_numparse=True)}\n"
+
+
+def _rank(coefficients: Mapping[str, Sequence[float | None]]) -> list[tuple[str, list[str]]]:
+    """Return those that differ most; a measurement that a model does not take has the coefficient 0."""
+    by_change = sorted(coefficients.items(), key=lambda item: -abs((item[1][0] or 0) - (item[1][1] or 0)))
+    texts = [(name, ["" if value is None else f"{value:+.3f}" for value in values]) for name, values in by_change]
+    return texts[:MOST_COEFFICIENTS]
 
 
 def _pair(mappings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -205,9 +160,12 @@ def _find_gap(store: Store, release: str, ids: list[str]) -> str:
     return "" if manifest in store.list(manifest) else UNFINISHED
 
 
-def _format_summary(summary: Mapping[str, Any] | None) -> str:
-    """Return a score of a headline for people; nothing if the headline does not have it."""
-    return f"{format_score(summary['estimate'], 3)} ({format_interval(summary['interval'])})" if summary else ""
+def _format_scores(summaries: Iterable[Mapping[str, Any] | None]) -> list[str]:
+    """Return scores of a headline for people; nothing for those that the headline does not have."""
+    return [
+        f"{format_score(summary['estimate'], 3)} ({format_interval(summary['interval'])})" if summary else ""
+        for summary in summaries
+    ]
 
 
 def _flatten(inputs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

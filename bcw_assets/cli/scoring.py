@@ -5,9 +5,11 @@ What belongs here is arithmetic on chunks of rows, without scikit-learn, pandas 
 
 import csv
 import io
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
+from functools import lru_cache
+from operator import add
 
 import numpy as np
 
@@ -29,12 +31,10 @@ REMEMBERED = 10_000  # rows whose fingerprints are kept; there are 569 to look f
 
 @dataclass(frozen=True, eq=False)
 class RowPredictions:
-    """What is said of n rows.
+    """What is said of n rows; log odds and probability are not a number where a row is not scored.
 
-    Attributes:
-        log_odds, probability: not a number where a row is not scored.
-        remarks: row → its problems if it is not scored, and warnings, which begin with `warning: `.
-        codes: of rules that rows which are not scored break → how many do.
+    `remarks` are the problems of a row that is not scored, and warnings, which begin with `warning: `. `codes` has the
+    rules that rows which are not scored break, with how many do.
     """
 
     log_odds: np.ndarray
@@ -50,33 +50,35 @@ class RowPredictions:
 
 def score_rows(scorer: Scorer, rows: Rows) -> RowPredictions:
     """Return the probabilities of rows; a row that cannot be read, or that breaks a hard rule, gets none."""
-    remarks = {row: list(texts) for row, texts in rows.problems.items()}
-    breaches = _find_breaches(rules.HARD, rows)
-    for row, texts in breaches.items():
-        remarks.setdefault(row, []).extend(texts.values())
-    for row, warnings in rows.warnings.items():
-        remarks.setdefault(row, []).extend(WARNING + text for text in warnings)
-    for row, texts in _find_breaches(rules.ADVICE, rows).items():
-        remarks.setdefault(row, []).extend(WARNING + text for text in texts.values())
+    breaches, codes = _find_breaches(rules.HARD, rows)
+    advice, _ = _find_breaches(rules.ADVICE, rows)
+    remarks: dict[int, list[str]] = {}
+    for prefix, texts_of_rows in (("", rows.problems), ("", breaches), (WARNING, rows.warnings), (WARNING, advice)):
+        for row, texts in texts_of_rows.items():
+            remarks.setdefault(row, []).extend(prefix + text for text in texts)
     with np.errstate(all="ignore"):  # a row that breaks a rule may overflow, and gets no probability
         log_odds = scorer.compute_log_odds(rows.measurements)
     log_odds[[*breaches, *rows.problems]] = np.nan
-    codes = Counter(code for texts in breaches.values() for code in texts)
     codes.update({UNREADABLE: len(rows.problems)})
     return RowPredictions(log_odds, compute_probability(log_odds), remarks, +codes)
 
 
-def _find_breaches(table: Iterable[Rule], rows: Rows) -> dict[int, dict[str, str]]:
-    """Return row → code → what is wrong by the first of the rules of that code that the readable row breaks."""
+def _find_breaches(table: Iterable[Rule], rows: Rows) -> tuple[dict[int, list[str]], Counter[str]]:
+    """Return row → what is wrong by the first rule of each code that the readable row breaks, and code → rows."""
     values = dict(zip(columns.MEASUREMENTS, rows.measurements, strict=True))
     is_readable = np.ones(len(rows), dtype=bool)
     is_readable[list(rows.problems)] = False
-    breaches: dict[int, dict[str, str]] = {}
+    is_left: dict[str, np.ndarray] = defaultdict(is_readable.copy)  # code → the rows of which it has said nothing yet
+    texts: dict[int, list[str]] = {}
+    codes: Counter[str] = Counter()
     for rule in table:
-        for row in np.flatnonzero(rule.is_broken(values) & is_readable).tolist():
-            if rule.code not in (texts := breaches.setdefault(row, {})):
-                texts[rule.code] = rule.describe({name: float(column[row]) for name, column in values.items()})
-    return breaches
+        broken = np.flatnonzero(rule.is_broken(values) & is_left[rule.code]).tolist()
+        is_left[rule.code][broken] = False
+        codes[rule.code] += len(broken)
+        names = [name for name in rule.program.co_names if name in values]
+        for row in broken:
+            texts.setdefault(row, []).append(rule.describe({name: float(values[name][row]) for name in names}))
+    return texts, codes
 
 
 def explain_rows(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray) -> list[list[str]]:
@@ -90,13 +92,12 @@ def explain_rows(scorer: Scorer, measurements: np.ndarray, is_scored: np.ndarray
     return list(texts.tolist())
 
 
+@dataclass(frozen=True, eq=False)
 class TrainingRows:
-    """The rows that a model was trained on, as its release lists them: their log odds and fingerprints."""
+    """The rows that a model was trained on, as its release lists them: their log odds, rising, and fingerprints."""
 
-    def __init__(self, log_odds: np.ndarray, fingerprints: frozenset[str]) -> None:
-        self._log_odds = np.sort(log_odds)
-        self._fingerprints = fingerprints
-        self._remembered: dict[bytes, bool] = {}
+    log_odds: np.ndarray
+    fingerprints: frozenset[str]
 
     @classmethod
     def load(cls, files: Mapping[str, bytes]) -> "TrainingRows | None":
@@ -104,7 +105,7 @@ class TrainingRows:
         try:
             reader = csv.DictReader(io.StringIO(files["cross_validation.csv"].decode()), strict=True)
             rows = [row for row in reader if row["split"] == "train"]
-            log_odds = np.array([float(row["log_odds"]) for row in rows])
+            log_odds = np.array(sorted(float(row["log_odds"]) for row in rows))
             return cls(log_odds, frozenset(row["fingerprint"] for row in rows))
         except (LookupError, TypeError, ValueError, csv.Error):
             return None
@@ -114,32 +115,27 @@ class TrainingRows:
 
         A fingerprint takes longer than a probability, so only rows are looked at whose log odds are those of one.
         """
-        if not len(self._log_odds):
+        if not len(self.log_odds):
             return 0
-        after = np.searchsorted(self._log_odds, log_odds).clip(0, len(self._log_odds) - 1)
-        nearest = np.minimum(*(np.abs(self._log_odds[place] - log_odds) for place in (after, np.maximum(after - 1, 0))))
-        candidates = np.flatnonzero(nearest <= NEAR * np.maximum(1, np.abs(log_odds)))
-        return sum(map(self._is_known, round_values(rows.measurements[:, candidates].T.copy())))
+        after = np.searchsorted(self.log_odds, log_odds).clip(0, len(self.log_odds) - 1)
+        nearest = np.minimum(*(np.abs(self.log_odds[place] - log_odds) for place in (after, np.maximum(after - 1, 0))))
+        is_near = nearest <= NEAR * np.maximum(1, np.abs(log_odds))
+        candidates = round_values(np.ascontiguousarray(rows.measurements[:, is_near].T))
+        return sum(not self.fingerprints.isdisjoint(_compute_fingerprints(row.tobytes())) for row in candidates)
 
-    def _is_known(self, numbers: np.ndarray) -> bool:
-        key = numbers.tobytes()
-        if key not in self._remembered:
-            if len(self._remembered) >= REMEMBERED:
-                self._remembered.clear()
-            texts = {fingerprint_row(diagnosis, numbers) for diagnosis in columns.LABELS}
-            self._remembered[key] = not texts.isdisjoint(self._fingerprints)
-        return self._remembered[key]
+
+@lru_cache(REMEMBERED)
+def _compute_fingerprints(measurements: bytes) -> set[str]:
+    """Return the fingerprints of a row, given by its 30 rounded doubles, under either diagnosis."""
+    return {fingerprint_row(diagnosis, np.frombuffer(measurements)) for diagnosis in columns.LABELS}
 
 
 @dataclass
 class Tally:
-    """What is counted while rows are scored.
+    """What is counted while rows are scored; of the training rows None where nobody knows them.
 
-    Attributes:
-        training_rows: those of the model; None if nobody knows.
-        rows, scored, malignant, with_warnings: numbers of rows; malignant are those called so.
-        codes: of rules → how many rows that are not scored break them.
-        in_training: scored rows with a diagnosis that the model is known to have been trained on.
+    `codes` has the rules that rows which are not scored break. Of the scored rows that have a diagnosis, `confusion`
+    counts what was said and what the input says, and `in_training` those that the model was trained on.
     """
 
     training_rows: TrainingRows | None
@@ -149,7 +145,7 @@ class Tally:
     with_warnings: int = 0
     in_training: int = 0
     codes: Counter[str] = field(default_factory=Counter)
-    _cells: np.ndarray = field(default_factory=lambda: np.zeros(4, dtype=np.int64))
+    confusion: Confusion = field(default_factory=lambda: Confusion(0, 0, 0, 0))
 
     def add(self, rows: Rows, predictions: RowPredictions, threshold: float) -> None:
         """Count more rows."""
@@ -162,9 +158,8 @@ class Tally:
         self.codes += predictions.codes
         if rows.has_diagnoses:
             has_both = predictions.is_scored & (rows.diagnoses != "")
-            self._cells += astuple(
-                Confusion.count(rows.diagnoses[has_both] == columns.MALIGNANT, is_malignant[has_both])
-            )
+            more = Confusion.count(rows.diagnoses[has_both] == columns.MALIGNANT, is_malignant[has_both])
+            self.confusion = Confusion(*map(add, astuple(self.confusion), astuple(more)))
             if self.training_rows is not None:
                 self.in_training += self.training_rows.count(rows, np.where(has_both, predictions.log_odds, np.nan))
 
@@ -172,11 +167,6 @@ class Tally:
     def not_scored(self) -> int:
         """Rows without a probability."""
         return self.rows - self.scored
-
-    @property
-    def confusion(self) -> Confusion:
-        """The scored rows that have a diagnosis, by what was said and what the input says."""
-        return Confusion(*self._cells.tolist())
 
     def format_agreement(self) -> str:
         """Return how often probability and diagnosis agree, for people; there must be such rows."""

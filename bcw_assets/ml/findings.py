@@ -8,12 +8,10 @@ Fact = bool | int | float | str | None
 
 @dataclass(frozen=True)
 class Findings:
-    """The outcome of one predicate; without problems the expectation is met.
+    """The outcome of one predicate: what is wrong, each problem in words; without any the expectation is met.
 
-    Attributes:
-        problems: what is wrong, each in words.
-        evidence: what was looked at, by names in words. Numbers are plotted over time: what never changes is text.
-        rows: the rows that are wrong, all with the same names.
+    The evidence is what was looked at, by names in words. Numbers are plotted over time: what never changes is text.
+    The rows are those that are wrong, all with the same names.
     """
 
     problems: tuple[str, ...]

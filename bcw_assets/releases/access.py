@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bcw_assets.errors import ReleaseError
 from bcw_assets.ml.evaluation.scores import Summary
-from bcw_assets.ml.findings import Findings
+from bcw_assets.ml.findings import Fact, Findings
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.log import ROLLBACK, Entry, Log, Overtaken
 from bcw_assets.storage.store import Store
@@ -39,24 +39,24 @@ def open_release(store: Store, prefix: str | None) -> Release:
     return Release(release, stored_bundle.files, stored_bundle.headline, made, is_champion=release == champion)
 
 
-def is_published(store: Store, release: str | None) -> Findings:
+def check_release(store: Store, release: str | None) -> Findings:
     """Find what keeps a release, or the champion, from being used: damage, another model, or no entry for its id."""
     current_log = log.read_log(store)
     problem = [current_log.problem] if current_log.problem else []
-    entries = current_log.list_entries(release) if release else current_log.changes
+    entries = current_log.list_entries(release) if release else current_log.entries
     if not entries:
         return Findings((f"no entry of the log is for {release or 'any release'}", *problem), {})
     entry, champion = entries[-1], current_log.champion
     stored_bundle = current_log.read_bundle(store, entry.release)
-    return Findings(
-        (*problem, *stored_bundle.problems),
-        {
-            "release": entry.release,
-            "entry": entry.sequence,
-            "is champion": champion is not None and champion.release == entry.release,
-            "bytes": sum(map(len, stored_bundle.files.values())),
-        },
-    )
+    is_champion = champion is not None and champion.release == entry.release
+    size = sum(map(len, stored_bundle.files.values()))
+    evidence: dict[str, Fact] = {
+        "release": entry.release,
+        "entry": entry.sequence,
+        "is champion": is_champion,
+        "bytes": size,
+    }
+    return Findings((*problem, *stored_bundle.problems), evidence)
 
 
 def roll_back(store: Store, prefix: str | None, reason: str, run: str) -> Entry:
@@ -70,7 +70,11 @@ def roll_back(store: Store, prefix: str | None, reason: str, run: str) -> Entry:
     champion = current_log.require_champion()
     release = bundle.resolve(store, prefix) if prefix is not None else find_way_back(store, current_log)
     if release is None:
-        raise ReleaseError(_explain_no_way_back(current_log, champion))
+        before = ", ".join(entry.release for entry in current_log.list_way_back())
+        is_first = "is the first: there is none before it"
+        why = f"has none before it that is still stored ({before} was removed)" if before else is_first
+        left = [f"; {name} was rolled back from, name it to return to it" for name in current_log.list_rolled_back()]
+        raise ReleaseError(f"Release {champion.release} {why} to go back to{''.join(left)}")
     if release == champion.release:
         raise ReleaseError(f"Release {release} is the champion already (entry {champion.sequence})")
     current_log.require_bundle(store, release)
@@ -85,12 +89,3 @@ def find_way_back(store: Store, current_log: Log) -> str | None:
     """Return the newest release before the champion whose folder nobody removed; None if there is none."""
     ids = bundle.list_ids(store)
     return next((entry.release for entry in current_log.list_way_back() if entry.release in ids), None)
-
-
-def _explain_no_way_back(current_log: Log, champion: Entry) -> str:
-    before = ", ".join(entry.release for entry in current_log.list_way_back())
-    is_first = "is the first: there is none before it"
-    why = f"has none before it that is still stored ({before} was removed)" if before else is_first
-    names = current_log.list_rolled_back()
-    left = "".join(f"; {name} was rolled back from, name it to return to it" for name in names)
-    return f"Release {champion.release} {why} to go back to{left}"

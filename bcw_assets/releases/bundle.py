@@ -19,12 +19,8 @@ from bcw_assets.ml.model.numbers import Scorer, compute_probability
 from bcw_assets.ml.table import columns
 from bcw_assets.storage.store import Store
 
-PLACE = "releases"
-"""Under which everything about releases is stored."""
-
-MANIFEST = "manifest.json"
-SUMS = "SHA256SUMS"
-
+PLACE = "releases"  # under which everything about releases is stored
+MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 MANIFEST_VERSION = 2  # 1 had ids that are of the inputs alone
 INPUT_DIGITS = 8  # of an id, which begins with the hash of the inputs
 ID_PATTERN = re.compile(r"[0-9a-f]{16}")
@@ -58,18 +54,12 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What is stored of a release.
-
-    Attributes:
-        files: name → content, of those that are as the manifest says.
-        manifest: what it says of the release; None if it is missing or cannot be read.
-        problems: what is wrong, each beginning with the file's key.
-    """
+    """What is stored of a release."""
 
     id: str
-    files: Mapping[str, bytes]
-    manifest: Manifest | None
-    problems: tuple[str, ...]
+    files: Mapping[str, bytes]  # name → content, of those that are as the manifest says
+    manifest: Manifest | None  # None if it is missing or cannot be read
+    problems: tuple[str, ...]  # what is wrong, each beginning with the file's key
 
     @property
     def headline(self) -> Mapping[str, Summary]:
@@ -122,20 +112,18 @@ def list_ids(store: Store) -> list[str]:
 def resolve(store: Store, prefix: str) -> str:
     """Return the id of the one stored bundle that `prefix` begins; a ReleaseError says that it is not one."""
     ids = [release for release in list_ids(store) if prefix and release.startswith(prefix.lower())]
-    if len(ids) == 1:
-        return ids[0]
-    if ids:
+    if len(ids) > 1:
         raise ReleaseError(f"{prefix!r} begins {len(ids)} ids: {', '.join(ids)}. Give more digits of the one you mean")
-    raise ReleaseError(f"No stored release begins with {prefix!r}. bcw releases list shows all of them")
+    if not ids:
+        raise ReleaseError(f"No stored release begins with {prefix!r}. bcw releases list shows all of them")
+    return ids[0]
 
 
 def pack(inputs: Mapping[str, Any], files: Mapping[str, bytes], edition: int = 1) -> tuple[str, dict[str, bytes]]:
     """Return the id of a bundle, and its files with SHA256SUMS and the manifest, in the order to store them in.
 
-    The id is `hash_inputs` and eight digits of the SHA-256 of the manifest as `documents.encode` writes it, without
-    `release`, which is the id, and without the seal. So who writes other bytes writes them into another folder.
-
-    `edition` counts bundles of the same content: it is more than 1 where a folder before it is damaged.
+    The id is `hash_inputs` and eight digits of the SHA-256 of the manifest without id and seal. So who writes other
+    bytes writes them into another folder. `edition` is more than 1 where a folder of the same content is damaged.
     """
     files = {**files, SUMS: format_sums(files)}
     scores = documents.parse(files["metrics.json"])["cross_validation"]
@@ -170,14 +158,11 @@ def publish(store: Store, inputs: Mapping[str, Any], files: Mapping[str, bytes])
 def _has_room(store: Store, release: str, files: Mapping[str, bytes]) -> bool:
     """Say whether the folder of a bundle holds nothing but files of it: a run was killed, or another is at work."""
     prefix = locate_file(release, "")
-    for key in store.list(prefix):
-        content = files.get(key.removeprefix(prefix))
-        try:
-            if content is None or store.read(key, len(content)) != content:
-                return False
-        except KeyRefused:
-            return False
-    return True
+    stored = {key: files.get(key.removeprefix(prefix)) for key in store.list(prefix)}
+    try:
+        return all(content is not None and store.read(key, len(content)) == content for key, content in stored.items())
+    except KeyRefused:
+        return False
 
 
 def read_manifest(store: Store, release: str, sha256: str | None = None) -> Manifest:
@@ -218,42 +203,40 @@ def read_bundle(store: Store, release: str, sha256: str | None = None) -> Bundle
         except KeyRefused as error:
             problems.append(f"{name} cannot be used ({error})")
         else:
-            if len(content) != member.bytes:
-                problems.append(f"{name} has {len(content):,} bytes, not {member.bytes:,}")
-            elif digest(content) != member.sha256:
+            if digest(content) == member.sha256:
+                files[name] = content
+            elif len(content) == member.bytes:
                 problems.append(f"{name} is not what the manifest says")
             else:
-                files[name] = content
-    problems = problems or find_example_problems(files)
+                problems.append(f"{name} has {len(content):,} bytes, not {member.bytes:,}")
+    problems = problems or _find_example_problems(files)
     return Bundle(release, files, manifest, tuple(prefix + problem for problem in problems))
 
 
 def load_scorer(files: Mapping[str, bytes]) -> Scorer:
     """Return the model of a bundle; a ScoringError says why there is none that can be used."""
-    if "model.json" not in files:
-        raise ScoringError(f"model.json is missing from the bundle; {OTHER_VERSION}, or use another release")
     try:
         return Scorer.load(documents.parse(files["model.json"]))
+    except KeyError:
+        what = "is missing from the bundle"
     except ValueError as error:
-        raise ScoringError(f"model.json cannot be used: {error}; {OTHER_VERSION}, or use another release") from error
+        what = f"cannot be used: {error}"
+    raise ScoringError(f"model.json {what}; {OTHER_VERSION}, or use another release")
 
 
-def find_example_problems(files: Mapping[str, bytes]) -> list[str]:
+def _find_example_problems(files: Mapping[str, bytes]) -> list[str]:
     """Return what is wrong with the model or the example; a bundle of another version may do without them."""
-    if "example.csv" not in files or "model.json" not in files:
+    if not {"example.csv", "model.json"} <= files.keys():
         return []
     try:
         rows = list(csv.DictReader(files["example.csv"].decode().splitlines()))
         # What an example does without is not a number, and so is the probability by a model that takes it.
         measurements = np.array([[float(row.get(name, "nan")) for name in columns.MEASUREMENTS] for row in rows])
         expected = np.array([float(row[columns.PROBABILITY]) for row in rows])
-        probabilities = compute_probability(load_scorer(files).compute_log_odds(measurements.T))
-        error_size = float(np.abs(probabilities - expected).max())
+        error_size = np.abs(compute_probability(load_scorer(files).compute_log_odds(measurements.T)) - expected).max()
     except ScoringError as error:
         return [str(error)]
     except (LookupError, TypeError, ValueError, csv.Error) as error:
         return [f"example.csv cannot be used ({error}; {OTHER_VERSION})"]
-    if error_size <= EXAMPLE_TOLERANCE:
-        return []
-    promise = f"example.csv promises other probabilities than this version makes of model.json, by {error_size:.3g}"
-    return [f"{promise}; {OTHER_VERSION}"]
+    what = "example.csv promises other probabilities than this version makes of model.json"
+    return [] if error_size <= EXAMPLE_TOLERANCE else [f"{what}, by {error_size:.3g}; {OTHER_VERSION}"]

@@ -49,11 +49,6 @@ class Candidate:
         """The value of every asset, by its name."""
         return {asset.name: getattr(self, asset.name) for asset in dataclasses.fields(self)}
 
-    @property
-    def report(self) -> Report:
-        """The report, with patients by their ids."""
-        return self.metrics.report
-
     @cached_property
     def inputs(self) -> dict[str, Any]:
         """What decides the release: two runs with the same are one."""
@@ -90,15 +85,11 @@ class Candidate:
     def require_one_history(self) -> None:
         """Refuse values that do not belong together by an ArtifactError, which names the stage to run again."""
         require_one_history(self.raw_data, self.ready_data, self.model, self.cross_validation)
-        origin = self.report.provenance
-        if (origin.fingerprint, origin.split, origin.resampling, origin.settings) != (
-            self.ready_data.fingerprint,
-            self.ready_data.split,
-            self.cross_validation.resampling,
-            training.read_settings(self.model),
-        ):
+        report = self.metrics.report
+        origin = {name: value for name, value in dataclasses.asdict(report.provenance).items() if name in self.inputs}
+        if not origin.items() <= self.inputs.items():
             raise ArtifactError("metrics are of another table or model than the one stored now", "metrics")
-        ids = {patient.id for patient in (*self.report.hardest_rows, *self.report.label_suspects)}
+        ids = {patient.id for patient in (*report.hardest_rows, *report.label_suspects)}
         if strangers := ids.difference(self.raw_data[columns.ID]):
             raise ArtifactError(f"metrics name the patient {min(strangers)}, and raw_data has other ids", "metrics")
 
@@ -127,15 +118,12 @@ class Candidate:
         fingerprints = dict(zip(self.raw_data[columns.ID], self.fingerprints, strict=True))
 
         def rename(rows: list[Patient]) -> list[Patient]:
-            return patients.sort_worst_first(
-                [dataclasses.replace(row, id=fingerprints[row.id][:SHORT]) for row in rows]
-            )
+            renamed = [dataclasses.replace(row, id=fingerprints[row.id][:SHORT]) for row in rows]
+            return patients.sort_worst_first(renamed)
 
-        return dataclasses.replace(
-            self.report,
-            hardest_rows=rename(self.report.hardest_rows),
-            label_suspects=rename(self.report.label_suspects),
-        )
+        report = self.metrics.report
+        hardest, suspects = rename(report.hardest_rows), rename(report.label_suspects)
+        return dataclasses.replace(report, hardest_rows=hardest, label_suspects=suspects)
 
     def _measurements(self) -> pd.DataFrame:
         return self.raw_data[list(columns.MEASUREMENTS)]
@@ -185,7 +173,7 @@ class Candidate:
         return formats.format_csv(measurements.assign(**{columns.PROBABILITY: probability}))
 
 
-def predictions_of(files: Mapping[str, bytes]) -> Predictions:
+def read_predictions(files: Mapping[str, bytes]) -> Predictions:
     """Return what the recipe of a bundle says of patients that it had not seen, or raise a ValueError."""
     if "cross_validation.csv" not in files:
         raise ValueError("it has no cross_validation.csv")

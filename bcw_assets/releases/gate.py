@@ -6,7 +6,7 @@ from bcw_assets.errors import ReleaseError
 from bcw_assets.ml.evaluation import comparison, thresholds
 from bcw_assets.ml.evaluation.comparison import Comparison
 from bcw_assets.releases.bundle import Bundle, cut_inputs_hash, hash_inputs
-from bcw_assets.releases.candidate import SHORT, Candidate, predictions_of
+from bcw_assets.releases.candidate import SHORT, Candidate, read_predictions
 from bcw_assets.releases.log import Log, Ruling
 from bcw_assets.report.formatting import format_estimate
 
@@ -18,8 +18,6 @@ FEWEST_MALIGNANT = 150  # in common, from which a loss of 0.03 can be told from 
 MOST_RELABELLED = 0.01  # share of the known rows
 MOST_LISTED = 20
 
-BLOCKING_CHECKS = "blocking checks"  # no reason overrides this rule: what breaks it is no result
-
 # The rules beside the champion, each with its limit in words.
 BESIDE_CHAMPION = LOG_LOSS_RULE, SENSITIVITY_RULE, LABELS_RULE = (
     ("log loss beside the champion", f"upper 97.5 % bound at most {MOST_EXCESS_LOG_LOSS:+g}"),
@@ -29,11 +27,7 @@ BESIDE_CHAMPION = LOG_LOSS_RULE, SENSITIVITY_RULE, LABELS_RULE = (
 
 
 def judge(
-    candidate: Candidate,
-    problems: Sequence[str],
-    champion: Bundle | None,
-    log: Log,
-    stored_ids: Collection[str] = (),
+    candidate: Candidate, problems: Sequence[str], champion: Bundle | None, log: Log, stored_ids: Collection[str] = ()
 ) -> list[Ruling]:
     """Hold a candidate against the floors, the champion and the log.
 
@@ -41,10 +35,10 @@ def judge(
     may have been rolled back from.
     """
     return [
-        _judge_rule((BLOCKING_CHECKS, "all kept"), "; ".join(problems)[:1000] or "all kept", is_kept=not problems),
+        _judge_rule(("blocking checks", "all kept"), "; ".join(problems)[:1000] or "all kept", is_kept=not problems),
         *(
             _judge_rule((floor.score, floor.limit), format_estimate(floor.summary, 4), is_kept=not floor.is_missed)
-            for floor in thresholds.compare_with_floors(candidate.report)
+            for floor in thresholds.compare_with_floors(candidate.metrics.report)
         ),
         *_compare(candidate, champion, log),
         _judge_rollback(candidate, log, stored_ids),
@@ -54,11 +48,6 @@ def judge(
 def find_broken(table: Sequence[Ruling]) -> list[Ruling]:
     """Return the rules that keep the candidate out."""
     return [row for row in table if row["verdict"] == BROKEN]
-
-
-def may_be_overridden(broken: Sequence[Ruling]) -> bool:
-    """Say whether a reason may pass over these rules."""
-    return all(ruling["rule"] != BLOCKING_CHECKS for ruling in broken)
 
 
 def _judge_rule(rule: tuple[str, str], value: str, *, is_kept: bool | None) -> Ruling:
@@ -75,7 +64,7 @@ def _compare(candidate: Candidate, champion: Bundle | None, log: Log) -> list[Ru
         why = f"the champion {champion.id} is damaged, and was made from the same inputs"
         return [_judge_rule(rule, why, is_kept=None) for rule in BESIDE_CHAMPION]
     try:
-        predictions = predictions_of(champion.require().files)
+        predictions = read_predictions(champion.require().files)
     except (ReleaseError, ValueError) as error:
         why = f"the champion {champion.id} cannot be compared with: {(*champion.problems, error)[0]}"
         return [_judge_rule(rule, why, is_kept=False) for rule in BESIDE_CHAMPION]
@@ -105,7 +94,7 @@ def _judge_labels(candidate: Candidate, result: Comparison) -> Ruling:
 def _judge_rollback(candidate: Candidate, log: Log, stored_ids: Collection[str]) -> Ruling:
     inputs = hash_inputs(candidate.inputs)
     rollbacks = [entry for release, entry in log.list_rolled_back().items() if cut_inputs_hash(release) == inputs]
-    hidden = log.find_hidden_rollback(inputs, is_stored=inputs in map(cut_inputs_hash, stored_ids))
+    hidden = log.find_hidden_entry(inputs, is_stored=inputs in map(cut_inputs_hash, stored_ids))
     value = "no" if hidden is None else f"perhaps, in or after entry {hidden}, which cannot be read"
     if rollbacks:
         value = f"in entry {rollbacks[0].sequence}, because: {rollbacks[0].reason}"

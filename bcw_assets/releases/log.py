@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Annotated, Literal
 
 from annotated_types import Ge
@@ -25,8 +24,7 @@ LAST = 999_999  # the number of the last entry that a log can have
 MOST_BYTES_OF_ENTRY = 2**20  # most have some thousand
 PROMOTE: Literal["promote"] = "promote"
 ROLLBACK: Literal["rollback"] = "rollback"
-PRUNE: Literal["prune"] = "prune"  # of version 0.1.0, which deleted bundles; the champion stays what it was
-Action = Literal["promote", "rollback", "prune"]
+Action = Literal["promote", "rollback", "prune"]  # the last is of version 0.1.0, and names the champion of then
 
 
 class Ruling(TypedDict):
@@ -44,29 +42,18 @@ class Overtaken(ReleaseError):
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A promotion or a rollback; or a prune, which says nothing new.
+    """A promotion or a rollback, which says who is champion from here on."""
 
-    Attributes:
-        sequence: from 1 on; order is by it, never by a clock.
-        release: the id of the champion from here on.
-        manifest: the SHA-256 of its manifest.
-        reason: of a rollback, or of a promotion against the gate.
-        run: of Dagster, or the command.
-        made: in UTC.
-        previous: the SHA-256 of the entry before.
-        nonce: tells the writer's own entry from another's.
-    """
-
-    sequence: Annotated[int, Ge(1)]
+    sequence: Annotated[int, Ge(1)]  # order is by it, never by a clock
     action: Action
     release: ReleaseId
-    manifest: Digest
-    reason: str | None = None
-    run: str
-    made: str
+    manifest: Digest  # of its manifest
+    reason: str | None = None  # of a rollback, or of a promotion against the gate
+    run: str  # of Dagster, or the command
+    made: str  # in UTC
     gate: list[Ruling] = field(default_factory=list)
-    previous: Digest | None
-    nonce: str
+    previous: Digest | None  # of the entry before
+    nonce: str  # tells the writer's own entry from another's
 
     @property
     def inputs_hash(self) -> str:
@@ -84,7 +71,7 @@ class Log:
         damage: key of a file of the log → what is wrong with it.
         foreign: key of an entry of another version that this one does not understand → why.
         newest: number of the newest entry, whole or not; 0 in an empty log.
-        digest: the SHA-256 of its file; None in an empty log, or if it cannot be read.
+        digest: the SHA-256 of its file, if there is one that can be read.
     """
 
     place: str
@@ -101,18 +88,13 @@ class Log:
         what = self.foreign.get(key) or self.damage.get(key)
         return f"{key} {what}" if what else None
 
-    @cached_property
-    def changes(self) -> list[Entry]:
-        """The entries that made a release the champion; where damage hides all of them, those that only name it."""
-        return [entry for entry in self.entries if entry.action != PRUNE] or list(self.entries)
-
     @property
     def champion(self) -> Entry | None:
-        """The entry that made the champion; None if there is none, or if the newest entry does not say who it is."""
-        return self.changes[-1] if self.entries and not self.problem else None
+        """The newest entry; None if there is none, or if it does not say who is champion."""
+        return self.entries[-1] if self.entries and not self.problem else None
 
     def require_champion(self) -> Entry:
-        """Return the entry that made the champion.
+        """Return the newest entry, which says who is champion.
 
         Raises:
             ReleaseError: there is no release, or the newest entry is damaged, or another version wrote it.
@@ -127,6 +109,10 @@ class Log:
             raise ReleaseError(NO_RELEASE.format(self.place))
         return self.champion
 
+    def choose_release(self, store: Store, prefix: str | None) -> str:
+        """Return the id of the stored release that `prefix` begins; the champion's without a prefix."""
+        return self.require_champion().release if prefix is None else bundle.resolve(store, prefix)
+
     def require_understood(self) -> None:
         """Raise a ReleaseError if another version wrote the newest entry: this one must not go past it."""
         if _locate_entry(self.newest) in self.foreign:
@@ -140,7 +126,7 @@ class Log:
         """
         way: list[Entry] = []
         known: set[str] = set()
-        for entry in self.changes:
+        for entry in self.entries:
             places = [place for place, earlier in enumerate(way) if earlier.inputs_hash == entry.inputs_hash]
             if places and (entry.action == ROLLBACK or places[-1] == len(way) - 1):
                 del way[places[-1] :]
@@ -153,35 +139,26 @@ class Log:
     def list_rolled_back(self) -> dict[str, Entry]:
         """Return the releases that were rolled back from, and whose inputs are not back since → the rollback."""
         rollbacks: dict[str, Entry] = {}
-        for before, entry in zip([None, *self.changes], self.changes, strict=False):
-            back = [release for release in rollbacks if cut_inputs_hash(release) == entry.inputs_hash]
-            for release in back:
+        for before, entry in zip([None, *self.entries], self.entries, strict=False):
+            for release in [release for release in rollbacks if cut_inputs_hash(release) == entry.inputs_hash]:
                 del rollbacks[release]
             if entry.action == ROLLBACK and before and before.inputs_hash != entry.inputs_hash:
                 rollbacks[before.release] = entry
         return rollbacks
 
-    def find_hidden_rollback(self, inputs_hash: str, *, is_stored: bool) -> int | None:
-        """Return the number of an entry by which, or after which, damage may hide a rollback from these inputs.
+    def find_hidden_entry(self, inputs_hash: str, *, is_stored: bool) -> int | None:
+        """Return the number of the first entry since these inputs were champion that cannot be read; None without.
 
-        An entry that cannot be read may be a rollback from the champion before it. If more than one is hidden, or the
-        next is a rollback, any bundle that is stored may have been champion meanwhile. None if they are back since.
+        It may be a rollback from them. Where no entry of them is left, they may have been champion if they are stored.
         """
-        hidden, before = None, None
-        for entry in [*self.entries, None]:
-            number, end = (before.sequence + 1 if before else 1), (entry.sequence if entry else self.newest + 1)
-            is_any = end - number > 1 or (entry is not None and entry.action == ROLLBACK)
-            is_before = before is not None and before.inputs_hash == inputs_hash
-            if end > number and (is_before or (is_any and is_stored)):
-                hidden = number
-            if entry and entry.inputs_hash == inputs_hash:
-                hidden = None
-            before = entry
-        return hidden
+        own = [entry.sequence for entry in self.entries if entry.inputs_hash == inputs_hash]
+        numbers = {entry.sequence for entry in self.entries}
+        later = range(max(own, default=1) + 1, self.newest + 1)  # the first entry is no rollback
+        return next((number for number in later if number not in numbers), None) if own or is_stored else None
 
     def list_entries(self, release: str) -> list[Entry]:
         """Return the entries for a release, the oldest first; none if it never was champion."""
-        return [entry for entry in self.changes if entry.release == release]
+        return [entry for entry in self.entries if entry.release == release]
 
     def read_bundle(self, store: Store, release: str) -> Bundle:
         """Return what is stored of a release, held against the manifest that the newest entry for it names."""
@@ -216,8 +193,6 @@ def read_log(store: Store) -> Log:
             entry = documents.read_sealed(Entry, content)
             if entry.sequence != number:
                 raise ValueError(f"it has the number {entry.sequence}")
-            if number == 1 and entry.previous is not None:
-                raise ValueError("it names an entry before it, and there is none")
             entries.append(entry)
             if is_chained and entry.previous != before:
                 damage.setdefault(_locate_entry(number - 1), f"is another than when {key} was written")
@@ -229,20 +204,13 @@ def read_log(store: Store) -> Log:
 
 
 def append(
-    store: Store,
-    log: Log,
-    action: Action,
-    champion: tuple[str, str],
-    run: str,
-    reason: str | None = None,
-    gate: Sequence[Ruling] = (),
-) -> Entry:
-    """Write the entry that follows the log as it was read last.
-
-    `champion` is the id of the release and the SHA-256 of its manifest; the rest is as in `Entry`.
+    store: Store, log: Log, action: Action, champion: tuple[str, str], run: str,
+    reason: str | None = None, gate: Sequence[Ruling] = (),
+) -> Entry:  # fmt: skip
+    """Write the entry that follows the log as it was read last; `champion` is an id, and the SHA-256 of its manifest.
 
     Raises:
-        Overtaken: another writer took the number; the text names it, and what it did.
+        Overtaken: another writer took the number.
         ReleaseError: there is no number left, or the reason is not printable.
     """
     if reason and not reason.isprintable():

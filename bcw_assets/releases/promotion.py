@@ -21,12 +21,7 @@ ALREADY_CHAMPION: Literal["unchanged"] = "unchanged"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a candidate.
-
-    Attributes:
-        result: promoted, or unchanged: it is the champion already.
-        entry: of the log, that made it champion.
-    """
+    """What became of a candidate, and the newest entry of the log, which says that it is champion."""
 
     result: Literal["promoted", "unchanged"]
     entry: Entry
@@ -35,12 +30,7 @@ class Outcome:
 def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: str, override: str = "") -> Outcome:
     """Publish a candidate that passes the gate, and make it the champion; what is the champion already stays it.
 
-    Args:
-        store: holds the releases.
-        candidate: what the run has made.
-        problems: what the blocking checks find in its values.
-        run: the id of the run, for the log.
-        override: why a broken rule is passed over; empty without a reason.
+    `problems` are what the blocking checks find in its values, and `override` is why a broken rule is passed over.
 
     Raises:
         ReleaseRefused: the gate refuses it; nothing is published, and the table is kept in releases/refused/.
@@ -51,7 +41,7 @@ def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: st
     for _ in range(TRIES):
         current_log = log.read_log(store)
         current_log.require_understood()
-        champion, newest = current_log.champion, current_log.changes[-1:]
+        champion, newest = current_log.champion, current_log.entries[-1:]
         # Behind an entry that cannot be read, the candidate is compared with the last champion that can.
         rival = current_log.read_bundle(store, newest[0].release) if newest else None
         is_same = champion is not None and rival is not None and rival.is_made_from(candidate.inputs)
@@ -61,8 +51,8 @@ def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: st
         # Of the same inputs, and the bundle is damaged: what was passed over for it is passed over again.
         reason = " ".join(override.split()) or (champion.reason if champion and is_same else None)
         broken = gate.find_broken(table)
-        if broken and not (reason and gate.may_be_overridden(broken)):
-            raise _keep_refusal(store, candidate, table, run)
+        if broken and (problems or not reason):  # no reason passes over what the blocking checks find
+            raise _keep_refusal(store, candidate, table, run, may_be_overridden=not problems)
         if current_log.newest == 0:
             _probe(store)
         release = bundle.publish(store, candidate.inputs, candidate.files)
@@ -74,17 +64,19 @@ def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: st
     raise StorageError(f"{TRIES} other runs wrote to {log.LOG_PREFIX} first, one after another. Run it again")
 
 
-def _keep_refusal(store: Store, candidate: Candidate, table: list[Ruling], run: str) -> ReleaseRefused:
+def _keep_refusal(
+    store: Store, candidate: Candidate, table: list[Ruling], run: str, *, may_be_overridden: bool
+) -> ReleaseRefused:
     """Store the gate's table, and return the refusal."""
     inputs, broken = bundle.hash_inputs(candidate.inputs), gate.find_broken(table)
     key = f"{REFUSAL_PREFIX}{inputs}.json"
     document = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table}
     store.write({key: documents.encode(document)})
-    what = "; ".join(f"{ruling['rule']}: {ruling['value']} (allowed: {ruling['limit']})" for ruling in broken)
+    what = "; ".join(map("{rule}: {value} (allowed: {limit})".format_map, broken))
     remedy = "; if it is right all the same, run release with the config override: the reason, which the log keeps"
     return ReleaseRefused(
         f"The gate refused this candidate: {what}. The champion stays. Compare rows and labels with their source"
-        f"{remedy if gate.may_be_overridden(broken) else ''}. The whole table is in {store.address(key)}",
+        f"{remedy if may_be_overridden else ''}. The whole table is in {store.address(key)}",
         tuple(dict[str, Any](row) for row in table),
     )
 

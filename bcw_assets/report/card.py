@@ -13,30 +13,14 @@ from bcw_assets.ml.evaluation.report import STANDARD_NAMES, TEST_HEADLINE, Repor
 from bcw_assets.ml.evaluation.scores import SCORES, THRESHOLD
 from bcw_assets.ml.evaluation.thresholds import TOLERABLE_SLOPES
 from bcw_assets.ml.table import canonical
-from bcw_assets.report import tables
-from bcw_assets.report.formatting import (
-    escape_markdown,
-    format_estimate,
-    format_interval,
-    format_percent,
-    format_percent_interval,
-    format_score,
-)
+from bcw_assets.report import formatting, tables
 
 TEXTS = Path(__file__).parent
 TEMPLATES = jinja2.Environment(  # noqa: S701 (Markdown, not HTML: the template escapes the ids of a user's file)
     loader=jinja2.FileSystemLoader(TEXTS), undefined=jinja2.StrictUndefined, trim_blocks=True
 )
 TEMPLATES.filters |= {
-    function.__name__: function
-    for function in (
-        escape_markdown,
-        format_estimate,
-        format_interval,
-        format_percent,
-        format_percent_interval,
-        format_score,
-    )
+    name: value for name, value in vars(formatting).items() if name.startswith(("format_", "escape_"))
 }
 TEMPLATES.filters |= {"format": format, "to_yaml": yaml.safe_dump}  # Python's `format` instead of Jinja's, which is %
 
@@ -44,13 +28,12 @@ TEMPLATES.filters |= {"format": format, "to_yaml": yaml.safe_dump}  # Python's `
 def write_card(report: Report) -> str:
     """Return the card in Markdown, with the front matter that Hugging Face reads."""
     curve = report.decision_curve
+    gains = zip(curve.model, curve.treat_all, strict=True)
     text = TEMPLATES.get_template("card.md.j2").render(
         report=report,
         is_uci=report.provenance.fingerprint == canonical.UCI_FINGERPRINT,
         table_of_scores=tables.tabulate_scores(report),
-        useful_thresholds=sum(
-            model > max(everybody, 0) for model, everybody in zip(curve.model, curve.treat_all, strict=True)
-        ),
+        useful_thresholds=sum(model > max(everybody, 0) for model, everybody in gains),
         threshold=THRESHOLD,
         tolerable_slopes=TOLERABLE_SLOPES,
         standard_names=STANDARD_NAMES,

@@ -14,9 +14,9 @@ from matplotlib.ticker import EngFormatter, LogLocator
 
 from bcw_assets.ml.evaluation.curves import Curve
 from bcw_assets.ml.evaluation.report import Report
-from bcw_assets.ml.evaluation.scores import Interval, Score
+from bcw_assets.ml.evaluation.scores import Interval, Summary
 from bcw_assets.ml.evaluation.utility import THRESHOLDS
-from bcw_assets.report.formatting import format_estimate
+from bcw_assets.report.formatting import format_interval, format_score
 
 # Of Okabe and Ito's palette, which colour-blind people can tell apart; the lines differ in style for grey prints too.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
@@ -59,11 +59,9 @@ def compose(report: Report) -> Figure:
     _draw_decision(figure.add_subplot(grid[1, 1]), report)
     figure.legend(handles=roc.lines[1:], loc="upper left", bbox_to_anchor=(0.085, 0.99), ncols=3, columnspacing=2)
     how = report.provenance.resampling
-    note = (
-        f"{how.repeats} × {how.folds}-fold cross-validation of {report.provenance.rows} patients. Bands of the upper "
-        "curves: range over the repeats.\nBars, band and brackets: 95 % intervals."
-    )
-    figure.text(0.085, 0.02, note, fontsize=8.5, color=GREY, linespacing=1.5)
+    title = f"{how.repeats} × {how.folds}-fold cross-validation of {report.provenance.rows} patients."
+    note = "Bands of the upper curves: range over the repeats.\nBars, band and brackets: 95 % intervals."
+    figure.text(0.085, 0.02, f"{title} {note}", fontsize=8.5, color=GREY, linespacing=1.5)
     return figure
 
 
@@ -73,41 +71,39 @@ def inline(picture: bytes) -> str:
 
 
 def _draw_roc(axes: Axes, report: Report) -> None:
-    specificity = _to_array(point.specificity.estimate for point in report.operating_points)
-    side = _draw_curve(axes, report.roc, 0, np.array([1 - specificity, _sensitivity(report)]))
+    points = np.array([1 - _collect_rates(report, "specificity"), _collect_rates(report, "sensitivity")])
+    corner = _draw_curve(axes, report.roc, 0, points)
     axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1, label="by chance; in the reliability panel: perfect")
-    axes.set_xlabel("1 - specificity (share of benign called malignant)")
-    axes.set_ylabel("sensitivity (share of malignant found)")
-    axes.set_title(f"ROC curve{_name_corner('left', side)}\nAUC {format_estimate(report.cross_validation['roc_auc'])}")
+    axes.set(
+        xlabel="1 - specificity (share of benign called malignant)", ylabel="sensitivity (share of malignant found)"
+    )
+    _set_title(axes, f"ROC curve{corner}\nAUC", report.cross_validation["roc_auc"])
 
 
 def _draw_precision_recall(axes: Axes, report: Report) -> None:
-    precision = _to_array(point.ppv.estimate for point in report.operating_points)
-    side = _draw_curve(axes, report.precision_recall, 1, np.array([_sensitivity(report), precision]))
+    points = np.array([_collect_rates(report, "sensitivity"), _collect_rates(report, "ppv")])
+    corner = _draw_curve(axes, report.precision_recall, 1, points)
     axes.axhline(report.provenance.prevalence, linestyle=":", color=GREY, linewidth=1)  # everybody called malignant
-    axes.set_xlabel("recall (sensitivity)")
-    axes.set_ylabel("precision (PPV)")
-    average = format_estimate(report.cross_validation["pr_auc"])
-    axes.set_title(f"Precision-recall curve{_name_corner('right', side)}\naverage precision {average}")
+    axes.set(xlabel="recall (sensitivity)", ylabel="precision (PPV)")
+    _set_title(axes, f"Precision-recall curve{corner}\naverage precision", report.cross_validation["pr_auc"])
 
 
 def _draw_reliability(axes: Axes, histogram: Axes, report: Report) -> None:
     bins = report.calibration.reliability
     axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1)
-    predicted = _to_array(point.predicted for point in bins)
+    predicted, observed = np.array([[point.predicted, point.observed] for point in bins], dtype=np.float64).T
     axes.vlines(predicted, *_to_limits(point.interval for point in bins), color=BLUE, linewidth=1.2)
-    axes.plot(predicted, _to_array(point.observed for point in bins), "o", color=BLUE, markersize=4.5)
+    axes.plot(predicted, observed, "o", color=BLUE, markersize=4.5)
     axes.set(ylabel="share that is malignant", xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), yticks=QUARTERS)
     axes.set_xticks(QUARTERS, labels=[])
-    axes.set_title(f"Reliability\ncalibration slope {format_estimate(report.calibration.slope, 2)}")
+    _set_title(axes, "Reliability\ncalibration slope", report.calibration.slope, 2)
     counts, widths = [point.patients for point in bins], [point.high - point.low for point in bins]
     histogram.bar([point.low for point in bins], counts, widths, align="edge", color="#9CC7E4", edgecolor="white")
-    histogram.set_yscale("log")
+    histogram.set(yscale="log", ylim=(0.5, max(10, 2 * max(counts))), xlim=(-0.02, 1.02), xticks=QUARTERS)
     histogram.yaxis.set_major_locator(LogLocator(numticks=4))
     histogram.yaxis.set_major_formatter(EngFormatter(sep=""))  # 10k: a longer label has no place
-    histogram.set_ylim(0.5, max(10, 2 * max(counts)))
     histogram.minorticks_off()
-    histogram.set(xlabel="predicted P(malignant)", ylabel="patients", xlim=(-0.02, 1.02), xticks=QUARTERS)
+    histogram.set(xlabel="predicted P(malignant)", ylabel="patients")
 
 
 def _draw_decision(axes: Axes, report: Report) -> None:
@@ -118,22 +114,21 @@ def _draw_decision(axes: Axes, report: Report) -> None:
     axes.plot(curve.thresholds, curve.treat_all, "--", color=ORANGE, label="treat all")
     axes.axhline(0, linestyle="-.", color=GREY, linewidth=1, label="treat none")
     axes.legend(handles=axes.lines, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=3, columnspacing=1.2)
-    gained = _to_array(point.net_benefit.estimate for point in report.operating_points)
+    gained = _collect_rates(report, "net_benefit")
     _mark_points(axes, np.array([THRESHOLDS, gained]))
     lowest = np.nanmin([0, *gained, max(np.min(curve.model), -DEEPEST * prevalence)])
     highest = np.nanmax([prevalence, *gained, *high])
     edge = 0.05 * (highest - lowest)
     axes.set(xlim=(-0.02, 1.02), xticks=QUARTERS, ylim=(lowest - edge, highest + edge))
-    axes.set_xlabel("threshold probability")
-    axes.set_ylabel("net benefit (true positives per patient)")
+    axes.set(xlabel="threshold probability", ylabel="net benefit (true positives per patient)")
     axes.locator_params(axis="y", nbins=6)
     axes.set_title("Decision curve", y=1.075)
 
 
-def _draw_curve(axes: Axes, curve: Curve, best: int, points: np.ndarray) -> float:
+def _draw_curve(axes: Axes, curve: Curve, best: int, points: np.ndarray) -> str:
     """Draw a curve, its band and its operating points (2 × n), and enlarge the corner that holds its bend and them all.
 
-    The best that a curve can reach is (best, 1). Returns the side of the square that is shown.
+    The best that a curve can reach is (best, 1). Returns what the title says of the corner.
     """
     axes.fill_between(curve.x, curve.lowest, curve.highest, color=BLUE, alpha=0.25, linewidth=0)
     axes.plot(curve.x, curve.mean, "-", color=BLUE, linewidth=1.4)
@@ -145,11 +140,12 @@ def _draw_curve(axes: Axes, curve: Curve, best: int, points: np.ndarray) -> floa
     left, bottom, edge, ticks = best * (1 - side), 1 - side, 0.02 * side, np.linspace(0, side, 5)
     limits = {"xlim": (left - edge, left + side + edge), "ylim": (bottom - edge, 1 + edge)}
     axes.set(**limits, xticks=left + ticks, yticks=bottom + ticks)
-    return side
+    return "" if side == 1 else f", upper {'right' if best else 'left'} corner"
 
 
-def _name_corner(name: str, side: float) -> str:
-    return "" if side == 1 else f", upper {name} corner"
+def _set_title(axes: Axes, name: str, summary: Summary, digits: int = 3) -> None:
+    """Write a score below the name of a panel, without the reason that it may lack: there is no place for it."""
+    axes.set_title(f"{name} {format_score(summary.estimate, digits)} ({format_interval(summary.interval, digits)})")
 
 
 def _mark_points(axes: Axes, points: np.ndarray) -> None:
@@ -158,13 +154,9 @@ def _mark_points(axes: Axes, points: np.ndarray) -> None:
         axes.plot(x, y, **marker, linestyle="", color=ORANGE, clip_on=False, label=f"called malignant from {threshold}")
 
 
-def _sensitivity(report: Report) -> np.ndarray:
-    return _to_array(point.sensitivity.estimate for point in report.operating_points)
-
-
-def _to_array(values: Iterable[Score]) -> np.ndarray:
-    """Return scores as an array, with NaN, which is not drawn, for those that are not defined."""
-    return np.array(list(values), dtype=np.float64)
+def _collect_rates(report: Report, name: str) -> np.ndarray:
+    """Return a rate at the operating points, with NaN, which is not drawn, where it is not defined."""
+    return np.array([getattr(point, name).estimate for point in report.operating_points], dtype=np.float64)
 
 
 def _to_limits(intervals: Iterable[Interval]) -> np.ndarray:

@@ -11,29 +11,24 @@ def format_score(value: Score, digits: int = 4) -> str:
 
 
 def format_interval(interval: Interval, digits: int = 3) -> str:
-    """Return an interval, or that there is none.
-
-    >>> format_interval([0.92975, 0.98203])
-    '0.930 to 0.982'
-    """
+    """Return an interval, or that there is none."""
     return "no interval" if interval is None else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
 
 
 def format_estimate(summary: Summary, digits: int = 3) -> str:
-    """Return an estimate and its interval.
+    """Return an estimate and its interval, or why there is none.
 
     >>> format_estimate(Summary(0.9641, 0.002, [0.9297, 0.9820]))
     '0.964 (0.930 to 0.982)'
+    >>> format_estimate(Summary(1.0, 0.0, None, "no interval: every patient contributes the same"))
+    '1.000 (no interval: every patient contributes the same)'
     """
-    return f"{format_score(summary.estimate, digits)} ({format_interval(summary.interval, digits)})"
+    interval = format_interval(summary.interval, digits) if summary.interval else summary.reason or "no interval"
+    return f"{format_score(summary.estimate, digits)} ({interval})"
 
 
 def format_percent(value: Score, digits: int = 1) -> str:
-    """Return a share in percent.
-
-    >>> format_percent(0.964)
-    '96.4 %'
-    """
+    """Return a share in percent."""
     return "not defined" if value is None else f"{100 * value:.{digits}f} %"
 
 

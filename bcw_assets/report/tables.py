@@ -9,22 +9,14 @@ from bcw_assets.report.formatting import format_interval, format_score
 
 def tabulate_scores(report: Report) -> str:
     """Return the cross-validated scores and the calibration, with intervals and, where one is missing, the reason."""
-    summaries = {
-        SCORES[name].title if name in SCORES else name: summary for name, summary in report.cross_validation.items()
-    } | {
+    summaries = {SCORES[name].title: row for name, row in report.cross_validation.items() if name in SCORES} | {
         "calibration slope": report.calibration.slope,
         "calibration-in-the-large": report.calibration.calibration_in_the_large,
         "observed / expected": report.calibration.observed_expected_ratio,
     }
     rows = [
-        [
-            title,
-            format_score(summary.estimate, 3),
-            format_interval(summary.interval),
-            format_score(summary.sd),
-            summary.reason or "",
-        ]
-        for title, summary in summaries.items()
+        [title, format_score(row.estimate, 3), format_interval(row.interval), format_score(row.sd), row.reason or ""]
+        for title, row in summaries.items()
     ]
     return _format_table(rows, ["cross-validated", "estimate", "95 % interval", "sd over repeats", "note"])
 
@@ -32,7 +24,7 @@ def tabulate_scores(report: Report) -> str:
 def tabulate_published(report: Report) -> str:
     """Return the four published numbers and ours for the same names."""
     scores = report.select_published()
-    rows = [[name, format_score(scores[name]), format_score(PUBLISHED_SCORES[name])] for name in PUBLISHED_SCORES]
+    rows = [[name, format_score(score), format_score(PUBLISHED_SCORES[name])] for name, score in scores.items()]
     return _format_table(rows, ["test split", "this run", "published"])
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,7 +11,7 @@ from click.testing import CliRunner, Result
 from bcw_assets.cli.main import main
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.storage.store import Store, open_store
+from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import Graph, Place, broken, contents, why, with_all
 
 
@@ -21,27 +20,19 @@ def champion(graph: Graph) -> str:
     return log.read_log(graph.store).require_champion().release
 
 
-def made_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+def read_metadata(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     """Return what the materialisation of release in a run tells."""
     assert result.success, why(result)
-    (made,) = result.asset_materializations_for_node("release")
-    metadata = {name: entry.value for name, entry in made.metadata.items()}
-    gate: Any = made.metadata["gate"]
-    return metadata | {"gate": [record.data for record in gate.records]}
-
-
-def test_a_refresh_publishes_a_release_and_tells_of_it(graph: Graph) -> None:
-    metadata = made_of(graph.run())
-    assert (metadata["release"], metadata["result"], metadata["sequence"]) == (champion(graph), "promoted", 1)
-    assert metadata["bundle"] == f"{graph.place}/releases/{metadata['release']}"
-    assert [row["rule"] for row in metadata["gate"]][:2] == ["blocking checks", "accuracy"]
+    (event,) = result.asset_materializations_for_node("release")
+    gate = [record.data for record in event.metadata["gate"].records]  # type: ignore[attr-defined]  # it is a table
+    return {name: entry.value for name, entry in event.metadata.items()} | {"gate": gate}
 
 
 @pytest.mark.parametrize("source", ["", "embedded"])
 def test_a_refresh_of_the_same_table_is_green_unchanged_and_writes_nothing(graph: Graph, source: str) -> None:
     graph.prepare()
     before = contents(graph.store)
-    again = made_of(graph.run("release") if not source else graph.run(source=source))
+    again = read_metadata(graph.run("release") if not source else graph.run(source=source))
     assert (again["release"], again["result"]) == (champion(graph), "unchanged")
     after = contents(graph.store)
     assert {key: after[key] for key in after if key.startswith("releases/")}.items() <= before.items()
@@ -58,8 +49,8 @@ def test_a_candidate_that_is_refused_fails_the_run_with_the_table_and_a_reason_l
     table = failure.step_failure_data.user_failure_data.metadata["gate"].records
     assert {record.data["verdict"] for record in table} == {"kept", "broken"}
     assert champion(graph) == first
-    metadata = made_of(graph.run("release", config={"release": {"override": " for the seminar "}}))
-    assert (metadata["override"], metadata["sequence"]) == ("for the seminar", 2)
+    metadata = read_metadata(graph.run("release", config={"release": {"override": " for the seminar "}}))
+    assert (metadata["result"], metadata["override"], metadata["sequence"]) == ("promoted", "for the seminar", 2)
 
 
 def test_what_a_blocking_check_would_find_is_refused_although_nobody_ran_the_check(graph: Graph) -> None:
@@ -71,12 +62,6 @@ def test_what_a_blocking_check_would_find_is_refused_although_nobody_ran_the_che
     assert "blocking checks: raw_data, invariants: the diagnoses look inverted" in why(result)
 
 
-def test_releases_go_where_the_setting_says_and_results_stay(graph: Graph, place: Place) -> None:
-    assert graph.run(releases=place("published")).success
-    assert bundle.list_ids(open_store(place("published")))
-    assert {key.partition("/")[0] for key in graph.store.list("")} == {"data", "results"}
-
-
 def test_the_check_of_the_release_finds_what_was_changed_since(graph: Graph) -> None:
     graph.prepare()
     assert graph.check("release").success
@@ -86,7 +71,7 @@ def test_the_check_of_the_release_finds_what_was_changed_since(graph: Graph) -> 
     assert not result.success
     assert f"{card} has " in broken(result)["release", "published"]
     damaged = champion(graph)
-    assert made_of(graph.run("release"))["release"] != damaged  # it is made again beside it, and
+    assert read_metadata(graph.run("release"))["release"] != damaged  # it is made again beside it, and
     assert graph.store.read(card).endswith(b"Cures everything.")  # not written over
     assert graph.check("release").success
     for key in graph.store.list("releases/log/"):
@@ -95,10 +80,9 @@ def test_the_check_of_the_release_finds_what_was_changed_since(graph: Graph) -> 
 
 
 @pytest.fixture
-def named(store: Store, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def named(store: Store, place: Place, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store with nothing in it, which the environment names."""
     monkeypatch.setenv("BCW_STORAGE", place("store"))
-    monkeypatch.chdir(tmp_path)
     return store
 
 
@@ -112,30 +96,23 @@ def bcw(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["releases", *arguments])
 
 
-def as_json(*arguments: str) -> dict[str, Any]:
+def read_json(*arguments: str) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(bcw(*arguments, "--json").stdout)
     return report
 
 
-def test_list_shows_each_promotion_with_its_headline_and_who_is_champion(
+def test_list_shows_each_promotion_what_was_rolled_back_or_removed_and_what_is_unfinished(
     published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     head, first, second = bcw("list").stdout.splitlines()
     assert head.split() == ["entry", "action", "release", "made", "sensitivity", "ROC", "AUC", "state", "reason"]
-    assert first.split()[:3] == ["1", "promote", candidate.id]
-    assert "0.964 (0.930 to 0.982)" in first
-    assert second.split()[:3] == ["2", "promote", challenger.id]
+    assert re.match(rf"1 +promote +{candidate.id} .* 0\.964 \(0\.930 to 0\.982\)", first)
     assert ["champion" in line for line in (first, second)] == [False, True]
-
-
-def test_list_shows_what_was_rolled_back_what_was_removed_and_what_is_unfinished(
-    published: Store, candidate: Candidate, challenger: Candidate
-) -> None:
     assert bcw("rollback", "--reason", "odd").exit_code == 0
     for key in published.list(bundle.locate_file(challenger.id, "")):
         published.delete(key)
     published.create(bundle.locate_file("0" * 16, "model.json"), b"{}")
-    report = as_json("list")
+    report = read_json("list")
     assert [entry["state"] for entry in report["entries"]] == [[], ["rolled back in entry 3", "removed"], ["champion"]]
     assert report["entries"][2]["reason"] == "odd"
     assert report["without_entry"] == [{"release": "0" * 16, "state": "unfinished"}]
@@ -143,38 +120,29 @@ def test_list_shows_what_was_rolled_back_what_was_removed_and_what_is_unfinished
     assert bcw("verify", "--all").exit_code == 0
 
 
-def test_show_tells_what_a_release_was_made_from_and_what_the_gate_said(
-    published: Store, challenger: Candidate
+def test_show_and_diff_tell_what_releases_were_made_from_what_the_gate_said_and_how_they_differ(
+    published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     text = bcw("show").stdout
     assert text.startswith(f"Release {challenger.id}, the champion\nEntry 2  promote at ")
     assert "split.seed          7\n" in text
     assert "sensitivity beside the champion" in text
-    assert as_json("show", challenger.id[:5])["manifest"]["inputs"] == challenger.inputs
-
-
-def test_verify_says_whole_or_names_the_file_and_fails(published: Store, candidate: Candidate) -> None:
-    done = bcw("verify", "--all")
-    assert (done.exit_code, done.stdout.count("whole: 9 files")) == (0, 2)
-    key = bundle.locate_file(candidate.id, "model.onnx")
-    published.write({key: b"other"})
-    assert bcw("verify").exit_code == 0  # of the champion
-    for asked in (["--all"], [candidate.id[:6]]):
-        done = bcw("verify", *asked)
-        assert done.exit_code == 1
-        assert f"{key} has 5 bytes, not" in done.stdout
-        assert not as_json("verify", *asked)["good"]
-
-
-def test_diff_shows_inputs_scores_coefficients_and_patients(
-    published: Store, candidate: Candidate, challenger: Candidate
-) -> None:
-    report = as_json("diff", candidate.id, challenger.id)
-    assert report["inputs"]["split.seed"] == ["42", "7"]
-    assert report["patients"]["in_both"] == 569
+    assert read_json("show", challenger.id[:5])["manifest"]["inputs"] == challenger.inputs
+    report = read_json("diff", candidate.id, challenger.id)
+    assert (report["inputs"]["split.seed"], report["patients"]["in_both"]) == (["42", "7"], 569)
     weights = dict(zip(candidate.model[0].feature_names_in_, candidate.model[1].coef_[0], strict=True))
     assert {name: weight for name, (weight, _) in report["coefficients"].items()} == weights
     assert "split.seed" in bcw("diff", candidate.id, challenger.id).stdout
+
+
+def test_verify_names_the_file_and_fails(published: Store, candidate: Candidate) -> None:
+    key = bundle.locate_file(candidate.id, "model.onnx")
+    published.write({key: b"other"})
+    assert bcw("verify").exit_code == 0  # of the champion
+    for asked in ("--all", candidate.id[:6]):
+        done = bcw("verify", asked)
+        assert (done.exit_code, f"{key} has 5 bytes, not" in done.stdout) == (1, True)
+        assert not read_json("verify", asked)["good"]
 
 
 def test_rollback_goes_back_and_says_so_and_not_beyond_the_first(
@@ -186,7 +154,7 @@ def test_rollback_goes_back_and_says_so_and_not_beyond_the_first(
     assert done.exit_code == 1
     assert f"Release {candidate.id} is the first" in done.stderr
     assert f"{challenger.id} was rolled back from" in done.stderr
-    assert as_json("rollback", challenger.id[:8], "--reason", "it was the cable") == {
+    assert read_json("rollback", challenger.id[:8], "--reason", "it was the cable") == {
         "release": challenger.id, "sequence": 4, "reason": "it was the cable",
     }  # fmt: skip
     assert log.read_log(published).list_rolled_back().keys() == {candidate.id}

@@ -23,7 +23,6 @@ from bcw_assets_tests.ml.table.test_forms import with_numbers
 
 @pytest.fixture
 def files(candidate: Candidate) -> dict[str, bytes]:
-    """The files of a release."""
     return candidate.files
 
 
@@ -37,18 +36,16 @@ def of(frame: pd.DataFrame, *, has_diagnoses: bool = True) -> Rows:
     return Rows(frame["id"].tolist(), frame["diagnosis"].to_numpy(dtype="<U1"), numbers, has_diagnoses)
 
 
-def test_probabilities_are_those_of_the_pipeline(raw: pd.DataFrame, made: dict[str, Any], scorer: Scorer) -> None:
+def test_probabilities_are_those_of_the_pipeline_to_the_last_bit_in_any_company(
+    raw: pd.DataFrame, made: dict[str, Any], scorer: Scorer
+) -> None:
     scored = scoring.score_rows(scorer, of(raw))
     expected = made["model"].predict_proba(raw[list(columns.MEASUREMENTS)])[:, 1]
     np.testing.assert_allclose(scored.probability, expected, rtol=1e-12, atol=0)
     assert scored.remarks == {}
-
-
-def test_a_probability_is_the_same_to_the_last_bit_in_any_company(raw: pd.DataFrame, scorer: Scorer) -> None:
-    whole = scoring.score_rows(scorer, of(raw)).probability
     for size in (1, 7, 100):
         parts = [scoring.score_rows(scorer, of(raw[start : start + size])).probability for start in range(0, 569, size)]
-        assert np.concatenate(parts).tobytes() == whole.tobytes()
+        assert np.concatenate(parts).tobytes() == scored.probability.tobytes()
 
 
 def change(files: dict[str, bytes], **changes: object) -> dict[str, bytes]:
@@ -141,9 +138,7 @@ def test_rows_of_the_training_are_counted_and_others_are_not(
     assert TrainingRows(np.array([]), frozenset()).count(of(raw), np.zeros(569)) == 0
 
 
-def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_known(
-    raw: pd.DataFrame, scorer: Scorer
-) -> None:
+def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_known() -> None:
     for content in (b"id,diagnosis\n1,M\n", b"\xff", b"fingerprint,split,log_odds\na,train,x\n", b"split\ntrain\n"):
         assert TrainingRows.load({"cross_validation.csv": content}) is None
     assert TrainingRows.load({}) is None
@@ -152,12 +147,11 @@ def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_kn
 
 
 def test_the_largest_contributions_are_named(raw: pd.DataFrame, scorer: Scorer) -> None:
-    measurements = of(raw).measurements
-    contributions = scorer.compute_contributions(measurements)
-    texts = scoring.explain_rows(scorer, measurements, np.ones(569, dtype=bool))
-    for row in (0, 100, 568):
-        order = np.argsort(-np.abs(contributions[:, row]))[:3]
-        expected = [f"{columns.MEASUREMENTS[place]} {contributions[place, row]:+.2f}" for place in order]
+    contributions = scorer.compute_contributions(of(raw).measurements)
+    texts = scoring.explain_rows(scorer, of(raw).measurements, np.ones(569, dtype=bool))
+    for row, numbers in enumerate(contributions.T):
+        order = np.argsort(-np.abs(numbers))[:3]
+        expected = [f"{columns.MEASUREMENTS[place]} {numbers[place]:+.2f}" for place in order]
         assert [text[row] for text in texts] == expected
 
 

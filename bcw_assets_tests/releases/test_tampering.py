@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,25 +12,26 @@ import pytest
 from bcw_assets import documents
 from bcw_assets.cli import releases
 from bcw_assets.errors import BcwError, ReleaseError, ReleaseRefused
-from bcw_assets.releases import access, bundle, log, promotion
+from bcw_assets.releases import access, bundle, promotion
 from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import STORES, sweep
 from bcw_assets_tests.releases.candidates import MEMBERS
 
-BUNDLE = [*MEMBERS, bundle.MANIFEST]
-SWEEP = pytest.mark.sweep
+
+def is_good(store: Store) -> bool:
+    """Say whether `bcw releases verify --all` finds nothing wrong."""
+    good: bool = releases.report_verification(store, None, everything=True)["good"]
+    return good
 
 
 def is_refused(store: Store, because: str, release: str, other: str | None = None) -> None:
     """Hold that verify, predict and rollback refuse: to use the release, and to go back to the other or away."""
-    report = releases.report_verification(store, release, everything=False)
-    assert not report["good"]
-    everything = releases.report_verification(store, None, everything=True)
-    assert not everything["good"]
-    for said in (releases.format_verification(report), releases.format_verification(everything)):
-        assert re.search(because, said), said
+    for prefix in (release, None):
+        report = releases.report_verification(store, prefix, everything=prefix is None)
+        assert not report["good"]
+        assert re.search(because, releases.format_listing("verification", report))
     before = store.list("")
     with pytest.raises(BcwError, match=because):
         open_release(store, release)
@@ -39,17 +40,15 @@ def is_refused(store: Store, because: str, release: str, other: str | None = Non
     assert store.list("") == before
 
 
-def one_and_sweep(names: Sequence[str]) -> pytest.MarkDecorator:
-    """Try the first on a disk, and all on every store in the sweep."""
-    cases = [pytest.param(kind, name, marks=SWEEP) for kind in STORES for name in names]
-    return pytest.mark.parametrize(("place", "name"), [("disk", names[0]), *cases[1:]], indirect=["place"])
-
-
-@one_and_sweep(BUNDLE)
+@pytest.mark.parametrize(
+    ("place", "name"),
+    sweep([(kind, name) for kind in STORES for name in [*MEMBERS, bundle.MANIFEST]]),
+    indirect=["place"],
+)
 def test_a_missing_file_and_one_byte_of_any_file_is_found(released: Store, candidate: Candidate, name: str) -> None:
     key = bundle.locate_file(candidate.id, name)
     content = released.read(key)
-    for place in {0, len(content) // 3, len(content) // 2, len(content) - 1}:
+    for place in {0, len(content) // 2, len(content) - 1}:
         changed = bytearray(content)
         changed[place] ^= 1
         released.write({key: bytes(changed)})
@@ -57,41 +56,22 @@ def test_a_missing_file_and_one_byte_of_any_file_is_found(released: Store, candi
     released.delete(key)
     is_refused(released, re.escape(f"{key} is missing"), candidate.id)
     released.write({key: content})
-    assert releases.report_verification(released, None, everything=True)["good"]
+    assert is_good(released)
 
 
-def test_a_bundle_without_a_manifest_is_unfinished_which_is_a_failure_where_it_is_needed(
+def test_a_bundle_that_is_unfinished_or_removed_is_a_failure_only_where_it_is_needed(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
-    released.delete(bundle.locate_file(candidate.id, bundle.MANIFEST))
-    because = r"manifest\.json is missing, so the bundle is unfinished"
-    is_refused(released, because, candidate.id)  # it is what a rollback would go to
-    promotion.promote(released, candidate, [], "makes it whole")
-    promotion.promote(released, challenger, [], "next")
     released.create(bundle.locate_file("0" * 16, "model.json"), b"{}")
-    everything = releases.report_verification(released, None, everything=True)
-    assert everything["good"]
-    assert f"{'0' * 16}  unfinished" in releases.format_verification(everything)
-
-
-def test_a_bundle_that_somebody_removed_is_no_failure_unless_it_is_the_champion(
-    released: Store, candidate: Candidate, challenger: Candidate
-) -> None:
-    for release, is_good in ((candidate.id, True), (challenger.id, False)):
+    assert is_good(released)
+    released.delete(bundle.locate_file(candidate.id, bundle.MANIFEST))  # of what a rollback would go to
+    is_refused(released, r"manifest\.json is missing, so the bundle is unfinished", candidate.id)
+    for release, good in ((candidate.id, True), (challenger.id, False)):
         for key in released.list(bundle.locate_file(release, "")):
             released.delete(key)
-        assert releases.report_verification(released, None, everything=True)["good"] == is_good
-    assert not releases.report_verification(released, None, everything=False)["good"]
-    states = [entry["state"] for entry in releases.report_list(released)["entries"]]
-    assert states == [["removed"], ["champion", "removed"]]
+        assert is_good(released) == good
     with pytest.raises(ReleaseError, match=rf"has none before it that is still stored \({candidate.id} was removed\)"):
         access.roll_back(released, None, "why", "me")
-
-
-@one_and_sweep(["sub/model.json", "model.pkl", ".hidden"])
-def test_an_added_file_is_named(released: Store, candidate: Candidate, name: str) -> None:
-    released.create(bundle.locate_file(candidate.id, name), b"added")
-    is_refused(released, re.escape(f"{bundle.locate_file(candidate.id, name)} does not belong there"), candidate.id)
 
 
 Change = Callable[[dict[str, Any]], object]
@@ -102,40 +82,24 @@ def rename(name: str) -> Change:
     return lambda manifest: manifest["files"].update({name: manifest["files"].pop("model.json")})
 
 
-OUTSIDE = ["../../../etc/passwd", "/etc/passwd", "sub/model.json", "..", ".hidden", "", "a\n", "model.json\0"]
-NO_MANIFEST: list[Change] = [
-    *map(rename, OUTSIDE),
-    lambda manifest: manifest["files"]["model.json"].update(bytes=10**15),
-    lambda manifest: manifest["files"]["model.json"].update(bytes=-1),
-    lambda manifest: manifest.update(release="0" * 16),
-    lambda manifest: manifest.pop("files"),
-    lambda manifest: manifest.update(headline=None),
-    lambda manifest: manifest.update(headline={"sensitivity": {"estimate": "x"}}),
-]
-
-
-def forge(store: Store, release: str, change: Change) -> str:
-    """Change a manifest, seal it again, and return its key."""
+def forge(store: Store, release: str, change: Change) -> None:
+    """Change a manifest, and seal it again."""
     key = bundle.locate_file(release, bundle.MANIFEST)
     manifest = documents.unseal(store.read(key))
     change(manifest)
     store.write({key: documents.seal(manifest)})
-    return key
 
 
-def test_a_forged_manifest_with_a_right_seal_is_refused_before_anything_is_read(
+def test_a_forged_manifest_with_a_right_seal_is_not_the_one_of_the_log(
     released: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
-    sha256 = log.read_log(released).list_entries(candidate.id)[-1].manifest
-    key = forge(released, candidate.id, lambda manifest: manifest["inputs"]["settings"].update(C=2.0))
-    is_refused(released, re.escape(f"{key} cannot be used (it is not the one that the log names"), candidate.id)
-    with mock.patch.object(released, "read", wraps=released.read) as read:
-        assert bundle.read_bundle(released, candidate.id, sha256).problems
-    assert {call.args[0] for call in read.call_args_list} == {key}
-    assert "log names" in releases.format_release(releases.report_release(released, candidate.id))
-    state = ["manifest.json cannot be used (it is not the one that the log names)"]
-    assert [entry["state"] for entry in releases.report_list(released)["entries"]] == [state, ["champion"]]
-    with pytest.raises(BcwError, match=re.escape(key)):
+    forge(released, candidate.id, lambda manifest: manifest["inputs"]["settings"].update(C=2.0))
+    assert bundle.read_bundle(released, candidate.id).problems == ()
+    says = "manifest.json cannot be used (it is not the one that the log names)"
+    is_refused(released, re.escape(says), candidate.id)
+    assert says in releases.format_listing("release", releases.report_release(released, candidate.id))
+    assert [entry["state"] for entry in releases.report_list(released)["entries"]] == [[says], ["champion"]]
+    with pytest.raises(BcwError, match=re.escape(says)):
         releases.report_comparison(released, candidate.id, challenger.id)
 
 
@@ -144,61 +108,41 @@ def test_what_can_be_no_manifest_is_refused_before_anything_is_read_also_without
 ) -> None:
     key = bundle.locate_file(candidate.id, bundle.MANIFEST)
     content = released.read(key)
-    for change in NO_MANIFEST:
+    changes: list[Change] = [
+        *map(rename, ["../../../etc/passwd", "/etc/passwd", "sub/model.json", "..", ".hidden", "", "a\n", "a.json\0"]),
+        lambda manifest: manifest["files"]["model.json"].update(bytes=10**15),
+        lambda manifest: manifest["files"]["model.json"].update(bytes=-1),
+        lambda manifest: manifest.update(release="0" * 16),
+        lambda manifest: manifest.pop("files"),
+        lambda manifest: manifest.update(headline={"sensitivity": {"estimate": "x"}}),
+    ]
+    for change in changes:
         released.write({key: content})
         forge(released, candidate.id, change)
         with mock.patch.object(released, "read", wraps=released.read) as read:
             (problem,) = bundle.read_bundle(released, candidate.id).problems
         assert problem.startswith(f"{key} cannot be used (")
         assert {call.args[0] for call in read.call_args_list} == {key}
-    released.write({key: content})
-    forge(released, candidate.id, rename(bundle.MANIFEST))  # it names itself
-    assert any(problem.startswith(f"{key} has ") for problem in bundle.read_bundle(released, candidate.id).problems)
-
-
-def test_a_bundle_that_was_forged_whole_is_not_the_one_of_the_log(
-    released: Store, candidate: Candidate, challenger: Candidate
-) -> None:
-    theirs = (
-        dict(candidate.files)
-        | {"model.json": challenger.files["model.json"]}
-        | {"example.csv": challenger.files["example.csv"]}
-    )
-    for key in released.list(bundle.locate_file(candidate.id, "")):
-        released.delete(key)
-    _, forged = bundle.pack(candidate.inputs, theirs)
-    manifest = documents.unseal(forged[bundle.MANIFEST]) | {"release": candidate.id}
-    forged[bundle.MANIFEST] = documents.seal(manifest)
-    released.write({bundle.locate_file(candidate.id, name): content for name, content in forged.items()})
-    assert bundle.read_bundle(released, candidate.id).problems == ()
-    is_refused(released, r"manifest\.json cannot be used \(it is not the one that the log names", candidate.id)
 
 
 # Not the newest entry taken away, or forged with a right seal: checksums prove integrity, and not origin.
-@pytest.mark.parametrize("what", sweep(["cut", "emptied", "too many", "of another number"]))
+@pytest.mark.parametrize("content", sweep([b'{"sequence"', b"", bytes(2**20 + 1), None]), ids=str)
 def test_a_damaged_newest_entry_stops_all_use_until_the_next_promotion(
-    released: Store, candidate: Candidate, challenger: Candidate, what: str
+    released: Store, candidate: Candidate, challenger: Candidate, content: bytes | None
 ) -> None:
     key = "releases/log/000003.json"
-    entry = documents.unseal(released.read("releases/log/000002.json")) | {"release": candidate.id}
-    changed = {
-        "cut": b'{"sequence"',
-        "emptied": b"",
-        "too many": bytes(2**20 + 1),
-        "of another number": documents.seal(entry),
-    }
-    released.create(key, changed[what])
+    content = released.read("releases/log/000002.json") if content is None else content
+    released.create(key, content)
     is_refused(released, rf"{re.escape(key)} cannot be read", challenger.id, candidate.id)
     report = releases.report_list(released)
     assert [entry["state"] for entry in report["entries"]] == [[], []]
-    assert f"Nobody can say which release is the champion: {key} " in releases.format_list(report)
-    assert report["problem"].startswith(key)
+    assert f"Nobody can say which release is the champion: {key} " in releases.format_listing("list", report)
     with pytest.raises(ReleaseRefused, match="rolled back from: perhaps, in or after entry 3, which cannot be read"):
         promotion.promote(released, challenger, [], "next")
     assert promotion.promote(released, challenger, [], "next", "it was no rollback").entry.sequence == 4
     assert open_release(released, None).id == challenger.id
-    assert released.read(key) == changed[what]  # it is not written over
-    assert key in releases.format_verification(releases.report_verification(released, None, everything=False))
+    assert released.read(key) == content  # it is not written over
+    assert releases.report_verification(released, None, everything=False)["damage"][0].startswith(f"Damaged: {key} ")
 
 
 @pytest.mark.parametrize("what", ["cut", "edited", "gone", "more files"])
@@ -206,7 +150,7 @@ def test_other_damage_in_the_log_is_told_and_stops_nothing(
     released: Store, candidate: Candidate, challenger: Candidate, what: str
 ) -> None:
     key, content = "releases/log/000001.json", released.read("releases/log/000001.json")
-    added = ["releases/log/1.json", "releases/log/000003.json.bak", "releases/log/٠٠٠٠٠٣.json"]
+    added = ["releases/log/000003.json.bak", "releases/log/1.json", "releases/log/٠٠٠٠٠٣.json"]
     if what == "more files":
         released.write(dict.fromkeys(added, b"{}"))
     elif what == "gone":
@@ -214,42 +158,32 @@ def test_other_damage_in_the_log_is_told_and_stops_nothing(
     else:
         edited = documents.seal(documents.unseal(content) | {"reason": "another"})
         released.write({key: edited if what == "edited" else content[:100]})
-    for everything in (False, True):
-        report = releases.report_verification(released, None, everything=everything)
-        assert not report["good"]
-        names = [line.split()[1] for line in releases.format_verification(report).splitlines() if "Damaged" in line]
-        assert names == (sorted(added) if what == "more files" else [key])
+    assert not is_good(released)
+    damage = releases.report_verification(released, None, everything=False)["damage"]
+    assert [line.split()[:2] for line in damage] == [
+        ["Damaged:", name] for name in (added if what == "more files" else [key])
+    ]
     assert open_release(released, None).id == challenger.id
     if what in ("edited", "more files"):
         access.roll_back(released, candidate.id, "why", "me")
-    assert access.is_published(released, None).problems == ()
+    assert access.check_release(released, None).problems == ()
 
 
-@pytest.mark.parametrize("release", ["..", "../../etc", "A" * 16, "0" * 15, "0" * 17, "", "log", "28426903/../../"])
-def test_what_is_no_id_never_becomes_a_path(released: Store, release: str) -> None:
-    with pytest.raises(ReleaseError):
-        bundle.locate_file(release, "model.json")
-    with pytest.raises(ReleaseError):
-        open_release(released, release)
-
-
-def test_the_beginning_of_an_id_has_to_be_of_one_release(
-    released: Store, candidate: Candidate, challenger: Candidate
+def test_what_is_no_id_never_becomes_a_path_and_the_beginning_of_an_id_has_to_be_of_one_release(
+    released: Store, candidate: Candidate
 ) -> None:
+    for release in ("..", "../../etc", "A" * 16, "0" * 15, "0" * 17, "", "log", "28426903/../../"):
+        with pytest.raises(ReleaseError):
+            bundle.locate_file(release, "model.json")
+        with pytest.raises(ReleaseError):
+            open_release(released, release)
     assert open_release(released, candidate.id[:4]).id == candidate.id
     released.create(bundle.locate_file(candidate.id[:4] + "0" * 12, "x"), b"")
     with pytest.raises(ReleaseError, match="begins 2 ids"):
         open_release(released, candidate.id[:4])
 
 
-@one_and_sweep(["model.json", bundle.MANIFEST])
-def test_what_is_too_large_is_not_read(released: Store, candidate: Candidate, name: str) -> None:
-    key = bundle.locate_file(candidate.id, name)
-    released.write({key: bytes(2**20 + 1)})
-    is_refused(released, rf"{re.escape(key)} .*1,048,577 bytes; allowed are", candidate.id)
-
-
-# What only a file system can do.
+# What else can lie in a folder.
 
 
 def link(path: Path) -> None:
@@ -270,15 +204,16 @@ def enlarge(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "name", "because"),
     [
+        (Path.touch, "model.pkl", r"model\.pkl does not belong there"),
+        (Path.touch, ".hidden", r"\.hidden does not belong there"),
         (link, "model.json", r"model\.json .*leads out of .* by a symbolic link"),
         (replace_by_pipe, "model.json", r"model\.json .*no regular file"),
-        (replace_by_pipe, "pipe", "pipe does not belong there"),
         (enlarge, "model.json", r"model\.json has 1,000,000,000,000 bytes; allowed are"),
+        (enlarge, bundle.MANIFEST, r"manifest\.json .*1,000,000,000,000 bytes; allowed are"),
         (replace_by_pipe, "../log/000003.json", r"000003\.json cannot be read .*no regular file"),
-        (enlarge, "../log/000003.json", r"000003\.json cannot be read .*1,000,000,000,000 bytes"),
     ],
 )
-def test_what_is_no_regular_file_of_the_storage_is_not_read(
+def test_what_was_added_is_too_large_or_no_regular_file_is_not_read(
     released: Store, candidate: Candidate, tmp_path: Path, change: Callable[[Path], None], name: str, because: str
 ) -> None:
     change(tmp_path / "store/releases" / candidate.id / name)

@@ -19,14 +19,13 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from PIL import Image
 
-from bcw_assets.ml.evaluation.report import Report, evaluate
+from bcw_assets.ml.evaluation.report import Report
 from bcw_assets.ml.evaluation.scores import SCORES, Summary
-from bcw_assets.ml.model import preparation, resampling, training
-from bcw_assets.ml.model.preparation import Split
 from bcw_assets.ml.model.resampling import Resampling
 from bcw_assets.report import card, figure, tables
 from bcw_assets.storage import formats
 from bcw_assets_tests.conftest import CHECKOUT
+from bcw_assets_tests.ml.evaluation.samples import report_on
 from bcw_assets_tests.releases.candidates import flipped
 
 
@@ -40,13 +39,7 @@ def report(made: dict[str, Any]) -> Report:
 def smallest(raw: pd.DataFrame) -> Report:
     """The report on the smallest table that is welcome; it is not UCI's."""
     rows = pd.concat([raw[raw["diagnosis"] == "M"].head(10), raw[raw["diagnosis"] == "B"].head(10)], ignore_index=True)
-    return evaluate_table(rows, Resampling(5, 3, 7))
-
-
-def evaluate_table(table: pd.DataFrame, how: Resampling) -> Report:
-    ready = preparation.prepare(table, Split(0.4, 1, stratify=True))
-    model = training.train(ready, 0.5)
-    return evaluate(table, ready, model, resampling.predict_out_of_fold(table, model, how))
+    return report_on(rows, Resampling(5, 3, 7), C=0.5)
 
 
 def change_numbers(value: Any) -> Any:
@@ -94,16 +87,13 @@ def test_the_front_matter_is_what_hugging_face_reads_without_the_scores_that_are
     front = yaml.safe_load(text.split("---\n")[1])
     assert (front["license"], front["library_name"]) == ("mit", "sklearn")
     (result,) = front["model-index"][0]["results"]
-    assert result["task"]["type"] == "tabular-classification"
-    assert result["dataset"]["name"] == "Breast Cancer Wisconsin (Diagnostic)"
+    assert (result["task"]["type"], result["dataset"]["type"]) == (
+        "tabular-classification", "uci-breast-cancer-wisconsin-diagnostic",
+    )  # fmt: skip
     names = {"accuracy": "accuracy", "recall": "sensitivity", "f1": "f1", "roc_auc": "roc_auc", "brier_score": "brier"}
-    assert {score["type"]: score["value"] for score in result["metrics"]} == {
-        kind: scores[name].estimate for kind, name in names.items()
-    }
-    assert "| masses called malignant that are malignant (PPV) | not defined | no interval |" in text
-    assert re.search(
-        r"\| PPV +\| not defined +\| no interval +\| not defined +\| not defined in 10 of 10 repeats", text
-    )
+    expected = {kind: scores[name].estimate for kind, name in names.items()}
+    assert {score["type"]: score["value"] for score in result["metrics"]} == expected
+    assert "that are malignant (PPV) | not defined | not defined in 10 of 10 repeats |" in text
 
 
 def test_the_card_says_what_it_must(report: Report) -> None:
@@ -122,8 +112,7 @@ def test_of_another_table_the_card_claims_nothing_that_only_its_author_knows(sma
     assert [claim for claim in claims if claim in text] == []
     for words in ("must say here", "must answer them", "must say how to cite it"):
         assert f"the author {words}" in text
-    for item in ("5a", "8a", "18e"):
-        assert re.search(rf"\| {item} \| [^|]* \| the author \|  \|", text), item
+    assert re.search(r"\| 5a \| [^|]* \| the author \|  \|", text)
 
 
 def test_an_id_from_a_users_file_is_only_shown(report: Report) -> None:
@@ -154,9 +143,6 @@ def test_the_figure_shows_the_numbers_of_the_report(report: Report) -> None:
         (decision.lines[1], report.decision_curve.treat_all),
     ):
         np.testing.assert_array_equal(line.get_ydata(), numbers)
-    marks = [line for line in roc.lines if line.get_label().startswith("called malignant from")]
-    points = [(1 - (point.specificity.estimate or 0), point.sensitivity.estimate) for point in report.operating_points]
-    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in marks] == points
 
 
 def show_the_longest_texts(report: Report) -> Report:
@@ -172,27 +158,7 @@ def show_the_longest_texts(report: Report) -> Report:
     )
 
 
-@pytest.fixture(scope="module", params=["UCI's", "10 % wrong labels", "AUC of 1", "longest texts"])
-def drawing(
-    request: pytest.FixtureRequest, raw: pd.DataFrame, report: Report, smallest: Report
-) -> tuple[Report, Figure]:
-    """A report and its figure, laid out as for the file."""
-    match request.param:
-        case "10 % wrong labels":
-            report = evaluate_table(flipped(raw, 57), Resampling(10, 2, 0))
-        case "AUC of 1":
-            report = smallest
-        case "longest texts":
-            report = show_the_longest_texts(report)
-    with matplotlib.rc_context(figure.STYLE):
-        picture = figure.compose(report)
-        picture.set_dpi(figure.DOTS_PER_INCH)
-        canvas: Any = FigureCanvasAgg(picture)
-        canvas.draw()
-    return report, picture
-
-
-def texts_of(picture: Figure) -> list[Text]:
+def list_texts(picture: Figure) -> list[Text]:
     """Return every text that can be seen. An axis also has labels for ticks beyond its limits."""
     texts = [*picture.texts, *(text for legend in picture.findobj(Legend) for text in legend.get_texts())]
     for axes in picture.axes:
@@ -203,36 +169,41 @@ def texts_of(picture: Figure) -> list[Text]:
     return [text for text in texts if text.get_visible() and text.get_text()]
 
 
-def marks_of(picture: Figure) -> list[Any]:
+def list_marks(picture: Figure) -> list[Any]:
     lines = [line for axes in picture.axes for line in axes.lines]
     return [line for line in lines if str(line.get_label()).startswith("called malignant")]
 
 
-def test_no_text_of_the_figure_is_cut_or_lies_on_another_in_a_panel_or_on_a_mark(
-    drawing: tuple[Report, Figure],
+@pytest.mark.parametrize("kind", ["10 % wrong labels", "AUC of 1", "longest texts"])
+def test_the_figure_shows_every_point_bend_and_gain_and_no_text_that_is_cut_or_covers_anything(
+    kind: str, raw: pd.DataFrame, report: Report, smallest: Report
 ) -> None:
-    _, picture = drawing
-    assert len(picture.findobj(Legend)) == 2
-    boxes: dict[Any, Any] = {text: text.get_window_extent() for text in texts_of(picture)}
-    assert len(boxes) > 40
+    match kind:
+        case "10 % wrong labels":
+            report = report_on(flipped(raw, 57), Resampling(10, 2, 0))
+        case "AUC of 1":
+            report = smallest
+        case "longest texts":
+            report = show_the_longest_texts(report)
+    with matplotlib.rc_context(figure.STYLE):
+        picture = figure.compose(report)
+        picture.set_dpi(figure.DOTS_PER_INCH)
+        canvas: Any = FigureCanvasAgg(picture)
+        canvas.draw()
+    boxes: dict[Any, Any] = {text: text.get_window_extent() for text in list_texts(picture)}
+    assert (len(picture.findobj(Legend)), len(boxes) > 40) == (2, True)
     for text, box in boxes.items():
         assert picture.bbox.x0 <= box.x0 < box.x1 <= picture.bbox.x1, text
         assert picture.bbox.y0 <= box.y0 < box.y1 <= picture.bbox.y1, text
         assert [other for other in boxes if other is not text and box.overlaps(boxes[other])] == [], text
-    covered = [axes.bbox for axes in picture.axes]
-    covered += [line.get_window_extent() for line in marks_of(picture) if np.isfinite(line.get_xydata()).all()]
+    lines = [line for axes in picture.axes for line in axes.lines]
+    marks = [line for line in lines if str(line.get_label()).startswith("called malignant")]
+    visible: list[Any] = [line for line in marks if np.isfinite(line.get_xydata()).all()]
+    assert (len(marks), len(visible)) == (6, 6 - sum(point.ppv.estimate is None for point in report.operating_points))
+    covered = [axes.bbox for axes in picture.axes] + [line.get_window_extent() for line in visible]
     for artist in (*picture.findobj(Legend), *boxes):
         assert not any(artist.get_window_extent().overlaps(place) for place in covered), artist
-
-
-def test_the_figure_shows_every_operating_point_the_bend_of_each_curve_and_what_may_be_gained(
-    drawing: tuple[Report, Figure],
-) -> None:
-    report, picture = drawing
-    undefined = sum(point.ppv.estimate is None for point in report.operating_points)
-    marks = [(line.axes, *line.get_xydata()[0]) for line in marks_of(picture)]
-    places = [place for place in marks if np.isfinite(place[1:]).all()]
-    assert (len(marks), len(places)) == (6, 6 - undefined)
+    places = [(line.axes, *line.get_xydata()[0]) for line in visible]
     for axes, best in zip(picture.axes[:2], (0, 1), strict=True):
         x, y = np.asarray(axes.lines[0].get_data())
         bend = np.argmin(np.maximum(np.abs(x - best), 1 - y))
@@ -254,12 +225,9 @@ def test_the_figure_is_the_same_whatever_a_users_matplotlibrc_says_and_brings_no
 
 
 def test_the_picture_in_the_readme_is_that_of_a_run(made: dict[str, Any]) -> None:
-    with (
-        Image.open(CHECKOUT / "docs" / "evaluation.png") as kept,
-        Image.open(io.BytesIO(made["metrics"].figure)) as now,
-    ):
-        difference = np.abs(np.asarray(kept, dtype=float) - np.asarray(now, dtype=float))
-    assert difference.mean() < 0.5, "run: make docs"
+    pictures = CHECKOUT / "docs" / "evaluation.png", io.BytesIO(made["metrics"].figure)
+    kept, current = (np.asarray(Image.open(picture), dtype=float) for picture in pictures)
+    assert np.abs(kept - current).mean() < 0.5, "run: make docs"
 
 
 def test_the_table_of_scores_shows_intervals_and_reasons(smallest: Report) -> None:

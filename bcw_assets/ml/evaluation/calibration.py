@@ -20,13 +20,10 @@ LEAST_CURVATURE = 1e-12  # smallest eigenvalue of the Hessian, per patient, belo
 
 @dataclass(frozen=True)
 class Bin:
-    """One point of the reliability curve: the patients whose probability lies in [low, high).
+    """One point of the reliability curve: the patients whose probability lies in [low, high); the last holds 1 too.
 
-    Attributes:
-        low, high: its edges; the last bin holds 1 too.
-        patients: how many, as the mean over the repeats.
-        predicted: the mean of their probabilities.
-        observed: the share of them that is malignant, with Wilson's interval, or the reason why there is none.
+    Their number is a mean over the repeats. `predicted` is the mean of their probabilities, `observed` the share of
+    them that is malignant, with Wilson's interval, or the reason why there is none.
     """
 
     low: float
@@ -48,7 +45,6 @@ class Calibration:
         calibration_in_the_large: the intercept of the same regression with the slope held at 1, in log odds: 0 is
             right, above 0 there is more cancer than predicted.
         observed_expected_ratio: number of malignant patients over the sum of the probabilities; 1 is right.
-        reliability: the curve, in ten bins of equal width.
     """
 
     slope: Summary
@@ -86,15 +82,10 @@ def estimate_calibration(malignant: np.ndarray, probability: np.ndarray) -> dict
 
 
 def fit_logistic(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray) -> Estimate:
-    """Return the first coefficient of a logistic regression, by Newton's method; NaN where there is no optimum.
+    """Return the first coefficient of a logistic regression (n × d), by Newton's method; NaN where there is no optimum.
 
-    Its influences are those of the sandwich estimator: P. J. Huber, Proc. Fifth Berkeley Symp. Math. Stat. Probab. 1
-    (1967) 221-233.
-
-    Args:
-        design: n × d.
-        malignant: n truths, 1 or 0.
-        offset: n log odds that are added as they are.
+    The n offsets are log odds that are added as they are. The influences are those of the sandwich estimator: P. J.
+    Huber, Proc. Fifth Berkeley Symp. Math. Stat. Probab. 1 (1967) 221-233.
     """
     coefficients = np.zeros(design.shape[1])
     for _ in range(MAX_STEPS):
@@ -129,18 +120,18 @@ def bin_probabilities(malignant: np.ndarray, probabilities: np.ndarray) -> list[
     bins = np.minimum(np.searchsorted(EDGES, probabilities, side="right") - 1, len(EDGES) - 2)
     truths = np.broadcast_to(malignant[:, None], bins.shape)
     counts, sums, ill = (
-        np.bincount(bins.ravel(), values.ravel(), len(EDGES) - 1) / repeats
+        (np.bincount(bins.ravel(), values.ravel(), len(EDGES) - 1) / repeats).tolist()
         for values in (np.ones(bins.shape), probabilities, truths)
     )
     return [
         Bin(
             *(low, high, patients),
             predicted=scores.divide(expected, patients),
-            observed=scores.divide(malignant_patients, patients),
-            interval=scores.compute_wilson(malignant_patients, patients),
+            observed=scores.divide(found, patients),
+            interval=scores.compute_wilson(found, patients),
             reason=None if patients else "no patient has such a probability",
         )
-        for low, high, patients, expected, malignant_patients in np.stack(
-            [EDGES[:-1], EDGES[1:], counts, sums, ill], axis=1
-        ).tolist()
+        for low, high, patients, expected, found in zip(
+            EDGES[:-1].tolist(), EDGES[1:].tolist(), counts, sums, ill, strict=True
+        )
     ]

@@ -29,14 +29,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A challenger beside a champion.
+    """A challenger beside a champion, on the patients of the challenger whose measurements the champion knows.
 
-    Attributes:
-        known: patients of the challenger whose measurements the champion knows, under either diagnosis.
-        malignant: those of them that are malignant for both.
-        relabelled: the challenger's rows that the champion knows under the other diagnosis.
-        log_loss: difference, with its upper bound; None with fewer than two patients in common.
-        sensitivity: difference at 0.5, with its lower bound; None without malignant patients in common.
+    `malignant` counts those who are so for both, and `relabelled` are the challenger's rows that the champion knows
+    under the other diagnosis. The log loss has an upper bound, and is None with fewer than two patients in common; the
+    sensitivity at 0.5 has a lower one, and is None without malignant patients in common.
     """
 
     known: int
@@ -49,17 +46,13 @@ class Comparison:
 def compare(challenger: Predictions, relabelled: list[str], champion: Predictions) -> Comparison:
     """Compare the two on the rows that have the same measurements and diagnosis in both.
 
-    A patient's log loss is the mean over the repeats; malignant is whose mean probability over the repeats is 0.5 or
-    more.
-
-    `relabelled` are the fingerprints that the challenger's rows would have under the other diagnosis.
+    Losses and probabilities are means over the repeats. `relabelled` are the fingerprints that the challenger's rows
+    would have under the other diagnosis.
     """
     place = {fingerprint: row for row, fingerprint in enumerate(champion.fingerprints)}
     pairs = [(row, place[patient]) for row, patient in enumerate(challenger.fingerprints) if patient in place]
     changed = tuple(row for row, patient in enumerate(relabelled) if patient in place)
-    if not pairs:
-        return Comparison(len(changed), 0, changed, None, None)
-    ours, theirs = (np.array(rows) for rows in zip(*pairs, strict=True))
+    ours, theirs = np.array(pairs, dtype=int).reshape(-1, 2).T
     malignant = challenger.malignant[ours]
     new, old = challenger.probabilities[ours], champion.probabilities[theirs]
     new_losses, old_losses = (compute_log_losses(malignant[:, None], each).mean(axis=1) for each in (new, old))
@@ -79,10 +72,8 @@ def compare(challenger: Predictions, relabelled: list[str], champion: Prediction
 def compute_tango(gained: int, lost: int, patients: int) -> float:
     """Return the lower one-sided 97.5 % bound of the difference of two proportions of the same patients.
 
-    The bound is where the score statistic, with the discordant probability estimated under that difference, reaches
-    its quantile.
-
-    Only the new one succeeds with those who are gained, only the old one with those who are lost.
+    Only the new one succeeds with those who are gained, only the old one with those who are lost. At the bound the
+    score statistic, with the discordant probability estimated under that difference, is the normal quantile.
 
     Source: T. Tango, Statistics in Medicine 17 (1998) 891-908.
 
@@ -102,11 +93,7 @@ def compute_tango(gained: int, lost: int, patients: int) -> float:
 
 
 def _bound_mean(differences: np.ndarray) -> Difference | None:
-    """Bound the mean of paired differences from above.
-
-    Without the second term of `influence.estimate_error`: the folds of the two may differ, so that their repeats
-    cannot be paired.
-    """
+    """Bound the mean of paired differences from above; the repeats, whose folds may differ, cannot be paired too."""
     if len(differences) < 2:
         return None
     mean, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(len(differences))

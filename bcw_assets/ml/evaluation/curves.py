@@ -11,12 +11,7 @@ GRID = np.linspace(0, 1, 201)  # steps of half a percent, finer than one patient
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve at the same places in every repeat.
-
-    Attributes:
-        x: 1 - specificity, or recall.
-        mean: sensitivity or precision there, as the mean over the repeats; `lowest` and `highest` are their extremes.
-    """
+    """A curve at the same places x in every repeat (1 - specificity, or recall): its mean and its extremes."""
 
     x: list[float]
     mean: list[float]
@@ -25,25 +20,24 @@ class Curve:
 
 
 def trace_roc(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
-    """Return the ROC curve of n patients in R repeats (n × R)."""
+    """Return the sensitivity over 1 - specificity of n patients in R repeats (n × R)."""
     curves = []
     for probability in probabilities.T:
         false_positives, sensitivity, _ = roc_curve(malignant, probability, drop_intermediate=False)
         # No more false positives than allowed.
         curves.append(sensitivity[np.searchsorted(false_positives, GRID + GRID_ROUNDING, side="right") - 1])
-    return _summarise_curves(curves)
+    return _summarise_curves(np.stack(curves))
 
 
 def trace_precision_recall(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
-    """Return the precision-recall curve of n patients in R repeats (n × R)."""
+    """Return the precision over the recall of n patients in R repeats (n × R)."""
     curves = []
     for probability in probabilities.T:
         precision, recall, _ = precision_recall_curve(malignant, probability)  # recall falls from 1 to 0
         # At least that recall.
         curves.append(precision[::-1][np.searchsorted(recall[::-1], GRID - GRID_ROUNDING, side="left")])
-    return _summarise_curves(curves)
+    return _summarise_curves(np.stack(curves))
 
 
-def _summarise_curves(curves: list[np.ndarray]) -> Curve:
-    values = np.stack(curves)
-    return Curve(GRID.tolist(), *(line.tolist() for line in (values.mean(0), values.min(0), values.max(0))))
+def _summarise_curves(values: np.ndarray) -> Curve:
+    return Curve(GRID.tolist(), values.mean(0).tolist(), values.min(0).tolist(), values.max(0).tolist())

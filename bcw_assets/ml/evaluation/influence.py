@@ -1,11 +1,9 @@
 """Scores with what each patient contributes to them, so that their uncertainty needs no resampling.
 
 The influence of a patient is n times the change of the score when the patient counts a little more: its mean is 0, and
-its variance over n is that of the score (the infinitesimal jackknife). docs/metrics.md has the whole argument. There is
-no scipy here, because `bcw predict` does without.
-
-Sources: B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans (1982), chapter 6; for losses that are out of
-fold P. Bayle et al., NeurIPS 33 (2020) 16339-16350.
+its variance over n is that of the score (the infinitesimal jackknife): docs/metrics.md. No scipy, because `bcw predict`
+does without. Sources: B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans (1982), chapter 6; for losses
+that are out of fold P. Bayle et al., NeurIPS 33 (2020) 16339-16350.
 """
 
 import math
@@ -21,10 +19,9 @@ INFLUENCE_ROUNDING = 1e-12  # of influences that cancel out
 
 @dataclass(frozen=True)
 class Scale:
-    """Where the interval of a score is symmetric, so that it stays within the values that the score can have.
+    """Where an interval is symmetric: from a value to the scale, back, and the derivative at a value.
 
-    Attributes:
-        to: from a value to the scale; `back` the other way; `slope` its derivative at a value.
+    So the interval stays within the values that the score can have.
     """
 
     to: Callable[[float], float]
@@ -43,12 +40,7 @@ IDENTITY = Scale(float, float, lambda _: 1.0)
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A score of n patients; NaN where it is not defined.
-
-    Attributes:
-        influence: n values of mean 0.
-        scale: of its interval.
-    """
+    """A score of n patients, NaN where it is not defined, its n influences, of mean 0, and the interval's scale."""
 
     value: float
     influence: np.ndarray

@@ -20,11 +20,8 @@ SUSPICIOUS = 0.05  # P(the given label) below which a label is suspected
 class Subgroup:
     """One third of the patients of a diagnosis, by the size of their nuclei.
 
-    Attributes:
-        low, high: the smallest and largest value of `measurement`, in image units; None in an empty group.
-        patients: in the group.
-        measure: sensitivity (of malignant patients) or specificity (of benign ones).
-        rate: how many of them are judged rightly at 0.5, with Wilson's interval; None below 20 patients.
+    `low` and `high` are the smallest and largest value of `measurement`, in image units; None in an empty group. `rate`
+    is the sensitivity or specificity at 0.5, with Wilson's interval; None below 20 patients.
     """
 
     diagnosis: str
@@ -38,12 +35,10 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Patient:
-    """One patient.
+    """One patient with the diagnosis of the table, M or B.
 
-    Attributes:
-        diagnosis: M or B, as the table gives it.
-        probability: of malignancy by models that have not seen the patient, as the mean over the repeats.
-        misclassified: number of repeats in which the patient is on the wrong side of 0.5.
+    The probability of malignancy, by models that have not seen the patient, is the mean over the repeats; in so many of
+    them the patient is misclassified, on the wrong side of 0.5.
     """
 
     id: str
@@ -68,10 +63,13 @@ def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> li
         part = np.searchsorted(edges, of_diagnosis, side="left")
         for tercile in range(PARTS):
             values, hits = of_diagnosis[part == tercile], right[malignant == label][part == tercile]
-            low, high = (float(values.min()), float(values.max())) if len(values) else (None, None)
-            groups.append(
-                Subgroup(diagnosis, columns.SIZE, low, high, len(values), measure, _summarise_rate(measure, hits))
-            )
+            low, high = (float(edge(values)) if len(values) else None for edge in (np.min, np.max))
+            rate = Summary(None, None, None, f"no rate of fewer than {FEWEST} patients")
+            if len(values) >= FEWEST:
+                rates = hits.mean(axis=0).tolist()
+                interval = scores.compute_wilson(statistics.fmean(rates) * len(hits), len(hits))
+                rate = scores.summarise(measure, rates, interval)
+            groups.append(Subgroup(diagnosis, columns.SIZE, low, high, len(values), measure, rate))
     return groups
 
 
@@ -88,21 +86,10 @@ def select_hardest(patients: list[Patient], repeats: int) -> list[Patient]:
 
 
 def select_label_suspects(patients: list[Patient]) -> list[Patient]:
-    """Return the patients whose label the models think nearly impossible, the least possible first.
-
-    The label may be wrong, or the patient unlike the others.
-    """
+    """Return the patients whose label the models think nearly impossible, the least possible first."""
     return sort_worst_first([patient for patient in patients if patient.label_probability < SUSPICIOUS])
 
 
 def sort_worst_first(patients: list[Patient]) -> list[Patient]:
     """Return the patients in the order of the probability of their label, the least possible first."""
     return sorted(patients, key=lambda patient: (patient.label_probability, patient.id))
-
-
-def _summarise_rate(measure: str, right: np.ndarray) -> Summary:
-    """Summarise the share of True over the patients of a group (rows) in each repeat (columns)."""
-    if len(right) < FEWEST:
-        return Summary(None, None, None, f"no rate of fewer than {FEWEST} patients")
-    rates = right.mean(axis=0).tolist()
-    return scores.summarise(measure, rates, scores.compute_wilson(statistics.fmean(rates) * len(right), len(right)))

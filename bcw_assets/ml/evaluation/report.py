@@ -14,11 +14,8 @@ from sklearn.pipeline import Pipeline
 from bcw_assets.errors import ArtifactError
 from bcw_assets.ml.evaluation import calibration, curves, patients, scores, utility
 from bcw_assets.ml.evaluation.calibration import Calibration
-from bcw_assets.ml.evaluation.curves import Curve
-from bcw_assets.ml.evaluation.patients import Patient, Subgroup
 from bcw_assets.ml.evaluation.scores import SCORES, Confusion, Count, Interval, Score, Summary
-from bcw_assets.ml.evaluation.utility import DecisionCurve, OperatingPoint
-from bcw_assets.ml.model import coefficients, convergence, preparation, resampling, training
+from bcw_assets.ml.model import coefficients, preparation, resampling, training
 from bcw_assets.ml.model.coefficients import Coefficient
 from bcw_assets.ml.model.preparation import Prepared, Split
 from bcw_assets.ml.model.resampling import CrossValidation, Resampling
@@ -26,19 +23,17 @@ from bcw_assets.ml.table import canonical, columns
 
 METRICS_VERSION = 4  # of metrics.json: raised when a name in it changes its meaning or goes
 
+# What the project that this one replaces published for its one split of the original table.
 PUBLISHED_SCORES = {
     "accuracy": 0.9736842105263158,
     "precision": 0.9761904761904762,
     "recall": 0.9534883720930233,
     "f1_score": 0.9647058823529412,
 }
-"""What the project that this one replaces published for its one split of the original table."""
-
+# The published names that are not the field's → the field's.
 STANDARD_NAMES = {"precision": "ppv", "recall": "sensitivity", "f1_score": "f1"}
-"""The published names that are not the field's → the field's."""
-
+# The scores of the held-out rows that people are shown beside those that are cross-validated.
 TEST_HEADLINE = (*PUBLISHED_SCORES, "roc_auc", "log_loss")
-"""The scores of the held-out rows that people are shown beside those that are cross-validated."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +47,7 @@ class SampleSize:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What all numbers follow from.
-
-    Attributes:
-        fingerprint: of the table; `rows` and `malignant` count it, `prevalence` is their ratio.
-        repeats_reason: why so many repeats, in words.
-        settings: of the model, the number of the recipe among them (`training.read_settings`).
-        libraries: name → version of those that decide a number.
-    """
+    """What all numbers follow from; `libraries` are the versions of those that decide a number."""
 
     fingerprint: str
     rows: Annotated[int, Gt(0)]
@@ -81,11 +69,8 @@ class Report:
     `intervals` is about the same test rows. All that follows is about the out-of-fold probabilities of all rows, but
     for `coefficients` and `sample_size`, which are about the model and its training rows.
 
-    Attributes:
-        intervals: score → [low, high], the 95 % interval of every score of the test split that counts give.
-        cross_validation: score → its summary.
-        hardest_rows: patients misclassified in nearly every repeat.
-        label_suspects: patients whose label the models think nearly impossible.
+    `intervals` has every score of the test split that counts give, `hardest_rows` the patients misclassified in nearly
+    every repeat, and `label_suspects` those whose label the models think nearly impossible.
     """
 
     accuracy: Score
@@ -103,14 +88,14 @@ class Report:
     intervals: dict[str, Interval]
     cross_validation: dict[str, Summary]
     calibration: Calibration
-    operating_points: list[OperatingPoint]
-    decision_curve: DecisionCurve
-    roc: Curve
-    precision_recall: Curve
-    subgroups: list[Subgroup]
+    operating_points: list[utility.OperatingPoint]
+    decision_curve: utility.DecisionCurve
+    roc: curves.Curve
+    precision_recall: curves.Curve
+    subgroups: list[patients.Subgroup]
     coefficients: list[Coefficient]
-    hardest_rows: list[Patient]
-    label_suspects: list[Patient]
+    hardest_rows: list[patients.Patient]
+    label_suspects: list[patients.Patient]
     sample_size: SampleSize
     provenance: Provenance
     schema_version: int = METRICS_VERSION
@@ -144,14 +129,14 @@ class Evaluation:
 def evaluate(
     raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
 ) -> Report:
-    """Measure `model` on the test rows, and its recipe by cross-validation on all rows.
-
-    Raises:
-        ArtifactError: the four do not belong together; the text names the stage to run again.
-    """
+    """Measure `model` on the test rows, and its recipe by cross-validation on all rows, or raise an ArtifactError."""
     require_one_history(raw_data, ready_data, model, cross_validation)
     malignant, probabilities = canonical.malignant(raw_data), cross_validation.probabilities
     how, everybody = cross_validation.resampling, patients.list_patients(raw_data, probabilities)
+    events, predictors = (
+        min(np.bincount(ready_data.select_truths(preparation.TRAIN)).tolist()),
+        len(columns.MEASUREMENTS),
+    )
     return Report(
         **_score_test_rows(raw_data, ready_data, model),
         cross_validation=scores.summarise_scores(malignant, probabilities, how.folds),
@@ -164,7 +149,7 @@ def evaluate(
         coefficients=coefficients.describe_coefficients(ready_data, model),
         hardest_rows=patients.select_hardest(everybody, how.repeats),
         label_suspects=patients.select_label_suspects(everybody),
-        sample_size=_count_events(ready_data.select_truths(preparation.TRAIN)),
+        sample_size=SampleSize(events, predictors, events / predictors),
         provenance=_describe_provenance(ready_data, model, how),
     )
 
@@ -175,15 +160,10 @@ def _score_test_rows(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeli
     probability = model.predict_proba(raw_data.loc[is_test, list(columns.MEASUREMENTS)])[:, 1]
     confusion = Confusion.count(malignant, probability >= scores.THRESHOLD)
     estimates = scores.estimate_scores(malignant, probability)
-    values: dict[str, Any] = confusion.scores | {name: estimate.value for name, estimate in estimates.items()}
+    values: dict[str, Any] = {name: estimate.value for name, estimate in estimates.items()}
+    values |= {**confusion.scores, "confusion": confusion, "intervals": confusion.intervals}
     values |= {name: values[standard] for name, standard in STANDARD_NAMES.items()}
-    values |= {"confusion": confusion, "intervals": confusion.intervals}
     return {field.name: values[field.name] for field in fields(Report) if field.name in values}
-
-
-def _count_events(malignant: np.ndarray) -> SampleSize:
-    events, predictors = int(min(malignant.sum(), len(malignant) - malignant.sum())), len(columns.MEASUREMENTS)
-    return SampleSize(events, predictors, events / predictors)
 
 
 def _describe_provenance(ready_data: Prepared, model: Pipeline, how: Resampling) -> Provenance:
@@ -205,21 +185,15 @@ def _describe_provenance(ready_data: Prepared, model: Pipeline, how: Resampling)
 def require_one_history(
     raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
 ) -> None:
-    """Refuse values that do not belong together.
-
-    Raises:
-        ArtifactError: the text names the stage to run again.
-    """
+    """Raise an ArtifactError, which names the stage to run again, where the values do not belong together."""
     fingerprint, settings = canonical.fingerprint(raw_data), training.read_settings(model)
+    another = "was made from another raw_data than the one stored now"
     if ready_data.fingerprint != fingerprint:
-        raise ArtifactError("ready_data was made from another raw_data than the one stored now", "ready_data")
-    if not convergence.measure_gradient(raw_data, ready_data, model) < convergence.LARGEST_GRADIENT:
+        raise ArtifactError(f"ready_data {another}", "ready_data")
+    if not training.measure_gradient(raw_data, ready_data, model) < training.LARGEST_GRADIENT:
         raise ArtifactError("model was not trained on the ready_data stored now", "model")
     if cross_validation.fingerprint != fingerprint:
-        problem = "cross_validation was made from another raw_data than the one stored now"
-        raise ArtifactError(problem, "cross_validation")
+        raise ArtifactError(f"cross_validation {another}", "cross_validation")
     if cross_validation.settings != settings:
-        problem = (
-            f"cross_validation judged a model with {cross_validation.settings}, the model stored now has {settings}"
-        )
-        raise ArtifactError(problem, "cross_validation")
+        problem = f"judged a model with {cross_validation.settings}, the model stored now has {settings}"
+        raise ArtifactError(f"cross_validation {problem}", "cross_validation")

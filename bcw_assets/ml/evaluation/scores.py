@@ -27,14 +27,9 @@ AT_LEAST, AT_MOST = "at least", "at most"
 class Profile:
     """How a score is judged, and where people meet it beside `metrics.json` and the table of all scores.
 
-    Attributes:
-        title: its name for people.
-        meaning: what it is, in the card's first table; empty where it is not there.
-        is_share: whether it is read in percent.
-        hub_name: Hugging Face's name of it, in the front matter of the card; empty where it is not there.
-        is_headline: whether a manifest has it, and so the exporter and `bcw releases show` and `compare`.
-        is_brief: whether `bcw predict` and `bcw releases list` show it, of a manifest that has it.
-        floor: what it must reach; it is missed only when the whole interval lies beyond.
+    The card has its `meaning`, as a share in percent or not, and its name at Hugging Face. A manifest has the headline,
+    and so have the exporter and `bcw releases show` and `compare`; `bcw predict` and `bcw releases list` show what is
+    brief of it. The floor is missed only when the whole interval lies beyond.
     """
 
     title: str
@@ -47,42 +42,22 @@ class Profile:
 
 
 SCORES = {
-    "accuracy": Profile(
-        "accuracy",
-        "calls that are right (accuracy)",
-        is_share=True,
-        hub_name="accuracy",
-        is_headline=True,
-        floor=(AT_LEAST, 0.97),
-    ),
-    "sensitivity": Profile(
-        "sensitivity",
-        "malignant masses that are called malignant (sensitivity)",
-        is_share=True,
-        hub_name="recall",
-        is_headline=True,
-        is_brief=True,
-        floor=(AT_LEAST, 0.945),
-    ),
-    "specificity": Profile(
-        "specificity", "benign masses that are called benign (specificity)", is_share=True, is_headline=True
-    ),
+    "accuracy": Profile("accuracy", "calls that are right (accuracy)",
+        is_share=True, hub_name="accuracy", is_headline=True, floor=(AT_LEAST, 0.97)),
+    "sensitivity": Profile("sensitivity", "malignant masses that are called malignant (sensitivity)",
+        is_share=True, hub_name="recall", is_headline=True, is_brief=True, floor=(AT_LEAST, 0.945)),
+    "specificity": Profile("specificity", "benign masses that are called benign (specificity)",
+        is_share=True, is_headline=True),
     "ppv": Profile("PPV", "masses called malignant that are malignant (PPV)", is_share=True, hub_name="precision"),
     "npv": Profile("NPV", "masses called benign that are benign (NPV)", is_share=True),
     "balanced_accuracy": Profile("balanced accuracy"),
     "f1": Profile("F1", hub_name="f1"),
-    "roc_auc": Profile(
-        "ROC AUC",
-        "chance that a malignant mass has a higher probability than a benign one (ROC AUC)",
-        hub_name="roc_auc",
-        is_headline=True,
-        is_brief=True,
-        floor=(AT_LEAST, 0.992),
-    ),
+    "roc_auc": Profile("ROC AUC", "chance that a malignant mass has a higher probability than a benign one (ROC AUC)",
+        hub_name="roc_auc", is_headline=True, is_brief=True, floor=(AT_LEAST, 0.992)),
     "pr_auc": Profile("PR AUC"),
     "brier": Profile("Brier score", hub_name="brier_score"),
     "log_loss": Profile("log loss", "log loss (0 is best)", is_headline=True, floor=(AT_MOST, 0.09)),
-}
+}  # fmt: skip
 """Every score of the cross-validation, in the order of `metrics.json`."""
 
 UNDEFINED = {
@@ -118,7 +93,7 @@ class Confusion:
     @classmethod
     def average(cls, repeats: Sequence["Confusion"]) -> "Confusion":
         """Return the mean counts."""
-        return cls(*(statistics.fmean(counts) for counts in zip(*map(astuple, repeats), strict=True)))
+        return cls(*map(statistics.fmean, zip(*map(astuple, repeats), strict=True)))
 
     @property
     def total(self) -> int | float:
@@ -142,8 +117,6 @@ class Confusion:
 
         >>> Confusion(41, 1, 2, 70).scores["f1"]
         0.9647058823529412
-        >>> print(Confusion(0, 0, 2, 70).scores["ppv"])
-        None
         """
         rates = {name: divide(successes, trials) for name, (successes, trials) in self.proportions.items()}
         sensitivity, specificity = rates["sensitivity"], rates["specificity"]
@@ -156,8 +129,8 @@ class Confusion:
         """The 95 % interval of every score; None without patients to count.
 
         That of a proportion is Wilson's. F1 = 2 J / (1 + J) rises with J, the share of the found among all who are
-        called malignant or are so, and takes J's. That of balanced accuracy combines those of its two halves, which
-        are independent (MOVER): G. Y. Zou, A. Donner, Stat. Med. 27 (2008) 1693-1702.
+        called malignant or are so. Balanced accuracy combines its independent halves (MOVER): G. Y. Zou, A. Donner,
+        Stat. Med. 27 (2008) 1693-1702.
         """
         counts = self.proportions
         jaccard = compute_wilson(self.true_positives, self.true_positives + self.false_positives + self.false_negatives)
@@ -169,10 +142,9 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Summary:
-    """One score of a cross-validation.
+    """One score of a cross-validation: the mean over the repeats.
 
     Attributes:
-        estimate: its mean over the repeats.
         sd: its standard deviation over the repeats: what other folds would change, not what other patients would.
         interval: of the estimate with 95 % confidence, of what the models of this table would reach on all patients.
         reason: why something of it is None, or what the interval leaves out.
@@ -253,9 +225,8 @@ def summarise_estimates(name: str, repeats: Sequence[Estimate], folds: int) -> S
     values = [None if math.isnan(estimate.value) else estimate.value for estimate in repeats]
     interval = None if None in values else influence.estimate_interval(repeats, folds)
     summary = summarise(name, values, interval)
-    if len(repeats) > 1 or interval is None:
-        return summary
-    return replace(summary, reason=f"{summary.reason}; {LACKS_TRAINING}")
+    is_partial = len(repeats) == 1 and interval is not None
+    return replace(summary, reason=f"{summary.reason}; {LACKS_TRAINING}") if is_partial else summary
 
 
 def summarise(name: str, values: Sequence[Score], interval: Interval, no_interval: str = NO_UNCERTAINTY) -> Summary:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from bcw_assets.ml.evaluation import patients
 from bcw_assets.ml.evaluation.report import Evaluation, Report
-from bcw_assets.ml.evaluation.scores import AT_LEAST, SCORES, Score, Summary
+from bcw_assets.ml.evaluation.scores import AT_LEAST, SCORES, Summary
 from bcw_assets.ml.findings import Fact, Findings
 
 RESOLUTION = "with 1 % wrong labels 5 of 20 copies of UCI's table pass all floors, with 2 % none of 20"
@@ -28,20 +28,12 @@ def check_balanced_accuracy(metrics: Evaluation) -> Findings:
 
 @dataclass(frozen=True)
 class Floor:
-    """What a cross-validated score must reach, in words, and whether it does.
-
-    Attributes:
-        score: its name.
-        limit: in words.
-        summary: of the score.
-        best: the end of its interval that is nearest to the limit; the estimate without an interval.
-        is_missed: the whole interval lies beyond the limit.
-    """
+    """What a cross-validated score must reach, what it does reach, in words, and whether it misses the limit."""
 
     score: str
     limit: str
+    reach: str
     summary: Summary
-    best: Score
     is_missed: bool
 
 
@@ -52,48 +44,34 @@ def compare_with_floors(report: Report) -> Iterator[Floor]:
         if profile.floor is not None:
             (kind, limit), summary = profile.floor, report.cross_validation.get(name, absent)
             best = summary.interval[kind == AT_LEAST] if summary.interval else summary.estimate
+            reach = f"nothing ({summary.reason})" if best is None else f"{best:.4f}, at the best end of its interval,"
             is_missed = best is None or (best < limit if kind == AT_LEAST else best > limit)
-            yield Floor(name, f"{kind} {limit}", summary, best, is_missed)
+            yield Floor(name, f"{kind} {limit}", reach, summary, is_missed)
 
 
 def check_floors(metrics: Evaluation) -> Findings:
     """Find cross-validated scores whose whole interval lies beyond their floor."""
     floors = list(compare_with_floors(metrics.report))
-    reaches = [
-        f"nothing ({floor.summary.reason})"
-        if floor.best is None
-        else f"{floor.best:.4f}, at the best end of its interval,"
-        for floor in floors
-    ]
-    problems = [
-        f"{floor.score} reaches {reach} and must be {floor.limit}"
-        for floor, reach in zip(floors, reaches, strict=True)
-        if floor.is_missed
-    ]
+    missed = [f"{floor.score} reaches {floor.reach} and must be {floor.limit}" for floor in floors if floor.is_missed]
     evidence = {f"{SCORES[floor.score].title}, {floor.limit}": floor.summary.estimate for floor in floors}
-    return Findings(tuple(problems), {**evidence, "resolution": RESOLUTION})
+    return Findings(tuple(missed), {**evidence, "resolution": RESOLUTION})
 
 
 def check_calibration(metrics: Evaluation) -> Findings:
     """Find a calibration slope whose interval lies outside what is tolerable: probabilities too extreme or cautious."""
     slope, (low, high) = metrics.report.calibration.slope, TOLERABLE_SLOPES
     lower, upper = slope.interval or (math.nan, math.nan)
+    outside = f"the interval of the calibration slope is {lower:.2f} to {upper:.2f}, and must overlap {low} to {high}"
     return Findings.of(
         (f"the calibration slope has no interval: {slope.reason}", slope.interval is None),
-        (
-            f"the interval of the calibration slope is {lower:.2f} to {upper:.2f}, and must overlap {low} to {high}",
-            upper < low or lower > high,
-        ),
+        (outside, upper < low or lower > high),
         slope=slope.estimate,
         tolerable=f"{low} to {high}",
     )
 
 
 def check_labels(metrics: Evaluation) -> Findings:
-    """Find more labels than chance leaves that models of the other patients think nearly impossible.
-
-    The suspects are listed in any case.
-    """
+    """Find more labels than chance leaves that models of the other patients think nearly impossible."""
     suspects, rows = metrics.report.label_suspects, metrics.report.provenance.rows
     names = [f"{patient.id} ({patient.diagnosis}, {patient.probability:.3f})" for patient in suspects[:MOST_SUSPECTS]]
     evidence: dict[str, Fact] = {"suspects": ", ".join(names) or "none"}

@@ -9,20 +9,14 @@ import numpy as np
 
 from bcw_assets.ml.evaluation import influence, scores
 from bcw_assets.ml.evaluation.influence import LOGIT, Estimate, Z
-from bcw_assets.ml.evaluation.scores import Confusion, Interval, Score, Summary
+from bcw_assets.ml.evaluation.scores import Confusion, Interval, Summary
 
+# How many false alarms one missed cancer is worth; fixed beforehand. A threshold chosen on data of this size would move
+# by 0.05 to 0.10 from sample to sample. From the threshold on, acting costs less than not acting.
 COST_RATIOS = (1, 9)
-"""How many false alarms one missed cancer is worth; fixed beforehand.
-
-A threshold chosen on data of this size would move by 0.05 to 0.10 from sample to sample.
-"""
-
 THRESHOLDS = tuple(1 / (1 + ratio) for ratio in COST_RATIOS)
-"""The operating points: from this probability on, acting costs less than not acting."""
-
-PREVALENCES = (0.1, 0.37)
-"""Shares of malignant masses for which PPV and NPV are restated: a clinic that sees few, and a referral clinic."""
-
+PREVALENCES = (0.1, 0.37)  # for which PPV and NPV are restated: a clinic that sees few, and a referral clinic
+RATES = ("sensitivity", "specificity", "ppv", "npv")
 CURVE_THRESHOLDS = tuple(percent / 100 for percent in range(1, 100))
 
 NO_RATIO = "no interval: all who are called so are so, or nobody is, and the likelihood ratio has no bound"
@@ -39,14 +33,11 @@ class AtPrevalence:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What happens when everybody from a threshold on is called malignant.
+    """What happens when everybody from a threshold on is called malignant; counts are means over the repeats.
 
-    Attributes:
-        threshold: the lowest probability that is called malignant.
-        cost_ratio: the false alarms k that one missed cancer is worth; threshold = 1 / (1 + k).
-        true_positives: patients, as the mean over the repeats; so are the other counts.
-        at_prevalences: ppv and npv restated, assuming an unchanged spectrum of patients.
-        net_benefit: of acting on the model; treat_all is that of treating everybody. That of treating nobody is 0.
+    One missed cancer is worth k = `cost_ratio` false alarms, which makes the threshold 1 / (1 + k). PPV and NPV are
+    restated at other prevalences, assuming an unchanged spectrum of patients. The net benefit is that of acting on the
+    model; `treat_all` is that of treating everybody, and treating nobody has 0.
     """
 
     threshold: float
@@ -66,12 +57,10 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class DecisionCurve:
-    """Net benefit over the thresholds: true positives minus false positives · t/(1 - t), per patient.
+    """Net benefit over the thresholds t: true positives minus false positives · t/(1 - t), per patient.
 
-    Attributes:
-        model: the mean over the repeats at each of the thresholds t.
-        intervals: of it, each threshold for itself; None where nothing shows an uncertainty.
-        treat_all: of treating everybody. That of treating nobody is 0.
+    `model` is the mean over the repeats, with an interval at each threshold; None where nothing shows an uncertainty.
+    To treat nobody has 0.
     """
 
     thresholds: list[float]
@@ -82,8 +71,7 @@ class DecisionCurve:
 
 def summarise_operating_points(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> list[OperatingPoint]:
     """Return what happens at each threshold, of n patients in R repeats (n × R) of so many folds."""
-    prevalence = float(malignant.mean())
-    points = []
+    prevalence, points = float(malignant.mean()), []
     for cost_ratio, threshold in zip(COST_RATIOS, THRESHOLDS, strict=True):
         repeats = [Confusion.count(malignant, called) for called in (probabilities >= threshold).T]
         rates, benefits = scores.summarise_counts(repeats), estimate_net_benefits(malignant, probabilities, threshold)
@@ -91,11 +79,7 @@ def summarise_operating_points(malignant: np.ndarray, probabilities: np.ndarray,
             OperatingPoint(
                 threshold=threshold,
                 cost_ratio=cost_ratio,
-                **asdict(Confusion.average(repeats)),
-                sensitivity=rates["sensitivity"],
-                specificity=rates["specificity"],
-                ppv=rates["ppv"],
-                npv=rates["npv"],
+                **asdict(Confusion.average(repeats)) | {name: rates[name] for name in RATES},
                 at_prevalences=[restate(repeats, share) for share in PREVALENCES],
                 net_benefit=scores.summarise_estimates("net_benefit", benefits, folds),
                 treat_all=prevalence - (1 - prevalence) / cost_ratio,
@@ -116,20 +100,18 @@ def _restate_ppv(name: str, repeats: Sequence[Confusion], odds: float) -> Summar
 
     Source of the interval: D. L. Simel et al., J. Clin. Epidemiol. 44 (1991) 763-770.
     """
-    values = [_ppv_at(odds, counts) for counts in repeats]
+    values = []
+    for hits, alarms, missed, spared in map(astuple, repeats):
+        rightly = odds * hits / (hits + missed)
+        values.append(scores.divide(rightly, rightly + alarms / (alarms + spared)))
+    numbers = [value for value in values if value is not None]
     hits, alarms, missed, spared = astuple(Confusion.average(repeats))
     interval = None
-    if hits and alarms and None not in values:
+    if hits and alarms and len(numbers) == len(values):
         error = math.sqrt(missed / hits / (hits + missed) + spared / alarms / (alarms + spared))  # of the log ratio
-        centre = LOGIT.to(statistics.fmean(value for value in values if value is not None))
+        centre = LOGIT.to(statistics.fmean(numbers))
         interval = [LOGIT.back(centre + side * Z * error) for side in (-1, 1)]
     return scores.summarise(name, values, interval, NO_RATIO)
-
-
-def _ppv_at(odds: float, counts: Confusion) -> Score:
-    hits, alarms, missed, spared = astuple(counts)
-    rightly = odds * hits / (hits + missed)
-    return scores.divide(rightly, rightly + alarms / (alarms + spared))
 
 
 def estimate_net_benefits(malignant: np.ndarray, probabilities: np.ndarray, threshold: float) -> list[Estimate]:

@@ -16,13 +16,10 @@ from bcw_assets.ml.table.ranks import compute_aucs
 
 @dataclass(frozen=True)
 class Coefficient:
-    """The weight of one measurement.
+    """The weight of one measurement: log odds of malignancy per standard deviation of it, the others unchanged.
 
     Attributes:
-        measurement: its name.
-        coefficient: log odds of malignancy per standard deviation of it, the others unchanged.
-        sign_stability: how probable the same sign is with other training patients; None where the coefficient has no
-            standard error.
+        sign_stability: how probable the same sign is with other training patients; None without a standard error.
         univariate_auc: ROC AUC of the measurement alone on the training rows: above 0.5, larger values are malignant.
         opposes_univariate: its sign is the other way round than the measurement alone suggests. That is what
             measurements that go together do to each other's coefficients (collinearity), and not biology.
@@ -55,12 +52,8 @@ def estimate_standard_errors(
 ) -> np.ndarray:
     """Return the standard error (HC3) of each coefficient: what leaving out each patient in turn moves it.
 
+    The classifier was fitted on these n × d measurements and n truths, with a penalty of 1/C on all but the intercept.
     Source: J. G. MacKinnon, H. White, J. Econometrics 29 (1985) 305-325.
-
-    Args:
-        measurements: n × d, that the classifier was fitted on.
-        malignant: n truths, 1 or 0.
-        classifier: fitted with a penalty of 1/C on all but the intercept.
     """
     design = np.column_stack([measurements, np.ones(len(malignant))])
     probability = classifier.predict_proba(measurements)[:, 1]

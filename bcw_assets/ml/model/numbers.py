@@ -17,12 +17,9 @@ CLASSES = [0, 1]  # 1 is malignant
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """The numbers of a model: one mean, scale and coefficient for each of the measurements that it takes.
+    """The numbers of a model: a mean, scale and coefficient for each of the measurements that it takes.
 
-    Attributes:
-        features: the names of these measurements.
-        mean, scale, coefficients: in their order.
-        intercept: the log odds of a patient with average measurements.
+    The intercept is the log odds of a patient with average measurements.
     """
 
     features: tuple[str, ...]
@@ -33,13 +30,8 @@ class Scorer:
 
     @classmethod
     def load(cls, document: Mapping[str, Any]) -> "Scorer":
-        """Return the model that a `model.json` holds.
-
-        Raises:
-            ValueError: it does not hold the numbers of a model of known measurements.
-        """
-        features = _read_features(document)
-        classes = document.get("classes")
+        """Return the model that a `model.json` holds; a ValueError says why it holds none of known measurements."""
+        features, classes = _read_features(document), document.get("classes")
         if classes != CLASSES or any(isinstance(label, bool) for label in classes):
             raise ValueError(f"it has the classes {classes!r}; allowed are {CLASSES} (1 = malignant)")
         mean, scale, coefficients = (
@@ -49,13 +41,6 @@ class Scorer:
             raise ValueError("it has a scale that is not above 0")
         (intercept,) = _read_numbers({"intercept": [document.get("intercept")]}, "intercept", 1)
         return cls(features, mean, scale, coefficients, float(intercept))
-
-    @classmethod
-    def extract(cls, model: "Pipeline") -> "Scorer":
-        """Return the numbers of a fitted pipeline."""
-        scaler, classifier = model
-        coefficients, intercept = classifier.coef_[0], float(classifier.intercept_[0])
-        return cls(tuple(scaler.feature_names_in_), scaler.mean_, scaler.scale_, coefficients, intercept)
 
     @property
     def places(self) -> list[int]:
@@ -67,17 +52,10 @@ class Scorer:
         pairs = sorted(zip(self.features, self.coefficients.tolist(), strict=True), key=lambda pair: -abs(pair[1]))
         return [{"measurement": name, "log odds per standard deviation": value} for name, value in pairs]
 
-    def standardise(self, measurements: np.ndarray) -> np.ndarray:
-        """Return the m features of n rows in standard deviations from their mean, of shape (m, n).
-
-        Args:
-            measurements: 30 × n, in the order of `columns.MEASUREMENTS`.
-        """
-        return np.asarray((measurements[self.places] - self.mean[:, None]) / self.scale[:, None])
-
     def compute_contributions(self, measurements: np.ndarray) -> np.ndarray:
         """Return what each of m features adds to the intercept in the log odds of n rows (30 × n), of shape (m, n)."""
-        return np.asarray(self.coefficients[:, None] * self.standardise(measurements))
+        mean, scale, coefficients = (numbers[:, None] for numbers in (self.mean, self.scale, self.coefficients))
+        return np.asarray(coefficients * ((measurements[self.places] - mean) / scale))
 
     def compute_log_odds(self, measurements: np.ndarray) -> np.ndarray:
         """Return the log odds of malignancy of n rows (30 × n), of shape (n,).
@@ -119,8 +97,7 @@ def dump_model(model: "Pipeline") -> dict[str, Any]:
 def load_model(document: Mapping[str, Any]) -> "Pipeline":
     """Return the pipeline that `dump_model` was given.
 
-    Raises:
-        LookupError, TypeError, ValueError: the document is not what it returns, or is of another recipe.
+    A LookupError, TypeError or ValueError says that the document is not what it returns, or is of another recipe.
     """
     from bcw_assets.ml.model import training  # as above
 
@@ -129,8 +106,7 @@ def load_model(document: Mapping[str, Any]) -> "Pipeline":
     if training.read_settings(model) != settings:
         raise ValueError(f"it was fitted with {settings}, this version fits with {training.read_settings(model)}")
     classifier = model[-1]
-    classifier.classes_ = np.array(CLASSES)
-    classifier.n_features_in_ = len(scorer.features)
+    classifier.classes_, classifier.n_features_in_ = np.array(CLASSES), len(scorer.features)
     classifier.coef_ = scorer.coefficients.reshape(1, -1)
     classifier.intercept_ = np.array([scorer.intercept])
     classifier.n_iter_ = np.array([int(document["steps"])], dtype=np.int32)
@@ -150,11 +126,7 @@ def dump_scaler(scaler: "StandardScaler") -> dict[str, Any]:
 
 
 def load_scaler(document: Mapping[str, Any]) -> "StandardScaler":
-    """Return the scaler that `dump_scaler` was given.
-
-    Raises:
-        LookupError, TypeError, ValueError: the document is not what it returns.
-    """
+    """Return the scaler that `dump_scaler` was given, or raise as `load_model` does."""
     from sklearn.preprocessing import StandardScaler  # as above
 
     features, scaler = _read_features(document), StandardScaler()

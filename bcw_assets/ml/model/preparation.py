@@ -16,9 +16,8 @@ SPLIT = "split"
 TRAIN = "train"
 TEST = "test"
 IS_MALIGNANT = "malignant"
+# The columns of `ready_data`, in order; what they mean, and their units.
 READY = (columns.ID, SPLIT, IS_MALIGNANT, *columns.MEASUREMENTS)
-"""The columns of `ready_data`, in order."""
-
 READY_DESCRIPTIONS = {
     columns.ID: columns.DESCRIPTIONS[columns.ID],
     SPLIT: (f"{TRAIN} = the model learns from this row, {TEST} = it is judged on it", ""),
@@ -27,7 +26,6 @@ READY_DESCRIPTIONS = {
     name: (columns.DESCRIPTIONS[name][0], "standard deviations from the mean of the training rows")
     for name in columns.MEASUREMENTS
 }
-"""Column of `ready_data` → (what it means, its unit)."""
 
 SCALING_ROUNDING = 1e-9  # of a mean or standard deviation of standardised values
 LEAK_CORRELATION = 0.99  # correlation with the row number, the id or the label from which a column is one of them
@@ -49,14 +47,10 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """The standardised table with its split, and what standardised it.
+    """The standardised table with its split, and the scaler, which was fitted on the raw training rows alone.
 
-    Attributes:
-        rows: n rows × 33 columns (`READY`): id, split (train or test), malignant (0 or 1), and the 30 measurements in
-            standard deviations of the training rows from their mean.
-        scaler: fitted on the training rows of the raw measurements alone.
-        split: the settings of the split.
-        fingerprint: of the table that this was made from.
+    `rows` are n × 33 (`READY`): id, split (train or test), malignant (0 or 1), and the 30 measurements in standard
+    deviations of the training rows from their mean. The fingerprint is that of the table that this was made from.
     """
 
     rows: pd.DataFrame
@@ -76,16 +70,13 @@ class Prepared:
 def prepare(raw_data: pd.DataFrame, split: Split) -> Prepared:
     """Split the canonical table at random and standardise it by its training rows.
 
-    Raises:
-        TrainingError: one side of the split would lack a diagnosis.
+    A TrainingError says that a side of the split would lack a diagnosis, or that a column cannot be standardised.
     """
     malignant = canonical.malignant(raw_data)
+    strata = malignant if split.stratify else None
     try:
         train, test = train_test_split(
-            np.arange(len(raw_data)),
-            test_size=split.test_size,
-            random_state=split.seed,
-            stratify=malignant if split.stratify else None,
+            np.arange(len(raw_data)), test_size=split.test_size, random_state=split.seed, stratify=strata
         )
     except ValueError as error:
         raise TrainingError(f"{split} cannot divide {len(raw_data)} rows: {error}") from error
@@ -116,66 +107,56 @@ def prepare(raw_data: pd.DataFrame, split: Split) -> Prepared:
 def check_split(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
     """Find rows on no side or on both, rows of another table, and sides without one of the diagnoses."""
     rows = ready_data.rows
-    sides = {
-        side: (set(rows.loc[rows[SPLIT] == side, columns.ID]), set(ready_data.select_truths(side).tolist()))
-        for side in (TRAIN, TEST)
-    }
-    (train, train_classes), (test, test_classes) = sides.values()
+    train, test = (rows[rows[SPLIT] == side] for side in (TRAIN, TEST))
     return Findings.of(
         ("it was made from another table", ready_data.fingerprint != canonical.fingerprint(raw_data)),
-        ("a row is on no side or on both", bool(train & test) or len(train) + len(test) != len(rows)),
+        ("a row is on no side", len(train) + len(test) < len(rows)),
         ("its rows are not those of raw_data in their order", list(rows[columns.ID]) != list(raw_data[columns.ID])),
         ("its labels are not those of raw_data", list(rows[IS_MALIGNANT]) != canonical.malignant(raw_data).tolist()),
-        ("the training rows lack a diagnosis", train_classes != {0, 1}),
-        ("the test rows lack a diagnosis", test_classes != {0, 1}),
+        ("the training rows lack a diagnosis", set(train[IS_MALIGNANT]) != {0, 1}),
+        ("the test rows lack a diagnosis", set(test[IS_MALIGNANT]) != {0, 1}),
         train_rows=len(train),
         test_rows=len(test),
-        malignant_in_train=int(ready_data.select_truths(TRAIN).sum()),
-        malignant_in_test=int(ready_data.select_truths(TEST).sum()),
+        malignant_in_train=int(train[IS_MALIGNANT].sum()),
+        malignant_in_test=int(test[IS_MALIGNANT].sum()),
     )
 
 
 def check_scaling(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
     """Find columns that are not standardised by the training rows alone and by the stored scaler."""
-    train = ready_data.select_measurements(TRAIN)
     expected = ready_data.scaler.transform(raw_data[list(columns.MEASUREMENTS)])
     values = ready_data.rows[list(columns.MEASUREMENTS)].to_numpy()
-    mean, sd = np.abs(train.mean(axis=0)).max(), np.abs(train.std(axis=0) - 1).max()
-    mean_of_all, sd_of_all = np.abs(values.mean(axis=0)).max(), np.abs(values.std(axis=0) - 1).max()
+    mean, sd = _measure_deviation(ready_data.select_measurements(TRAIN))
+    of_all = _measure_deviation(values)
+    is_scaled = values.shape == expected.shape and np.allclose(values, expected, rtol=0, atol=SCALING_ROUNDING)
     return Findings.of(
-        (f"a column's mean over the training rows is {mean:.3g} away from 0", bool(mean > SCALING_ROUNDING)),
-        (f"a column's sd over the training rows is {sd:.3g} away from 1", bool(sd > SCALING_ROUNDING)),
-        (
-            "the values are not what the scaler makes of raw_data",
-            values.shape != expected.shape or not np.allclose(values, expected, rtol=0, atol=SCALING_ROUNDING),
-        ),
-        (
-            "the test rows took part: mean 0 and sd 1 over all rows",
-            bool(max(mean_of_all, sd_of_all) <= SCALING_ROUNDING),
-        ),
-        largest_mean_of_all_rows=float(mean_of_all),
+        (f"a column's mean over the training rows is {mean:.3g} away from 0", mean > SCALING_ROUNDING),
+        (f"a column's sd over the training rows is {sd:.3g} away from 1", sd > SCALING_ROUNDING),
+        ("the values are not what the scaler makes of raw_data", not is_scaled),
+        ("the test rows took part: mean 0 and sd 1 over all rows", max(of_all) <= SCALING_ROUNDING),
+        largest_mean_of_all_rows=of_all[0],
     )
+
+
+def _measure_deviation(values: np.ndarray) -> tuple[float, float]:
+    """Return how far a column's mean is from 0, and its sd from 1, at most."""
+    return float(np.abs(values.mean(axis=0)).max()), float(np.abs(values.std(axis=0) - 1).max())
 
 
 def check_features(ready_data: Prepared) -> Findings:
     """Find a measurement that is the id, the row number or the diagnosis in disguise."""
     rows, malignant = ready_data.rows, ready_data.rows[IS_MALIGNANT].to_numpy()
     measurements = rows[list(columns.MEASUREMENTS)]
-    orders = [np.arange(len(rows), dtype=np.float64)]
-    ids = pd.to_numeric(rows[columns.ID], errors="coerce").to_numpy(dtype=np.float64)
-    if np.isfinite(ids).all():
-        orders.append(ids)
-    by_order = max(_largest_correlation(measurements.to_numpy(), order) for order in orders)
+    orders = [np.arange(len(rows)), pd.to_numeric(rows[columns.ID], errors="coerce").to_numpy(dtype=np.float64)]
+    by_order = max(_largest_correlation(measurements.to_numpy(), order) for order in orders if np.isfinite(order).all())
     by_label = _largest_correlation(measurements.to_numpy(), malignant)
     areas = compute_aucs(measurements, malignant)
-    alone = float(np.maximum(areas, 1 - areas).max())
+    alone, rarer = float(np.maximum(areas, 1 - areas).max()), min(malignant.sum(), (1 - malignant).sum())
+    tells = f"a measurement alone tells the diagnosis (ROC AUC {alone:.4f}), which none does"
     return Findings.of(
         (f"a measurement follows the id or the row order (correlation {by_order:.3f})", by_order >= LEAK_CORRELATION),
         (f"a measurement follows the diagnosis (correlation {by_label:.3f})", by_label >= LEAK_CORRELATION),
-        (
-            f"a measurement alone tells the diagnosis (ROC AUC {alone:.4f}), which none does",
-            alone >= LEAK_AUC and min(malignant.sum(), (1 - malignant).sum()) >= LEAK_AUC_FEWEST,
-        ),
+        (tells, alone >= LEAK_AUC and rarer >= LEAK_AUC_FEWEST),
         largest_correlation_with_id_or_row_number=by_order,
         largest_correlation_with_diagnosis=by_label,
         largest_ROC_AUC_alone=alone,

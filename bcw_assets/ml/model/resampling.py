@@ -18,11 +18,9 @@ from bcw_assets.ml.table import canonical, columns
 FEWEST_REPEATS, MOST_REPEATS = 2, 10
 ROWS_TO_PREDICT = 50_000  # in all repeats together, where the table is neither small nor large
 
+# Each fold is fitted from the optimum of the one before, which halves the steps. So near to its own optimum, the
+# solver's usual tolerance would let it stop 1e-6 short of it in a probability.
 WARM_START = {f"{training.CLASSIFIER}__warm_start": True, f"{training.CLASSIFIER}__tol": 1e-12}
-"""Each fold is fitted from the optimum of the one before, which halves the steps.
-
-So near to its own optimum, the solver's usual tolerance would let it stop 1e-6 short of it in a probability.
-"""
 
 
 @dataclass(frozen=True)
@@ -36,13 +34,10 @@ class Resampling:
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """The out-of-fold probability of every patient in every repeat.
+    """The out-of-fold probability of every patient in every repeat, and the fingerprint of the table.
 
-    Attributes:
-        rows: n rows × (2 + repeats) columns: id, diagnosis, and P(malignant) as `repeat_0`, `repeat_1`, …
-        resampling: how the rows were resampled.
-        settings: of the model (`training.read_settings`), which the folds are fitted with, but for `WARM_START`.
-        fingerprint: of the table.
+    `rows` are n × (2 + repeats): id, diagnosis, and P(malignant) as `repeat_0`, `repeat_1`, … `settings` are those of
+    the model (`training.read_settings`), which the folds are fitted with, but for `WARM_START`.
     """
 
     rows: pd.DataFrame
@@ -86,17 +81,14 @@ def describe_columns(repeats: int) -> dict[str, tuple[str, str]]:
 def predict_out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling) -> CrossValidation:
     """Refit a clone of the whole pipeline in every fold of every repeat and predict the rows left out.
 
-    Raises:
-        TrainingError: a diagnosis has fewer rows than there are folds.
+    A TrainingError says that a diagnosis has fewer rows than there are folds.
     """
     malignant = canonical.malignant(raw_data)
-    rarest = min(malignant.sum(), len(malignant) - malignant.sum())
-    folds = resampling.folds
+    rarest, folds = min(np.bincount(malignant, minlength=2)), resampling.folds
     if rarest < folds:
-        raise TrainingError(
-            f"{folds} folds need {folds} patients of each diagnosis, one a fold; the rarer has {rarest}. "
-            f"{f'Set folds to {rarest} or fewer, or use' if rarest > 1 else 'Use'} a larger table"
-        )
+        remedy = f"Set folds to {rarest} or fewer, or use" if rarest > 1 else "Use"
+        problem = f"{folds} folds need {folds} patients of each diagnosis, one a fold; the rarer has {rarest}"
+        raise TrainingError(f"{problem}. {remedy} a larger table")
     measurements = raw_data[list(columns.MEASUREMENTS)].to_numpy()
     probability = np.empty((len(malignant), resampling.repeats))
     with training.require_convergence(model[training.CLASSIFIER].C):

@@ -1,4 +1,4 @@
-"""Champion and challenger on the same patients: bounds against second sources, rows found by fingerprint."""
+"""Champion and challenger on the same patients: bounds against second sources, rows result by fingerprint."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from bcw_assets.ml.evaluation.comparison import Predictions, compare, compute_ta
 
 
 def score_statistic(difference: float, gained: int, lost: int, patients: int) -> float:
-    """Return Tango's statistic with the discordant probability found by maximising the likelihood."""
+    """Return Tango's statistic with the discordant probability result by maximising the likelihood."""
 
     def unlikely(rare: float) -> float:
         shares = np.array([rare + difference, rare, 1 - 2 * rare - difference])
@@ -42,12 +42,12 @@ def predictions(names: str, probabilities: list[float], malignant: str) -> Predi
 def test_patients_are_paired_by_fingerprint_and_not_by_place() -> None:
     champion = predictions("abcd", [0.9, 0.2, 0.6, 0.1], "1010")
     challenger = predictions("dcbax", [0.1, 0.4, 0.2, 0.9, 0.5], "01011")
-    found = compare(challenger, ["-"] * 5, champion)
-    assert (found.known, found.malignant) == (4, 2)
-    assert found.sensitivity is not None
-    assert found.sensitivity.estimate == -0.5  # of a and c only c is missed, and only now
-    assert found.log_loss is not None
-    assert found.log_loss.estimate == pytest.approx((np.log(0.6) - np.log(0.4)) / 4)
+    result = compare(challenger, ["-"] * 5, champion)
+    assert (result.known, result.malignant) == (4, 2)
+    assert result.sensitivity is not None
+    assert result.sensitivity.estimate == -0.5  # of a and c only c is missed, and only now
+    assert result.log_loss is not None
+    assert result.log_loss.estimate == pytest.approx((np.log(0.6) - np.log(0.4)) / 4)
 
 
 def test_the_bound_of_the_log_loss_is_that_of_a_paired_comparison_of_means_over_the_repeats_by_scipy() -> None:
@@ -55,25 +55,22 @@ def test_the_bound_of_the_log_loss_is_that_of_a_paired_comparison_of_means_over_
     malignant = (np.arange(300) < 120).astype(int)
     old, new = random.uniform(0.05, 0.95, (2, 300, 2))
     names = [str(row) for row in range(300)]
-    found = compare(Predictions(names, malignant, new), ["-"] * 300, Predictions(names, malignant, old))
+    result = compare(Predictions(names, malignant, new), ["-"] * 300, Predictions(names, malignant, old))
     new_losses, old_losses = (-np.log(np.where(malignant[:, None] == 1, of, 1 - of)).mean(axis=1) for of in (new, old))
     difference = new_losses - old_losses
-    assert found.log_loss is not None
-    assert found.log_loss.estimate == pytest.approx(difference.mean())
-    assert found.log_loss.bound == pytest.approx(norm.ppf(0.975, difference.mean(), sem(difference)))
+    assert result.log_loss is not None
+    assert result.log_loss.estimate == pytest.approx(difference.mean())
+    assert result.log_loss.bound == pytest.approx(norm.ppf(0.975, difference.mean(), sem(difference)))
 
 
 def test_a_row_that_the_champion_knows_under_the_other_diagnosis_is_relabelled() -> None:
     champion = predictions("abc", [0.9, 0.2, 0.6], "101")
-    found = compare(predictions("abz", [0.9, 0.2, 0.3], "100"), ["-", "-", "c"], champion)
-    assert (found.relabelled, found.known) == ((2,), 3)
+    result = compare(predictions("abz", [0.9, 0.2, 0.3], "100"), ["-", "-", "c"], champion)
+    assert (result.relabelled, result.known) == ((2,), 3)
 
 
-def test_without_patients_in_common_nothing_is_compared() -> None:
-    found = compare(predictions("a", [0.5], "1"), ["-"], predictions("b", [0.5], "1"))
-    assert (found.known, found.malignant, found.log_loss, found.sensitivity) == (0, 0, None, None)
-
-
-def test_without_malignant_patients_in_common_there_is_no_sensitivity() -> None:
-    found = compare(predictions("a", [0.5], "0"), ["-"], predictions("a", [0.5], "0"))
-    assert (found.known, found.sensitivity) == (1, None)
+def test_without_patients_or_malignant_ones_in_common_nothing_is_compared() -> None:
+    result = compare(predictions("a", [0.5], "1"), ["-"], predictions("b", [0.5], "1"))
+    assert (result.known, result.malignant, result.log_loss, result.sensitivity) == (0, 0, None, None)
+    result = compare(predictions("a", [0.5], "0"), ["-"], predictions("a", [0.5], "0"))
+    assert (result.known, result.log_loss, result.sensitivity) == (1, None, None)

@@ -36,21 +36,16 @@ def test_probabilities_of_0_and_1_have_a_finite_loss_even_when_they_are_wrong() 
 
 
 def test_a_score_without_anything_to_divide_by_is_none() -> None:
-    nobody_called = Confusion(0, 0, 3, 7).scores
+    nobody_called, nobody_ill = Confusion(0, 0, 3, 7).scores, Confusion(0, 0, 0, 10).scores
     assert (nobody_called["ppv"], nobody_called["npv"], nobody_called["f1"]) == (None, 0.7, 0.0)
-    nobody_ill = Confusion(0, 0, 0, 10).scores
-    assert {name for name, value in nobody_ill.items() if value is None} == {
-        "sensitivity", "ppv", "balanced_accuracy", "f1",
-    }  # fmt: skip
+    undefined = {name for name, value in nobody_ill.items() if value is None}
+    assert undefined == {"sensitivity", "ppv", "balanced_accuracy", "f1"}
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(204.4, 212), (0.3, 17.4), (185.7, 185.7), (0, 5), (41, 43)])
 def test_wilsons_interval_of_a_mean_over_repeats_is_statsmodels(successes: float, trials: float) -> None:
     expected = proportion_confint(successes, trials, method="wilson")
     assert scores.compute_wilson(successes, trials) == pytest.approx(expected, abs=1e-12)
-
-
-def test_without_trials_there_is_no_interval() -> None:
     assert scores.compute_wilson(0, 0) is None
 
 

@@ -12,7 +12,6 @@ from bcw_assets.ml.table import canonical
 
 MALIGNANT = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
 PROBABILITY = np.array([0.9, 0.8, 0.2, 0.05, 0.6, 0.3, 0.05, 0.04, 0.03, 0.02])
-COUNTS = Confusion(3, 2, 1, 4)  # what is called malignant from 0.1
 
 
 def test_the_points_by_hand() -> None:
@@ -24,12 +23,9 @@ def test_the_points_by_hand() -> None:
     assert rates == pytest.approx([3 / 4, 4 / 6, 3 / 5, 4 / 5])
     assert tenth.net_benefit.estimate == pytest.approx((3 - 2 / 9) / 10)
     assert tenth.treat_all == pytest.approx(0.4 - 0.6 / 9)
-
-
-def test_ppv_and_npv_at_another_prevalence_by_hand() -> None:
-    at = utility.restate([COUNTS, COUNTS], 0.1)
-    assert at.ppv.estimate == pytest.approx(0.075 / (0.075 + 0.9 / 3))
-    assert at.npv.estimate == pytest.approx(0.6 / (0.6 + 0.025))
+    at = tenth.at_prevalences[0]
+    restated = (at.prevalence, at.ppv.estimate, at.npv.estimate)
+    assert restated == pytest.approx((0.1, 0.075 / (0.075 + 0.9 / 3), 0.6 / (0.6 + 0.025)))
 
 
 @pytest.mark.parametrize("prevalence", utility.PREVALENCES)
@@ -42,35 +38,28 @@ def test_their_intervals_are_those_of_the_likelihood_ratio_by_statsmodels(preval
     assert at.npv.interval == pytest.approx([ratio / (odds + ratio) for ratio in of_npv])
 
 
-def test_nobody_called_malignant_leaves_the_ppv_open() -> None:
-    nobody = Confusion(0, 0, 4, 6)
-    at = utility.restate([nobody, nobody], 0.1)
-    assert (at.ppv.estimate, at.ppv.interval) == (None, None)
-    assert at.ppv.reason == "not defined in 2 of 2 repeats, where nobody is called malignant"
-    assert at.npv.estimate == pytest.approx(0.9)
-    assert utility.estimate_net_benefits(MALIGNANT, np.zeros((10, 1)), 0.1)[0].value == 0
-
-
-def test_without_a_false_alarm_the_ppv_has_no_interval_elsewhere() -> None:
-    spotless = Confusion(3, 0, 1, 6)
-    at = utility.restate([spotless, spotless], 0.1)
-    assert (at.ppv.estimate, at.ppv.interval) == (1.0, None)
-    assert at.ppv.reason == utility.NO_RATIO
-    assert at.npv.interval is not None
+@pytest.mark.parametrize(
+    ("counts", "ppv", "reason"),
+    [
+        (Confusion(0, 0, 4, 6), None, "not defined in 2 of 2 repeats, where nobody is called malignant"),
+        (Confusion(3, 0, 1, 6), 1.0, utility.NO_RATIO),
+    ],
+    ids=["nobody called malignant", "no false alarm"],
+)
+def test_a_ppv_without_an_interval_elsewhere_says_why(counts: Confusion, ppv: float | None, reason: str) -> None:
+    at = utility.restate([counts, counts], 0.1)
+    assert (at.ppv.estimate, at.ppv.interval, at.ppv.reason) == (ppv, None, reason)
+    assert at.npv.estimate is not None
 
 
 def test_the_decision_curve_is_that_of_counting(made: dict[str, Any]) -> None:
     malignant, probabilities = canonical.malignant(made["raw_data"]), made["cross_validation"].probabilities
     curve = made["metrics"].report.decision_curve
-    for at, threshold in enumerate(curve.thresholds):
-        gains = []
-        for probability in probabilities.T:
-            called = probability >= threshold
-            cost = threshold / (1 - threshold)
-            gains.append((called[malignant == 1].sum() - called[malignant == 0].sum() * cost) / len(malignant))
-        assert curve.model[at] == pytest.approx(np.mean(gains), abs=1e-12)
-        everybody = malignant.mean() - (1 - malignant.mean()) * threshold / (1 - threshold)
-        assert curve.treat_all[at] == pytest.approx(everybody, abs=1e-12)
+    for threshold, gain, everybody in zip(curve.thresholds, curve.model, curve.treat_all, strict=True):
+        called, odds = probabilities >= threshold, threshold / (1 - threshold)
+        gains = (called[malignant == 1].sum(axis=0) - called[malignant == 0].sum(axis=0) * odds) / len(malignant)
+        assert gain == pytest.approx(gains.mean(), abs=1e-12)
+        assert everybody == pytest.approx(malignant.mean() - (1 - malignant.mean()) * odds, abs=1e-12)
 
 
 def test_the_band_of_the_decision_curve_is_that_of_a_mean_where_other_folds_change_nothing() -> None:

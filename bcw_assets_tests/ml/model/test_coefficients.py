@@ -14,13 +14,6 @@ from bcw_assets.ml.model import coefficients, preparation, training
 from bcw_assets.ml.table import columns
 
 
-def test_they_are_the_models_the_largest_first(made: dict[str, Any]) -> None:
-    rows = made["metrics"].report.coefficients
-    values = dict(zip(columns.MEASUREMENTS, made["model"]["classifier"].coef_[0], strict=True))
-    assert {row.measurement: row.coefficient for row in rows} == values
-    assert [abs(row.coefficient) for row in rows] == sorted(map(abs, values.values()), reverse=True)
-
-
 def test_the_errors_are_statsmodels_hc3_where_there_is_no_penalty() -> None:
     random = np.random.default_rng(0)
     measurements = random.normal(size=(150, 3))
@@ -46,22 +39,22 @@ def test_the_errors_are_those_of_leaving_out_each_patient(made: dict[str, Any]) 
     np.testing.assert_allclose(errors, jackknife, rtol=0.2)  # one of Newton's steps beside all of them
 
 
-def test_a_sign_is_as_stable_as_its_coefficient_is_large_beside_its_error(made: dict[str, Any]) -> None:
-    ready, classifier = made["ready_data"], made["model"]["classifier"]
+def test_the_report_has_the_models_coefficients_how_stable_their_signs_are_and_which_oppose(
+    made: dict[str, Any],
+) -> None:
+    rows, classifier = made["metrics"].report.coefficients, made["model"]["classifier"]
+    values = dict(zip(columns.MEASUREMENTS, classifier.coef_[0], strict=True))
+    assert {row.measurement: row.coefficient for row in rows} == values
+    assert [abs(row.coefficient) for row in rows] == sorted(map(abs, values.values()), reverse=True)
+    ready = made["ready_data"]
     errors = coefficients.estimate_standard_errors(
         ready.select_measurements(preparation.TRAIN), ready.select_truths(preparation.TRAIN), classifier
     )
-    expected = dict(zip(columns.MEASUREMENTS, norm.cdf(np.abs(classifier.coef_[0]) / errors), strict=True))
-    stability = {
-        row.measurement: row.sign_stability for row in coefficients.describe_coefficients(ready, made["model"])
-    }
-    assert stability == pytest.approx(expected)
-    assert stability["texture_worst"] == pytest.approx(1.0, abs=0.001)
-    assert stability["compactness_worst"] == pytest.approx(0.5, abs=0.05)
-
-
-def test_signs_by_collinearity_are_marked(made: dict[str, Any]) -> None:
-    opposing = {row.measurement for row in made["metrics"].report.coefficients if row.opposes_univariate}
+    stability = {row.measurement: row.sign_stability for row in rows}
+    expected = norm.cdf(np.abs(classifier.coef_[0]) / errors)
+    assert stability == pytest.approx(dict(zip(columns.MEASUREMENTS, expected, strict=True)))
+    assert (stability["texture_worst"] > 0.999, stability["compactness_worst"] < 0.55) == (True, True)
+    opposing = {row.measurement for row in rows if row.opposes_univariate}
     assert {"compactness_se", "fractal_dimension_se", "compactness_mean"} <= opposing
     assert {"texture_worst", "radius_se", "concave_points_mean"} & opposing == set()
 

@@ -1,16 +1,11 @@
 """The classifier: its optimum, its recipe, and what it says when there is none."""
 
-import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from bcw_assets.errors import TrainingError
-from bcw_assets.ml.model import convergence, preparation, training
+from bcw_assets.ml.model import preparation, training
 from bcw_assets.ml.model.preparation import Prepared, Split
-from bcw_assets.ml.table import columns
 
 # Of RECIPE 1 on the published split, in the order of the measurements. When they move, the way of fitting has changed:
 # raise training.RECIPE, which makes other releases of the same table, and write the new ones here.
@@ -34,31 +29,6 @@ def test_the_coefficients_of_the_recipe_are_pinned_to_nine_digits(ready: Prepare
     assert training.RECIPE == 1
     assert classifier.coef_[0] == pytest.approx(COEFFICIENTS, rel=1e-9)
     assert classifier.intercept_[0] == pytest.approx(INTERCEPT, rel=1e-9)
-
-
-def test_the_model_takes_raw_measurements(raw: pd.DataFrame, ready: Prepared) -> None:
-    measurements = raw[list(columns.MEASUREMENTS)]
-    is_train = (ready.rows["split"] == "train").to_numpy()
-    same = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky", tol=1e-8))
-    same.fit(measurements[is_train], ready.rows["malignant"][is_train])
-    ours = training.train(ready, 1.0).predict_proba(measurements)
-    np.testing.assert_allclose(ours, same.predict_proba(measurements), rtol=0, atol=1e-12)
-
-
-def test_steepness_is_the_slope_of_scikit_learns_objective(raw: pd.DataFrame, ready: Prepared) -> None:
-    model = training.train(ready, 0.7)
-    classifier = model[training.CLASSIFIER]
-    classifier.coef_[0] += 0.01
-    x, y = ready.select_measurements("train"), ready.select_truths("train")
-
-    def objective(weights: np.ndarray) -> float:
-        margin = x @ weights + classifier.intercept_[0]
-        return float((np.logaddexp(0, margin) - y * margin).sum() + weights @ weights / (2 * classifier.C)) / len(y)
-
-    step = 1e-6 * np.eye(30)
-    by_hand = [(objective(classifier.coef_[0] + move) - objective(classifier.coef_[0] - move)) / 2e-6 for move in step]
-    slopes = [*np.abs(by_hand)]
-    assert convergence.measure_gradient(raw, ready, model) == pytest.approx(max(slopes), rel=1e-4)
 
 
 def test_a_fit_that_does_not_converge_is_a_training_error(ready: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
