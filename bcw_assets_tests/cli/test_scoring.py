@@ -138,7 +138,9 @@ def test_rows_of_the_training_are_counted_and_others_are_not(
     assert TrainingRows(np.array([]), frozenset()).count(of(raw), np.zeros(569)) == 0
 
 
-def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_known() -> None:
+def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_known(
+    raw: pd.DataFrame, scorer: Scorer
+) -> None:
     for content in (b"id,diagnosis\n1,M\n", b"\xff", b"fingerprint,split,log_odds\na,train,x\n", b"split\ntrain\n"):
         assert TrainingRows.load({"cross_validation.csv": content}) is None
     assert TrainingRows.load({}) is None
