@@ -44,9 +44,7 @@ class ResamplingConfig(dg.Config):
 
     folds: int = Field(10, ge=2, description="parts of the table; each is predicted by a model of the others")
     repeats: int | None = Field(
-        None,
-        ge=1,
-        description="times that all of it is done, each with other parts; chosen by the rows unless given",
+        None, ge=1, description="times that all of it is done, each with other parts; chosen by the rows unless given"
     )
     seed: int = Field(0, ge=0, lt=2**31, description="of the first repeat's parts; the next has seed + 1")
 

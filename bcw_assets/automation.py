@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -37,35 +38,32 @@ def housekeeping_job() -> None:
 
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Return the schedule of the refresh, and the one that tidies up after it every night."""
-    nightly = dg.ScheduleDefinition(
-        name="housekeeping_schedule",
-        job=housekeeping_job,
-        cron_schedule="30 3 * * *",
-        execution_timezone=settings.schedule_timezone,
-        default_status=dg.DefaultScheduleStatus(_status(settings)),
-        description="Runs housekeeping_job every night at 3:30 in BCW_SCHEDULE_TIMEZONE.",
-    )
+    nightly = _schedule(housekeeping_job, "30 3 * * *", "every night at 3:30", settings)
     return [build_schedule(settings), nightly]
+
+
+def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
+    """Return the schedule of the refresh, which always runs: a run takes seconds, and what it finds is its result."""
+    try:
+        return _schedule(refresh_job, settings.schedule_cron, "at BCW_SCHEDULE_CRON", settings)
+    except dg.DagsterInvalidDefinitionError as error:
+        allowed = "allowed are five fields of cron, like '0 6 * * 1'"
+        raise SettingsError(f"BCW_SCHEDULE_CRON is {settings.schedule_cron!r}; {allowed}") from error
 
 
 def _status(settings: Settings) -> str:
     return "RUNNING" if settings.autostart else "STOPPED"
 
 
-def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
-    """Return the schedule of the refresh, which always runs: a run takes seconds, and what it finds is its result."""
-    try:
-        return dg.ScheduleDefinition(
-            name="refresh_schedule",
-            job=refresh_job,
-            cron_schedule=settings.schedule_cron,
-            execution_timezone=settings.schedule_timezone,
-            default_status=dg.DefaultScheduleStatus(_status(settings)),
-            description="Runs refresh_job at BCW_SCHEDULE_CRON in BCW_SCHEDULE_TIMEZONE.",
-        )
-    except dg.DagsterInvalidDefinitionError as error:
-        allowed = "allowed are five fields of cron, like '0 6 * * 1'"
-        raise SettingsError(f"BCW_SCHEDULE_CRON is {settings.schedule_cron!r}; {allowed}") from error
+def _schedule(job: Any, cron: str, when: str, settings: Settings) -> dg.ScheduleDefinition:
+    return dg.ScheduleDefinition(
+        name=job.name.replace("_job", "_schedule"),
+        job=job,  # Dagster exports no name for the type of refresh_job
+        cron_schedule=cron,
+        execution_timezone=settings.schedule_timezone,
+        default_status=dg.DefaultScheduleStatus(_status(settings)),
+        description=f"Runs {job.name} {when} in BCW_SCHEDULE_TIMEZONE.",
+    )
 
 
 def with_freshness(graph: Sequence[dg.AssetsDefinition], asset: dg.AssetKey, days: int) -> list[dg.AssetsDefinition]:

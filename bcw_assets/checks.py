@@ -40,8 +40,17 @@ def specify_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Return the specification of every check of an asset."""
     if asset == RELEASE_KEY:
         return [dg.AssetCheckSpec(PUBLISHED_CHECK, asset=asset, blocking=True, description=PUBLISHED_TITLE)]
-    stored = dg.AssetCheckSpec(STORED, asset=asset, blocking=True, description=STORED_TITLE)
-    return [stored, *map(_specify, _expectations(asset).values())]
+    expected = [
+        dg.AssetCheckSpec(
+            row.name,
+            asset=asset,
+            blocking=row.blocking,
+            description=row.title,
+            additional_deps=[name for name in row.inputs if name not in (row.asset, FACTS)],
+        )
+        for row in _expectations(asset).values()
+    ]
+    return [dg.AssetCheckSpec(STORED, asset=asset, blocking=True, description=STORED_TITLE), *expected]
 
 
 def _artifacts(graph: Sequence[dg.AssetsDefinition]) -> dict[dg.AssetKey, tuple[str, type]]:
@@ -55,16 +64,6 @@ def _artifacts(graph: Sequence[dg.AssetsDefinition]) -> dict[dg.AssetKey, tuple[
 
 def _expectations(asset: dg.AssetKey) -> dict[str, Expectation]:
     return {row.name: row for row in EXPECTATIONS if row.asset == asset.to_user_string()}
-
-
-def _specify(expectation: Expectation) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(
-        expectation.name,
-        asset=expectation.asset,
-        blocking=expectation.blocking,
-        description=expectation.title,
-        additional_deps=[name for name in expectation.inputs if name not in (expectation.asset, FACTS)],
-    )
 
 
 def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]) -> dg.AssetChecksDefinition:

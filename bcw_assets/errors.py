@@ -1,22 +1,24 @@
 """What can go wrong, as a small tree with one root. Imports nothing, so that everybody may import it."""
 
 COMMAND = "dagster asset materialize -m bcw_assets --select {}"
-
+# What to do about something whose seal or digest is right, and that cannot be understood all the same.
 OTHER_VERSION = "perhaps another version of bcw_assets wrote it: try the newest"
-"""What to do about something whose seal or digest is right, and that cannot be understood all the same."""
 
 
 class BcwError(Exception):
     """A failure whose text says what is wrong, what is allowed and what to do next.
 
     Attributes:
-        rows: evidence beside the text, all with the same names: by default rows that are wrong.
+        rows: evidence beside the text, all with the same names.
         rows_are: what they are.
     """
 
     retry_may_help = False
-    rows: tuple[dict[str, bool | int | float | str | None], ...] = ()
     rows_are = "offending rows"
+
+    def __init__(self, problem: str, rows: tuple[dict[str, bool | int | float | str | None], ...] = ()) -> None:
+        super().__init__(problem)
+        self.rows = rows
 
 
 class SettingsError(BcwError):
@@ -36,11 +38,6 @@ class SourceRefused(BcwError):
 class TableError(BcwError):
     """The table cannot be read, or is not one that this project can work with."""
 
-    def __init__(self, problem: str, rows: tuple[dict[str, bool | int | float | str | None], ...] = ()) -> None:
-        """Say what is wrong, and show the rows."""
-        super().__init__(problem)
-        self.rows = rows
-
 
 class TrainingError(BcwError):
     """No split, model or cross-validation can be made from this table with these settings."""
@@ -53,21 +50,17 @@ class StorageError(BcwError):
 
 
 class StorageRefused(StorageError):
-    """The storage will say the same the next time: the settings or the permissions are wrong."""
+    """The storage will say the same the next time, as where settings or permissions are wrong."""
 
     retry_may_help = False
 
 
-class KeyMissing(StorageError):
+class KeyMissing(StorageRefused):
     """Nothing is stored under this key."""
 
-    retry_may_help = False
 
-
-class KeyRefused(StorageError):
+class KeyRefused(StorageRefused):
     """What is stored under this key is not to be read: it is no regular file, is elsewhere, or is too large."""
-
-    retry_may_help = False
 
 
 class ArtifactError(BcwError):
@@ -86,11 +79,6 @@ class ReleaseRefused(ReleaseError):
     """The gate keeps a candidate from being released; the rows are what it looked at."""
 
     rows_are = "gate"
-
-    def __init__(self, problem: str, rows: tuple[dict[str, bool | int | float | str | None], ...]) -> None:
-        """Say what is wrong, and show the gate's table."""
-        super().__init__(problem)
-        self.rows = rows
 
 
 class ScoringError(BcwError):

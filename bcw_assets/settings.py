@@ -18,7 +18,6 @@ from bcw_assets.locations import parse_bucket
 PREFIX = "BCW_"
 AUTO = "auto"
 EMBEDDED = "embedded"
-SHA256_LENGTH = 64
 NO_HISTORY = "DAGSTER_HOME is not set"
 SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -30,21 +29,7 @@ Days = Annotated[int, Field(gt=0, le=36_500)]  # a century; Python's own limit o
 
 
 class Settings(BaseSettings):
-    """Where things are and when they happen; a knob for one run is the asset's config instead.
-
-    Attributes:
-        source: `auto`, `embedded`, an http(s) URL, or the path of a file.
-        source_sha256: the checksum that a URL or path must have.
-        storage: the folder or `s3://bucket/prefix` that holds data/ and results/.
-        releases: the folder or `s3://bucket/prefix` that holds releases/; None for the storage.
-        schedule_cron: when the refresh runs, as five fields of cron.
-        schedule_timezone: the IANA name of the zone of that time.
-        autostart: whether schedules and sensors start switched on.
-        notify_urls: who gets a message when something goes wrong, as Apprise's URLs, with spaces or commas between.
-        ui_url: the base of the links to runs in these messages.
-        stale_days: the age in days from which a release that no run confirmed counts as stale.
-        keep_days: how many days the runs of the history are kept.
-    """
+    """Where things are and when they happen, as docs/settings.md says; a knob for one run is the asset's config."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
@@ -78,8 +63,8 @@ class Settings(BaseSettings):
     @field_validator("source_sha256")
     @classmethod
     def _checksum_is_hexadecimal(cls, value: str | None) -> str | None:
-        if value and (len(value) != SHA256_LENGTH or set(value.lower()) - set("0123456789abcdef")):
-            raise ValueError(f"a SHA-256 is {SHA256_LENGTH} hexadecimal digits, not {value!r}")
+        if value and not re.fullmatch("[0-9a-fA-F]{64}", value):
+            raise ValueError(f"a SHA-256 is 64 hexadecimal digits, not {value!r}")
         return value and value.lower()
 
     @field_validator("storage", "releases")
@@ -151,18 +136,15 @@ def read_env_file() -> None:
 
 def list_secrets() -> list[str]:
     """Return the values of this process's environment that no message may show, by the ends of their names."""
-    return [
-        value for name, value in os.environ.items() if SECRET.search(name.upper()) and len(value) >= SHORTEST_SECRET
-    ]
+    secrets = (value for name, value in os.environ.items() if SECRET.search(name.upper()))
+    return [value for value in secrets if len(value) >= SHORTEST_SECRET]
 
 
 def find_network_variables(url: str) -> tuple[str | None, str | None]:
     """Return the variables that name the proxy of an address and the certificates, as requests looks for them."""
-    proxies = [f"{urlsplit(url).scheme}_proxy", "all_proxy"]
-    names = [spelling for name in proxies for spelling in (name, name.upper())]
-    bundles = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]
-    proxy, bundle = (next(filter(os.environ.get, variables), None) for variables in (names, bundles))
-    return proxy, bundle
+    name = f"{urlsplit(url).scheme}_proxy"
+    proxies, bundles = (name, name.upper(), "all_proxy", "ALL_PROXY"), ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    return next(filter(os.environ.get, proxies), None), next(filter(os.environ.get, bundles), None)
 
 
 def bypass_proxies_on_loopback() -> None:
@@ -174,7 +156,7 @@ def bypass_proxies_on_loopback() -> None:
 
 
 def dagster_home() -> str:
-    """Return the folder of Dagster's history; empty if none is set."""
+    """Return the folder of Dagster's history, or an empty text."""
     return os.environ.get("DAGSTER_HOME", "")
 
 

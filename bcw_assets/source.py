@@ -9,10 +9,10 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from lzma import LZMAError
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import pandas as pd
 import requests
 from urllib3.exceptions import HTTPError, InvalidHeader, NameResolutionError, ReadTimeoutError, SSLError
 from urllib3.util.retry import RequestHistory, Retry
@@ -54,38 +54,28 @@ class Try:
 
 @dataclass(frozen=True)
 class Download:
-    """The bytes of the table, where they are from, and what it took.
-
-    Attributes:
-        fallback: whether the embedded copy stands in for a source that could not be reached.
-    """
+    """The bytes of the table, where they are from, and what it took."""
 
     content: bytes
     origin: str
     tries: tuple[Try, ...] = ()
-    fallback: bool = False
+    fallback: bool = False  # whether the embedded copy stands in for a source that could not be reached
 
 
 class _Failure(Exception):
-    """Why a try failed.
-
-    Attributes:
-        final: whether trying this address again cannot help.
-        pause: seconds that the server asked to wait.
-    """
+    """Why a try failed, whether another cannot help, and the seconds that the server asked to wait."""
 
     def __init__(self, outcome: str, *, final: bool = False, pause: float | None = None) -> None:
         super().__init__(outcome)
-        self.final = final
-        self.pause = pause
+        self.final, self.pause = final, pause
 
 
 class _NoAnswer(SourceUnavailable):
     """No address answered in time."""
 
     def __init__(self, tries: tuple[Try, ...], seconds: float) -> None:
-        last: dict[str, Try] = {attempt.address: attempt for attempt in tries}
-        story = "; ".join(f"{address}: {attempt.outcome}" for address, attempt in last.items())
+        outcomes = {attempt.address: attempt.outcome for attempt in tries}  # the last of each
+        story = "; ".join(f"{address}: {outcome}" for address, outcome in outcomes.items())
         super().__init__(
             f"The table could not be downloaded in {len(tries)} tries and {seconds:.0f} s ({story}). Nothing was "
             f"changed. Check BCW_SOURCE and the network and try again, or set BCW_SOURCE=embedded to work offline"
@@ -94,11 +84,7 @@ class _NoAnswer(SourceUnavailable):
 
 
 def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
-    """Return the table's bytes from where the settings say.
-
-    Args:
-        settings: name the source.
-        tell: is called with a line about each try when it ends.
+    """Return the table's bytes from where the settings say; `tell` gets a line about each try when it ends.
 
     Raises:
         SourceUnavailable: a source that the user named did not answer in time.
@@ -149,28 +135,26 @@ def _fetch_first(
         while time.monotonic() + pause < end and len(retry.history) != most_tries:
             time.sleep(pause)
             began = time.monotonic()
-            content, failure = b"", None
-            try:
-                content = _get_until(end, url, limit)
-            except _Failure as error:
-                failure = error
-            outcome = str(failure) if failure else f"{len(content):,} bytes"
+            answer = _get_until(end, url, limit)
+            outcome = str(answer) if isinstance(answer, _Failure) else f"{len(answer):,} bytes"
             tries.append(Try(address, time.monotonic() - began, outcome))
             tell(str(tries[-1]))
-            if failure is None:
-                return Download(content, address, tuple(tries))
-            if failure.final:
+            if isinstance(answer, bytes):
+                return Download(answer, address, tuple(tries))
+            if answer.final:
                 break
-            retry = retry.new(history=(*retry.history, RequestHistory("GET", None, failure, None, None)))
-            pause = retry.get_backoff_time() if failure.pause is None else failure.pause
+            retry = retry.new(history=(*retry.history, RequestHistory("GET", None, answer, None, None)))
+            pause = retry.get_backoff_time() if answer.pause is None else answer.pause
     raise _NoAnswer(tuple(tries), time.monotonic() - start)
 
 
-def _get_until(end: float, url: str, limit: int | None) -> bytes:
+def _get_until(end: float, url: str, limit: int | None) -> bytes | _Failure:
     try:
         return within(end - time.monotonic(), partial(_get, url, end, limit))
     except TimeoutError:
-        raise _Failure(SLOW) from None
+        return _Failure(SLOW)
+    except _Failure as failure:
+        return failure
 
 
 def _get(url: str, end: float, limit: int | None) -> bytes:
@@ -180,12 +164,8 @@ def _get(url: str, end: float, limit: int | None) -> bytes:
         with requests.get(url, stream=True, timeout=timeout, headers={"Accept-Encoding": "identity"}) as response:
             if response.status_code != requests.codes.ok:
                 pause = _read_retry_after(response)
-                asks = "" if pause is None else f", asks to wait {pause:,.0f} s"
-                raise _Failure(
-                    f"status {response.status_code}{asks}",
-                    final=response.status_code not in PASSING_STATUSES,
-                    pause=pause,
-                )
+                outcome = f"status {response.status_code}" + ("" if pause is None else f", asks to wait {pause:,.0f} s")
+                raise _Failure(outcome, final=response.status_code not in PASSING_STATUSES, pause=pause)
             body = bytearray()
             # read1 returns what has arrived; read would wait for a whole chunk however slowly it drips.
             while chunk := response.raw.read1(CHUNK, decode_content=True):
@@ -211,39 +191,38 @@ def _explain(error: Exception, url: str) -> _Failure:
     reason = getattr(error.args[0], "reason", None) if error.args else None
     proxy, bundle = environment.find_network_variables(url)
     is_malformed = isinstance(error, ValueError) and re.search("SOCKS|[Pp]roxy|parse", str(error))
-    if proxy and (isinstance(error, requests.exceptions.ProxyError) or is_malformed):
-        return _Failure(f"the proxy that {proxy} names cannot be used", final=True)
-    if "certificate bundle, invalid path" in str(error):  # a plain OSError of requests
-        return _Failure(f"{bundle or 'the default set of certificates'} names no file", final=True)
-    if isinstance(reason, NameResolutionError):
-        return _Failure("the host is unknown", final=True)
-    if isinstance(error, requests.exceptions.SSLError) or isinstance(reason, SSLError):
-        return _Failure("the certificate is not valid", final=True)
-    if isinstance(error, requests.TooManyRedirects):
-        return _Failure("redirected for ever", final=True)
-    if isinstance(error, requests.Timeout | ReadTimeoutError):
-        return _Failure(SLOW)
-    if isinstance(error, ValueError):  # among them requests' InvalidSchema and InvalidURL
-        return _Failure("no valid http address", final=True)
-    if isinstance(error, requests.ConnectionError) and not isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return _Failure("the connection was refused or reset")
-    return _Failure("the answer was cut short")
+    is_of_proxy = is_malformed or isinstance(error, requests.exceptions.ProxyError)
+    is_of_tls = isinstance(error, requests.exceptions.SSLError) or isinstance(reason, SSLError)
+    cases = (  # whether it is this, how it is called, whether another try cannot help
+        (proxy and is_of_proxy, f"the proxy that {proxy} names cannot be used", True),
+        ("certificate bundle, invalid path" in str(error), f"{bundle or 'the default set'} names no file", True),
+        (isinstance(reason, NameResolutionError), "the host is unknown", True),
+        (is_of_tls, "the certificate is not valid", True),
+        (isinstance(error, requests.TooManyRedirects), "redirected for ever", True),
+        (isinstance(error, requests.Timeout | ReadTimeoutError), SLOW, False),
+        (isinstance(error, ValueError), "no valid http address", True),  # as are InvalidSchema and InvalidURL
+        (isinstance(error, requests.ConnectionError), "the connection was refused or reset", False),
+        (True, "the answer was cut short", False),
+    )
+    return next(_Failure(outcome, final=final) for is_so, outcome, final in cases if is_so)
 
 
 def _unpack_member(content: bytes, origin: str) -> bytes:
-    """Return the file inside UCI's zip, taken by its exact name and no larger than it may be."""
+    """Return the file inside UCI's zip, by its exact name; of a bomb only what the checksum needs."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = [member for member in archive.infolist() if member.filename == UCI_MEMBER]
-            if len(members) != 1 or members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise SourceRefused(f"{origin} holds {len(members)} files named {UCI_MEMBER}; allowed is one, deflated")
-            with archive.open(members[0]) as file:
-                inside = file.read(UCI_LIMIT + 1)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise SourceRefused(f"{origin} is no zip that can be read ({error})") from error
-    if len(inside) > UCI_LIMIT:
-        raise SourceRefused(f"{UCI_MEMBER} in {origin} is larger than {UCI_LIMIT:,} bytes")
-    return inside
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(UCI_MEMBER) as file:
+            return file.read(UCI_LIMIT)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        LZMAError,
+        LookupError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+    ) as error:
+        raise SourceRefused(f"{origin} is no zip from which {UCI_MEMBER} can be read ({error})") from error
 
 
 def _require(content: bytes, expected: str, origin: str, what: str) -> None:
@@ -272,5 +251,4 @@ def _read_embedded() -> bytes:
     """Return scikit-learn's copy as CSV: its names, its target (0 = malignant), the rows in UCI's order, no ids."""
     from sklearn.datasets import load_breast_cancer  # only this path needs the data sets, 0.2 s
 
-    frame: pd.DataFrame = load_breast_cancer(as_frame=True).frame
-    return frame.to_csv(index=False).encode()
+    return bytes(load_breast_cancer(as_frame=True).frame.to_csv(index=False).encode())

@@ -15,11 +15,8 @@ import dagster as dg
 from bcw_assets.errors import BcwError
 
 PACKAGE = __name__.partition(".")[0]
-
 DATA = (".csv", ".j2")  # what modules read of the files beside them
-
-FOLDER_KEY = "folder"
-"""The key of an asset's metadata that says in which folder its files are."""
+FOLDER_KEY = "folder"  # in an asset's metadata: the folder of its files
 
 
 def stage(name: str, folder: str | None, *kinds: str) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
@@ -49,10 +46,7 @@ def explain_failures() -> Iterator[None]:
     except BcwError as error:
         raise dg.Failure(
             description=str(error),
-            metadata={
-                "error": type(error).__name__,
-                **({error.rows_are: as_table(error.rows)} if error.rows else {}),
-            },
+            metadata={"error": type(error).__name__, **({error.rows_are: as_table(error.rows)} if error.rows else {})},
             allow_retries=error.retry_may_help,
         ) from error
 

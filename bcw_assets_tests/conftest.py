@@ -43,6 +43,7 @@ from bcw_assets_tests.releases.candidates import candidate_of
 from bcw_assets_tests.seaweed import Seaweed
 from bcw_assets_tests.tables import uci_form
 
+ASSETS = ("raw_data", "ready_data", "model", "cross_validation", "metrics")  # but for the release
 CHECKOUT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 Value = TypeVar("Value")
@@ -80,21 +81,16 @@ def raw() -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def made(raw: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The value of every asset on the real table, with the settings of the published numbers."""
-    return make_once(tmp_path_factory, "values", partial(make_values, raw))
 
+    def make() -> dict[str, Any]:
+        ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
+        model = training.train(ready, 1.0)
+        predicted = resampling.predict_out_of_fold(raw, model, Resampling(10, 10, 0))
+        report = evaluate(raw, ready, model, predicted)
+        metrics = Evaluation(report, figure.draw(report), card.write_card(report))
+        return dict(zip(ASSETS, (raw, ready, model, predicted, metrics), strict=True))
 
-def make_values(raw: pd.DataFrame) -> dict[str, Any]:
-    ready = preparation.prepare(raw, Split(0.2, 42, stratify=False))
-    model = training.train(ready, 1.0)
-    predicted = resampling.predict_out_of_fold(raw, model, Resampling(10, 10, 0))
-    report = evaluate(raw, ready, model, predicted)
-    return {
-        "raw_data": raw,
-        "ready_data": ready,
-        "model": model,
-        "cross_validation": predicted,
-        "metrics": Evaluation(report, figure.draw(report), card.write_card(report)),
-    }
+    return make_once(tmp_path_factory, "values", make)
 
 
 @pytest.fixture(scope="session")
@@ -150,17 +146,15 @@ Place = Callable[[str], str]
 
 
 def on_disk(request: pytest.FixtureRequest) -> Place:
-    folder: Path = request.getfixturevalue("tmp_path")
-    return lambda name: str(folder / name)
+    return lambda name: str(request.getfixturevalue("tmp_path") / name)
 
 
 load_once = cache(botocore.loaders.create_loader)  # makes the second client of a process in 10 ms, not 80
 
 
 def on_s3(request: pytest.FixtureRequest) -> Place:
-    server: Seaweed = request.getfixturevalue("seaweed")
     monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
-    server.use(monkeypatch)
+    request.getfixturevalue("seaweed").use(monkeypatch)
     monkeypatch.setattr(botocore.loaders, "create_loader", load_once)
     fresh = secrets.token_hex(8)
     return lambda name: f"s3://{seaweed_server.BUCKET}/{fresh}/{name}"
@@ -168,7 +162,6 @@ def on_s3(request: pytest.FixtureRequest) -> Place:
 
 STORES = {"disk": on_disk, "s3": on_s3}
 """Every kind of store: a new one is a line here, and all tests that are marked with `every_store` run on it, too."""
-
 
 SERVERS = {"test_proxy.py", "test_readme.py"}
 ON_S3 = {"test_s3.py", "test_history.py"}
@@ -255,16 +248,9 @@ class Graph:
 
     def python(self, program: str) -> str:
         """Run a program in the folder in a new Python, which has imported nothing yet, and return its output."""
-        command, environment = [sys.executable, "-c", program], self.environment()
-        return subprocess.run(
-            command,
-            env=environment,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        how: dict[str, Any] = {"env": self.environment(), "cwd": self.folder, "stdin": subprocess.DEVNULL}
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, **how)
+        return str(done.stdout)
 
     def settings(self, **changes: str) -> Settings:
         return Settings.model_validate({"source": str(self.source), "storage": self.place} | changes)

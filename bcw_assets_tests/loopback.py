@@ -19,7 +19,7 @@ Step = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass
 class Loopback:
-    """Where the server listens, and how many requests it has had."""
+    """Where the server listens, and the paths that it was asked for."""
 
     url: str
     requests: list[str] = field(default_factory=list)
@@ -32,14 +32,14 @@ def serve(*script: Step) -> Iterator[Loopback]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.headers.get("Expect") == "100-continue":
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            # Read at once, or a client is reset before it has read the answer.
+            self.rfile = io.BytesIO(self.rfile.read(int(self.headers.get("Content-Length", 0))))
             loopback.requests.append(self.path)
             script[min(len(loopback.requests), len(script)) - 1](self)
 
-        do_PUT = do_DELETE = do_GET  # noqa: N815 (what the base class calls)
-
-        def do_POST(self) -> None:
-            self.rfile = io.BytesIO(_receive(self))  # or a client is reset before it has read the answer
-            self.do_GET()
+        do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 (what the base class calls)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -88,14 +88,17 @@ def stall(handler: BaseHTTPRequestHandler) -> None:
     hang(handler)
 
 
-def drip(handler: BaseHTTPRequestHandler) -> None:
-    """Send a byte of the body a tenth of a second."""
-    _drip(handler, b"HTTP/1.1 200 OK\r\n\r\n", b"1" * 600)
+def drip(
+    handler: BaseHTTPRequestHandler, beginning: bytes = b"HTTP/1.1 200 OK\r\n\r\n", rest: bytes = b"1" * 600
+) -> None:
+    """Send a byte of the rest, by default of the body, a tenth of a second."""
+    handler.wfile.write(beginning)  # which is not buffered
+    for number in range(len(rest)):
+        handler.wfile.write(rest[number : number + 1])
+        time.sleep(0.1)
 
 
-def drip_headers(handler: BaseHTTPRequestHandler) -> None:
-    """Send a byte of a header a tenth of a second."""
-    _drip(handler, b"HTTP/1.1 200 OK\r\nX-Slow: ", b"1" * 600)
+drip_headers: Step = partial(drip, beginning=b"HTTP/1.1 200 OK\r\nX-Slow: ")
 
 
 def redirect_for_ever(handler: BaseHTTPRequestHandler) -> None:
@@ -114,8 +117,8 @@ def taken(messages: list[dict[str, str]]) -> Step:
     """Keep the JSON that is posted, and answer 200."""
 
     def step(handler: BaseHTTPRequestHandler) -> None:
-        messages.append(json.loads(_receive(handler)))
-        _answer(handler, 200, {}, b"")
+        messages.append(json.load(handler.rfile))
+        body(b"")(handler)
 
     return step
 
@@ -124,12 +127,8 @@ def s3_error(code: int, name: str, **fields: str) -> Step:
     """Answer what S3 answers when it refuses."""
     tags = {"Code": name, "Message": f"{name}, as documented"} | fields
     document = "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags.items())
-
-    def step(handler: BaseHTTPRequestHandler) -> None:
-        _receive(handler)
-        _answer(handler, code, {}, f'<?xml version="1.0" encoding="UTF-8"?><Error>{document}</Error>'.encode())
-
-    return step
+    content = f'<?xml version="1.0" encoding="UTF-8"?><Error>{document}</Error>'.encode()
+    return lambda handler: _answer(handler, code, {}, content)
 
 
 def passed_to(url: str) -> Step:
@@ -147,19 +146,19 @@ def reply_lost(url: str) -> Step:
     return step
 
 
-def cut_off(url: str) -> Step:
-    """Hang up after half of the body that the server at `url` answers."""
-    return partial(_halve, url, lambda _: None)
+def cut_off(url: str, end: Step = lambda _: None) -> Step:
+    """Send half of the body that the server at `url` answers, and then do something else: hang up."""
+
+    def step(handler: BaseHTTPRequestHandler) -> None:
+        code, headers, content = _ask(url, handler)
+        _answer(handler, code, headers, content[: len(content) // 2], length=len(content))
+        end(handler)
+
+    return step
 
 
-def reset_within(url: str) -> Step:
-    """Reset the connection after half of the body that the server at `url` answers."""
-    return partial(_halve, url, refuse)
-
-
-def stalled(url: str) -> Step:
-    """Say nothing more for a minute after half of the body that the server at `url` answers."""
-    return partial(_halve, url, hang)
+reset_within = partial(cut_off, end=refuse)
+stalled = partial(cut_off, end=hang)
 
 
 def trickled(url: str) -> Step:
@@ -168,37 +167,16 @@ def trickled(url: str) -> Step:
     def step(handler: BaseHTTPRequestHandler) -> None:
         code, headers, content = _ask(url, handler)
         _answer(handler, code, headers, b"", length=len(content))
-        _drip(handler, b"", content)
+        drip(handler, b"", content)
 
     return step
 
 
-def _halve(url: str, end: Step, handler: BaseHTTPRequestHandler) -> None:
-    code, headers, content = _ask(url, handler)
-    _answer(handler, code, headers, content[: len(content) // 2], length=len(content))
-    end(handler)
-
-
-def _drip(handler: BaseHTTPRequestHandler, beginning: bytes, content: bytes) -> None:
-    handler.wfile.write(beginning)  # which is not buffered
-    for number in range(len(content)):
-        handler.wfile.write(content[number : number + 1])
-        time.sleep(0.1)
-
-
-def _receive(handler: BaseHTTPRequestHandler) -> bytes:
-    """Return the body of a request, whose sender may wait to be asked for it."""
-    if handler.headers.get("Expect") == "100-continue":
-        handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    return handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
-
-
 def _ask(url: str, handler: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
     """Return what the server at `url` answers to the request: status, headers, body."""
-    content = _receive(handler)
     headers = {name: value for name, value in handler.headers.items() if name != "Expect"}
     with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
-        connection.request(handler.command, handler.path, content, headers)
+        connection.request(handler.command, handler.path, handler.rfile.read(), headers)
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read()
 

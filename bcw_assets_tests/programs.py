@@ -35,7 +35,7 @@ def start(
     command: Sequence[str],
     environment: Mapping[str, str],
     folder: Path,
-    streams: tuple[str, str, str],
+    streams: Sequence[str],
     is_session: bool = False,
 ) -> BaseProcess:
     """Start such a program, perhaps in a session of its own; its three streams are the files of these paths."""
@@ -45,11 +45,7 @@ def start(
 
 
 def _become(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    folder: Path,
-    streams: tuple[str, str, str],
-    is_session: bool,
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, streams: Sequence[str], is_session: bool
 ) -> None:
     """Be the program that the installed script of this name is."""
     if is_session:

@@ -11,7 +11,8 @@ from sklearn.datasets import load_breast_cancer
 def uci_form() -> bytes:
     """Return the table as UCI writes it, in UCI's order, with ids of our own."""
     ids = sorted(str(7_000 + 13 * row) for row in range(569))
-    return rows_as_uci(ids, *_copy())
+    numbers, target = load_breast_cancer(return_X_y=True)
+    return rows_as_uci(ids, numbers, target == 0)  # 0 is malignant in scikit-learn's copy
 
 
 @cache
@@ -33,8 +34,3 @@ def shuffled(content: bytes, seed: int = 1) -> bytes:
     """Return the lines of a headerless file in another order."""
     lines = content.splitlines(keepends=True)
     return b"".join(lines[row] for row in np.random.default_rng(seed).permutation(len(lines)))
-
-
-def _copy() -> tuple[np.ndarray, np.ndarray]:
-    numbers, target = load_breast_cancer(return_X_y=True)
-    return numbers, target == 0  # 0 is malignant in scikit-learn's copy

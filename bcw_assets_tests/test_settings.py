@@ -7,23 +7,14 @@ from bcw_assets.errors import SettingsError
 from bcw_assets_tests.conftest import CHECKOUT
 
 
-def test_without_variables_the_defaults_hold() -> None:
-    values = settings.read_environment()
-    assert (values.source, values.storage, values.schedule_cron, values.schedule_timezone, values.autostart) == (
-        "auto", ".", "0 6 * * 1", "UTC", False,
-    )  # fmt: skip
-
-
 def test_variables_are_read_and_empty_ones_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BCW_SOURCE", "https://example.org/wdbc.data")
-    monkeypatch.setenv("BCW_SOURCE_SHA256", "AB" * 32)
-    monkeypatch.setenv("BCW_AUTOSTART", "true")
-    monkeypatch.setenv("BCW_STORAGE", "")
+    assert (settings.read_environment().source, settings.read_environment().autostart) == ("auto", False)
+    for name, value in {"SOURCE": "t.csv", "SOURCE_SHA256": "AB" * 32, "AUTOSTART": "true", "STORAGE": ""}.items():
+        monkeypatch.setenv(f"BCW_{name}", value)
     values = settings.read_environment()
-    assert (values.source, values.source_sha256, values.autostart, values.storage) == (
-        "https://example.org/wdbc.data", "ab" * 32, True, ".",
+    assert (values.source, values.source_sha256, values.autostart, values.storage, values.source_is_named) == (
+        "t.csv", "ab" * 32, True, ".", True,
     )  # fmt: skip
-    assert values.source_is_named
 
 
 @pytest.mark.parametrize(
@@ -36,17 +27,12 @@ def test_variables_are_read_and_empty_ones_are_not_there(monkeypatch: pytest.Mon
         ({"BCW_SOURCE": "t.csv", "BCW_SOURCE_SHA256": "123"}, "BCW_SOURCE_SHA256: a SHA-256 is 64 hexadecimal digits"),
         ({"BCW_SOURCE_SHA256": "0" * 64}, "BCW_SOURCE_SHA256 needs a BCW_SOURCE that is a URL or a path"),
         ({"BCW_STORAGE": "gs://b"}, "BCW_STORAGE: allowed is the path of a folder, or s3://bucket/prefix"),
-        ({"BCW_RELEASES": "s3:/some/place"}, "BCW_RELEASES: allowed is the path of a folder, or s3://bucket"),
         ({"BCW_STORAGE": "s3://My_Bucket/x"}, "BCW_STORAGE: 'My_Bucket' in 's3://My_Bucket/x' is no name of a bucket"),
-        ({"BCW_STORAGE": "s3://"}, "BCW_STORAGE: '' in 's3://' is no name of a bucket; allowed are 3 to 63 lower-case"),
         ({"BCW_STORAGE": "s3://bucket/a/../b"}, "BCW_STORAGE: 'a/../b' in 's3://bucket/a/../b' is no"),
         ({"BCW_UI_URL": "localhost:3000"}, "BCW_UI_URL: allowed is the address of the UI"),
-        ({"BCW_STALE_DAYS": "0"}, "BCW_STALE_DAYS: Input should be greater than 0, not '0'"),
         ({"BCW_STALE_DAYS": "1000000000"}, "BCW_STALE_DAYS: Input should be less than or equal to 36500, not '10000"),
         ({"BCW_UI_URL": "https://me:hunter2@example.org"}, "BCW_UI_URL: credentials must not stand in the URL"),
-        ({"BCW_KEEP_DAYS": "a year"}, "BCW_KEEP_DAYS: Input should be a valid integer"),
         ({"BCW_SCHEDULE_TIMEZONE": "Mars/Base"}, "BCW_SCHEDULE_TIMEZONE: allowed is an IANA name like Europe/Berlin"),
-        ({"BCW_AUTOSTART": "maybe"}, "BCW_AUTOSTART: Input should be a valid boolean"),
     ],
 )
 def test_what_is_not_allowed_is_refused_by_name(
@@ -66,7 +52,6 @@ def test_what_kubernetes_says_of_a_service_is_no_setting(monkeypatch: pytest.Mon
     assert settings.read_environment() == settings.Settings()
 
 
-@pytest.mark.parametrize("document", ["docs/settings.md", ".env.example"])
-def test_every_setting_is_documented(document: str) -> None:
-    text = (CHECKOUT / document).read_text()
+def test_every_setting_is_in_the_example() -> None:
+    text = (CHECKOUT / ".env.example").read_text()
     assert [name for name in settings.Settings.model_fields if f"BCW_{name.upper()}" not in text] == []

@@ -25,11 +25,7 @@ def find_places() -> dict[dg.AssetKey, str]:
 
 
 def read_latest_report() -> dict[str, Any]:
-    """Return the report of this machine's history and storage.
-
-    Raises:
-        BcwError: there is no history to look into.
-    """
+    """Return the report of this machine's history and storage, or raise that there is no history to look into."""
     settings.require_dagster_home()
     with history.open_history() as instance:
         return read_report(instance, find_places())
@@ -85,11 +81,8 @@ def _explain_newest_failure(
         if made_since and all(made and made.timestamp > ended for made in made_since):
             return None
         made_by_it = [key.to_user_string() for key, made in materialisations.items() if made and made.run_id == run_id]
-        which = (
-            f"The run that made {', '.join(made_by_it)} failed"
-            if made_by_it
-            else "A later run failed, and changed nothing here"
-        )
+        changed = f"The run that made {', '.join(made_by_it)} failed"
+        which = changed if made_by_it else "A later run failed, and changed nothing here"
         why = "; ".join(history.explain_failure(events))
         return f"{which}: {history.format_time(ended)}, {why}"
     return None

@@ -1,4 +1,7 @@
-"""The `bcw` command: options and exit codes. What a command does stands in a module that it imports when it runs."""
+"""The `bcw` command: options and exit codes. What a command does stands in a module that it imports when it runs.
+
+Dagster and scikit-learn take 1.5 s to import, and NumPy 0.1 s, which `bcw --help` does without.
+"""
 
 import json
 import math
@@ -16,6 +19,7 @@ from bcw_assets.operations import notifiers
 if TYPE_CHECKING:
     from bcw_assets.storage.store import Store
 
+WEBSERVER_HELP = "Dagster's web server, which knows whether the code location could be loaded."
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")
 
 
@@ -44,8 +48,7 @@ def refresh() -> None:
     works, and a summary to standard output. The exit code is 0, or 1 if an asset or a blocking check failed: the last
     lines then say why, and what to do.
     """
-    # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without; `defs` first saves a fifth.
-    from bcw_assets import defs  # noqa: F401
+    from bcw_assets import defs  # noqa: F401 (it first saves a fifth of the time)
     from bcw_assets.cli.refresh import refresh_graph
 
     click.echo(refresh_graph(show_progress=sys.stderr.isatty()))
@@ -59,7 +62,6 @@ def checks(*, as_json: bool) -> None:
     Nothing is run and no server is needed. The exit code is 0 if every blocking check passed, and 1 if one did not, or
     has not run.
     """
-    # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
     from bcw_assets.cli.checks import format_report, read_latest_report
 
     report = read_latest_report()
@@ -96,7 +98,6 @@ def predict(source: str, target: str, release: str | None, threshold: float, *, 
 
     The exit code is 0; 3 if some rows were not scored; 2 if the input cannot be used; 1 if anything else failed.
     """
-    # NumPy is 0.1 s of imports, which `bcw --help` does without.
     from bcw_assets.cli.predict import Request, score_file
 
     sys.exit(score_file(Request(source, target, release, threshold, explain)))
@@ -128,7 +129,7 @@ def releases() -> None:
 @json_option
 def list_releases(*, as_json: bool) -> None:
     """Show every promotion and rollback, the champion last."""
-    from bcw_assets.cli import releases  # imported here, as in all below: NumPy takes 0.1 s
+    from bcw_assets.cli import releases
 
     _write(releases.report_list(_releases()), partial(releases.format_listing, "list"), as_json=as_json)
 
@@ -198,20 +199,13 @@ def roll_release_back(release: str | None, *, reason: str, as_json: bool) -> Non
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="0 for any that is free.")
-@click.option(
-    "--webserver",
-    metavar="URL",
-    default="http://127.0.0.1:3000",
-    show_default=True,
-    help="Dagster's web server, which knows whether the code location could be loaded.",
-)
+@click.option("--webserver", metavar="URL", default="http://127.0.0.1:3000", show_default=True, help=WEBSERVER_HELP)
 def exporter(host: str, port: int, webserver: str) -> None:
     """Tell Prometheus how runs, schedules, checks and releases are, at /metrics.
 
     The numbers are collected at every scrape. What is away then, or hangs, is left out, and said.
     """
     settings.require_dagster_home()
-    # Dagster and scikit-learn are 1.5 s of imports, which `bcw --help` does without.
     from bcw_assets import defs
     from bcw_assets.cli.checks import find_places
     from bcw_assets.operations.exporter import build_exporter, serve

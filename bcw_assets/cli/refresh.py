@@ -27,10 +27,7 @@ SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def refresh_graph(*, show_progress: bool) -> str:
-    """Materialise everything and return the closing summary.
-
-    Args:
-        show_progress: whether to write a line for every stage to standard error while it works.
+    """Materialise everything, perhaps with a line on standard error for every stage, and return the closing summary.
 
     Raises:
         BcwError: a stage or a blocking check failed; the text is the one that says what to do.
@@ -66,7 +63,7 @@ def _describe_refresh(result: dg.ExecuteInProcessResult) -> str:
     facts, place, released = (
         result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics", "release")
     )
-    data, results = (str(facts_of["path"].value).rpartition("/")[0] + "/" for facts_of in (facts, place))
+    data, results = (str(each["path"].value).rpartition("/")[0] + "/" for each in (facts, place))
     example = f"{released['bundle'].value}/example.csv"
     failed_checks = history.list_failed_checks(result.all_events)
     how, rows = report.provenance.resampling, report.provenance.rows
@@ -84,8 +81,7 @@ def _describe_refresh(result: dg.ExecuteInProcessResult) -> str:
         f"Fingerprint  {report.provenance.fingerprint}",
         f"Files        {data} and {results}",
         *(f"Warning      {history.describe_check(check)}" for _, check in failed_checks),
-        f"Release      {released['release'].value}, {_describe_outcome(released)}",
-        *_describe_skipped_rules(released),
+        *_describe_outcome(released),
         f"Next         score a table with it: .venv/bin/bcw predict {shlex.quote(example)}",
         f"             read {results}MODEL_CARD.md, or see the run and its checks in the browser: make dev",
     ]
@@ -100,18 +96,13 @@ def _explain_fallback(facts: Mapping[str, dg.MetadataValue]) -> str:
     return f" (UCI could not be reached: {', '.join(outcomes)})"
 
 
-def _describe_outcome(released: Mapping[str, dg.MetadataValue]) -> str:
-    sequence, where = released["sequence"].value, released["bundle"].value
-    if released["result"].value == ALREADY_CHAMPION:
-        return f"unchanged: the champion since entry {sequence} of the log ({where}/)"
-    return f"the new champion, by entry {sequence} of the log ({where}/)"
-
-
-def _describe_skipped_rules(released: Mapping[str, dg.MetadataValue]) -> list[str]:
-    """Return what the gate could not compare, of a candidate that it judged in this run."""
-    table = released["gate"]
-    if released["result"].value == ALREADY_CHAMPION or not isinstance(table, dg.TableMetadataValue):
-        return []
-    rules = [record.data for record in table.records if record.data["verdict"] == NOT_JUDGED]
-    reasons = dict.fromkeys(str(rule["value"]) for rule in rules)
-    return [f"Gate         not compared: {reason}" for reason in reasons]
+def _describe_outcome(released: Mapping[str, dg.MetadataValue]) -> list[str]:
+    """Return lines on the release, and of a candidate that the gate judged now, on what it could not compare."""
+    is_unchanged, gate = released["result"].value == ALREADY_CHAMPION, released["gate"]
+    outcome = "unchanged: the champion since" if is_unchanged else "the new champion, by"
+    log = f"entry {released['sequence'].value} of the log ({released['bundle'].value}/)"
+    lines = [f"Release      {released['release'].value}, {outcome} {log}"]
+    if not is_unchanged and isinstance(gate, dg.TableMetadataValue):
+        rules = [record.data for record in gate.records if record.data["verdict"] == NOT_JUDGED]
+        lines += [f"Gate         not compared: {reason}" for reason in dict.fromkeys(rule["value"] for rule in rules)]
+    return lines

@@ -21,12 +21,12 @@ from bcw_assets.releases.candidate import Candidate
 from bcw_assets_tests.ml.table.test_forms import with_numbers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def files(candidate: Candidate) -> dict[str, bytes]:
     return candidate.files
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def scorer(files: dict[str, bytes]) -> Scorer:
     return load_scorer(files)
 
@@ -56,17 +56,12 @@ def change(files: dict[str, bytes], **changes: object) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"features": []}, "names no features"),
         ({"features": ["age", ["x"]]}, "does not know ('age', ['x']); perhaps another version of bcw_assets"),
         ({"classes": [False, True]}, "has the classes [False, True]; allowed are [0, 1]"),
         ({"mean": [1.0]}, "has no 30 numbers as mean"),
-        ({"scale": ["1"] * 30}, "has no 30 numbers as scale"),
         ({"scale": [0.0] * 30}, "has a scale that is not above 0"),
         ({"coefficients": [float("nan")] * 30}, "NaN is no number"),
-        ({"mean": [10**400] * 30}, "has a number among mean that is not finite"),
-        ({"intercept": None}, "has no 1 numbers as intercept"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_model_is_refused_by_what_is_wrong_with_it(
     files: dict[str, bytes], changes: dict[str, object], says: str
@@ -78,41 +73,40 @@ def test_what_is_no_model_is_refused_by_what_is_wrong_with_it(
 def test_a_model_of_some_measurements_in_any_order_takes_them_by_name(
     raw: pd.DataFrame, files: dict[str, bytes], scorer: Scorer
 ) -> None:
-    document, chosen = json.loads(files["model.json"]), [27, 3, 12]
-    names = ("features", "mean", "scale", "coefficients")
+    document = json.loads(files["model.json"])
+    chosen, names = [27, 3, 12], ("features", "mean", "scale", "coefficients")
     model = load_scorer(change(files, **{name: [document[name][place] for place in chosen] for name in names}))
     measurements = of(raw).measurements
     expected = scorer.compute_contributions(measurements)[chosen]
     np.testing.assert_array_equal(model.compute_contributions(measurements), expected)
     log_odds = expected.sum(axis=0) + scorer.intercept
     np.testing.assert_allclose(model.compute_log_odds(measurements), log_odds, atol=1e-12)
-    explanations = scoring.explain_rows(model, measurements, np.ones(569, bool))
-    features = {text.split()[0] for texts in explanations for text in texts}
-    assert features == {columns.MEASUREMENTS[place] for place in chosen}
 
 
 def break_rule(raw: pd.DataFrame, rule: rules.Rule) -> pd.DataFrame:
     """Return the first row of the table so changed that it breaks the rule."""
     row = raw.head(1).astype(dict.fromkeys(columns.MEASUREMENTS, "float64"))
-    for name in (rule.subject, *rule.program.co_names):
-        for factor in (0.0, -1.0, 0.01, 0.3, 3.0, 30.0, 1e6):
-            tried = row.assign(**{name: row[name] * factor}) if name in row else row
-            if rule.is_broken({column: tried[column].to_numpy() for column in columns.MEASUREMENTS})[0]:
-                return tried
-    raise AssertionError(f"nothing breaks {rule}")
+    tries = (
+        row.assign(**{name: row[name] * factor})
+        for name in (rule.subject, *rule.program.co_names)
+        if name in row
+        for factor in (0.0, -1.0, 0.01, 0.3, 3.0, 30.0, 1e6)
+    )
+    return next(
+        each for each in tries if rule.is_broken({name: each[name].to_numpy() for name in columns.MEASUREMENTS})[0]
+    )
 
 
 def test_a_row_that_breaks_a_rule_is_named_by_it_and_the_others_are_scored(raw: pd.DataFrame, scorer: Scorer) -> None:
-    for code, rule in {rule.code: rule for rule in reversed(rules.HARD)}.items():
-        if code == "R1":  # what is no number cannot be read
-            continue
+    first = {rule.code: rule for rule in reversed(rules.HARD) if rule.code != "R1"}  # what is no number cannot be read
+    for code, rule in first.items():
         predictions = scoring.score_rows(scorer, of(pd.concat([raw.head(3), break_rule(raw, rule), raw.tail(3)])))
         assert np.isnan(predictions.probability).tolist() == [False] * 3 + [True] + [False] * 3, code
-        (remark,) = [remark for remark in predictions.remarks[3] if f"({code}: " in remark]
-        assert (rule.meaning in remark, predictions.codes[code]) == (True, 1), code
+        assert sum(f"({code}: {rule.meaning})" in remark for remark in predictions.remarks[3]) == 1, code
+        assert predictions.codes[code] == 1
 
 
-def test_advice_is_a_warning_and_a_row_that_cannot_be_read_keeps_its_reason(raw: pd.DataFrame, scorer: Scorer) -> None:
+def test_advice_is_a_warning_and_an_unreadable_row_keeps_its_reason(scorer: Scorer, raw: pd.DataFrame) -> None:
     predictions = scoring.score_rows(scorer, of(raw.head(1).assign(texture_mean=85.0, texture_worst=90.0)))
     assert (predictions.is_scored.tolist(), predictions.codes) == ([True], {})
     assert predictions.remarks[0][0].startswith("warning: texture_mean is 85; allowed is ")
@@ -144,17 +138,14 @@ def test_rows_of_the_training_are_counted_and_others_are_not(
     assert TrainingRows(np.array([]), frozenset()).count(of(raw), np.zeros(569)) == 0
 
 
-def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_known() -> None:
+def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_known(
+    raw: pd.DataFrame, scorer: Scorer
+) -> None:
     for content in (b"id,diagnosis\n1,M\n", b"\xff", b"fingerprint,split,log_odds\na,train,x\n", b"split\ntrain\n"):
         assert TrainingRows.load({"cross_validation.csv": content}) is None
     assert TrainingRows.load({}) is None
-
-
-def test_agreement_is_with_the_diagnoses_that_are_there(raw: pd.DataFrame, scorer: Scorer) -> None:
     tally = count(scorer, None, of(raw.assign(diagnosis=["", "M"] + ["B"] * 567)))
-    assert (tally.confusion.total, tally.rows, tally.scored) == (568, 569, 569)
-    right, total = tally.confusion.proportions["accuracy"]
-    assert tally.format_agreement().startswith(f"{right / total:.4f} (")
+    assert (tally.rows, tally.confusion.total) == (569, 568)  # agreement is with the diagnoses that are there
 
 
 def test_the_largest_contributions_are_named(raw: pd.DataFrame, scorer: Scorer) -> None:

@@ -24,8 +24,8 @@ from bcw_assets.releases import bundle, promotion
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import Store
-from bcw_assets_tests.conftest import CHECKOUT, make_values
-from bcw_assets_tests.releases.candidates import MEMBERS
+from bcw_assets_tests.conftest import CHECKOUT
+from bcw_assets_tests.releases.candidates import MEMBERS, candidate_of
 from bcw_assets_tests.tables import shuffled, uci_form
 
 
@@ -87,9 +87,7 @@ def test_ucis_file_in_any_order_and_the_copy_without_ids_are_one_release_byte_fo
     numbers, target = load_breast_cancer(return_X_y=True)
     frame = pd.DataFrame(numbers, columns=columns.MEASUREMENTS).assign(diagnosis=np.array(["M", "B"])[target])
     embedded = frame.to_csv(index=False).encode()
-    of_uci, of_copy = (
-        Candidate(**make_values(admission.read_table(table, "x"))) for table in (shuffled(uci_form()), embedded)
-    )
+    of_uci, of_copy = (candidate_of(admission.read_table(table, "x")) for table in (shuffled(uci_form()), embedded))
     assert of_uci.raw_data[columns.ID].tolist() != of_copy.raw_data[columns.ID].tolist()
     assert of_uci.id == of_copy.id
     assert of_uci.files == of_copy.files
