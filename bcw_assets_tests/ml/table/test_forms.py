@@ -8,11 +8,14 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
@@ -24,10 +27,7 @@ MEASUREMENTS = list(columns.MEASUREMENTS)
 Form = Callable[[pd.DataFrame], bytes]
 MORE = {"concave_points": "concave points", "fractal_dimension": "fractal dimension"}
 WORDS = ("mean", "se", "worst")
-MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-PACKAGE = "http://schemas.openxmlformats.org/package/2006/relationships"
-OASIS = "urn:oasis:names:tc:opendocument:xmlns"
+FILES = yaml.safe_load(Path(__file__).with_name("forms.yaml").read_text())
 
 
 def names(template: str, words: Iterable[str] = WORDS, more: dict[str, str] = MORE) -> dict[str, str]:
@@ -52,47 +52,15 @@ def table(
     return write
 
 
-def xlsx(raw: pd.DataFrame) -> bytes:
-    """Return a workbook of Excel with an empty sheet before the table's."""
+def office(program: str) -> Form:
+    """Return what writes the table as a program of an office does."""
+    members = {name: jinja2.Template(text) for name, text in FILES["workbooks"][program].items()}
 
-    def cell(value: object) -> str:
-        return f'<c t="{"n" if isinstance(value, float | int) else "str"}"><v>{value}</v></c>'
+    def write(raw: pd.DataFrame) -> bytes:
+        cells = [raw.columns.tolist(), *raw.to_numpy().tolist()]
+        return zipped({name: template.render(cells=cells) for name, template in members.items()})
 
-    def relations(kind: str, *targets: str) -> str:
-        each = '<Relationship Id="r{0}" Type="{1}/{2}" Target="{3}"/>'
-        parts = (each.format(number, OFFICE, kind, target) for number, target in enumerate(targets, 1))
-        return f'<Relationships xmlns="{PACKAGE}">{"".join(parts)}</Relationships>'
-
-    cells = [raw.columns.tolist(), *raw.astype({"id": int}).to_numpy().tolist()]
-    rows = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in cells)
-    sheets = "".join(f'<sheet name="{number}" sheetId="{number}" r:id="r{number}"/>' for number in (1, 2))
-    sheet = f'<worksheet xmlns="{MAIN}"><sheetData>{{}}</sheetData></worksheet>'
-    return zipped(
-        {
-            "[Content_Types].xml": "<Types/>",
-            "_rels/.rels": relations("officeDocument", "xl/workbook.xml"),
-            "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{OFFICE}"><sheets>{sheets}</sheets></workbook>',
-            "xl/_rels/workbook.xml.rels": relations("worksheet", "worksheets/sheet1.xml", "worksheets/sheet2.xml"),
-            "xl/worksheets/sheet1.xml": sheet.format(""),
-            "xl/worksheets/sheet2.xml": sheet.format(rows),
-        }
-    )
-
-
-def ods(raw: pd.DataFrame) -> bytes:
-    """Return a table of LibreOffice."""
-
-    def cell(value: object) -> str:
-        kind = f'"float" office:value="{value}"' if isinstance(value, float) else '"string"'
-        return f"<table:table-cell office:value-type={kind}><text:p>{value}</text:p></table:table-cell>"
-
-    cells = [raw.columns.tolist(), *raw.to_numpy().tolist()]
-    rows = "".join(f"<table:table-row>{''.join(map(cell, row))}</table:table-row>" for row in cells)
-    spaces = " ".join(f'xmlns:{name}="{OASIS}:{name}:1.0"' for name in ("office", "table", "text"))
-    sheet = f'<office:spreadsheet><table:table table:name="1">{rows}</table:table></office:spreadsheet>'
-    content = f"<office:document-content {spaces}><office:body>{sheet}</office:body></office:document-content>"
-    kind = "application/vnd.oasis.opendocument.spreadsheet"
-    return zipped({"mimetype": kind, "META-INF/manifest.xml": "<manifest/>", "content.xml": content})
+    return write
 
 
 def zipped(files: dict[str, str | bytes]) -> bytes:
@@ -188,8 +156,8 @@ WITH_IDS: dict[str, Form] = {
     "Parquet, numbers as ids": lambda raw: parquet(raw.astype({"id": "float64"})),
     "Parquet, categories": lambda raw: parquet(raw.astype({"diagnosis": "category"})),
     "Parquet, an index": lambda raw: parquet(raw.set_index("id"), index=True),
-    "Excel": xlsx,
-    "LibreOffice": ods,
+    "Excel": lambda raw: office("Excel")(raw.astype({"id": int})),
+    "LibreOffice": office("LibreOffice"),
     "pandas' index": table(index=True),
     "pandas' index with a name": table(index=True, index_label="index"),
     "Unnamed: 0": table(index=True, index_label="Unnamed: 0"),
@@ -227,8 +195,8 @@ WITH_IDS: dict[str, Form] = {
 WITHOUT_IDS: dict[str, Form] = {
     "scikit-learn": scikit_learn,
     "scikit-learn, floats": lambda raw: re.sub(rb"(?m),([01])$", rb",\1.0", scikit_learn(raw)),
-    "scikit-learn, False and True": lambda raw: re.sub(
-        rb",0\n", b",False\n", re.sub(rb",1\n", b",True\n", scikit_learn(raw))
+    "scikit-learn, False and True": lambda raw: (
+        scikit_learn(raw).replace(b",0\n", b",False\n").replace(b",1\n", b",True\n")
     ),
     "scikit-learn's names, and words": table(
         ["id"], rename=SCIKIT | {"diagnosis": "target"}, assign={"diagnosis": labels("Malignant", "Benign")}
@@ -302,120 +270,56 @@ def test_columns_that_the_model_has_no_use_for_are_left_out_and_named(raw: pd.Da
     assert left_out == ["'age', 'Y', 'Center'"]
 
 
-ORIGINAL = b"1000025,5,1,1,1,2,1,3,1,1,2\n1002945,5,4,4,5,7,10,3,2,1,2\n"
-PROGNOSTIC = ",".join(["119513", "N", "31", *["1.5"] * 30, "5", "5"]) + "\n"
-LACKS = "Line 1: it lacks 1 of the 30 measurements: fractal_dimension_worst; allowed are names like"
-ALL_THIRTY = "Line 1: it has the ten means alone; this model needs all thirty"
-CODES = "of every line holds 0 and 1, which stand for either diagnosis"
-DROPPED = [name for name in MEASUREMENTS if not name.endswith("_mean")]
-
-REFUSED: dict[str, tuple[Form, str]] = {
-    "nothing": (lambda raw: b"", "It is empty; allowed is a table with one row a patient"),
-    "an empty gzip": (lambda raw: gzip.compress(b""), "It is empty"),
-    "HTML": (
-        lambda raw: b"<!DOCTYPE html>\n<title>404\nNot Found</title>",
-        "an HTML or XML page titled '404 Not Found'",
+MADE: dict[str, Form] = {
+    "an empty gzip": lambda raw: gzip.compress(b""),
+    "bz2": lambda raw: bz2.compress(uci_form()),
+    "xz": lambda raw: lzma.compress(uci_form()),
+    "a pickle": pickle.dumps,
+    "a zip of two": pack("a.csv", "b.csv"),
+    "gzip in gzip": lambda raw: gzip.compress(gzip.compress(uci_form())),
+    "a damaged zip": lambda raw: pack("a.csv")(raw)[:-30],
+    "a damaged gzip": lambda raw: gzip.compress(uci_form())[:5000],
+    "Parquet of other columns": lambda raw: parquet(pd.DataFrame({"a": [1.0], "b": ["x"]})),
+    "Parquet of texts": lambda raw: parquet(raw.astype({"area_se": str}).assign(area_se="x")),
+    "Parquet without names": lambda raw: parquet(raw.rename(columns=V)),
+    "Excel without the columns": lambda raw: office("Excel")(raw[["id", "area_se"]]),
+    "a broken workbook": lambda raw: b"\xd0\xcf\x11\xe0" + bytes(99),
+    "a missing column": table(["fractal_dimension_worst"]),
+    "no last name": lambda raw: canonical.write_table(raw).replace(b"fractal_dimension_worst", b"", 1),
+    "ten means": table([name for name in MEASUREMENTS if not name.endswith("_mean")]),
+    "ten means, no header": lines("^[^,]+,([MB](,[^,]+){10}).*", r"\1"),
+    "names of families alone": lambda raw: re.sub(rb"_mean|\w+_(se|worst)", b"", table()(raw)),
+    "a repeated column": table(assign={"radius1": 1}),
+    "0 and 1, no header": table(assign={"diagnosis": labels(1, 0)}, header=False),
+    "0 and 1 first": table(["id"], {"diagnosis": labels(1, 0)}, header=False),
+    "0 and 1 last": lines(r"^[^,]+,([MB]),(.*)$", r"\2,0"),
+    "0 and 1 below numbers": table(["id"], {"diagnosis": labels(1, 0)}, NUMBERED, index=True),
+    "no last column": lines(",[^,\n]+$"),
+    "the first patient as header": lambda raw: pd.read_csv(io.BytesIO(uci_form())).to_csv().encode(),
+    "two labels that differ": table(assign={"target": labels("benign", "malignant")}),
+    "an inverted target": lambda raw: re.sub(
+        rb"(?m)[01]$", lambda digit: b"%d" % (digit[0] == b"0"), scikit_learn(raw)
     ),
-    "JSON": (lambda raw: raw.to_json().encode(), "It is JSON: read it with pandas and write it as CSV"),
-    "ARFF": (lambda raw: b"% UCI\n@relation wdbc\n", "It is an ARFF file: in Weka, save it as CSV"),
-    "PDF": (lambda raw: b"%PDF-1.7", "It is a PDF file"),
-    "bz2": (lambda raw: bz2.compress(uci_form()), "It is a bz2 file: unpack it, or pack it with gzip"),
-    "xz": (lambda raw: lzma.compress(uci_form()), "It is an xz file: unpack it"),
-    "a pickle": (lambda raw: pickle.dumps(raw), "It is a pickle, which may execute anything and is not opened"),
-    "feather": (lambda raw: b"ARROW1\0\0", "It is a feather file: read it with pandas"),
-    "a zip of two": (pack("a.csv", "b.csv"), "It is a zip with 2 files ('a.csv', 'b.csv'); allowed is one"),
-    "gzip in gzip": (lambda raw: gzip.compress(gzip.compress(uci_form())), "It is packed twice; unpack it once"),
-    "a damaged zip": (
-        lambda raw: pack("a.csv")(raw)[:-30],
-        "It cannot be read as what it begins as (File is not a zip",
+    "inverted labels": table(assign={"diagnosis": labels("B", "M")}),
+    "Prognostic": lambda raw: ",".join(["119513", "N", "31", *["1.5"] * 30, "5", "5"]).encode(),
+    "one diagnosis": lines(",B,", ",M,"),
+    "a repeated id": table(assign={"id": lambda raw: raw["id"].where(raw.index != 7, "10003")}),
+    "a twin through float32": lambda raw: (
+        uci_form() + table(header=False)(raw.head(1).assign(id="zzz", area_se=np.float32(153.4)))
     ),
-    "a damaged gzip": (
-        lambda raw: gzip.compress(uci_form())[:5000],
-        "It cannot be read as what it begins as (Compressed",
-    ),
-    "damaged Parquet": (lambda raw: b"PAR1rest", "It cannot be read as what it begins as (Parquet magic bytes"),
-    "Parquet of other columns": (
-        lambda raw: parquet(pd.DataFrame({"a": [1.0], "b": ["x"]})),
-        "it begins 'a,b', 2 fields",
-    ),
-    "Parquet of texts": (lambda raw: parquet(raw.astype({"area_se": str}).assign(area_se="x")), "It cannot be read as"),
-    "Parquet without names": (lambda raw: parquet(raw.rename(columns=V)), "Its columns have no names of measurements"),
-    "Excel without the columns": (
-        lambda raw: xlsx(raw[["id", "area_se"]]),
-        "Sheet '2': it lacks 29 of the 30 measurements",
-    ),
-    "a broken workbook": (lambda raw: b"\xd0\xcf\x11\xe0" + bytes(99), "It cannot be read as what it begins as ("),
-    "another table": (
-        lambda raw: b"a,b,c\n1,2,3\n",
-        "Line 1: it begins 'a,b,c', 3 fields without a name of a measurement",
-    ),
-    "a missing column": (table(["fractal_dimension_worst"]), LACKS),
-    "no last name": (lambda raw: canonical.write_table(raw).replace(b"fractal_dimension_worst", b"", 1), LACKS),
-    "ten means": (table(DROPPED), ALL_THIRTY),
-    "ten means, no header": (lines("^[^,]+,([MB](,[^,]+){10}).*", r"\1"), ALL_THIRTY),
-    "names of families alone": (lambda raw: re.sub(rb"_mean|\w+_(se|worst)", b"", table()(raw)), ALL_THIRTY),
-    "a repeated column": (
-        table(assign={"radius1": 1}),
-        "Line 1: the column radius_mean stands 2 times; allowed is once",
-    ),
-    "0 and 1, no header": (
-        lambda raw: table(assign={"diagnosis": labels(1, 0)}, header=False)(raw),
-        f"Line 1: field 2 {CODES}",
-    ),
-    "0 and 1 first": (
-        lambda raw: table(["id"], {"diagnosis": labels(1, 0)}, header=False)(raw),
-        f"Line 1: field 1 {CODES}",
-    ),
-    "0 and 1 last": (lines(r"^[^,]+,([MB]),(.*)$", r"\2,0"), "Line 1: field 31 of every line holds 0, which stand for"),
-    "0 and 1 below numbers": (
-        table(["id"], {"diagnosis": labels(1, 0)}, NUMBERED, index=True),
-        "Line 1: the column '1' holds 0 and 1",
-    ),
-    "no last column": (lines(",[^,\n]+$"), "31 fields without a name of a measurement; allowed are names like"),
-    "the first patient as header": (
-        lambda raw: pd.read_csv(io.BytesIO(uci_form())).to_csv().encode(),
-        "pandas read UCI's file without header=None",
-    ),
-    "two labels that differ": (
-        table(assign={"target": labels("benign", "malignant")}),
-        "Line 2, id 10003: diagnosis says M and target says B; allowed is the same in both",
-    ),
-    "an inverted target": (
-        lambda raw: re.sub(rb"(?m)[01]$", lambda found: b"%d" % (found[0] == b"0"), scikit_learn(raw)),
-        "inverted",
-    ),
-    "inverted labels": (table(assign={"diagnosis": labels("B", "M")}), "the diagnoses look inverted or mixed up"),
-    "Original": (
-        lambda raw: ORIGINAL,
-        "2 or 4; the Diagnostic one has 30 measurements of cell nuclei and the diagnoses M",
-    ),
-    "Original's header": (lambda raw: b"ID,Clump_thickness,Class\n", "Line 1: this is the Original Wisconsin table"),
-    "Prognostic": (
-        lambda raw: PROGNOSTIC.encode(),
-        "Line 1: this is the Prognostic Wisconsin table (WPBC), which has 198",
-    ),
-    "Prognostic's header": (lambda raw: b"ID,Outcome,Time,radius1\n", "Line 1: this is the Prognostic Wisconsin table"),
-    "one diagnosis": (lines(",B,", ",M,"), "It has 569 malignant and 0 benign rows; allowed are at least 10 of each"),
-    "a repeated id": (
-        lambda raw: canonical.write_table(raw.assign(id=raw["id"].where(raw.index != 7, "10003"))),
-        "Line 9, id 10003: its id is that of Line",
-    ),
-    "a twin through float32": (
-        lambda raw: uci_form() + table(header=False)(raw.head(1).assign(id="zzz", area_se=np.float32(153.4))),
-        "Line 570, id zzz: its 30 measurements are those of Line 1, id 10003 again; allowed is each patient once (F5)",
-    ),
-    "a row that no nucleus has": (
-        lines(",1001,0.1184,", ",501,0.1184,"),
-        "Line 1, id 10003: area_mean is 501 but radius_mean",
-    ),
+    "a row that no nucleus has": lines(",1001,0.1184,", ",501,0.1184,"),
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", FILES["refusals"])
 def test_what_is_not_the_table_is_refused_with_the_reason(raw: pd.DataFrame, name: str) -> None:
-    make, says = REFUSED[name]
+    match FILES["refusals"][name]:
+        case [text, says]:
+            content = text.encode()
+        case says:
+            content = MADE[name](raw)
     with pytest.raises(TableError) as error:
-        admission.read_table(make(raw), "some.csv")
+        admission.read_table(content, "some.csv")
     assert says in str(error.value)
     assert str(error.value).endswith(". some.csv cannot be used")
 
