@@ -24,8 +24,8 @@ def uci_form_digest() -> str:
 def rows_as_uci(ids: list[str], numbers: np.ndarray, malignant: np.ndarray) -> bytes:
     """Return rows as lines of UCI's file: the id, M or B, and the shortest digits of each number."""
     lines = (
-        ",".join([one, "M" if label else "B", *(repr(number).removesuffix(".0") for number in row)])
-        for one, label, row in zip(ids, malignant, numbers.tolist(), strict=True)
+        ",".join([identifier, "M" if label else "B", *(repr(number).removesuffix(".0") for number in row)])
+        for identifier, label, row in zip(ids, malignant, numbers.tolist(), strict=True)
     )
     return "".join(f"{line}\n" for line in lines).encode()
 

@@ -169,11 +169,6 @@ def list_texts(picture: Figure) -> list[Text]:
     return [text for text in texts if text.get_visible() and text.get_text()]
 
 
-def list_marks(picture: Figure) -> list[Any]:
-    lines = [line for axes in picture.axes for line in axes.lines]
-    return [line for line in lines if str(line.get_label()).startswith("called malignant")]
-
-
 @pytest.mark.parametrize("kind", ["10 % wrong labels", "AUC of 1", "longest texts"])
 def test_the_figure_shows_every_point_bend_and_gain_and_no_text_that_is_cut_or_covers_anything(
     kind: str, raw: pd.DataFrame, report: Report, smallest: Report

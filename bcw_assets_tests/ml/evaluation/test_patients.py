@@ -27,14 +27,14 @@ def test_terciles_by_hand() -> None:
     raw = small(60, 61)
     probabilities = np.where(raw["diagnosis"] == "M", 0.9, 0.1)[:, None].repeat(2, axis=1)
     probabilities[:5, 0] = 0.2  # five of the smallest malignant are missed in one of two repeats
-    found = patients.summarise_subgroups(raw, probabilities)
-    assert [(group.diagnosis, group.measure, group.low, group.high, group.patients) for group in found] == [
+    groups = patients.summarise_subgroups(raw, probabilities)
+    assert [(group.diagnosis, group.measure, group.low, group.high, group.patients) for group in groups] == [
         ("M", "sensitivity", 1, 20, 20), ("M", "sensitivity", 21, 40, 20), ("M", "sensitivity", 41, 60, 20),
         ("B", "specificity", 1, 21, 21), ("B", "specificity", 22, 41, 20), ("B", "specificity", 42, 61, 20),
     ]  # fmt: skip
-    assert found[0].rate.estimate == pytest.approx((15 + 20) / 2 / 20)
-    assert found[0].rate.interval == scores.compute_wilson(17.5, 20)
-    assert [group.rate.estimate for group in found[1:]] == [1.0] * 5
+    assert groups[0].rate.estimate == pytest.approx((15 + 20) / 2 / 20)
+    assert groups[0].rate.interval == scores.compute_wilson(17.5, 20)
+    assert [group.rate.estimate for group in groups[1:]] == [1.0] * 5
 
 
 def test_patients_of_one_size_leave_groups_empty() -> None:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import re
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -31,9 +32,11 @@ class Pipe(io.BytesIO):
         raise io.UnsupportedOperation
 
 
-def read(content: bytes, *, from_pipe: bool = False) -> Rows:
-    """Return the rows of all parts together."""
-    _, parts = reading.read_rows(io.BufferedReader(Pipe(content)) if from_pipe else io.BytesIO(content))
+def read(content: bytes, *, from_pipe: bool = False, small: int = reading.SMALL) -> Rows:
+    """Return the rows of all parts together; without pyarrow what is `small`."""
+    stream = io.BufferedReader(Pipe(content)) if from_pipe else io.BytesIO(content)
+    with mock.patch.object(reading, "SMALL", small):
+        parts = list(reading.read_rows(stream)[1])
     whole = Rows([], np.zeros(0, "<U1"), np.zeros((30, 0)), has_diagnoses=False, lines=[])
     for rows in parts:
         whole.problems |= {row + len(whole): texts for row, texts in rows.problems.items()}
@@ -44,16 +47,7 @@ def read(content: bytes, *, from_pipe: bool = False) -> Rows:
     return whole
 
 
-def read_exactly(content: bytes) -> Rows:
-    """Read without pyarrow."""
-    with mock.patch.object(reading, "SMALL", 1 << 30):
-        return read(content)
-
-
-def read_fast(content: bytes) -> Rows:
-    """Read everything by pyarrow that it can read."""
-    with mock.patch.object(reading, "SMALL", -1):
-        return read(content)
+read_exactly, read_fast = partial(read, small=1 << 30), partial(read, small=-1)
 
 
 def assert_same(rows: Rows, expected: Rows) -> None:
@@ -168,15 +162,13 @@ def test_bad_rows_among_many_are_the_same_by_both_ways() -> None:
     assert_same(rows, read_exactly(b"".join(lines)))
 
 
+UNUSUAL = (
+    *(b"-0.0", b"+1.5", b" 1.5", b"1.5\t", b"\xc2\xa01.5", b"1.", b".5", b"1E+5", b"1e-400", b"5e-324", b'"1.5"'),
+    *(b'" 1.5 "', b'"1""5"', b'"1,5"', b"\xef\xbb\xbf1", b"NULL", b"NaN", b"1\x0b", b"\x1f1", b"++1"),
+)
 FIELDS = st.one_of(
     st.floats(allow_nan=False).map(repr).map(str.encode),
-    st.sampled_from(
-        [
-            *(*SPOILT, b"-0.0", b"+1.5", b" 1.5", b"1.5\t", b"\xc2\xa01.5", b"1.", b".5"),
-            *(b"1E+5", b"1e-400", b"5e-324"),
-            *(b'"1.5"', b'" 1.5 "', b'"1""5"', b'"1,5"', b"\xef\xbb\xbf1", b"NULL", b"NaN", b"1\x0b", b"\x1f1", b"++1"),
-        ]
-    ),
+    st.sampled_from(SPOILT + UNUSUAL),
     st.binary(max_size=4),
 )
 IDS = st.one_of(
@@ -207,10 +199,8 @@ def test_the_fast_way_gives_exactly_the_rows_of_the_exact_one(
 
 
 def test_what_is_missing_in_parquet_spoils_its_row(raw: pd.DataFrame) -> None:
-    some = raw.head(4).copy()
-    some.loc[1, "area_se"] = np.nan
-    some.loc[2, "id"] = None
-    rows = read(parquet(some))
+    gaps = {"area_se": raw["area_se"].where(raw.index != 1), "id": raw["id"].where(raw.index != 2)}
+    rows = read(parquet(raw.assign(**gaps).head(4)))
     assert rows.problems == {
         1: ["Row 2: area_se is 'nan'; allowed is a finite decimal number with a point, like 17.99"],
         2: ["Row 3: id is ''; allowed is a printable text on one line, of at most 100 characters"],

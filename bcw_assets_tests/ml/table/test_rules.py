@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from bcw_assets.errors import TableError
 from bcw_assets.ml.table import columns, rules
 from bcw_assets_tests.conftest import CHECKOUT
+from bcw_assets_tests.releases.candidates import flipped
 
 MEASUREMENTS = list(columns.MEASUREMENTS)
 
@@ -20,22 +21,6 @@ def scale(column: str, factor: float, row: int) -> Callable[[pd.DataFrame], pd.D
     """Return what multiplies one value of a table."""
 
     return lambda raw: raw.assign(**{column: raw[column].where(raw.index != row, raw[column] * factor)})
-
-
-def with_the_largest_benign_as_malignant(raw: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Call the benign rows with the longest outlines malignant."""
-    largest = raw.loc[raw["diagnosis"] == "B", "perimeter_worst"].nlargest(count).index
-    return raw.assign(diagnosis=raw["diagnosis"].where(~raw.index.isin(largest), "M"))
-
-
-def relabel(raw: pd.DataFrame, share: float) -> pd.DataFrame:
-    """Exchange the diagnoses of a share of the malignant rows with as many benign ones."""
-    malignant, benign = (np.flatnonzero(raw["diagnosis"] == label) for label in ("M", "B"))
-    count = int(len(malignant) * share)
-    changed = raw.copy()
-    changed.loc[malignant[:count], "diagnosis"] = "B"
-    changed.loc[benign[:count], "diagnosis"] = "M"
-    return changed
 
 
 # R1 cannot stand alone: what is not finite is not positive either (R2).
@@ -59,8 +44,8 @@ ALONE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 }
 ADVICE_ALONE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "R14": scale("texture_mean", 10, 0),
-    "F3": lambda raw: with_the_largest_benign_as_malignant(raw, 60),
-    "F6b": lambda raw: relabel(raw, 0.1),
+    "F3": lambda raw: raw.assign(diagnosis=raw["diagnosis"].mask(raw["perimeter_worst"] > 98, "M")),
+    "F6b": lambda raw: flipped(raw, 42),
     "F7": lambda raw: raw.assign(smoothness_mean=raw["smoothness_mean"].round(3)),
     "F8": lambda raw: raw.assign(texture_mean=raw["texture_mean"] * 1.3),
 }
@@ -155,7 +140,7 @@ def test_the_documentation_of_the_rules_is_the_table() -> None:
 
 
 def test_the_area_under_the_curve_is_scikit_learns(raw: pd.DataFrame) -> None:
-    for table in (raw, relabel(raw, 0.2), raw.assign(perimeter_worst=raw["perimeter_worst"].round(-1))):
+    for table in (raw, flipped(raw, 84), raw.assign(perimeter_worst=raw["perimeter_worst"].round(-1))):
         expected = roc_auc_score(table["diagnosis"] == "M", table["perimeter_worst"])
         assert rules._auc(table) == pytest.approx(expected, rel=1e-12)
 
