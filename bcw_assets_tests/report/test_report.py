@@ -173,13 +173,10 @@ def list_texts(picture: Figure) -> list[Text]:
 def test_the_figure_shows_every_point_bend_and_gain_and_no_text_that_is_cut_or_covers_anything(
     kind: str, raw: pd.DataFrame, report: Report, smallest: Report
 ) -> None:
-    match kind:
-        case "10 % wrong labels":
-            report = report_on(flipped(raw, 57), Resampling(10, 2, 0))
-        case "AUC of 1":
-            report = smallest
-        case "longest texts":
-            report = show_the_longest_texts(report)
+    if kind == "10 % wrong labels":
+        report = report_on(flipped(raw, 57), Resampling(10, 2, 0))
+    else:
+        report = smallest if kind == "AUC of 1" else show_the_longest_texts(report)
     with matplotlib.rc_context(figure.STYLE):
         picture = figure.compose(report)
         picture.set_dpi(figure.DOTS_PER_INCH)

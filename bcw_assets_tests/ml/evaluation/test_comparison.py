@@ -1,4 +1,4 @@
-"""Champion and challenger on the same patients: bounds against second sources, rows result by fingerprint."""
+"""Champion and challenger on the same patients: bounds against second sources, rows paired by fingerprint."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from bcw_assets.ml.evaluation.comparison import Predictions, compare, compute_ta
 
 
 def score_statistic(difference: float, gained: int, lost: int, patients: int) -> float:
-    """Return Tango's statistic with the discordant probability result by maximising the likelihood."""
+    """Return Tango's statistic with the discordant probability that comes from maximising the likelihood."""
 
     def unlikely(rare: float) -> float:
         shares = np.array([rare + difference, rare, 1 - 2 * rare - difference])
@@ -29,10 +29,7 @@ def score_statistic(difference: float, gained: int, lost: int, patients: int) ->
 def test_at_the_bound_the_score_statistic_is_the_normal_quantile(gained: int, lost: int, patients: int) -> None:
     bound = compute_tango(gained, lost, patients)
     assert score_statistic(bound, gained, lost, patients) == pytest.approx(1.959964, abs=1e-4)
-
-
-def test_where_everybody_was_lost_the_bound_is_minus_one() -> None:
-    assert compute_tango(0, 5, 5) == -1
+    assert compute_tango(0, 5, 5) == -1  # where everybody was lost
 
 
 def predictions(names: str, probabilities: list[float], malignant: str) -> Predictions:

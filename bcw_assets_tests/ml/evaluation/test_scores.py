@@ -10,9 +10,8 @@ from bcw_assets.ml.evaluation.scores import Confusion, Summary
 from bcw_assets_tests.ml.evaluation.samples import draw_patients
 
 
-@pytest.mark.parametrize("digits", [None, 1])
-def test_scores_of_counts_are_scikit_learns(digits: int | None) -> None:
-    malignant, probability = draw_patients(200, digits=digits)
+def test_scores_of_counts_are_scikit_learns() -> None:
+    malignant, probability = draw_patients(200, digits=1)
     called = (probability >= 0.5).astype(int)
     summaries = scores.summarise_scores(malignant, probability[:, None], folds=10)
     assert {name: summary.estimate for name, summary in list(summaries.items())[:7]} == pytest.approx(

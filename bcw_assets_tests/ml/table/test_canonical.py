@@ -39,12 +39,8 @@ def test_the_fingerprint_knows_rows_and_not_ids(raw: pd.DataFrame) -> None:
 
 def test_noise_makes_no_stranger_and_a_sixth_digit_does(raw: pd.DataFrame) -> None:
     numbers, patients = raw[MEASUREMENTS], canonical.row_fingerprints(raw)
-    for noisy in (
-        numbers.astype("float32").astype(float),
-        np.nextafter(numbers, -1),
-        numbers * 10 / 10,
-        numbers - 1e-17,
-    ):
+    noises = numbers.astype("float32").astype(float), np.nextafter(numbers, -1), numbers * 10 / 10, numbers - 1e-17
+    for noisy in noises:
         assert canonical.row_fingerprints(with_numbers(raw, noisy)) == patients
     other = canonical.row_fingerprints(with_numbers(raw, numbers * (1 + 1e-5)))
     assert not set(patients) & set(other)
