@@ -33,7 +33,7 @@ class Pipe(io.BytesIO):
 
 
 def read(content: bytes, *, from_pipe: bool = False, small: int = reading.SMALL) -> Rows:
-    """Return the rows of all parts together; without pyarrow what is `small`."""
+    """Return the rows of all parts together; pyarrow reads what has more than `small` bytes."""
     stream = io.BufferedReader(Pipe(content)) if from_pipe else io.BytesIO(content)
     with mock.patch.object(reading, "SMALL", small):
         parts = list(reading.read_rows(stream)[1])
