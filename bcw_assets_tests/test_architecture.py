@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bcw_assets.ml.table import columns
 from bcw_assets_tests.conftest import CHECKOUT
@@ -18,22 +19,7 @@ MODULES = {
     ".".join(("bcw_assets", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
-# Whose modules a room may import, beside its own and `errors`; the arrows point down.
-ARROWS = """
-cli → root assets automation checks operations releases report storage settings locations ml
-root → definitions
-definitions → automation assets checks operations storage settings
-automation → assets checks operations settings
-operations → releases storage settings locations deadline
-assets → releases report source storage stages settings ml
-checks → releases storage stages ml
-releases → report storage documents ml
-report → ml
-storage → stages documents locations deadline ml
-source → settings deadline
-settings → locations
-"""
-MAY_IMPORT = {name: names.split() for name, names in re.findall(r"^(\w+) → (.*)$", ARROWS, flags=re.MULTILINE)}
+MAY_IMPORT = yaml.safe_load(Path(__file__).with_name("arrows.yaml").read_text())
 
 # The beginnings of names that say what was done, or nothing, and not what a function does.
 NO_VERBS = re.compile(
@@ -43,22 +29,18 @@ NOUNS = {"automation.housekeeping_job"}  # that only look like participles
 
 
 def room(module: str) -> str:
-    """Return the room of a module: what stands behind the name of the package."""
     return [*module.split("."), "root"][1]
 
 
 def imported(path: Path) -> set[str]:
-    """Return the modules that a file imports, inside functions too."""
     modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            modules |= {
-                name if (name := f"{node.module}.{alias.name}") in MODULES else node.module or ""
-                for alias in node.names
-            }
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules |= {name if name in MODULES else str(node.module) for name in names}
     return modules
 
 

@@ -18,14 +18,6 @@ from bcw_assets_tests.conftest import ASSETS, Golden, Graph, contents, why
 from bcw_assets_tests.tables import uci_form
 
 Refresh = tuple[Graph, dg.ExecuteInProcessResult]
-STORED_IN = {
-    "raw_data": "data/raw_data.csv",
-    "ready_data": "data/ready_data.json",
-    "model": "results/model.json",
-    "cross_validation": "results/cross_validation.json",
-    "metrics": "results/metrics.json",
-    "release": "releases",
-}
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +81,9 @@ def test_a_run_on_s3_leaves_byte_for_byte_what_a_run_on_disk_leaves_and_records_
 ) -> None:
     result = graph.run()
     assert result.success
-    paths = {name: result.asset_materializations_for_node(name)[0].metadata["path"].value for name in STORED_IN}
-    assert paths == {name: f"{graph.place}/{key}" for name, key in STORED_IN.items()}
+    events = [event.materialization for event in result.get_asset_materialization_events()]
+    assert {event.asset_key: event.metadata["path"].value for event in events} == graph.places()
+    assert graph.places()[dg.AssetKey("model")] == f"{graph.place}/results/model.json"
     assert comparable(graph.store) == comparable(open_store(golden.place))
 
 
