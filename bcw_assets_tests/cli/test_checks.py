@@ -60,6 +60,10 @@ def test_after_a_green_run_every_check_passed_since_that_run(graph: Graph, monke
     assert (report["good"], report["failure"]) == (True, None)
     assert list(results) == [(asset.key.path[0], spec.name) for asset in GRAPH for spec in specify_checks(asset.key)]
     assert {check["result"] for check in results.values()} == {"passed"}
+    assert all((check["severity"] == "ERROR") is check["blocking"] for check in results.values())
+    assert {name for (_, name), check in results.items() if not check["blocking"]} == {
+        "plausibility", "source", "beats_always_benign", "floors", "calibration", "label_suspects",
+    }  # fmt: skip
     assert all(datetime.fromisoformat(check["since"]).tzinfo for check in results.values())
     assert "gradient per patient" in results["model", "converged"]["evidence"]
     monkeypatch.setattr(checks, "read_latest_report", lambda: report)
