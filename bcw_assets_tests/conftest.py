@@ -101,7 +101,6 @@ def candidate(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def challenger(raw: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Candidate:
-    """The same with another split."""
     return make_once(tmp_path_factory, "challenger", lambda: pack(candidate_of(raw, seed=7)))
 
 
@@ -203,17 +202,14 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture
 def store(place: Place) -> Store:
-    """A store with nothing in it."""
     return open_store(place("store"))
 
 
 def contents(store: Store) -> dict[str, bytes]:
-    """Return everything that is stored."""
     return {key: store.read(key) for key in store.list("")}
 
 
 def with_all(store: Store, files: dict[str, bytes]) -> Store:
-    """Return the store with these files in it."""
     for key, content in files.items():
         store.write({key: content})
     return store
@@ -231,12 +227,10 @@ class Graph:
         self.source.write_bytes(uci_form())
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """Return the environment of a process that works on this place, with a history in the folder."""
         own = {"BCW_SOURCE": str(self.source), "BCW_STORAGE": self.place, "DAGSTER_HOME": str(self.home("home"))}
         return dict(os.environ) | own | changes
 
     def home(self, name: str) -> Path:
-        """Return a folder for a history, with the settings of the project."""
         home = self.folder / name
         home.mkdir(exist_ok=True)
         shutil.copy(CHECKOUT / ".dagster" / "dagster.yaml", home)
@@ -275,34 +269,23 @@ class Graph:
         self.golden().put(self)
 
     def check(self, asset: str) -> dg.ExecuteInProcessResult:
-        """Run the checks of one asset on what is stored, as the UI can."""
         return self.select(dg.AssetSelection.checks_for_assets(dg.AssetKey(asset)))
 
     def places(self) -> dict[dg.AssetKey, str]:
-        """Return where every asset is."""
         return locate_assets(GRAPH, ArtifactIOManager(self.store), self.store)
 
     def select(
         self, selection: dg.AssetSelection, config: dict[str, object] | None = None, **changes: str
     ) -> dg.ExecuteInProcessResult:
-        """Run a selection of assets and checks; the run may fail."""
         from bcw_assets.definitions import build_definitions  # reads the environment, which is clean by now
 
-        defs = dg.Definitions.merge(
-            build_definitions(self.settings(**changes)),
-            dg.Definitions(jobs=[dg.define_asset_job("selected", selection)]),
-        )
-        return defs.resolve_job_def("selected").execute_in_process(
-            instance=self.instance,
-            run_config={
-                "ops": {name: {"config": values} for name, values in (config or {}).items()},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
-            raise_on_error=False,
-        )
+        job = dg.Definitions(jobs=[dg.define_asset_job("selected", selection)])
+        defs = dg.Definitions.merge(build_definitions(self.settings(**changes)), job)
+        ops = {name: {"config": values} for name, values in (config or {}).items()}
+        run_config = {"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        return defs.resolve_job_def("selected").execute_in_process(run_config, self.instance, raise_on_error=False)
 
     def at(self, place: str) -> "Graph":
-        """Return the graph at another place, with the same history."""
         other = copy.copy(self)
         other.place, other.store = place, open_store(place)
         return other
@@ -318,7 +301,6 @@ class Graph:
         return {key: self.store.read(key) for folder in ("data/", "results/") for key in self.store.list(folder)}
 
     def damage(self, key: str, what: bytes, by: bytes) -> None:
-        """Replace something in a stored file."""
         content = self.store.read(key)
         assert what in content
         self.store.write({key: content.replace(what, by)})
@@ -342,7 +324,6 @@ class Golden:
 
 
 def databases(instance: dg.DagsterInstance) -> list[sqlite3.Connection]:
-    """Return what an ephemeral instance keeps in memory of runs and of events."""
     storages: list[Any] = [instance.run_storage, instance.event_log_storage]
     return [storage._held_conn.connection.driver_connection for storage in storages]
 
@@ -366,15 +347,11 @@ def graph(request: pytest.FixtureRequest, tmp_path: Path, place: Place) -> Itera
 def why(result: dg.ExecuteInProcessResult) -> str:
     """Return what the failed steps of a run say."""
     failures = [event.step_failure_data for event in result.get_step_failure_events()]
-    return "\n".join(
-        (each.user_failure_data and each.user_failure_data.description) or str(each.error) for each in failures
-    )
+    descriptions = [each.user_failure_data and each.user_failure_data.description for each in failures]
+    return "\n".join(text or str(failure.error) for text, failure in zip(descriptions, failures, strict=True))
 
 
 def broken(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], str]:
     """Return the checks that failed: (asset, check) → what it says."""
-    return {
-        (check.asset_key.to_user_string(), check.check_name): check.description or ""
-        for check in result.get_asset_check_evaluations()
-        if not check.passed
-    }
+    checks = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    return {(check.asset_key.to_user_string(), check.check_name): check.description or "" for check in checks}

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler as Request
+from http.server import ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-Step = Callable[[BaseHTTPRequestHandler], None]
+Step = Callable[[Request], None]
 
 
 @dataclass
@@ -30,7 +31,7 @@ def serve(*script: Step) -> Iterator[Loopback]:
     """Answer the n-th request by the n-th step, and every further one by the last."""
     loopback = Loopback("")
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Request):
         def do_GET(self) -> None:
             if self.headers.get("Expect") == "100-continue":
                 self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -66,7 +67,7 @@ def status(code: int, **headers: str) -> Step:
     return lambda handler: _answer(handler, code, {name.replace("_", "-"): headers[name] for name in headers}, b"")
 
 
-def refuse(handler: BaseHTTPRequestHandler) -> None:
+def refuse(handler: Request) -> None:
     """Reset the connection before any answer, as a port where nothing listens does."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.connection.close()
@@ -74,23 +75,20 @@ def refuse(handler: BaseHTTPRequestHandler) -> None:
 
 def cut(content: bytes) -> Step:
     """Announce all of `content`, send half of it and hang up."""
-    return body(content[: len(content) // 2], length=len(content))
+    return lambda handler: _halve(handler, 200, {}, content)
 
 
-def hang(handler: BaseHTTPRequestHandler) -> None:
-    """Answer nothing for a minute."""
+def hang(handler: Request) -> None:
     time.sleep(60)
 
 
-def stall(handler: BaseHTTPRequestHandler) -> None:
+def stall(handler: Request) -> None:
     """Send some of the body and nothing more for a minute."""
     body(b"1,2,3", length=1000)(handler)
     hang(handler)
 
 
-def drip(
-    handler: BaseHTTPRequestHandler, beginning: bytes = b"HTTP/1.1 200 OK\r\n\r\n", rest: bytes = b"1" * 600
-) -> None:
+def drip(handler: Request, beginning: bytes = b"HTTP/1.1 200 OK\r\n\r\n", rest: bytes = b"1" * 600) -> None:
     """Send a byte of the rest, by default of the body, a tenth of a second."""
     handler.wfile.write(beginning)  # which is not buffered
     for number in range(len(rest)):
@@ -101,13 +99,11 @@ def drip(
 drip_headers: Step = partial(drip, beginning=b"HTTP/1.1 200 OK\r\nX-Slow: ")
 
 
-def redirect_for_ever(handler: BaseHTTPRequestHandler) -> None:
-    """Send the client to where it is."""
+def redirect_for_ever(handler: Request) -> None:
     status(302, Location=handler.path)(handler)
 
 
-def flood(handler: BaseHTTPRequestHandler) -> None:
-    """Send 1 GiB."""
+def flood(handler: Request) -> None:
     body(b"", length=2**30)(handler)
     for _ in range(2**10):
         handler.wfile.write(bytes(2**20))
@@ -116,7 +112,7 @@ def flood(handler: BaseHTTPRequestHandler) -> None:
 def taken(messages: list[dict[str, str]]) -> Step:
     """Keep the JSON that is posted, and answer 200."""
 
-    def step(handler: BaseHTTPRequestHandler) -> None:
+    def step(handler: Request) -> None:
         messages.append(json.load(handler.rfile))
         body(b"")(handler)
 
@@ -131,59 +127,20 @@ def s3_error(code: int, name: str, **fields: str) -> Step:
     return lambda handler: _answer(handler, code, {}, content)
 
 
-def passed_to(url: str) -> Step:
-    """Answer what the server at `url` answers."""
-    return lambda handler: _answer(handler, *_ask(url, handler))
+def _ask(url: str, do: Callable[..., None]) -> Step:
+    """Ask the server at `url` the same, and do something with the status, headers and body that it answers."""
 
-
-def reply_lost(url: str) -> Step:
-    """Let the server at `url` do what is asked, and reset the connection instead of saying so."""
-
-    def step(handler: BaseHTTPRequestHandler) -> None:
-        _ask(url, handler)
-        refuse(handler)
+    def step(handler: Request) -> None:
+        headers = {name: value for name, value in handler.headers.items() if name != "Expect"}
+        with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
+            connection.request(handler.command, handler.path, handler.rfile.read(), headers)
+            answer = connection.getresponse()
+            do(handler, answer.status, dict(answer.getheaders()), answer.read())
 
     return step
 
 
-def cut_off(url: str, end: Step = lambda _: None) -> Step:
-    """Send half of the body that the server at `url` answers, and then do something else: hang up."""
-
-    def step(handler: BaseHTTPRequestHandler) -> None:
-        code, headers, content = _ask(url, handler)
-        _answer(handler, code, headers, content[: len(content) // 2], length=len(content))
-        end(handler)
-
-    return step
-
-
-reset_within = partial(cut_off, end=refuse)
-stalled = partial(cut_off, end=hang)
-
-
-def trickled(url: str) -> Step:
-    """Send what the server at `url` answers a byte a tenth of a second."""
-
-    def step(handler: BaseHTTPRequestHandler) -> None:
-        code, headers, content = _ask(url, handler)
-        _answer(handler, code, headers, b"", length=len(content))
-        drip(handler, b"", content)
-
-    return step
-
-
-def _ask(url: str, handler: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
-    """Return what the server at `url` answers to the request: status, headers, body."""
-    headers = {name: value for name, value in handler.headers.items() if name != "Expect"}
-    with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
-        connection.request(handler.command, handler.path, handler.rfile.read(), headers)
-        answer = connection.getresponse()
-        return answer.status, dict(answer.getheaders()), answer.read()
-
-
-def _answer(
-    handler: BaseHTTPRequestHandler, code: int, headers: dict[str, str], content: bytes, length: int | None = None
-) -> None:
+def _answer(handler: Request, code: int, headers: dict[str, str], content: bytes, length: int | None = None) -> None:
     handler.send_response_only(code)
     for name, value in headers.items():
         if name.lower() not in ("content-length", "connection", "transfer-encoding"):
@@ -191,3 +148,25 @@ def _answer(
     handler.send_header("Content-Length", str(len(content) if length is None else length))
     handler.end_headers()
     handler.wfile.write(content)
+
+
+def _halve(
+    handler: Request, code: int, headers: dict[str, str], content: bytes, end: Step = lambda handler: None
+) -> None:
+    """Send half of the body, and then do something else, by default hang up."""
+    _answer(handler, code, headers, content[: len(content) // 2], length=len(content))
+    end(handler)
+
+
+def _trickle(handler: Request, code: int, headers: dict[str, str], content: bytes) -> None:
+    _answer(handler, code, headers, b"", length=len(content))
+    drip(handler, b"", content)
+
+
+# What happens to the answer of the server at a URL.
+passed_to = partial(_ask, do=_answer)
+reply_lost = partial(_ask, do=lambda handler, *answer: refuse(handler))
+cut_off = partial(_ask, do=_halve)
+reset_within = partial(_ask, do=partial(_halve, end=refuse))
+stalled = partial(_ask, do=partial(_halve, end=hang))
+trickled = partial(_ask, do=_trickle)

@@ -104,20 +104,19 @@ def test_no_name_of_a_module_has_a_meaning_in_another_too() -> None:
     assert {name for name, count in homes.items() if count > 1} == set()
 
 
-LIGHT = ("cli.main", "cli.predict", "cli.scoring", "cli.releases", "releases.access", "ml.table.rules")
-HEAVY = {"dagster", "pandas", "sklearn", "scipy", "pyarrow", "boto3", "matplotlib"}
-
-
 @pytest.mark.parametrize(
     ("modules", "without"),
     [
-        (("", *LIGHT, "ml.evaluation.scores"), HEAVY),
-        (("storage.s3",), {"dagster", "sklearn", "pandas", "scipy"}),
-        (("definitions",), {"sklearn.datasets", "matplotlib.pyplot", "boto3", "dagster_aws", "apprise"}),
+        (
+            "errors cli.main cli.predict cli.scoring cli.releases releases.access ml.table.rules ml.evaluation.scores",
+            "dagster pandas sklearn scipy pyarrow boto3 matplotlib",
+        ),
+        ("storage.s3", "dagster sklearn pandas scipy"),
+        ("definitions", "sklearn.datasets matplotlib.pyplot boto3 dagster_aws apprise"),
     ],
 )
-def test_an_import_brings_no_more_than_it_needs(modules: tuple[str, ...], without: set[str]) -> None:
-    names = ", ".join(f"bcw_assets.{name}".removesuffix(".") for name in modules)
+def test_an_import_brings_no_more_than_it_needs(modules: str, without: str) -> None:
+    names = ", ".join(f"bcw_assets.{name}" for name in modules.split())
     program = f"import sys, {names}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=CHECKOUT)
-    assert set(done.stdout.split()) & without == set()
+    assert set(done.stdout.split()) & set(without.split()) == set()

@@ -43,7 +43,6 @@ del KINDS["bcw exporter"]  # which runs until it is stopped
 
 @pytest.fixture(scope="session")
 def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
-    """A folder in which everything was made, with a history on disk."""
     folder = tmp_path_factory.mktemp("readme")
     graph = Graph(folder, str(folder), dg.DagsterInstance.ephemeral())
     with dg.DagsterInstance.from_config(graph.environment()["DAGSTER_HOME"]) as graph.instance:
@@ -72,7 +71,6 @@ def test_each_kind_of_command_runs_and_says_what_is_shown(at_home: Graph, tmp_pa
 
 
 def parse(command: str) -> dict[str, Any]:
-    """Return the options of a command, all of which are known."""
     name, *words = shlex.split(command)
     make_parser: dict[str, Any] = {"dagster": create_dagster_cli, "dg": create_dg_cli}
     known: click.Command = make_parser.get(name, lambda: main)()
@@ -96,23 +94,21 @@ def test_what_every_command_names_is_there() -> None:
         assert dg.validate_run_config(job, json.loads(options.get("config_json") or "{}"))
 
 
-def test_s3_works_as_documented(
-    at_home: Graph, seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_s3_works_as_documented(at_home: Graph, seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = at_home.home("on-s3")
     (lines,) = find_blocks("ini", PAGES["README.md"])
     assert all(f"{name}=" in lines for name in seaweed.environment)
     own = "".join(f"{name}={value}\n" for name, value in seaweed.environment.items())
-    (tmp_path / ".env").write_text(lines.replace("my-bucket", BUCKET) + own)  # the last line of a name counts
-    home = at_home.home("logs-on-s3")
+    (home / ".env").write_text(lines.replace("my-bucket", BUCKET) + own)  # the last line of a name counts
     with (home / "dagster.yaml").open("a") as file:
         file.write("".join(find_blocks("yaml")).replace("my-bucket", BUCKET))
     seaweed.use(monkeypatch)
     bucket = with_all(open_store(f"s3://{BUCKET}/breast-cancer"), contents(at_home.store))
     (predict,) = (line.replace("my-bucket", BUCKET) for line in PROGRAMS if "s3://" in line)
     for command in ("bcw releases verify --all", predict, "dagster asset materialize -m bcw_assets --select raw_data"):
-        done = programs.run(shlex.split(command), at_home.environment(DAGSTER_HOME=str(home)), tmp_path)
+        done = programs.run(shlex.split(command), at_home.environment(DAGSTER_HOME=str(home)), home)
         assert done.returncode == 0, done.stderr
-    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1 + 569
+    assert len((home / "scores.csv").read_text().splitlines()) == 1 + 569
     assert bucket.list("logs/")
 
 

@@ -8,9 +8,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
 
-import bcw_assets
 from bcw_assets import checks as the_checks
-from bcw_assets import settings
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import specify_checks
 from bcw_assets.cli import checks
@@ -36,22 +34,6 @@ def assets_with(result: str, graph: Graph) -> set[str]:
 
 def invoke(*options: str) -> Result:
     return CliRunner().invoke(main, ["checks", *options])
-
-
-def test_the_command_finds_the_history_by_dagster_home_and_its_exit_code_says_whether_all_is_well(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from bcw_assets.definitions import build_definitions  # reads the environment, which is clean by now
-
-    for name in ("DAGSTER_HOME", "BCW_STORAGE"):
-        monkeypatch.setenv(name, graph.environment()[name])
-    monkeypatch.setattr(bcw_assets, "defs", build_definitions(settings.read_environment()))  # as its own process has
-    monkeypatch.chdir(graph.folder)
-    with dg.DagsterInstance.get() as graph.instance:
-        graph.run("raw_data")
-        done = invoke()
-        assert (done.exit_code, done.stdout) == (1, checks.format_report(read(graph)[0]) + "\n")
-        assert assets_with("passed", graph) == {"raw_data"}
 
 
 def test_after_a_green_run_every_check_passed_since_that_run(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,14 +70,16 @@ def test_a_failed_check_fails_the_report_only_if_it_blocks(
 
     monday = Expectation("raw_data", "weekday", "It is Monday.", fail, blocking=blocking)
     monkeypatch.setattr(the_checks, "EXPECTATIONS", (*EXPECTATIONS, monday))
-    assert graph.run("raw_data").success is not blocking
+    result = graph.run("raw_data")
+    assert result.success is not blocking
+    (evaluation,) = [each for each in result.get_asset_check_evaluations() if not each.passed]
+    assert evaluation.severity.value == ("ERROR" if blocking else "WARN")
     report, results = read(graph)
     assert results["raw_data", "stored"]["since"] == before
     assert report["good"] is not blocking
     assert (report["failure"] or "").startswith("The run that made raw_data failed: ") is blocking
     check = results["raw_data", "weekday"]
     assert (check["result"], check["evidence"]) == ("failed", "it is Monday")
-    assert check["severity"] == ("ERROR" if blocking else "WARN")
 
 
 def test_a_check_that_was_not_run_on_the_latest_materialisation_or_crashed_is_no_success(
@@ -134,6 +118,7 @@ def test_another_storage_has_results_of_its_own(graph: Graph, place: Place) -> N
     assert not report["good"]
     assert {(check["result"], check["since"]) for check in results.values()} == {("not materialised", None)}
     elsewhere.run("raw_data")
+    assert assets_with("passed", elsewhere) == {"raw_data"}
     assert not elsewhere.run("raw_data", "ready_data", config={"ready_data": {"test_size": 0.999}}).success
     assert read(graph)[0] == before
     assert "ready_data" in read(elsewhere)[0]["failure"]

@@ -8,7 +8,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -30,7 +29,6 @@ def test_in_a_pipe_a_refresh_says_only_the_summary_(graph: Graph) -> None:
 
 
 def read_terminal(controller: int) -> str:
-    """Return what is shown until the other end is closed."""
     content = b""
     with suppress(OSError):
         while part := os.read(controller, 4096):
@@ -65,10 +63,13 @@ def test_a_failure_a_wrong_setting_and_a_wrong_env_file_are_said_in_a_line(graph
     assert re.fullmatch(r"Failed: \.env cannot be read .*\n", graph.process("bcw", "refresh").stderr)
 
 
-def test_a_history_that_cannot_be_kept_is_said_and_harms_nothing(graph: Graph) -> None:
+def test_a_full_standard_output_and_a_history_that_cannot_be_kept_are_said_and_harm_nothing(graph: Graph) -> None:
     graph.prepare()
-    before = graph.files()
-    graph.process("bcw", "checks")  # which makes a history
+    before, errors = graph.files(), graph.folder / "errors"
+    streams = (os.devnull, "/dev/full", str(errors))
+    process = programs.start(("bcw", "checks"), graph.environment(), graph.folder, streams)  # which makes a history
+    process.join()
+    assert (process.exitcode, errors.read_text()) == (1, "Failed: [Errno 28] No space left on device\n")
     for path in (graph.folder / "home" / "history").rglob("*.db"):
         path.write_bytes(b"garbage" * 1000)
     done = graph.process("bcw", "refresh")
@@ -76,15 +77,6 @@ def test_a_history_that_cannot_be_kept_is_said_and_harms_nothing(graph: Graph) -
     assert f"Dagster could not keep or read the history in {graph.folder}/home: " in done.stderr
     assert "Traceback" not in done.stderr
     assert graph.files() == before
-
-
-def test_a_full_standard_output_is_said(graph: Graph) -> None:
-    errors = graph.folder / "errors"
-    streams = (os.devnull, "/dev/full", str(errors))
-    process = programs.start(("bcw", "checks"), graph.environment(), graph.folder, streams)
-    process.join()
-    assert process.exitcode == 1
-    assert errors.read_text() == "Failed: [Errno 28] No space left on device\n"
 
 
 def test_the_env_file_is_read_and_a_fallback_and_the_lack_of_a_history_are_said(graph: Graph) -> None:
@@ -109,18 +101,17 @@ def test_a_signal_stops_a_refresh_with_a_line_and_the_history_says_so(graph: Gra
             time.sleep(0.05)
         os.killpg(process.pid or 0, number)  # as a terminal does for Ctrl-C
         process.join()
-    assert process.exitcode == 1
     says = "Failed: raw_data: stopped by a signal. What was stored before is unchanged; run it again\n"
-    assert errors.read_text() == says
+    assert (process.exitcode, errors.read_text()) == (1, says)
     with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
         assert instance.get_runs()[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 def test_first_commands_at_once_on_a_new_home_all_end_well(graph: Graph) -> None:
-    errors = [str(graph.folder / f"errors-{number}") for number in range(4)]
+    errors = [graph.folder / f"errors-{number}" for number in range(4)]
     start = partial(programs.start, ("bcw", "checks"), graph.environment(), graph.folder)
-    processes = [start((os.devnull, os.devnull, file)) for file in errors]
+    processes = [start((os.devnull, os.devnull, str(file))) for file in errors]
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [1] * 4  # for nothing was made yet
-    assert [Path(file).read_text() for file in errors] == [""] * 4
+    assert [file.read_text() for file in errors] == [""] * 4
