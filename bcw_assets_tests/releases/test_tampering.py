@@ -78,7 +78,6 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def rename(name: str) -> Change:
-    """Return a change that gives model.json another name."""
     return lambda manifest: manifest["files"].update({name: manifest["files"].pop("model.json")})
 
 
@@ -150,19 +149,17 @@ def test_other_damage_in_the_log_is_told_and_stops_nothing(
     released: Store, candidate: Candidate, challenger: Candidate, what: str
 ) -> None:
     key, content = "releases/log/000001.json", released.read("releases/log/000001.json")
-    added = ["releases/log/000003.json.bak", "releases/log/1.json", "releases/log/٠٠٠٠٠٣.json"]
-    if what == "more files":
-        released.write(dict.fromkeys(added, b"{}"))
-    elif what == "gone":
+    files = {
+        "cut": {key: content[:100]},
+        "edited": {key: documents.seal(documents.unseal(content) | {"reason": "another"})},
+        "more files": {f"releases/log/{name}": b"{}" for name in ("000003.json.bak", "1.json", "٠٠٠٠٠٣.json")},
+    }.get(what, {})
+    released.write(files)
+    if not files:
         released.delete(key)
-    else:
-        edited = documents.seal(documents.unseal(content) | {"reason": "another"})
-        released.write({key: edited if what == "edited" else content[:100]})
     assert not is_good(released)
     damage = releases.report_verification(released, None, everything=False)["damage"]
-    assert [line.split()[:2] for line in damage] == [
-        ["Damaged:", name] for name in (added if what == "more files" else [key])
-    ]
+    assert [line.split()[:2] for line in damage] == [["Damaged:", name] for name in files or [key]]
     assert open_release(released, None).id == challenger.id
     if what in ("edited", "more files"):
         access.roll_back(released, candidate.id, "why", "me")
