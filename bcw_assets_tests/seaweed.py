@@ -17,15 +17,11 @@ WEED = Path(sys.executable).with_name("weed")
 BUCKET = "bcw"
 KEY, SECRET = "all-may", "the secret of all-may"
 READER, READERS_SECRET = "reads-only", "the secret of reads-only"
-IDENTITIES = {
-    "identities": [
-        {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
-        for key, secret, actions in (
-            (KEY, SECRET, ["Admin"]),
-            (READER, READERS_SECRET, [f"Read:{BUCKET}", f"List:{BUCKET}"]),
-        )
-    ]
-}
+ACTIONS = {(KEY, SECRET): ["Admin"], (READER, READERS_SECRET): [f"Read:{BUCKET}", f"List:{BUCKET}"]}
+IDENTITIES = [
+    {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+    for (key, secret), actions in ACTIONS.items()
+]
 PORTS = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3", "admin") for kind in ("", ".grpc")]
 SWITCHED_OFF = ("webdav", "admin.ui", "s3.autoCreateBucket", "master.telemetry")
 
@@ -55,7 +51,7 @@ class Seaweed:
     def start(self) -> None:
         """Return when something can be stored."""
         identities = self.folder / "identities.json"
-        identities.write_text(json.dumps(IDENTITIES))
+        identities.write_text(json.dumps({"identities": IDENTITIES}))
         options = {**self.ports, **dict.fromkeys(SWITCHED_OFF, "false"), "ip": "127.0.0.1", "ip.bind": "127.0.0.1"}
         options |= {"dir": self.folder, "bucket": BUCKET, "s3.config": identities}
         options |= {"s3.port.iceberg": 0, "s3.port.lance": 0}
@@ -78,9 +74,7 @@ def run_server(folder: Path) -> Iterator[Seaweed]:
     """Run a server that stores in `folder`, on ports that are free."""
     folder.mkdir()
     server = Seaweed(folder)
-    try:
+    with server.running:
         server.start()
         yield server
-    finally:
-        server.kill()
-        shutil.rmtree(folder)
+    shutil.rmtree(folder)

@@ -72,9 +72,7 @@ def test_as_the_first_release_and_beside_few_malignant_patients_in_common_only_f
     store: Store, raw: pd.DataFrame
 ) -> None:
     for rows, unjudged, says in ((300, BESIDE, "there is no champion before it"), (569, BESIDE[:2], "fewer than 150")):
-        entry = promotion.promote(
-            store, candidate_of(part(raw, rows)), [], "a run", "not needed, and so not kept"
-        ).entry
+        entry = promotion.promote(store, candidate_of(part(raw, rows)), [], "a run", "not needed").entry
         assert entry.reason is None
         values = {row["rule"]: row["value"] for row in entry.gate if row["verdict"] == "not judged"}
         assert list(values) == unjudged
