@@ -124,12 +124,12 @@ def test_a_rollback_that_another_overtakes_does_nothing_and_says_who_was_first(
     assert log.read_log(released).newest == 3
 
 
-def test_a_store_that_lets_a_key_be_created_twice_is_refused_before_the_first_promotion(
+def test_a_store_that_creates_a_key_twice_or_says_that_a_new_key_is_there_is_refused_before_the_first_promotion(
     store: Store, candidate: Candidate
 ) -> None:
-    says = "lets a key be created twice, so no log of releases can be kept there"
-    with mock.patch.object(store, "create", return_value=True), pytest.raises(StorageError, match=says):
-        promotion.promote(store, candidate, [], "first")
+    for answer, says in ((True, "lets a key be created twice"), (False, "says of a new key that it is there")):
+        with mock.patch.object(store, "create", return_value=answer), pytest.raises(StorageError, match=says):
+            promotion.promote(store, candidate, [], "first")
     assert store.list("") == []
 
 

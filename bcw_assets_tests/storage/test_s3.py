@@ -21,6 +21,7 @@ import botocore.retries.standard
 import dagster as dg
 import pandas as pd
 import pytest
+import yaml
 from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 
@@ -128,34 +129,17 @@ def read_error(act: Callable[[], object], kind: type[StorageError] = StorageRefu
     return text
 
 
-def test_a_missing_bucket_is_named(place: Place) -> None:
-    store = open_as(open_store(place("x")), "s3://no-such-bucket/prefix")
-    for act in EVERYTHING.values():
-        assert "in s3://no-such-bucket/prefix: there is no such bucket" in read_error(partial(act, store))
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "says"),
-    [
-        ("ACCESS_KEY_ID", "nobody", "the access key is not known there. Set AWS_ACCESS_KEY_ID"),
-        ("SECRET_ACCESS_KEY", "secret of nobody", "the secret is not that of the access key. Set AWS_SECRET_ACCESS"),
-        ("ACCESS_KEY_ID", None, "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_P"),
-        ("SECRET_ACCESS_KEY", None, "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or A"),
-        ("ENDPOINT_URL", "nonsense", "AWS_ENDPOINT_URL is no URL; allowed is one like http://127.0.0.1:8333"),
-        ("DEFAULT_REGION", "eu central", "region_name 'eu central' doesn't match a supported format. Correct"),
-        ("PROFILE", "nobody", "The config profile (nobody) could not be found. Correct the AWS_ variables or the f"),
-        ("REQUEST_CHECKSUM_CALCULATION", "never", "but got never. Correct the AWS_ variables"),
-    ],
-)
+@pytest.mark.parametrize("case", yaml.safe_load(Path(__file__).with_name("variables.yaml").read_text()), ids=str)
 def test_a_variable_that_is_wrong_or_missing_is_named(
-    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str | None, says: str
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, case: dict[str, str]
 ) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # which would be asked on a machine of Amazon's
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv(f"AWS_{variable}", raising=False)
-    if value:
-        monkeypatch.setenv(f"AWS_{variable}", value)
-    assert says in read_error(lambda: open_store(place("x")).list(""))
+    if "value" in case:
+        monkeypatch.setenv(case["variable"], case["value"])
+    else:
+        monkeypatch.delenv(case["variable"])
+    assert case["says"] in read_error(lambda: open_store(place("x")).list(""))
 
 
 def test_who_may_only_read_is_told_when_writing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +163,10 @@ def test_a_clock_that_is_wrong_and_a_server_that_is_not_there_are_said(place: Pl
     assert ": http://127.0.0.1:1 cannot be reached, or does not answer. Start it, or set AWS_ENDPOINT_URL" in text
 
 
-def test_a_name_of_a_bucket_that_is_none_is_refused_before_anybody_is_asked() -> None:
+def test_a_bucket_that_is_missing_is_named_and_a_name_of_none_is_refused_before_anybody_is_asked(place: Place) -> None:
+    store = open_as(open_store(place("x")), "s3://no-such-bucket/prefix")
+    for act in EVERYTHING.values():
+        assert "in s3://no-such-bucket/prefix: there is no such bucket" in read_error(partial(act, store))
     for name in ("s3://Upper", "s3://under_score/x", "s3://a..b/x", "s3://127.0.0.1/x", "s3:///x", "gs://bucket"):
         with pytest.raises(StorageRefused, match=r"no name of a bucket; allowed are|allowed is the path of a folder"):
             open_store(name)
@@ -286,17 +273,6 @@ def test_whichever_replies_of_a_promotion_are_lost_the_writer_recognises_its_own
     before = contents(stored)
     assert promotion.promote(stored, candidate, [], "again").result == "unchanged"
     assert contents(stored) == before
-
-
-def test_a_server_that_says_of_a_new_key_that_it_is_there_is_refused_before_the_first_promotion(
-    place: Place, seaweed: Seaweed, candidate: Candidate
-) -> None:
-    well, taken = loopback.passed_to(seaweed.url), loopback.s3_error(412, "PreconditionFailed")
-    with serve(lambda handler: (taken if handler.headers["If-None-Match"] else well)(handler)) as server:
-        store = open_at(server.url, place("x"))
-        with pytest.raises(StorageError, match="says of a new key that it is there, so no log of releases"):
-            promotion.promote(store, candidate, [], "run")
-    assert open_store(place("x")).list("") == []
 
 
 def test_a_server_that_refuses_checksums_is_named_and_works_with_the_variable_that_is_said(
