@@ -120,7 +120,6 @@ def test_values_that_do_not_belong_together_are_refused(store: Store, candidate:
     ready = preparation.prepare(raw, Split(0.3, 1, stratify=False))
     cases: list[tuple[dict[str, Any], str]] = [
         ({"ready_data": ready}, "model"),
-        ({"model": training.train(ready, 1.0)}, "model"),
         ({"cross_validation": resampling.predict_out_of_fold(raw, candidate.model, Resampling(5, 1, 0))}, "metrics"),
         ({"ready_data": ready, "model": training.train(ready, 1.0)}, "metrics"),
         ({"raw_data": raw.assign(id=[f"x{number:03}" for number in range(len(raw))])}, "metrics"),

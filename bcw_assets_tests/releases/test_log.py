@@ -1,17 +1,19 @@
 """Who is champion, which one was before, and what was rolled back, by the entries alone."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from bcw_assets.errors import ReleaseError
 from bcw_assets.releases import log
 from bcw_assets.storage.store import Store
 
+HISTORIES = yaml.safe_load(Path(__file__).with_name("histories.yaml").read_text())
+
 
 def append(store: Store, *steps: str) -> log.Log:
-    """Write one entry a step: "a" promotes a, "<a" rolls back to a, "a2" is another bundle of the inputs of a.
-
-    "!a" is a prune of version 0.1.0, while a was champion.
-    """
+    """Write one entry a step."""
     actions: dict[str, log.Action] = {"<": "rollback", "!": "prune"}
     for step in steps:
         name = step.lstrip("<!")
@@ -21,23 +23,7 @@ def append(store: Store, *steps: str) -> log.Log:
     return log.read_log(store)
 
 
-@pytest.mark.parametrize(
-    ("steps", "way", "rolled_back"),
-    [
-        ("a b c", "abc", ""),
-        ("a b c <b <a", "a", "bc"),
-        ("a b c <a", "a", "c"),
-        ("a b <a c", "ac", "b"),
-        ("a b <a b", "ab", ""),
-        ("a b <a <b", "ab", "a"),
-        ("a a b", "ab", ""),
-        ("a b a <b", "ab", "a"),
-        ("a b <a b2", "a2", ""),  # a damaged bundle of b was made again
-        ("a b b2 <a", "a", "2"),
-        ("a b c !c", "abc", ""),
-        ("a b !b <a", "a", "b"),
-    ],
-)
+@pytest.mark.parametrize(("steps", "way", "rolled_back"), HISTORIES["ways back"])
 def test_a_rollback_walks_the_way_back(store: Store, steps: str, way: str, rolled_back: str) -> None:
     current_log = append(store, *steps.split())
     assert "".join(entry.release[-1] for entry in reversed(current_log.list_way_back())) == way[:-1]
@@ -54,15 +40,7 @@ def test_a_forged_last_number_stops_the_log_until_it_is_moved_away(store: Store)
     assert append(store, "b").require_champion().release == "b" * 16
 
 
-@pytest.mark.parametrize(
-    ("steps", "hidden", "doubtful"),
-    [
-        ("a b c d", 3, "ab"),  # it may be a rollback from what was champion before it
-        ("a b c b", 3, "a"),  # b is back
-        ("a b <a", 2, "b"),  # from what 3 leads back is not known: it may be anything that is stored
-        ("a b c", 1, ""),  # the first is no rollback
-    ],
-)
+@pytest.mark.parametrize(("steps", "hidden", "doubtful"), HISTORIES["doubts"])
 def test_what_damage_may_have_rolled_back_is_in_doubt_until_it_is_back(
     store: Store, steps: str, hidden: int, doubtful: str
 ) -> None:

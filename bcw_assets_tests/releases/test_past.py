@@ -137,7 +137,6 @@ def store(request: pytest.FixtureRequest, past: Store) -> Store:
 
 @pytest.fixture(scope="session")
 def newcomer(raw: pd.DataFrame) -> Candidate:
-    """A candidate that is as good as any and was in no store of the past."""
     return candidate_of(raw, seed=11)
 
 
