@@ -21,7 +21,6 @@ FILES = ["ready_data.csv", "model.pkl", "cross_validation.csv", "raw_data.csv"]
 
 
 def prepare_another_table(graph: Graph) -> None:
-    """Let everything that is made from now on differ from what is stored."""
     graph.prepare()
     graph.source.write_bytes(b"".join(shuffled(uci_form()).splitlines(keepends=True)[:400]))
 

@@ -19,7 +19,6 @@ from bcw_assets_tests.conftest import Graph, Place, broken, contents, why, with_
 
 
 def champion(graph: Graph) -> str:
-    """Return the id of the release that the log names last."""
     return log.read_log(graph.store).require_champion().release
 
 

@@ -26,7 +26,6 @@ def candidate_of(
     repeats: int = 2,
     folds_seed: int = 0,
 ) -> Candidate:
-    """Return what a refresh of a table would release."""
     ready = preparation.prepare(raw, Split(0.2, seed, stratify=False))
     model = training.train(ready, C)
     predicted = resampling.predict_out_of_fold(raw, model, Resampling(folds, repeats, folds_seed))

@@ -6,6 +6,7 @@ import pickletools
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,8 @@ def test_an_onnx_model_that_says_something_else_is_not_released(
 ) -> None:
     import skl2onnx
 
-    convert = skl2onnx.convert_sklearn
-    monkeypatch.setattr(
-        skl2onnx, "convert_sklearn", lambda _, *rest, **named: convert(challenger.model, *rest, **named)
-    )
+    convert = partial(skl2onnx.convert_sklearn, challenger.model)
+    monkeypatch.setattr(skl2onnx, "convert_sklearn", lambda _, *rest, **named: convert(*rest, **named))
     with pytest.raises(ReleaseError, match=r"model\.onnx gives other probabilities than the model, by 0\.\d"):
         assert Candidate(**candidate.values).files
 

@@ -36,7 +36,7 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def leave(document: dict[str, Any]) -> None:
-    """Change nothing."""
+    pass
 
 
 def change(
@@ -169,7 +169,6 @@ def champion_and_other(store: Store) -> tuple[str, str]:
 
 
 def beside(rows: Any) -> dict[str, str]:
-    """Return what the gate says of the rules beside the champion: rule → verdict."""
     return {row["rule"]: row["verdict"] for row in rows if row["rule"] in BESIDE}
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,9 +22,7 @@ from bcw_assets_tests.releases.candidates import MEMBERS
 
 
 def is_good(store: Store) -> bool:
-    """Say whether `bcw releases verify --all` finds nothing wrong."""
-    good: bool = releases.report_verification(store, None, everything=True)["good"]
-    return good
+    return bool(releases.report_verification(store, None, everything=True)["good"])
 
 
 def is_refused(store: Store, because: str, release: str, other: str | None = None) -> None:
@@ -33,10 +32,9 @@ def is_refused(store: Store, because: str, release: str, other: str | None = Non
         assert not report["good"]
         assert re.search(because, releases.format_listing("verification", report))
     before = store.list("")
-    with pytest.raises(BcwError, match=because):
-        open_release(store, release)
-    with pytest.raises(BcwError, match=because):
-        access.roll_back(store, other or release, "why", "me")
+    for use in (partial(open_release, store, release), partial(access.roll_back, store, other or release, "why", "me")):
+        with pytest.raises(BcwError, match=because):
+            use()
     assert store.list("") == before
 
 
@@ -82,7 +80,6 @@ def rename(name: str) -> Change:
 
 
 def forge(store: Store, release: str, change: Change) -> None:
-    """Change a manifest, and seal it again."""
     key = bundle.locate_file(release, bundle.MANIFEST)
     manifest = documents.unseal(store.read(key))
     change(manifest)
@@ -170,10 +167,9 @@ def test_what_is_no_id_never_becomes_a_path_and_the_beginning_of_an_id_has_to_be
     released: Store, candidate: Candidate
 ) -> None:
     for release in ("..", "../../etc", "A" * 16, "0" * 15, "0" * 17, "", "log", "28426903/../../"):
-        with pytest.raises(ReleaseError):
-            bundle.locate_file(release, "model.json")
-        with pytest.raises(ReleaseError):
-            open_release(released, release)
+        for use in (partial(bundle.locate_file, release, "model.json"), partial(open_release, released, release)):
+            with pytest.raises(ReleaseError):
+                use()
     assert open_release(released, candidate.id[:4]).id == candidate.id
     released.create(bundle.locate_file(candidate.id[:4] + "0" * 12, "x"), b"")
     with pytest.raises(ReleaseError, match="begins 2 ids"):
@@ -184,7 +180,6 @@ def test_what_is_no_id_never_becomes_a_path_and_the_beginning_of_an_id_has_to_be
 
 
 def link(path: Path) -> None:
-    """Move a file or folder out of the storage, and link to it."""
     path.symlink_to(path.rename(path.parents[3] / f"moved-{path.name}"))
 
 

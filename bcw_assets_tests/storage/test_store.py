@@ -80,7 +80,6 @@ def test_who_may_read_a_file_is_decided_by_the_umask(tmp_path: Path) -> None:
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder, hidden ones too."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
