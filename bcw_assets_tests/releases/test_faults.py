@@ -24,7 +24,8 @@ from bcw_assets_tests.conftest import STORES, Place, contents, sweep, with_all
 from bcw_assets_tests.releases.candidates import MEMBERS
 
 BUNDLE = len(MEMBERS) + 1  # files, with the manifest; the first promotion takes three changes for the probe
-DISK_AND_SWEEP = pytest.mark.parametrize("place", ["disk", pytest.param("s3", marks=pytest.mark.sweep)], indirect=True)
+SWEEP = pytest.mark.sweep
+DISK_AND_SWEEP = pytest.mark.parametrize("place", ["disk", pytest.param("s3", marks=SWEEP)], indirect=True)
 
 
 class Interrupted:
@@ -41,6 +42,10 @@ class Interrupted:
         return getattr(self.store, name)
 
 
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def require_whole(store: Store) -> str | None:
     """Hold that the log is whole and the champion verifies; return its id."""
     current_log = log.read_log(store)
@@ -49,7 +54,7 @@ def require_whole(store: Store) -> str | None:
 
 
 # A kill at a read, or a store that is full at a change, leaves what a kill before the next change leaves.
-@pytest.mark.parametrize("has_champion", sweep([True, False]))
+@pytest.mark.parametrize("has_champion", [True, pytest.param(False, marks=SWEEP)])
 @pytest.mark.parametrize(
     ("place", "number"),
     sweep([("disk", 7), *((kind, number) for kind in STORES for number in range(1, 3 + BUNDLE + 2))]),
@@ -63,8 +68,7 @@ def test_a_release_killed_at_any_change_leaves_a_champion_and_the_next_run_finis
     assert challenger.files  # built once, and not in every child
     store = with_all(open_store(place("store")), one_release if has_champion else {})
     # On a store of its own: both would speak on one connection to the server, and hear each other's answers.
-    own, kill = open_store(place("store")), lambda: os.kill(os.getpid(), signal.SIGKILL)
-    interrupted = Interrupted(own, number, kill, ("write", "create", "delete"))
+    interrupted = Interrupted(open_store(place("store")), number, kill, ("write", "create", "delete"))
     fork = multiprocessing.get_context("fork")
     child = fork.Process(target=promotion.promote, args=(interrupted, challenger, [], "killed"))
     with warnings.catch_warnings():
@@ -105,7 +109,7 @@ def test_of_many_promotions_of_two_candidates_at_once_none_is_lost(
     current_log = log.read_log(store)
     assert dict(current_log.damage) == {}
     numbers = sorted(outcome.entry.sequence for outcome in outcomes if outcome.result == "promoted")
-    assert numbers == [*range(1, current_log.newest + 1)]
+    assert numbers == list(range(1, current_log.newest + 1))
     assert bundle.list_ids(store) == sorted([candidate.id, challenger.id])
     assert [bundle.read_bundle(store, release).problems for release in bundle.list_ids(store)] == [(), ()]
 
