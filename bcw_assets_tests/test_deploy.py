@@ -80,24 +80,18 @@ def test_the_settings_are_made_once_with_random_passwords_for_their_owner_only(t
     assert "make clean" in done.stderr
 
 
-def test_what_fails_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_question_is_asked_again_but_for_a_refusal_and_no_proxy_of_the_network_learns_the_password(
+    tmp_path: Path,
+) -> None:
     make_settings(tmp_path)
-    with serve(status(401)) as proxy:
+    answer = b'{"data": {"answer": {"__typename": "Repository", "schedules": [], "sensors": []}}}'
+    with serve(status(502), body(answer), status(401)) as proxy, serve(status(403)) as foreign:
         add_setting(tmp_path, f"BCW_PORT={urlsplit(proxy.url).port}")
+        assert stack(tmp_path, "pause", http_proxy=foreign.url, no_proxy="").returncode == 0
         done = stack(tmp_path, "pause")
     assert done.returncode == 1
     assert re.fullmatch(r"Failed: http\S+ refuses the BCW_PASSWORD of .*stack\.env; put it right, .*\n", done.stderr)
-    assert len(proxy.requests) == 1
-
-
-def test_a_question_is_asked_again_and_no_proxy_of_the_network_learns_the_password(tmp_path: Path) -> None:
-    make_settings(tmp_path)
-    answer = b'{"data": {"answer": {"__typename": "Repository", "schedules": [], "sensors": []}}}'
-    with serve(status(502), body(answer)) as proxy, serve(status(403)) as foreign:
-        add_setting(tmp_path, f"BCW_PORT={urlsplit(proxy.url).port}")
-        assert stack(tmp_path, "pause", http_proxy=foreign.url, no_proxy="").returncode == 0
-    assert len(proxy.requests) == 2
-    assert foreign.requests == []
+    assert (len(proxy.requests), foreign.requests) == (3, [])
 
 
 def test_the_address_follows_the_settings(tmp_path: Path) -> None:
