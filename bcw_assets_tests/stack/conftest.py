@@ -99,19 +99,14 @@ def docker(*arguments: str) -> str:
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def copy_checkout(folder: Path) -> Path:
-    """Return a copy of what git has of the checkout."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    for name in call(command, CHECKOUT, check=True).stdout.splitlines():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(CHECKOUT / name, folder / name)
-    call(["git", "init", "-q"], folder, check=True)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(copy_checkout(tmp_path_factory.mktemp("stack")))
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in call(command, CHECKOUT, check=True).stdout.splitlines():
+        (stack.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / name, stack.folder / name)
+    call(["git", "init", "-q"], stack.folder, check=True)
     docker("network", "prune", "--force")
     call(["python3", "deploy/stack.py", "settings"], stack.folder, check=True)
     stack.set(BCW_PORT=str(find_ports(1)[0]), COMPOSE_PROFILES="monitoring", BCW_SOURCE="embedded",

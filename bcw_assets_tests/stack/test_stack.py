@@ -6,13 +6,12 @@ import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import requests
 
 from bcw_assets_tests.servers import wait_until
-from bcw_assets_tests.stack.conftest import PROJECT, RECEIVER, Stack, call, copy_checkout, docker
+from bcw_assets_tests.stack.conftest import PROJECT, RECEIVER, Stack, call, docker
 
 pytestmark = pytest.mark.stack
 OURS = ("code", "webserver", "daemon", "exporter")
@@ -28,10 +27,6 @@ UNREACHABLE = [
 ]  # fmt: skip
 
 
-def test_without_settings_plain_compose_says_what_to_do(tmp_path: Path) -> None:
-    assert "run make up" in call(["docker", "compose", "up"], copy_checkout(tmp_path), check=False).stderr
-
-
 def test_up_is_healthy_within_two_minutes(stack: Stack) -> None:
     begun = time.monotonic()
     assert "is open to user bcw" in stack.make("up").stdout
@@ -42,7 +37,6 @@ def test_up_is_healthy_within_two_minutes(stack: Stack) -> None:
     )  # fmt: skip
     assert stack.sick() == []
     assert set(stack.services()) == {*SERVICES, "migrate"}
-    assert (stack.folder / "deploy/stack.env").stat().st_mode & 0o777 == 0o600
     stack.compose("config", "-q")
 
 
@@ -163,9 +157,7 @@ def test_down_and_up_lose_nothing_and_backup_wipe_and_restore_bring_back_history
     runs = stack.runs()
     stack.make("backup", "BACKUP=backups/mine")
     assert (stack.folder / "backups/mine").stat().st_mode & 0o777 == 0o700
-    assert "File exists" in stack.make("backup", "BACKUP=backups/mine", check=False).stderr
     docker("rm", "--force", f"{PROJECT}-receiver")
-    assert "make clean FORCE=1" in stack.make("clean", check=False).stdout
     stack.make("clean", "FORCE=1")
     assert docker("volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}") == ""
     call(["python3", "deploy/stack.py", "settings"], stack.folder, check=True)
