@@ -57,7 +57,7 @@ def test_who_meets_whom_on_a_network_and_one_service_is_published_on_loopback() 
 def test_no_password_has_a_default_and_the_refusal_says_what_to_do() -> None:
     for name in MAKES_ENV:
         uses = set(re.findall(rf"\${{{name}([^}}]*)}}", TEXT))
-        assert {use.partition(";")[0] for use in uses} == {":?deploy/stack.env is missing or not read"}, name
+        assert {use.partition(". ")[0] for use in uses} == {":?deploy/stack.env is missing or not read; run make up"}
 
 
 def test_the_containers_get_every_setting_of_the_project() -> None:

@@ -35,10 +35,10 @@ def checkout(tmp_path: Path) -> Path:
     for name in [*PRODUCED, *SPARED, "results/metrics.json"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"")
-    for name in ("Makefile", ".gitignore", ".dagster/dagster.yaml"):
+    originals = ("Makefile", ".gitignore", ".dagster/dagster.yaml")
+    for name in originals:
         shutil.copy(CHECKOUT / name, folder / name)
-    tracked = ("Makefile", ".gitignore", ".dagster/dagster.yaml", "results/metrics.json")
-    for command in (["init", "-q"], ["add", "-f", *tracked]):
+    for command in (["init", "-q"], ["add", "-f", *originals, "results/metrics.json"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
 

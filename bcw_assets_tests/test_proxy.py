@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from itertools import chain, product
 from pathlib import Path
@@ -151,10 +152,6 @@ class Stack:
             f"ws://{host}/graphql", origin=Origin(f"http://{host}"), additional_headers={"Authorization": RIGHT},
             subprotocols=protocols, proxy=None,
         )  # fmt: skip
-
-
-def caddy(*command: str | Path, **own: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([BIN / "caddy", *command], env=clean(**own), capture_output=True, text=True, check=False)
 
 
 def run_proxy(folder: Path, ask: Callable[[], object], **own: str) -> AbstractContextManager[object]:
@@ -319,36 +316,34 @@ def test_a_site_has_a_certificate_and_serves_its_own_name_and_origin_alone(tmp_p
     http, https, nothing = map(str, find_ports(3))
     root, site = str(tmp_path / "caddy/pki/authorities/local/root.crt"), f"https://localhost:{https}"
 
-    def get_page(**headers: str) -> requests.Response:
-        login, timeout = (USER, PASSWORD), PATIENCE
-        return requests.get(f"{site}/prometheus/", auth=login, headers=headers, verify=root, timeout=timeout)
-
+    get_page = partial(requests.get, f"{site}/prometheus/", auth=(USER, PASSWORD), verify=root, timeout=PATIENCE)
     with run_proxy(
         tmp_path, get_page, BCW_SITE="localhost", BCW_PASSWORD_HASH=HASH, HTTP_PORT=http, HTTPS_PORT=https,
         WEBSERVER=f"127.0.0.1:{nothing}", PROMETHEUS=f"127.0.0.1:{nothing}",
     ):  # fmt: skip
         answer = requests.get(f"http://localhost:{http}/runs?x=1", allow_redirects=False, timeout=PATIENCE)
         assert (answer.status_code, answer.headers["Location"]) == (308, "https://localhost/runs?x=1")
-        answer = get_page(Origin=site)
+        answer = get_page(headers={"Origin": site})
         assert answer.status_code == 502  # let through
         assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
         assert "Nothing answers behind this path; see docker compose ps." in answer.text
-        assert get_page(Origin=site.replace("https", "http")).status_code == 403
-        assert get_page(Host="evil.example", Origin="https://evil.example").status_code == 421
+        assert get_page(headers={"Origin": site.replace("https", "http")}).status_code == 403
+        assert get_page(headers={"Host": "evil.example", "Origin": "https://evil.example"}).status_code == 421
         with pytest.raises(requests.exceptions.SSLError):
             requests.get(f"https://127.0.0.1:{https}/", verify=root, timeout=PATIENCE)
 
 
 def test_the_file_means_https_for_a_public_name_and_else_the_door_of_the_stack_and_needs_a_password() -> None:
-    def adapt(**own: str) -> Any:
-        return json.loads(caddy("adapt", *OWN_FILE, BCW_PASSWORD_HASH=HASH, **own).stdout)
+    def caddy(*command: str | Path, **own: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([BIN / "caddy", *command], env=clean(**own), capture_output=True, text=True, check=False)
 
-    apps = adapt(BCW_SITE="bcw.example.org")["apps"]
+    adapt = partial(caddy, "adapt", *OWN_FILE, BCW_PASSWORD_HASH=HASH)
+    apps = json.loads(adapt(BCW_SITE="bcw.example.org").stdout)["apps"]
     public = next(server for server in apps["http"]["servers"].values() if server["listen"] == ["0.0.0.0:8443"])
     assert public["routes"][0]["match"] == [{"host": ["bcw.example.org"]}]
     assert "automatic_https" not in public  # nothing of it is switched off
     assert "tls" not in apps  # nor another issuer chosen
-    config = adapt()
+    config = json.loads(adapt().stdout)
     assert config["admin"] == {"disabled": True, "config": {"persist": False}}
     assert [server["listen"] for server in config["apps"]["http"]["servers"].values()] == [["0.0.0.0:8080"]]
     text = json.dumps(config)
