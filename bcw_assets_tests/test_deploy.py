@@ -123,8 +123,8 @@ def test_a_backup_that_breaks_off_is_none_and_no_other_is_written_over(tmp_path:
 
 
 def add_setting(folder: Path, line: str) -> None:
-    file = folder / "deploy/stack.env"
-    file.write_text(f"{file.read_text()}{line}\n")
+    with (folder / "deploy/stack.env").open("a") as file:
+        file.write(f"{line}\n")
 
 
 def make_settings(folder: Path) -> dict[str, str]:

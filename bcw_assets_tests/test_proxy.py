@@ -178,11 +178,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         instance.create_run_for_job(dg.GraphDefinition("nothing").to_job(), run_id=RUN)
     http, https, web = find_ports(3)
     server = (BIN / "dagster-webserver", "-m", "bcw_assets", "-h", "127.0.0.1", "-p", str(web))
+    environment = clean(DAGSTER_HOME=str(home), BCW_STORAGE=str(home))
     stack = Stack(http, web, questions, folder / "log")
     with (
-        run_server(
-            home / "log", server, clean(DAGSTER_HOME=str(home), BCW_STORAGE=str(home)), lambda: stack.query(UNDO)
-        ),
+        run_server(home / "log", server, environment, lambda: stack.query(UNDO)),
         loopback.serve(prometheus) as metrics,
         run_proxy(
             folder, lambda: stack.get("/", Host="health"), BCW_PASSWORD_HASH=HASH, HTTP_PORT=str(http),
@@ -315,7 +314,6 @@ def test_the_log_says_what_was_asked_and_no_secret(stack: Stack) -> None:
 def test_a_site_has_a_certificate_and_serves_its_own_name_and_origin_alone(tmp_path: Path) -> None:
     http, https, nothing = map(str, find_ports(3))
     root, site = str(tmp_path / "caddy/pki/authorities/local/root.crt"), f"https://localhost:{https}"
-
     get_page = partial(requests.get, f"{site}/prometheus/", auth=(USER, PASSWORD), verify=root, timeout=PATIENCE)
     with run_proxy(
         tmp_path, get_page, BCW_SITE="localhost", BCW_PASSWORD_HASH=HASH, HTTP_PORT=http, HTTPS_PORT=https,
