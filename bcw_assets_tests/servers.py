@@ -20,6 +20,13 @@ def find_ports(count: int) -> list[int]:
         return [server.getsockname()[1] for server in sockets]
 
 
+def wait_until(happened: Callable[[], object], seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
 def clean(**own: str) -> dict[str, str]:
     """Return an environment without what a server would read of this process's."""
     return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | own

@@ -57,7 +57,7 @@ def test_who_meets_whom_on_a_network_and_one_service_is_published_on_loopback() 
 def test_no_password_has_a_default_and_the_refusal_says_what_to_do() -> None:
     for name in MAKES_ENV:
         uses = set(re.findall(rf"\${{{name}([^}}]*)}}", TEXT))
-        assert {use.partition(";")[0] for use in uses} == {":?deploy/stack.env is missing or not read"}, name
+        assert {use.partition(". ")[0] for use in uses} == {":?deploy/stack.env is missing or not read; run make up"}
 
 
 def test_the_containers_get_every_setting_of_the_project() -> None:
@@ -80,24 +80,18 @@ def test_the_settings_are_made_once_with_random_passwords_for_their_owner_only(t
     assert "make clean" in done.stderr
 
 
-def test_what_fails_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_question_is_asked_again_but_for_a_refusal_and_no_proxy_of_the_network_learns_the_password(
+    tmp_path: Path,
+) -> None:
     make_settings(tmp_path)
-    with serve(status(401)) as proxy:
+    answer = b'{"data": {"answer": {"__typename": "Repository", "schedules": [], "sensors": []}}}'
+    with serve(status(502), body(answer), status(401)) as proxy, serve(status(403)) as foreign:
         add_setting(tmp_path, f"BCW_PORT={urlsplit(proxy.url).port}")
+        assert stack(tmp_path, "pause", http_proxy=foreign.url, no_proxy="").returncode == 0
         done = stack(tmp_path, "pause")
     assert done.returncode == 1
     assert re.fullmatch(r"Failed: http\S+ refuses the BCW_PASSWORD of .*stack\.env; put it right, .*\n", done.stderr)
-    assert len(proxy.requests) == 1
-
-
-def test_a_question_is_asked_again_and_no_proxy_of_the_network_learns_the_password(tmp_path: Path) -> None:
-    make_settings(tmp_path)
-    answer = b'{"data": {"answer": {"__typename": "Repository", "schedules": [], "sensors": []}}}'
-    with serve(status(502), body(answer)) as proxy, serve(status(403)) as foreign:
-        add_setting(tmp_path, f"BCW_PORT={urlsplit(proxy.url).port}")
-        assert stack(tmp_path, "pause", http_proxy=foreign.url, no_proxy="").returncode == 0
-    assert len(proxy.requests) == 2
-    assert foreign.requests == []
+    assert (len(proxy.requests), foreign.requests) == (3, [])
 
 
 def test_the_address_follows_the_settings(tmp_path: Path) -> None:
@@ -129,8 +123,8 @@ def test_a_backup_that_breaks_off_is_none_and_no_other_is_written_over(tmp_path:
 
 
 def add_setting(folder: Path, line: str) -> None:
-    file = folder / "deploy/stack.env"
-    file.write_text(f"{file.read_text()}{line}\n")
+    with (folder / "deploy/stack.env").open("a") as file:
+        file.write(f"{line}\n")
 
 
 def make_settings(folder: Path) -> dict[str, str]:

@@ -29,11 +29,13 @@ PASSWORD = "any: it trusts its socket"
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    """A server with the user and the database of the stack.
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresServer, Path]]:
+    """A server with the user and the database of the stack, and a folder with its settings, migrated as there.
 
     As root it runs as a user of its own, which pytest's folders lock out whenever another pytest begins.
     """
+    home = tmp_path_factory.mktemp("home")
+    settings = yaml.safe_load((CHECKOUT / "deploy" / "dagster.yaml").read_text())
     with TemporaryDirectory(prefix="postgres-") as folder:
         server = get_server(Path(folder) / "data", cleanup_mode="stop")
         # Not by its own `psql`, which fails where the path of the checkout has a blank.
@@ -41,29 +43,22 @@ def postgres() -> Iterator[PostgresServer]:
             connection.autocommit = True
             for command in ("CREATE ROLE dagster LOGIN", "CREATE DATABASE dagster OWNER dagster"):
                 connection.cursor().execute(command)
-        yield server
+        params = {"host": str(server.get_postmaster_info().socket_dir)}
+        settings["storage"]["postgres"]["postgres_db"]["params"] = params
+        (home / "dagster.yaml").write_text(yaml.safe_dump(settings))
+        environment = dict(os.environ) | {"DAGSTER_HOME": str(home), "POSTGRES_PASSWORD": PASSWORD}
+        done = programs.run(("dagster", "instance", "migrate"), environment, home)
+        assert done.returncode == 0, done.stderr
+        yield server, home
         server.cleanup()
 
 
-@pytest.fixture(scope="module")
-def home(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the settings of the stack, whose history is that server, migrated as by its container `migrate`."""
-    settings = yaml.safe_load((CHECKOUT / "deploy" / "dagster.yaml").read_text())
-    settings["storage"]["postgres"]["postgres_db"]["params"] = {"host": str(postgres.get_postmaster_info().socket_dir)}
-    home = tmp_path_factory.mktemp("home")
-    (home / "dagster.yaml").write_text(yaml.safe_dump(settings))
-    environment = dict(os.environ) | {"DAGSTER_HOME": str(home), "POSTGRES_PASSWORD": PASSWORD}
-    done = programs.run(("dagster", "instance", "migrate"), environment, home)
-    assert done.returncode == 0, done.stderr
-    return home
-
-
 @pytest.fixture
-def stack(graph: Graph, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
+def stack(graph: Graph, postgres: tuple[PostgresServer, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
     """A graph with that history, whose processes find it."""
-    for name, value in {"DAGSTER_HOME": str(home), "POSTGRES_PASSWORD": PASSWORD}.items():
+    for name, value in {"DAGSTER_HOME": str(postgres[1]), "POSTGRES_PASSWORD": PASSWORD}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(Graph, "home", lambda *_: home)
+    monkeypatch.setattr(Graph, "home", lambda *_: postgres[1])
     with history.open_history() as graph.instance:
         graph.instance.wipe()
         yield graph
@@ -93,16 +88,16 @@ def test_checks_alerts_exporter_and_housekeeping_read_postgresql_and_what_steps_
 
 
 def test_a_server_that_was_away_between_two_runs_is_used_again(
-    stack: Graph, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    stack: Graph, postgres: tuple[PostgresServer, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)  # between tries: 13 s
     assert stack.run("raw_data").success
-    postgres.stop()
+    postgres[0].stop()
     with (
         pytest.raises(BcwError, match="could not keep or read the history") as refused,
         history.open_history() as instance,
     ):
         instance.get_runs()
     assert PASSWORD not in str(refused.value)
-    postgres.start()
+    postgres[0].start()
     assert stack.run("raw_data").success

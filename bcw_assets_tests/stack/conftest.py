@@ -5,8 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,16 +69,11 @@ class Stack:
     def sick(self) -> list[str]:
         return [name for name, row in self.services().items() if name != "migrate" and row["Health"] != "healthy"]
 
-    def kill(self, service: str) -> None:
-        """Kill every process of a container, as if it had crashed: Docker starts it again."""
-        self.inside(service, "sh", "-c", "kill -9 -1")
-
     def ask(self, query: str) -> Any:
         answer = requests.post(f"{self.url}/graphql", json={"query": query}, auth=self.login, timeout=60)
         return answer.json()["data"]
 
     def runs(self) -> dict[str, str]:
-        """Return the status of every run."""
         answer = self.ask("{ runsOrError { ... on Runs { results { runId status } } } }")
         return {run["runId"]: run["status"] for run in answer["runsOrError"]["results"]}
 
@@ -89,17 +83,7 @@ class Stack:
         return done.stdout
 
     def messages(self) -> list[str]:
-        """Return the titles of the messages that arrived."""
         return docker("logs", f"{PROJECT}-receiver").splitlines()
-
-
-def until(happened: Callable[[], object], seconds: float) -> float:
-    """Wait for something that can be called to be true; return how many seconds that took."""
-    begun = time.monotonic()
-    while not happened():
-        assert time.monotonic() < begun + seconds, "it did not happen in time"
-        time.sleep(0.5)
-    return time.monotonic() - begun
 
 
 def call(command: list[str], folder: Path, *, check: bool) -> subprocess.CompletedProcess[str]:
@@ -115,19 +99,14 @@ def docker(*arguments: str) -> str:
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def copy_checkout(folder: Path) -> Path:
-    """Return a copy of what git has of the checkout."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    for name in call(command, CHECKOUT, check=True).stdout.splitlines():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(CHECKOUT / name, folder / name)
-    call(["git", "init", "-q"], folder, check=True)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(copy_checkout(tmp_path_factory.mktemp("stack")))
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in call(command, CHECKOUT, check=True).stdout.splitlines():
+        (stack.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / name, stack.folder / name)
+    call(["git", "init", "-q"], stack.folder, check=True)
     docker("network", "prune", "--force")
     call(["python3", "deploy/stack.py", "settings"], stack.folder, check=True)
     stack.set(BCW_PORT=str(find_ports(1)[0]), COMPOSE_PROFILES="monitoring", BCW_SOURCE="embedded",

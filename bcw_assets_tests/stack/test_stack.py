@@ -6,12 +6,12 @@ import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import requests
 
-from bcw_assets_tests.stack.conftest import PROJECT, RECEIVER, Stack, call, copy_checkout, docker, until
+from bcw_assets_tests.servers import wait_until
+from bcw_assets_tests.stack.conftest import PROJECT, RECEIVER, Stack, call, docker
 
 pytestmark = pytest.mark.stack
 OURS = ("code", "webserver", "daemon", "exporter")
@@ -27,29 +27,17 @@ UNREACHABLE = [
 ]  # fmt: skip
 
 
-def test_without_settings_plain_compose_says_what_to_do(tmp_path: Path) -> None:
-    done = call(["docker", "compose", "up"], copy_checkout(tmp_path), check=False)
-    assert done.returncode != 0
-    assert "run make up" in done.stderr
-
-
 def test_up_is_healthy_within_two_minutes(stack: Stack) -> None:
     begun = time.monotonic()
     assert "is open to user bcw" in stack.make("up").stdout
-    took = time.monotonic() - begun
+    assert time.monotonic() - begun < 120
     docker(  # what BCW_NOTIFY_URLS names, in a container: none reaches this machine
         "run", "--detach", "--name", f"{PROJECT}-receiver", "--network", f"{PROJECT}_inside",
         "--network-alias", "receiver", "bcw-assets:local", "python", "-c", RECEIVER,
     )  # fmt: skip
-    print(f"healthy after {took:.0f} s")
-    assert took < 120
     assert stack.sick() == []
     assert set(stack.services()) == {*SERVICES, "migrate"}
-    assert (stack.folder / "deploy/stack.env").stat().st_mode & 0o777 == 0o600
     stack.compose("config", "-q")
-    names = [f"{PROJECT}-{name}-1" for name in SERVICES]
-    print(memory := docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", *names))
-    assert memory.count("MiB") >= len(SERVICES)
 
 
 def test_a_run_ends_green_with_everything_in_s3_and_a_second_publishes_nothing(stack: Stack) -> None:
@@ -71,11 +59,11 @@ def test_a_failed_run_fails_here_too(stack: Stack) -> None:
     assert "raw_data: " in done.stdout
     assert "The refresh ended as FAILURE" in done.stderr
     assert "logs/" in stack.inside("code", "python", "-c", LISTING).stdout  # what a step said
-    until(lambda: any("failed" in line for line in stack.messages()), 90)
+    wait_until(lambda: any("failed" in line for line in stack.messages()), 90)
     stack.set(BCW_SOURCE="embedded")
     stack.make("up")
     stack.make("run")
-    until(lambda: any("Recovered" in line for line in stack.messages()), 90)
+    wait_until(lambda: any("Recovered" in line for line in stack.messages()), 90)
 
 
 def test_only_the_proxy_is_published_and_only_on_loopback(stack: Stack) -> None:
@@ -115,7 +103,7 @@ def test_the_schedule_fires_by_itself_and_the_second_time_publishes_nothing(stac
     before = set(stack.runs())
     stack.set(BCW_SCHEDULE_CRON="* * * * *")
     stack.make("up")
-    until(lambda: [status for run, status in stack.runs().items() if run not in before].count("SUCCESS") >= 2, 300)
+    wait_until(lambda: [status for run, status in stack.runs().items() if run not in before].count("SUCCESS") >= 2, 300)
     stack.set(BCW_SCHEDULE_CRON="0 0 1 1 *")
     stack.make("up")
     assert len(re.findall("promote", stack.releases())) == 1
@@ -129,25 +117,22 @@ def test_a_container_dies_or_is_away_during_a_run_and_nothing_is_lost(stack: Sta
     releases, runs, count = stack.releases(), stack.runs(), len(stack.messages())
     with ThreadPoolExecutor() as pool:
         refresh = pool.submit(stack.make, "run", check=False)
-        until(lambda: "STARTED" in stack.runs().values(), 60)
+        wait_until(lambda: "STARTED" in stack.runs().values(), 60)
         if fault == "kill":
-            stack.kill(service)
-            begun = time.monotonic()
-            until(lambda: stack.sick() or time.monotonic() > begun + 5, 30)
+            stack.inside(service, "sh", "-c", "kill -9 -1")  # as if it crashed: Docker starts it again
+            end = time.monotonic() + 5
+            wait_until(lambda: stack.sick() or time.monotonic() > end, 30)
         else:
             stack.compose("stop", service)
             time.sleep(20)
             stack.compose("start", service)
-            begun = time.monotonic()
-        print(f"{service}: healthy after {until(lambda: not stack.sick(), 180):.0f} s", end="; ")
+        wait_until(lambda: not stack.sick(), 180)
         done = refresh.result()
-    line = (done.stdout + done.stderr).splitlines()[-1]
-    print(f"the run ended after {time.monotonic() - begun:.0f} s with {done.returncode}: {line}")
     # A message says that it failed, and another that the next is green.
     failures = [r"bcw_assets: The run of refresh_job failed.*"] if done.returncode else []
-    until(lambda: len(stack.messages()) >= count + len(failures), 90)
+    wait_until(lambda: len(stack.messages()) >= count + len(failures), 90)
     stack.make("run")
-    until(lambda: len(stack.messages()) >= count + 2 * len(failures), 90)
+    wait_until(lambda: len(stack.messages()) >= count + 2 * len(failures), 90)
     titles = failures + [f"Recovered: {title}" for title in failures]
     assert re.fullmatch("\n".join(titles), "\n".join(stack.messages()[count:]))
     assert stack.releases() == releases
@@ -157,32 +142,22 @@ def test_a_container_dies_or_is_away_during_a_run_and_nothing_is_lost(stack: Sta
 def test_a_full_disk_of_the_code_fails_the_run_or_does_not_touch_it(stack: Stack) -> None:
     releases = stack.releases()
     assert "No space left" in stack.inside("code", "sh", "-c", "cat /dev/zero > /tmp/full").stderr
-    done = stack.make("run", check=False)
-    print(f"the run ended with {done.returncode}: {(done.stdout + done.stderr).splitlines()[-1]}")
+    stack.make("run", check=False)
     stack.inside("code", "rm", "/tmp/full")
     assert stack.releases() == releases
     stack.make("run")
 
 
-def test_everything_is_started_again(stack: Stack) -> None:
-    releases, runs = stack.releases(), stack.runs()
+def test_down_and_up_lose_nothing_and_backup_wipe_and_restore_bring_back_history_and_releases(stack: Stack) -> None:
+    releases, runs, port = stack.releases(), stack.runs(), stack.settings["BCW_PORT"]
     stack.make("down")
     stack.make("up")
-    assert stack.releases() == releases
-    assert set(stack.runs()) == set(runs)
+    assert (stack.releases(), set(stack.runs())) == (releases, set(runs))
     stack.make("run")
-
-
-def test_backup_wipe_and_restore_bring_back_history_and_releases(stack: Stack) -> None:
-    releases, runs = stack.releases(), stack.runs()
-    port = stack.settings["BCW_PORT"]
+    runs = stack.runs()
     stack.make("backup", "BACKUP=backups/mine")
     assert (stack.folder / "backups/mine").stat().st_mode & 0o777 == 0o700
-    assert "File exists" in stack.make("backup", "BACKUP=backups/mine", check=False).stderr
     docker("rm", "--force", f"{PROJECT}-receiver")
-    refused = stack.make("clean", check=False)
-    assert refused.returncode != 0
-    assert "make clean FORCE=1" in refused.stdout
     stack.make("clean", "FORCE=1")
     assert docker("volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}") == ""
     call(["python3", "deploy/stack.py", "settings"], stack.folder, check=True)
@@ -193,8 +168,7 @@ def test_backup_wipe_and_restore_bring_back_history_and_releases(stack: Stack) -
     os.truncate(stack.folder / "backups/broken/bucket.tar", 1_000_000)
     assert "no whole" in stack.make("restore", "BACKUP=backups/broken", check=False).stdout
     stack.make("restore", "BACKUP=backups/mine")
-    assert stack.runs() == runs
-    assert stack.releases() == releases
+    assert (stack.releases(), stack.runs()) == (releases, runs)
     assert stack.inside("code", "bcw", "releases", "verify", "--all").returncode == 0
     assert "unchanged" in stack.make("run").stdout
 
