@@ -143,10 +143,13 @@ def _collect_values(rows: Sequence[Sequence[str]], place: int) -> set[str]:
 
 def _is_data(first: Sequence[str]) -> bool:
     """Say whether a first line is a patient, and not the names of columns, which may be consecutive numbers."""
-    whole = [int(text) for text in first if re.fullmatch(r"[0-9]{1,18}", text)]
+    whole = [int(text.removesuffix(".0")) for text in first if re.fullmatch(r"[0-9]{1,18}(\.0)?", text)]
     if len(whole) >= FEW_ROWS and whole == list(range(whole[0], whole[0] + len(whole))):
         return False
-    return sum(map(is_finite, first)) >= max(FEW_ROWS, len(first) / 2)
+    values = [text.lower().replace(",", ".") for text in first[1:] if text.lower() not in BLANK | {"?"}]
+    numbers = sum(map(is_finite, values))
+    is_patient = numbers > 0 and all(is_finite(text) or text in columns.WORDS for text in values)
+    return is_patient or numbers >= max(FEW_ROWS, len(first) / 2)
 
 
 def _is_original(names: list[str], row: list[str]) -> bool:
@@ -183,7 +186,7 @@ def _read_names(header: list[str], names: list[str], values: list[set[str]], row
     if missing:
         raise TableError(f"it lacks {len(missing)} of the 30 measurements: {', '.join(missing)}; allowed are {NAMED}")
     others = [place for place, name in enumerate(names) if place not in known and (name or values[place] - BLANK)]
-    others = others[names[0] in columns.INDEX_NAMES :]
+    others = [place for place in others if place > 0 or names[0] not in columns.INDEX_NAMES]
     labels, codes = _find_labels(header, names, values, others)
     used = {*codes, *(label.place for label in labels)}
     identifier = _find_id(names, values, rows, [place for place in others if place not in used])

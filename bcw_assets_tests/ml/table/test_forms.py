@@ -136,6 +136,10 @@ WITH_IDS: dict[str, Form] = {
         raw[[*np.random.default_rng(0).permutation(raw.columns)]].to_csv(index=False).encode()
     ),
     "rows in another order": lambda raw: shuffled(uci_form()),
+    "an empty first column": lambda raw: re.sub(rb"^", b",", canonical.write_table(raw), flags=re.MULTILINE),
+    "a header of 0.0, 1.0 and so on": lambda raw: (
+        ",".join(f"{number}.0" for number in range(32)).encode() + b"\n" + uci_form()
+    ),
     "a byte order mark": lambda raw: b"\xef\xbb\xbf" + uci_form(),
     "Excel's Unicode text": lambda raw: table(sep="\t", decimal=",")(raw).decode().encode("utf-16"),
     "CRLF": lines("\n", "\r\n"),
@@ -325,3 +329,12 @@ def test_all_problems_are_counted_and_twenty_of_them_shown(raw: pd.DataFrame) ->
     assert first == "Line 2, id 10003: area_se is '?'; allowed is a finite decimal number with a point, like 17.99"
     assert str(error.value).count("area_se") == 20
     assert last == "and 549 more problems. some.csv cannot be used"
+
+
+@pytest.mark.parametrize("gap", ["", "NA", "?", '"17,99"'])
+def test_a_first_patient_with_gaps_is_no_header(gap: str) -> None:
+    first, _, rest = uci_form().partition(b"\n")
+    spoiled = ",".join([*first.decode().split(",")[:2], *[gap] * 20, *first.decode().split(",")[22:]]).encode()
+    parts = list(reading.read_rows(io.BytesIO(spoiled + b"\n" + rest))[1])
+    assert sum(map(len, parts)) == 569
+    assert (parts[0].ids[0], list(parts[0].problems)) == (first.decode().split(",")[0], [0])
