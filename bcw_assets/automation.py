@@ -39,20 +39,11 @@ def housekeeping_job() -> None:
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Return the schedule of the refresh, and the one that tidies up after it every night."""
     nightly = _schedule(housekeeping_job, "30 3 * * *", "every night at 3:30", settings)
-    return [build_schedule(settings), nightly]
-
-
-def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
-    """Return the schedule of the refresh, which always runs: a run takes seconds, and what it finds is its result."""
     try:
-        return _schedule(refresh_job, settings.schedule_cron, "at BCW_SCHEDULE_CRON", settings)
+        return [_schedule(refresh_job, settings.schedule_cron, "at BCW_SCHEDULE_CRON", settings), nightly]
     except dg.DagsterInvalidDefinitionError as error:
         allowed = "allowed are five fields of cron, like '0 6 * * 1'"
         raise SettingsError(f"BCW_SCHEDULE_CRON is {settings.schedule_cron!r}; {allowed}") from error
-
-
-def _status(settings: Settings) -> str:
-    return "RUNNING" if settings.autostart else "STOPPED"
 
 
 def _schedule(job: Any, cron: str, when: str, settings: Settings) -> dg.ScheduleDefinition:
@@ -61,7 +52,7 @@ def _schedule(job: Any, cron: str, when: str, settings: Settings) -> dg.Schedule
         job=job,  # Dagster exports no name for the type of refresh_job
         cron_schedule=cron,
         execution_timezone=settings.schedule_timezone,
-        default_status=dg.DefaultScheduleStatus(_status(settings)),
+        default_status=dg.DefaultScheduleStatus("RUNNING" if settings.autostart else "STOPPED"),
         description=f"Runs {job.name} {when} in BCW_SCHEDULE_TIMEZONE.",
     )
 
@@ -83,7 +74,7 @@ def build_alerts(settings: Settings, checks: Sequence[dg.AssetCheckKey], release
     @dg.sensor(
         name=alerts.SENSOR,
         minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus(_status(settings)),
+        default_status=dg.DefaultSensorStatus("RUNNING" if settings.autostart else "STOPPED"),
         description="Tells BCW_NOTIFY_URLS of failed runs and checks, refused and missing releases, and of recoveries.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:

@@ -16,7 +16,7 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster_graphql import DagsterGraphQLClient
 
 from bcw_assets.assets import GRAPH
-from bcw_assets.automation import build_schedule
+from bcw_assets.automation import build_schedules
 from bcw_assets.errors import SettingsError
 from bcw_assets.ml.expectations import EXPECTATIONS
 from bcw_assets.settings import Settings
@@ -40,13 +40,14 @@ def test_dagster_and_dg_find_the_assets_checks_jobs_and_schedules(graph: Graph) 
 
 
 def test_the_schedule_is_as_the_settings_say() -> None:
-    schedule = build_schedule(Settings(autostart=True, schedule_cron="30 6 * * 1", schedule_timezone="Europe/Berlin"))
+    settings = Settings(autostart=True, schedule_cron="30 6 * * 1", schedule_timezone="Europe/Berlin")
+    schedule, _ = build_schedules(settings)
     assert (schedule.default_status.value, schedule.cron_schedule, schedule.execution_timezone, schedule.job_name) == (
         "RUNNING", "30 6 * * 1", "Europe/Berlin", "refresh_job",
     )  # fmt: skip
-    assert build_schedule(Settings()).default_status.value == "STOPPED"
+    assert build_schedules(Settings())[0].default_status.value == "STOPPED"
     with pytest.raises(SettingsError, match="BCW_SCHEDULE_CRON is 'often'; allowed are five fields of cron"):
-        build_schedule(Settings(schedule_cron="often"))
+        build_schedules(Settings(schedule_cron="often"))
 
 
 def test_an_asset_names_what_it_needs_and_shows_its_stage_its_owner_and_its_source() -> None:

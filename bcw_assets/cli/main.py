@@ -129,9 +129,7 @@ def releases() -> None:
 @json_option
 def list_releases(*, as_json: bool) -> None:
     """Show every promotion and rollback, the champion last."""
-    from bcw_assets.cli import releases
-
-    _write(releases.report_list(_releases()), partial(releases.format_listing, "list"), as_json=as_json)
+    _show("list", as_json=as_json)
 
 
 @releases.command()
@@ -139,10 +137,7 @@ def list_releases(*, as_json: bool) -> None:
 @json_option
 def show(release: str | None, *, as_json: bool) -> None:
     """Show what RELEASE was made from, its scores, what the gate said, its files; the champion by default."""
-    from bcw_assets.cli import releases
-
-    report = releases.report_release(_releases(), release)
-    _write(report, partial(releases.format_listing, "release"), as_json=as_json)
+    _show("release", release, as_json=as_json)
 
 
 @releases.command()
@@ -157,11 +152,7 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
     """
     if release and everything:
         raise click.UsageError("Give RELEASE or --all, not both")
-    from bcw_assets.cli import releases
-
-    report = releases.report_verification(_releases(), release, everything=everything)
-    _write(report, partial(releases.format_listing, "verification"), as_json=as_json)
-    if not report["good"]:
+    if not _show("verification", release, everything=everything, as_json=as_json)["good"]:
         sys.exit(1)
 
 
@@ -171,10 +162,7 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
 @json_option
 def diff(first: str, second: str, *, as_json: bool) -> None:
     """Show how the releases FIRST and SECOND differ: what they were made from, scores, coefficients, patients."""
-    from bcw_assets.cli import releases
-
-    report = releases.report_comparison(_releases(), first, second)
-    _write(report, partial(releases.format_listing, "comparison"), as_json=as_json)
+    _show("comparison", first, second, as_json=as_json)
 
 
 @releases.command("rollback")
@@ -203,7 +191,7 @@ def roll_release_back(release: str | None, *, reason: str, as_json: bool) -> Non
 def exporter(host: str, port: int, webserver: str) -> None:
     """Tell Prometheus how runs, schedules, checks and releases are, at /metrics.
 
-    The numbers are collected at every scrape. What is away then, or hangs, is left out, and said.
+    The numbers are collected at every scrape. A source that is away then, or hangs, is left out, and named.
     """
     settings.require_dagster_home()
     from bcw_assets import defs
@@ -217,6 +205,15 @@ def _releases() -> "Store":
     from bcw_assets.storage.store import open_store
 
     return open_store(settings.read_environment().releases_place)
+
+
+def _show(name: str, *arguments: Any, as_json: bool, **options: bool) -> dict[str, Any]:
+    """Write one of the `REPORTS` on releases, and return it."""
+    from bcw_assets.cli import releases
+
+    report = releases.REPORTS[name](_releases(), *arguments, **options)
+    _write(report, partial(releases.format_listing, name), as_json=as_json)
+    return report
 
 
 def _write(report: dict[str, Any], text: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:

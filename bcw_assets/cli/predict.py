@@ -49,29 +49,19 @@ NO_DEVICE = "This is no medical device: nothing here may decide about a patient.
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for.
+    """What the user asked for."""
 
-    Attributes:
-        source: a path, an `s3://` URI, or `-` for standard input.
-        target: a path, or `-` for standard output.
-        release: the first characters of a release's id; None for the champion.
-        threshold: the probability from which a row is called malignant.
-        explain: whether to add the largest contributions.
-    """
-
-    source: str
-    target: str
-    release: str | None
-    threshold: float
-    explain: bool
+    source: str  # a path, an `s3://` URI, or `-` for standard input
+    target: str  # a path, or `-` for standard output
+    release: str | None  # the first characters of a release's id; None for the champion
+    threshold: float  # the probability from which a row is called malignant
+    explain: bool  # whether to add the largest contributions
 
 
 def score_file(request: Request) -> int:
     """Score the rows of a file and return the exit code: 0, or 3 if some rows were not scored.
 
-    Raises:
-        TableError: the input cannot be used.
-        BcwError: the release cannot be used, or the output not be written.
+    An input that cannot be used raises a TableError; a release or an output, another BcwError.
     """
     release = open_release(open_store(settings.read_environment().releases_place), request.release)
     scorer, tally = load_scorer(release.files), Tally(TrainingRows.load(release.files))
@@ -82,14 +72,16 @@ def score_file(request: Request) -> int:
         first = next(chunks, None)  # an input that is refused at once leaves nothing on standard output
         _say(_describe_release(release), NO_DEVICE, *_describe_form(form))
         try:
-            target.write(_format_header(request))
+            header = HEADER + (CONTRIBUTIONS if request.explain else ())
+            target.write(f"{','.join(header)}\n".encode())
             for rows in chain([first] if first else [], chunks):
                 predictions = scoring.score_rows(scorer, rows)
                 tally.add(rows, predictions, request.threshold)
                 target.write(_format_rows(rows, predictions, scorer, release, request))
             target.flush()
         except BrokenPipeError:
-            _forget_standard_output()
+            # The interpreter flushes what nobody reads into nothing when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
     _say(*_summarise(tally, request.threshold))
     return SOME_NOT_SCORED if tally.not_scored else 0
@@ -304,15 +296,6 @@ def _replace(path: Path) -> Iterator[BinaryIO]:
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
-
-
-def _forget_standard_output() -> None:
-    """Let the interpreter flush what nobody reads into nothing when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _format_header(request: Request) -> bytes:
-    return (",".join(HEADER + (CONTRIBUTIONS if request.explain else ())) + "\n").encode()
 
 
 def _format_rows(rows: Rows, predictions: RowPredictions, scorer: Scorer, release: Release, request: Request) -> bytes:

@@ -1,14 +1,15 @@
-"""Runs the whole graph in this process and tells a person at a terminal about it."""
+"""Runs the whole graph in this process and tells a person at a terminal about it; the words are in `refresh.j2`."""
 
 import shlex
 import subprocess
 import uuid
-from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
 import dagster as dg
+import jinja2
 from dagster._core.execution import compute_logs
 
 import bcw_assets
@@ -29,8 +30,7 @@ SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 def refresh_graph(*, show_progress: bool) -> str:
     """Materialise everything, perhaps with a line on standard error for every stage, and return the closing summary.
 
-    Raises:
-        BcwError: a stage or a blocking check failed; the text is the one that says what to do.
+    A stage or a blocking check that fails raises a BcwError, which says what to do.
     """
     with history.open_history() as instance:
         job = bcw_assets.defs.resolve_job_def(refresh_job.name)
@@ -63,46 +63,16 @@ def _describe_refresh(result: dg.ExecuteInProcessResult) -> str:
     facts, place, released = (
         result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics", "release")
     )
-    data, results = (str(each["path"].value).rpartition("/")[0] + "/" for each in (facts, place))
-    example = f"{released['bundle'].value}/example.csv"
-    failed_checks = history.list_failed_checks(result.all_events)
-    how, rows = report.provenance.resampling, report.provenance.rows
-    cross_validation = f"{how.repeats} × {how.folds}-fold cross-validation of all {rows} rows, 95 % interval"
-    lines = [f"{'':<21} {report.confusion.total} test rows   {cross_validation}"]
+    scores = []
     for name in TEST_HEADLINE:
         standard = STANDARD_NAMES.get(name, name)
-        summary, title = report.cross_validation[standard], SCORES[standard].title
-        label = name if standard == name else f"{name} ({title})"
-        estimate = f"{format_score(summary.estimate)}, {format_interval(summary.interval)}"
-        lines.append(f"{label:<21} {format_score(getattr(report, name)):<13} {estimate}")
-    lines += [
-        "",
-        f"Source       {facts['source'].value}{_explain_fallback(facts)}",
-        f"Fingerprint  {report.provenance.fingerprint}",
-        f"Files        {data} and {results}",
-        *(f"Warning      {history.describe_check(check)}" for _, check in failed_checks),
-        *_describe_outcome(released),
-        f"Next         score a table with it: .venv/bin/bcw predict {shlex.quote(example)}",
-        f"             read {results}MODEL_CARD.md, or see the run and its checks in the browser: make dev",
-    ]
-    return "\n".join(lines)
-
-
-def _explain_fallback(facts: Mapping[str, dg.MetadataValue]) -> str:
-    tries = facts["tries"]
-    if not facts["fallback"].value or not isinstance(tries, dg.TableMetadataValue):
-        return ""
-    outcomes = dict.fromkeys(str(record.data["outcome"]) for record in tries.records)
-    return f" (UCI could not be reached: {', '.join(outcomes)})"
-
-
-def _describe_outcome(released: Mapping[str, dg.MetadataValue]) -> list[str]:
-    """Return lines on the release, and of a candidate that the gate judged now, on what it could not compare."""
-    is_unchanged, gate = released["result"].value == ALREADY_CHAMPION, released["gate"]
-    outcome = "unchanged: the champion since" if is_unchanged else "the new champion, by"
-    log = f"entry {released['sequence'].value} of the log ({released['bundle'].value}/)"
-    lines = [f"Release      {released['release'].value}, {outcome} {log}"]
-    if not is_unchanged and isinstance(gate, dg.TableMetadataValue):
-        rules = [record.data for record in gate.records if record.data["verdict"] == NOT_JUDGED]
-        lines += [f"Gate         not compared: {reason}" for reason in dict.fromkeys(rule["value"] for rule in rules)]
-    return lines
+        label = name if standard == name else f"{name} ({SCORES[standard].title})"
+        scores.append((label, getattr(report, name), report.cross_validation[standard]))
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)  # noqa: S701 (no HTML)
+    environment.filters |= {"format_interval": format_interval, "format_score": format_score, "quote": shlex.quote}
+    environment.filters["list_rows"] = lambda table: [record.data for record in table.records]
+    return environment.from_string(Path(__file__).with_name("refresh.j2").read_text(encoding="utf-8")).render(
+        report=report, facts=facts, place=place, released=released, scores=scores,
+        already_champion=ALREADY_CHAMPION, not_judged=NOT_JUDGED,
+        failed_checks=[history.describe_check(check) for _, check in history.list_failed_checks(result.all_events)],
+    )  # fmt: skip

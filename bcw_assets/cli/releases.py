@@ -1,7 +1,7 @@
 """What `bcw releases` shows: each report as data, which --json writes; the words of the text are in `releases.j2`."""
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,13 @@ def report_comparison(store: Store, *prefixes: str) -> Listing:
     }  # fmt: skip
 
 
+REPORTS: dict[str, Callable[..., Listing]] = {
+    "list": report_list, "release": report_release, "verification": report_verification, "comparison": report_comparison
+}  # fmt: skip
+
+
 def format_listing(name: str, report: Listing) -> str:
-    """Return a report for people: `name` is list, release, verification or comparison."""
+    """Return one of the `REPORTS` for people."""
     environment = jinja2.Environment(  # noqa: S701 (no HTML)
         loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined, trim_blocks=True
     )

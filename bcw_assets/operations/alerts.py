@@ -31,41 +31,34 @@ REFUSAL, STALE = "refused", "stale"
 
 
 class Incident(BaseModel, frozen=True):
-    """Something that is wrong since a time (seconds since 1970), or was, as the run of this id shows, if there is one.
+    """Something that is wrong, or was."""
 
-    The key tells it from others, and is the same at every tick. The audience are the names of the messengers that know
-    of it, and not yet that it is over.
-    """
-
-    key: str
+    key: str  # tells it from others, and is the same at every tick
     title: str
     evidence: str
-    since: float
-    run: str = ""
-    audience: tuple[str, ...] = ()
+    since: float  # seconds since 1970
+    run: str = ""  # the id of the run that shows it, if there is one
+    audience: tuple[str, ...] = ()  # names of the messengers that know of it, and not yet that it is over
     is_over: bool = False
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What is looked at: each job, with the job whose success puts all its failures right; checks; a release's age."""
+    """What is looked at."""
 
-    jobs: Mapping[str, str]
+    jobs: Mapping[str, str]  # job → the job whose success puts all its failures right
     checks: Sequence[dg.AssetCheckKey]
     release: dg.AssetKey
     stale_days: int
 
 
 class State(BaseModel, frozen=True):
-    """What the sensor's cursor holds: when the first tick was, and what is wrong, or not everybody knows to be over.
+    """What the sensor's cursor holds."""
 
-    The messengers (by name) that were failing at the last tick come last at the next. Failures are counted for ever.
-    """
-
-    began: float
-    incidents: tuple[Incident, ...] = ()
-    failing: tuple[str, ...] = ()
-    failures: int = 0
+    began: float  # when the first tick was
+    incidents: tuple[Incident, ...] = ()  # what is wrong, or not everybody knows to be over
+    failing: tuple[str, ...] = ()  # names of the messengers that failed at the last tick, and come last at the next
+    failures: int = 0  # since the first tick
 
     def list_open(self) -> list[Incident]:
         """Return what is wrong now."""
@@ -73,7 +66,7 @@ class State(BaseModel, frozen=True):
 
 
 def read_state(cursor: str | None, when: float) -> State:
-    """Return the state that a cursor of the sensor holds; one that begins now where it holds none, or an older one."""
+    """Return the state in the sensor's cursor; a new one if there is none, or if another version wrote it."""
     try:
         return State.model_validate_json(cursor or "")
     except ValidationError:

@@ -1,5 +1,6 @@
 """`bcw exporter`: what the history, the releases and Dagster's web server say when Prometheus asks."""
 
+import csv
 import gc
 import itertools
 import logging
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from importlib import metadata
+from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -28,29 +30,6 @@ from bcw_assets.storage.store import Store
 
 LOCATION = "bcw_assets"  # the name of the code location in workspace.yaml and pyproject.toml
 
-METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "bcw_asset_last_materialized_timestamp_seconds": ("When the asset was made last.", ("asset",)),
-    "bcw_asset_rows": ("Rows of the asset as it was made last.", ("asset",)),
-    "bcw_automation_last_tick_succeeded": ("Whether the last tick did not fail.", ("kind", "name")),
-    "bcw_automation_running": ("Whether the schedule or sensor is switched on.", ("kind", "name")),
-    "bcw_build_info": ("1, with the versions of what runs as labels.", ("version", "dagster", "python")),
-    "bcw_champion_score": ("Cross-validated score of the champion.", ("score",)),
-    "bcw_check_passed": ("Whether the check passed on what was made last.", ("asset", "check", "blocking")),
-    "bcw_code_location_loaded": ("Whether the web server could load the code location.", ()),
-    "bcw_daemon_heartbeat_timestamp_seconds": ("When the daemon was alive last; 0 if it never was.", ("daemon",)),
-    "bcw_exporter_source_up": ("Whether the source answered this scrape.", ("source",)),
-    "bcw_notification_failures_total": ("Messages that could not be delivered.", ()),
-    "bcw_open_incidents": ("What is wrong now, by the sensor that sends messages.", ()),
-    "bcw_release_stale_after_seconds": ("Age from which a release that no run confirmed is stale.", ()),
-    "bcw_release_timestamp_seconds": ("When the champion became it.", ()),
-    "bcw_run_last_duration_seconds": ("How long the last finished run of the job took.", ("job_name",)),
-    "bcw_run_last_succeeded": ("Whether the last finished run of the job succeeded.", ("job_name",)),
-    "bcw_run_last_success_timestamp_seconds": ("When the last successful run of the job ended.", ("job_name",)),
-    "bcw_run_queue_length": ("Runs that wait for their turn.", ()),
-    "bcw_source_fallback": ("Whether the table is the embedded copy, because its source was away.", ()),
-}
-"""Every exported name → what it says, and its labels. None is called `job` or `instance`: Prometheus uses these."""
-
 SCRAPE_LIMIT = 8.0  # seconds for all sources, which are asked at once; Prometheus waits for 10
 MOST_AT_ONCE = 3  # questions to a source: one that hangs gets no more
 
@@ -59,7 +38,7 @@ QUERY = """query ExporterLocations { workspaceOrError { ... on Workspace {
 
 
 class Sample(NamedTuple):
-    """One value of one of the `METRICS`, with the values of its labels in their order."""
+    """One value of a metric, with the values of its labels in their order."""
 
     name: str
     value: float
@@ -128,9 +107,7 @@ def _collect_assets(
 def collect_releases(store: Store) -> Iterator[Sample]:
     """Return what the store says of the champion; nothing before the first.
 
-    Raises:
-        ReleaseError: the log is damaged.
-        ValueError: the champion's manifest is.
+    A damaged log raises a ReleaseError, and a damaged manifest of the champion a ValueError.
     """
     entries = log.read_log(store)
     if entries.newest:
@@ -144,8 +121,7 @@ def collect_releases(store: Store) -> Iterator[Sample]:
 def collect_web_server(url: str) -> Iterator[Sample]:
     """Return whether the web server at `url` could load the code location; no proxy is asked for it.
 
-    Raises:
-        BcwError: it does not answer, or not as Dagster does.
+    If it does not answer, or not as Dagster does, a BcwError says so.
     """
     try:
         with requests.Session() as session:
@@ -176,16 +152,14 @@ class Exporter(Collector):
         end = monotonic() + SCRAPE_LIMIT
         questions = {name: pool.submit(list, ask()) for name, (pool, ask) in self._sources.items()}
         answers = [self._read_answer(name, question, end - monotonic()) for name, question in questions.items()]
-        samples = sorted([*self._constants, *itertools.chain.from_iterable(answers)])
-        for name, group in itertools.groupby(samples, lambda sample: sample.name):
-            family = _build_family(name)
-            for sample in group:
-                family.add_metric(sample.labels, float(sample.value))
-            yield family
+        families = _build_families()
+        for sample in itertools.chain(self._constants, *answers):
+            families[sample.name].add_metric(sample.labels, float(sample.value))
+        return (family for family in families.values() if family.samples)
 
     def describe(self) -> Iterator[Metric]:
         """Return every name: who asks for others, as a health check does, makes no source answer."""
-        return map(_build_family, METRICS)
+        return iter(_build_families().values())
 
     def _read_answer(self, name: str, question: Future[list[Sample]], seconds: float) -> list[Sample]:
         """Return what a source says, and whether it is up; write what is wrong if it is something else than before."""
@@ -203,9 +177,15 @@ class Exporter(Collector):
         return [Sample("bcw_exporter_source_up", not problem, (name,)), *samples]
 
 
-def _build_family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
-    says, labels = METRICS[name]
-    return (CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily)(name, says, labels=labels)
+def _build_families() -> dict[str, CounterMetricFamily | GaugeMetricFamily]:
+    """Return name → an empty family, by `metrics.csv`. None has a label `job` or `instance`: Prometheus uses these."""
+    with Path(__file__).with_name("metrics.csv").open(encoding="utf-8", newline="") as file:
+        return {
+            row["name"]: (CounterMetricFamily if row["name"].endswith("_total") else GaugeMetricFamily)(
+                row["name"], row["says"], labels=row["labels"].split()
+            )
+            for row in csv.DictReader(file)
+        }
 
 
 def build_exporter(definitions: dg.Definitions, places: Mapping[dg.AssetKey, str], web_server: str) -> Exporter:
@@ -226,11 +206,7 @@ def build_exporter(definitions: dg.Definitions, places: Mapping[dg.AssetKey, str
 
 
 def serve(exporter: Exporter, host: str, port: int) -> None:
-    """Serve at an address until the process is told to end.
-
-    Raises:
-        BcwError: the port is taken.
-    """
+    """Serve at an address until the process is told to end, or raise a BcwError: the port is taken."""
     registry, address = CollectorRegistry(), f"[{host}]" if ":" in host else host
     registry.register(exporter)
     logging.disable()  # libraries would tell of every try; a source that is away is told once

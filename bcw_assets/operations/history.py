@@ -37,27 +37,22 @@ KINDS_OF_EVENTS = (
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The latest result of one check of the latest materialisation of its asset.
-
-    The severity is ERROR for a promise, WARN for advice. The result is passed, failed, crashed, not run (on that
-    materialisation) or not materialised (the asset), since a time in UTC; the evidence is what it said or looked at.
-    """
+    """The latest result of one check of the latest materialisation of its asset."""
 
     asset: str
     check: str
     blocking: bool
-    severity: str
-    result: str
-    since: str | None
-    evidence: str
+    severity: str  # ERROR for a blocking check, WARN for any other
+    result: str  # passed, failed, crashed, not run (on that materialisation) or not materialised (the asset)
+    since: str | None  # in UTC
+    evidence: str  # what the check said or looked at
 
 
 @contextmanager
 def open_history() -> Iterator[dg.DagsterInstance]:
     """Open the history that DAGSTER_HOME names, or one that is forgotten afterwards, as Dagster's CLI does.
 
-    Raises:
-        BcwError: Dagster cannot open it, or cannot read or write in it.
+    If Dagster cannot open, read or write it, a BcwError says so.
     """
     try:
         if settings.dagster_home():

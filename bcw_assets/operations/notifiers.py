@@ -120,11 +120,7 @@ def remove_secrets_and_markup(text: str, hidden: Sequence[str]) -> str:
 
 
 def send_test(settings: Settings) -> dict[Messenger, str]:
-    """Send every messenger a test message, and return why it was not accepted; empty where it was.
-
-    Raises:
-        SettingsError: there is none.
-    """
+    """Send every messenger a test message, and return why it was not accepted; a SettingsError if there is none."""
     messengers = list_messengers(settings)
     if not messengers:
         raise SettingsError("BCW_NOTIFY_URLS is not set, so nobody is told; allowed are URLs of Apprise")

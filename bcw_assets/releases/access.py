@@ -3,40 +3,35 @@
 People name a release by the beginning of its id.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bcw_assets.errors import ReleaseError
-from bcw_assets.ml.evaluation.scores import Summary
 from bcw_assets.ml.findings import Fact, Findings
 from bcw_assets.releases import bundle, log
+from bcw_assets.releases.bundle import Bundle
 from bcw_assets.releases.log import ROLLBACK, Entry, Log, Overtaken
 from bcw_assets.storage.store import Store
 
 
-@dataclass(frozen=True)
-class Release:
-    """A release that was verified: its files and its headline by their names, and when it first became champion."""
+@dataclass(frozen=True, kw_only=True)
+class Release(Bundle):
+    """A bundle that was verified and is, or was, the champion."""
 
-    id: str
-    files: Mapping[str, bytes]
-    headline: Mapping[str, Summary]
-    made: str
+    made: str  # when it first became champion
     is_champion: bool
 
 
 def open_release(store: Store, prefix: str | None) -> Release:
     """Return a release whose every byte is what was published; the champion without a prefix.
 
-    Raises:
-        ReleaseError: there is none, it never was champion, or something of it or of the newest entry is damaged.
+    A ReleaseError says why it cannot be used: it never was champion, or is damaged, or the log's newest entry is.
     """
     current_log = log.read_log(store)
     champion = current_log.require_champion().release
     release = champion if prefix is None else bundle.resolve(store, prefix)
     stored_bundle = current_log.require_bundle(store, release)
     made = current_log.list_entries(release)[0].made
-    return Release(release, stored_bundle.files, stored_bundle.headline, made, is_champion=release == champion)
+    return Release(**vars(stored_bundle), made=made, is_champion=release == champion)
 
 
 def check_release(store: Store, release: str | None) -> Findings:
@@ -62,9 +57,7 @@ def check_release(store: Store, release: str | None) -> Findings:
 def roll_back(store: Store, prefix: str | None, reason: str, run: str) -> Entry:
     """Make an earlier release the champion again; without a prefix, the one before the champion.
 
-    Raises:
-        ReleaseError: there is nothing to go back to, it is the champion already, or not what was published.
-        Overtaken: another writer changed the log at the same time; nothing was done.
+    A ReleaseError says why that cannot be; it is `Overtaken` if another writer changed the log at the same time.
     """
     current_log = log.read_log(store)
     champion = current_log.require_champion()

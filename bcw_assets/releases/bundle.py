@@ -142,9 +142,7 @@ def publish(store: Store, inputs: Mapping[str, Any], files: Mapping[str, bytes])
     """Store a bundle, each file only if it is not there yet, the manifest last; return the id and its SHA-256.
 
     A folder that holds anything else than this bundle, or a part of it, is left as it is: the next edition is stored.
-
-    Raises:
-        ReleaseError: another changed the bundle at the same time.
+    If another writer changes the bundle at the same time, a ReleaseError says so.
     """
     editions = (pack(inputs, files, edition) for edition in count(1))
     release, contents = next(packed for packed in editions if _has_room(store, *packed))
@@ -168,10 +166,8 @@ def _has_room(store: Store, release: str, files: Mapping[str, bytes]) -> bool:
 def read_manifest(store: Store, release: str, sha256: str | None = None) -> Manifest:
     """Return the manifest of a bundle, which has this SHA-256 in the log, if the log knows the release.
 
-    What vouches for it is the log, not the id: another version may make ids in another way.
-
-    Raises:
-        KeyMissing, KeyRefused, ValueError: it is missing, not to be read, or not the manifest of this release.
+    What vouches for it is the log, not the id: another version may make ids in another way. Raises KeyMissing,
+    KeyRefused if it cannot be read, and ValueError if it is not the manifest of this release.
     """
     content = store.read(locate_file(release, MANIFEST), MOST_BYTES_OF_MANIFEST)
     if sha256 not in (None, digest(content)):

@@ -63,23 +63,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Log:
-    """The log as it was read.
+    """The log as it was read."""
 
-    Attributes:
-        place: where the releases are, for people.
-        entries: those that can be read, the oldest first.
-        damage: key of a file of the log → what is wrong with it.
-        foreign: key of an entry of another version that this one does not understand → why.
-        newest: number of the newest entry, whole or not; 0 in an empty log.
-        digest: the SHA-256 of its file, if there is one that can be read.
-    """
-
-    place: str
-    entries: tuple[Entry, ...]
-    damage: Mapping[str, str]
-    foreign: Mapping[str, str]
-    newest: int
-    digest: str | None
+    place: str  # where the releases are, for people
+    entries: tuple[Entry, ...]  # those that can be read, the oldest first
+    damage: Mapping[str, str]  # key of a file of the log → what is wrong with it
+    foreign: Mapping[str, str]  # key of an entry of another version that this one does not understand → why
+    newest: int  # number of the newest entry, whole or not; 0 in an empty log
+    digest: str | None  # the SHA-256 of its file, if there is one that can be read
 
     @property
     def problem(self) -> str | None:
@@ -94,11 +85,7 @@ class Log:
         return self.entries[-1] if self.entries and not self.problem else None
 
     def require_champion(self) -> Entry:
-        """Return the newest entry, which says who is champion.
-
-        Raises:
-            ReleaseError: there is no release, or the newest entry is damaged, or another version wrote it.
-        """
+        """Return the newest entry, or raise a ReleaseError that says why there is none, or none that can be read."""
         self.require_understood()
         if self.problem:
             raise ReleaseError(
@@ -209,9 +196,7 @@ def append(
 ) -> Entry:  # fmt: skip
     """Write the entry that follows the log as it was read last; `champion` is an id, and the SHA-256 of its manifest.
 
-    Raises:
-        Overtaken: another writer took the number.
-        ReleaseError: there is no number left, or the reason is not printable.
+    If another writer took the number, `Overtaken` is raised; a ReleaseError if none is left, or the reason is no text.
     """
     if reason and not reason.isprintable():
         raise ReleaseError(f"The reason is {reason!r}; allowed is printable text on one line")

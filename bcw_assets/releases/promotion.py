@@ -30,12 +30,9 @@ class Outcome:
 def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: str, override: str = "") -> Outcome:
     """Publish a candidate that passes the gate, and make it the champion; what is the champion already stays it.
 
-    `problems` are what the blocking checks find in its values, and `override` is why a broken rule is passed over.
-
-    Raises:
-        ReleaseRefused: the gate refuses it; nothing is published, and the table is kept in releases/refused/.
-        ReleaseError: another version wrote the newest entry of the log.
-        StorageError: the store cannot be written, or cannot be trusted with a log.
+    `problems` are what the blocking checks find in its values, and `override` is why a broken rule is passed over. If
+    the gate refuses it, a ReleaseRefused is raised, nothing is published, and the table is kept in releases/refused/.
+    A ReleaseError says that another version wrote the log; a StorageError, that the store is not fit for one.
     """
     candidate.require_one_history()
     for _ in range(TRIES):

@@ -1,5 +1,6 @@
 """`bcw exporter`: every value against a real history, sources that are away, and a real Prometheus that scrapes it."""
 
+import csv
 import itertools
 import json
 import os
@@ -35,7 +36,7 @@ from bcw_assets.cli.main import main
 from bcw_assets.definitions import build_definitions
 from bcw_assets.errors import BcwError
 from bcw_assets.operations import alerts, exporter, history
-from bcw_assets.operations.exporter import METRICS, Exporter, Sample
+from bcw_assets.operations.exporter import Exporter, Sample
 from bcw_assets.releases import bundle, log
 from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import BIN, CHECKOUT, Graph, with_all
@@ -45,6 +46,8 @@ from bcw_assets_tests.servers import PATIENCE, clean, find_ports, run_server, wa
 OPERATIONS = (CHECKOUT / "docs" / "operations.md").read_text()
 PROMETHEUS = CHECKOUT / "deploy" / "prometheus"
 RULES = [rule for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"] for rule in group["rules"]]
+TABLE = (CHECKOUT / "bcw_assets" / "operations" / "metrics.csv").read_text().splitlines()
+METRICS = {row["name"]: tuple(row["labels"].split()) for row in csv.DictReader(TABLE)}
 STACK = remote_origin.RemoteRepositoryOrigin(
     remote_origin.GrpcServerCodeLocationOrigin("code", 4000, location_name="bcw_assets"), "any"
 )
@@ -117,11 +120,11 @@ def test_of_a_history_in_which_everything_happened_every_value_is_exported_and_n
         text = ask(registry)
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     labels = {sample.name: set(sample.labels) for sample in samples}
-    assert labels == {name: set(names) for name, (_, names) in METRICS.items()}
+    assert labels == {name: set(names) for name, names in METRICS.items()}
     assert not {"job", "instance"} & set().union(*labels.values())
     texts = {text for sample in samples for text in sample.labels.values()}
     assert [text for text in texts if not re.fullmatch(r"[A-Za-z][A-Za-z_]{1,30}|\d+(\.\w+){1,3}", text)] == []
-    values = {(each.name, *(each.labels[name] for name in METRICS[each.name][1])): each.value for each in samples}
+    values = {(each.name, *(each.labels[name] for name in METRICS[each.name])): each.value for each in samples}
     expected = (Path(__file__).parent / "metrics.prom").read_text().splitlines()
     assert [line for line in expected if line not in text.splitlines() and not line.startswith("# ")] == []
     assert ("bcw_automation_last_tick_succeeded", "schedule", "housekeeping_schedule") not in values
@@ -206,7 +209,7 @@ def ask(registry: Collector) -> str:
 def test_every_name_and_alert_is_documented_and_each_alert_is_tested_and_looks_at_what_is_exported() -> None:
     rows = re.findall(r"^\| `(bcw_\w+)` \| (.*?) ?\| ", OPERATIONS, flags=re.MULTILINE)
     names = [(name, tuple(re.findall(r"`(\w+)`", labels))) for name, labels in rows]
-    assert names == [(name, labels) for name, (_, labels) in sorted(METRICS.items())]
+    assert names == sorted(METRICS.items())
     sections = re.findall(r"^### (Bcw\w+)$", OPERATIONS.partition("## What to do when")[2], flags=re.MULTILINE)
     assert sections == [rule["alert"] for rule in RULES]
     tests = (PROMETHEUS / "rules_test.yml").read_text()
