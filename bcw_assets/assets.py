@@ -182,12 +182,11 @@ def release(
     """
     candidate = Candidate(raw_data, ready_data, model, cross_validation, metrics)
     problems = expectations.find_problems(candidate.values)
-    outcome = promotion.promote(releases, candidate, problems, context.run.run_id, config.override)
-    entry = outcome.entry
+    result, entry = promotion.promote(releases, candidate, problems, context.run.run_id, config.override)
     return dg.MaterializeResult(
         metadata={
             "release": entry.release,
-            "result": outcome.result,
+            "result": result,
             "sequence": entry.sequence,
             "bundle": dg.MetadataValue.path(releases.address(f"{bundle.PLACE}/{entry.release}")),
             PATH: dg.MetadataValue.path(releases.address(bundle.PLACE)),

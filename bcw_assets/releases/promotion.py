@@ -2,8 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from bcw_assets import documents
 from bcw_assets.errors import ReleaseRefused, StorageError
@@ -15,20 +14,15 @@ from bcw_assets.storage.store import Store
 REFUSAL_PREFIX = f"{bundle.PLACE}/refused/"
 TRIES = 100  # more writers than that at once, and something else is wrong
 
-PROMOTED: Literal["promoted"] = "promoted"
-ALREADY_CHAMPION: Literal["unchanged"] = "unchanged"
+PROMOTED, ALREADY_CHAMPION = "promoted", "unchanged"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a candidate, and the newest entry of the log, which says that it is champion."""
-
-    result: Literal["promoted", "unchanged"]
-    entry: Entry
-
-
-def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: str, override: str = "") -> Outcome:
+def promote(
+    store: Store, candidate: Candidate, problems: Sequence[str], run: str, override: str = ""
+) -> tuple[str, Entry]:
     """Publish a candidate that passes the gate, and make it the champion; what is the champion already stays it.
+
+    Return which of the two happened, and the entry of the log that says it is champion.
 
     `problems` are what the blocking checks find in its values, and `override` is why a broken rule is passed over. If
     the gate refuses it, a ReleaseRefused is raised, nothing is published, and the table is kept in releases/refused/.
@@ -43,7 +37,7 @@ def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: st
         rival = current_log.read_bundle(store, newest[0].release) if newest else None
         is_same = champion is not None and rival is not None and rival.is_made_from(candidate.inputs)
         if champion and rival and is_same and not rival.problems:
-            return Outcome(ALREADY_CHAMPION, champion)
+            return ALREADY_CHAMPION, champion
         table = gate.judge(candidate, problems, rival, current_log, bundle.list_ids(store))
         # Of the same inputs, and the bundle is damaged: what was passed over for it is passed over again.
         reason = " ".join(override.split()) or (champion.reason if champion and is_same else None)
@@ -57,7 +51,7 @@ def promote(store: Store, candidate: Candidate, problems: Sequence[str], run: st
             entry = log.append(store, current_log, PROMOTE, release, run, reason if broken else None, table)
         except Overtaken:
             continue  # another release may be the champion now: the gate must look again
-        return Outcome(PROMOTED, entry)
+        return PROMOTED, entry
     raise StorageError(f"{TRIES} other runs wrote to {log.LOG_PREFIX} first, one after another. Run it again")
 
 

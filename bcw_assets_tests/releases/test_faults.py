@@ -108,7 +108,7 @@ def test_of_many_promotions_of_two_candidates_at_once_none_is_lost(
         outcomes = list(pool.map(lambda each: promotion.promote(store, each, [], "run"), [candidate, challenger] * 4))
     current_log = log.read_log(store)
     assert dict(current_log.damage) == {}
-    numbers = sorted(outcome.entry.sequence for outcome in outcomes if outcome.result == "promoted")
+    numbers = sorted(entry.sequence for result, entry in outcomes if result == "promoted")
     assert numbers == list(range(1, current_log.newest + 1))
     assert bundle.list_ids(store) == sorted([candidate.id, challenger.id])
     assert [bundle.read_bundle(store, release).problems for release in bundle.list_ids(store)] == [(), ()]
@@ -158,8 +158,8 @@ def test_two_machines_whose_last_digits_differ_are_one_release(
     if not is_late:
         overtake()
     late: Any = Interrupted(store, BUNDLE + 2 + is_late, overtake, ("create",))
-    outcome = promotion.promote(late if is_late else store, other, [], "second")
-    assert (outcome.result, outcome.entry.release) == ("unchanged", candidate.id)
+    result, entry = promotion.promote(late if is_late else store, other, [], "second")
+    assert (result, entry.release) == ("unchanged", candidate.id)
     assert bundle.list_ids(store) == sorted([candidate.id, *([other.id] if is_late else [])])
     assert require_whole(store) == candidate.id
 
@@ -180,17 +180,17 @@ def test_a_damaged_champion_is_made_whole_by_a_run_that_changes_no_byte_of_what_
     with_all(store, one_release)
     DAMAGE[what](store, candidate.id)
     before = contents(store)
-    outcome = promotion.promote(store, candidate, [], "second")
-    assert outcome.result == "promoted"
-    assert require_whole(store) == outcome.entry.release
-    assert outcome.entry.release[:8] == candidate.id[:8]
+    result, entry = promotion.promote(store, candidate, [], "second")
+    assert result == "promoted"
+    assert require_whole(store) == entry.release
+    assert entry.release[:8] == candidate.id[:8]
     after = contents(store)
     assert after.items() >= before.items()
     is_its_own = what in ("a missing file", "no entry in the log")  # the rest of it is unharmed
-    assert (outcome.entry.release == candidate.id) == is_its_own
+    assert (entry.release == candidate.id) == is_its_own
     folder = bundle.locate_file(candidate.id, "")
     assert is_its_own or {key for key in after if key.startswith(folder)} <= before.keys()
-    assert promotion.promote(store, candidate, [], "third").result == "unchanged"
+    assert promotion.promote(store, candidate, [], "third")[0] == "unchanged"
 
 
 @pytest.mark.parametrize("entry", [1, 2])
@@ -203,4 +203,4 @@ def test_a_hole_before_a_rollback_neither_leads_back_nor_lets_in_what_was_rolled
         access.roll_back(released, None, "by mistake", "me")
     with pytest.raises(ReleaseRefused, match="rolled back from"):
         promotion.promote(released, challenger, [], "again")
-    assert promotion.promote(released, challenger, [], "again", "it was the cable").entry.sequence == 4
+    assert promotion.promote(released, challenger, [], "again", "it was the cable")[1].sequence == 4

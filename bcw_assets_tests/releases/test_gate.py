@@ -58,16 +58,16 @@ def test_the_gate_keeps_out(
     "make", [lambda raw: candidate_of(raw, folds_seed=100), lambda raw: candidate_of(add_patients(raw))]
 )
 def test_the_gate_lets_pass(store: Store, raw: pd.DataFrame, one_release: dict[str, bytes], make: Any) -> None:
-    outcome = promotion.promote(with_all(store, one_release), make(raw), [], "second")
-    assert (outcome.result, outcome.entry.sequence, outcome.entry.reason) == ("promoted", 2, None)
-    assert {row["verdict"] for row in outcome.entry.gate} == {"kept"}
+    result, entry = promotion.promote(with_all(store, one_release), make(raw), [], "second")
+    assert (result, entry.sequence, entry.reason) == ("promoted", 2, None)
+    assert {row["verdict"] for row in entry.gate} == {"kept"}
 
 
 def test_as_the_first_release_and_beside_few_malignant_patients_in_common_only_floors_count_which_is_said(
     store: Store, raw: pd.DataFrame
 ) -> None:
     for rows, unjudged, says in ((300, BESIDE, "there is no champion before it"), (569, BESIDE[:2], "fewer than 150")):
-        entry = promotion.promote(store, candidate_of(part(raw, rows)), [], "a run", "not needed").entry
+        entry = promotion.promote(store, candidate_of(part(raw, rows)), [], "a run", "not needed")[1]
         assert entry.reason is None
         values = {row["rule"]: row["value"] for row in entry.gate if row["verdict"] == "not judged"}
         assert list(values) == unjudged
@@ -81,19 +81,19 @@ def test_beside_a_damaged_champion_nothing_passes_but_by_a_reason(
     released.write({f"releases/{challenger.id}/cross_validation.csv": b"damaged"})
     with pytest.raises(ReleaseRefused, match=r"cannot be compared with: .*cross_validation\.csv has 7 bytes"):
         promotion.promote(released, candidate, [], "run")
-    outcome = promotion.promote(released, candidate, [], "run", "looked at by hand")
-    assert [row["rule"] for row in gate.find_broken(outcome.entry.gate)] == BESIDE
+    _, entry = promotion.promote(released, candidate, [], "run", "looked at by hand")
+    assert [row["rule"] for row in gate.find_broken(entry.gate)] == BESIDE
 
 
 def test_a_damaged_champion_against_the_gate_is_made_again_by_the_same_inputs_but_not_with_broken_promises(
     store: Store, raw: pd.DataFrame
 ) -> None:
     worse = candidate_of(raw, C=0.0001)
-    first = promotion.promote(store, worse, [], "first", "for a comparison").entry
+    first = promotion.promote(store, worse, [], "first", "for a comparison")[1]
     store.write({bundle.locate_file(first.release, "metrics.json"): b"damaged"})
     with pytest.raises(ReleaseRefused, match="blocking checks: raw_data, invariants: inverted"):
         promotion.promote(store, worse, ["raw_data, invariants: inverted"], "second", "I insist")
-    again = promotion.promote(store, worse, [], "second").entry
+    again = promotion.promote(store, worse, [], "second")[1]
     assert (again.reason, again.release[:8]) == ("for a comparison", first.release[:8])
     assert again.release != first.release
     assert [row["rule"] for row in again.gate if row["verdict"] == "not judged"] == BESIDE

@@ -234,15 +234,15 @@ def test_the_same_inputs_change_nothing_a_worse_candidate_is_refused_and_another
     store: Store, candidate: Candidate, newcomer: Candidate, worse: Candidate
 ) -> None:
     before, newest = contents(store), log.read_log(store).newest
-    outcome = promotion.promote(store, candidate, [], "a run")
-    assert (outcome.result, outcome.entry.release) == ("unchanged", champion_and_other(store)[0])
+    result, entry = promotion.promote(store, candidate, [], "a run")
+    assert (result, entry.release) == ("unchanged", champion_and_other(store)[0])
     assert contents(store) == before
     with pytest.raises(ReleaseRefused) as refusal:
         promotion.promote(store, worse, [], "a run")
     assert beside(refusal.value.rows) == dict.fromkeys(BESIDE, "broken")
-    outcome = promotion.promote(store, newcomer, [], "a run")
-    assert (outcome.result, outcome.entry.sequence) == ("promoted", newest + 1)
-    assert beside(outcome.entry.gate) == dict.fromkeys(BESIDE, "kept")
+    result, entry = promotion.promote(store, newcomer, [], "a run")
+    assert (result, entry.sequence) == ("promoted", newest + 1)
+    assert beside(entry.gate) == dict.fromkeys(BESIDE, "kept")
     assert open_release(store, None).id == newcomer.id
     releases("verify", "--all")
 
@@ -252,11 +252,11 @@ def test_what_was_rolled_back_from_returns_only_with_a_reason(store: Store, retu
     before = contents(store)
     with pytest.raises(ReleaseRefused, match=r"rolled back from: in entry \d, because: "):
         promotion.promote(store, returning, [], "a run")
-    outcome = promotion.promote(store, returning, [], "a run", "the alarms had another cause")
-    assert (outcome.result, outcome.entry.release[:8]) == ("promoted", release[:8])
+    result, entry = promotion.promote(store, returning, [], "a run", "the alarms had another cause")
+    assert (result, entry.release[:8]) == ("promoted", release[:8])
     assert contents(store).items() >= before.items()
-    assert open_release(store, None).id == outcome.entry.release
-    assert (outcome.entry.reason, log.read_log(store).list_rolled_back()) == ("the alarms had another cause", {})
+    assert open_release(store, None).id == entry.release
+    assert (entry.reason, log.read_log(store).list_rolled_back()) == ("the alarms had another cause", {})
 
 
 # What only one of two releases has.
@@ -342,7 +342,7 @@ def test_without_out_of_fold_predictions_or_a_model_it_is_verified_and_what_is_n
     assert "model.json is missing from the bundle; " in done.stderr
     with pytest.raises(ReleaseRefused, match=rf"the champion {champion} cannot be compared with: it has no cross_val"):
         promotion.promote(past, newcomer, [], "a run")
-    rows = promotion.promote(past, newcomer, [], "a run", "compared by hand").entry.gate
+    rows = promotion.promote(past, newcomer, [], "a run", "compared by hand")[1].gate
     assert beside(rows) == dict.fromkeys(BESIDE, "broken")
 
 

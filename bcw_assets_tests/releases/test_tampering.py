@@ -135,7 +135,7 @@ def test_a_damaged_newest_entry_stops_all_use_until_the_next_promotion(
     assert f"Nobody can say which release is the champion: {key} " in releases.format_listing("list", report)
     with pytest.raises(ReleaseRefused, match="rolled back from: perhaps, in or after entry 3, which cannot be read"):
         promotion.promote(released, challenger, [], "next")
-    assert promotion.promote(released, challenger, [], "next", "it was no rollback").entry.sequence == 4
+    assert promotion.promote(released, challenger, [], "next", "it was no rollback")[1].sequence == 4
     assert open_release(released, None).id == challenger.id
     assert released.read(key) == content  # it is not written over
     assert releases.report_verification(released, None, everything=False)["damage"][0].startswith(f"Damaged: {key} ")

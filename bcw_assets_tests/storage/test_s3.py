@@ -264,13 +264,13 @@ def test_whichever_replies_of_a_promotion_are_lost_the_writer_recognises_its_own
     place: Place, seaweed: Seaweed, candidate: Candidate, numbers: Container[int]
 ) -> None:
     with serve(at_write(numbers, loopback.reply_lost(seaweed.url), loopback.passed_to(seaweed.url))) as server:
-        outcome = promotion.promote(open_at(server.url, place("x")), candidate, [], "run")
-    assert outcome.result == "promoted"
+        result, entry = promotion.promote(open_at(server.url, place("x")), candidate, [], "run")
+    assert result == "promoted"
     stored = open_store(place("x"))
-    assert log.read_log(stored).entries == (outcome.entry,)
+    assert log.read_log(stored).entries == (entry,)
     assert open_release(stored, None).id == candidate.id
     before = contents(stored)
-    assert promotion.promote(stored, candidate, [], "again").result == "unchanged"
+    assert promotion.promote(stored, candidate, [], "again")[0] == "unchanged"
     assert contents(stored) == before
 
 
@@ -293,7 +293,7 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
     with seaweed_server.run_server(tmp_path / "own") as server, dg.DagsterInstance.ephemeral() as instance:
         server.use(monkeypatch)
         graph = Graph(tmp_path, f"s3://{seaweed_server.BUCKET}/x", instance)
-        before = promotion.promote(graph.store, candidate, [], "run").entry
+        before = promotion.promote(graph.store, candidate, [], "run")[1]
 
         def die(handler: BaseHTTPRequestHandler) -> None:
             server.kill()
