@@ -10,7 +10,6 @@ from bcw_assets.assets import GRAPH
 from bcw_assets.checks import locate_assets, specify_checks
 from bcw_assets.errors import SettingsError
 from bcw_assets.operations import alerts, housekeeping
-from bcw_assets.operations.alerts import Watched
 from bcw_assets.settings import Settings
 
 refresh_job = dg.define_asset_job(
@@ -69,7 +68,7 @@ def with_freshness(graph: Sequence[dg.AssetsDefinition], asset: dg.AssetKey, day
 def build_alerts(settings: Settings, checks: Sequence[dg.AssetCheckKey], release: dg.AssetKey) -> dg.SensorDefinition:
     """Return the sensor that tells everybody in BCW_NOTIFY_URLS what is wrong, and when it is over."""
     jobs = {job.name: job.name for job in (refresh_job, housekeeping_job)} | {alerts.SELECTED: refresh_job.name}
-    watched = Watched(jobs, checks, release, settings.stale_days)
+    watched = alerts.Watched(jobs, checks, release, settings.stale_days)
 
     @dg.sensor(
         name=alerts.SENSOR,

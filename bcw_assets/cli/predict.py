@@ -258,7 +258,9 @@ def _open_output(request: Request) -> Iterator[BinaryIO]:
         raise ScoringError(f"{request.target} is on S3; allowed for -o is the path of a file")
     path = Path(request.target)
     try:
-        _require_another(path, request)
+        is_path = request.source != STANDARD and not _is_on_s3(request.source)
+        if is_path and path.exists() and path.samefile(request.source):
+            raise ScoringError(f"{request.target} is the input, which is never written to; give another file to -o")
         is_special = path.exists() and not path.is_file()  # a device or a pipe; a folder, which is refused
         with open(path, "wb") if is_special else _replace(path.resolve()) as file:  # a link stays a link
             yield file
@@ -266,12 +268,6 @@ def _open_output(request: Request) -> Iterator[BinaryIO]:
         raise ScoringError(
             f"{request.target} cannot be written: {error.strerror or error}. What was there before is unchanged"
         ) from error
-
-
-def _require_another(path: Path, request: Request) -> None:
-    is_path = request.source != STANDARD and not _is_on_s3(request.source)
-    if is_path and path.exists() and path.samefile(request.source):
-        raise ScoringError(f"{request.target} is the input, which is never written to; give another file to -o")
 
 
 @contextmanager

@@ -13,8 +13,6 @@ from bcw_assets.errors import KeyMissing, KeyRefused
 from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.access import find_way_back
-from bcw_assets.releases.bundle import Bundle, load_scorer
-from bcw_assets.releases.log import Entry, Log
 from bcw_assets.report.formatting import format_interval, format_score
 from bcw_assets.storage.store import Store
 
@@ -136,25 +134,24 @@ def _pair(mappings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [mapping.get(name) for mapping in mappings] for name in mappings[0] | mappings[1]}
 
 
-def _describe_damage(current_log: Log) -> list[str]:
+def _describe_damage(current_log: log.Log) -> list[str]:
     damaged = [f"Damaged: {key} {what}" for key, what in current_log.damage.items()]
     return [*damaged, *(f"Not read: {key} {what}" for key, what in current_log.foreign.items())]
 
 
-def _describe_entry(store: Store, entry: Entry, current_log: Log, ids: list[str]) -> Listing:
-    states, headline = [_find_gap(store, entry.release, ids)], None
-    if not states[0]:
-        try:
-            manifest = bundle.read_manifest(store, entry.release, entry.manifest)
-            headline = {name: asdict(summary) for name, summary in manifest.headline.items()}
-        except (KeyMissing, KeyRefused, ValueError) as error:
-            states = [f"{bundle.MANIFEST} {CANNOT_BE_USED} ({error})"]
+def _describe_entry(store: Store, entry: log.Entry, current_log: log.Log, ids: list[str]) -> Listing:
+    states, headline = ["champion"] if entry is current_log.champion else [], None
     if rollback := current_log.list_rolled_back().get(entry.release):
-        states.insert(0, f"rolled back in entry {rollback.sequence}")
-    if entry is current_log.champion:
-        states.insert(0, "champion")
+        states.append(f"rolled back in entry {rollback.sequence}")
+    try:
+        manifest = bundle.read_manifest(store, entry.release, entry.manifest)
+        headline = {name: asdict(summary) for name, summary in manifest.headline.items()}
+    except KeyMissing:
+        states.append(UNFINISHED if entry.release in ids else REMOVED)
+    except (KeyRefused, ValueError) as error:
+        states.append(f"{bundle.MANIFEST} {CANNOT_BE_USED} ({error})")
     names = ("sequence", "action", "release", "made", "run", "reason")
-    return {**{name: getattr(entry, name) for name in names}, "headline": headline, "state": list(filter(None, states))}
+    return {**{name: getattr(entry, name) for name in names}, "headline": headline, "state": states}
 
 
 def _find_gap(store: Store, release: str, ids: list[str]) -> str:
@@ -181,15 +178,15 @@ def _flatten(inputs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, 
             yield above + name, str(value)
 
 
-def _read_coefficients(stored_bundle: Bundle) -> dict[str, float]:
+def _read_coefficients(stored_bundle: bundle.Bundle) -> dict[str, float]:
     """Return measurement → coefficient; nothing if the bundle has no model."""
     if "model.json" not in stored_bundle.files:
         return {}
-    model = load_scorer(stored_bundle.files)
+    model = bundle.load_scorer(stored_bundle.files)
     return dict(zip(model.features, model.coefficients.tolist(), strict=True))
 
 
-def _read_fingerprints(stored_bundle: Bundle) -> set[str] | None:
+def _read_fingerprints(stored_bundle: bundle.Bundle) -> set[str] | None:
     """Return the patients; None if the bundle does not list them in a form that this version knows."""
     try:
         rows = csv.DictReader(stored_bundle.files["cross_validation.csv"].decode().splitlines())

@@ -19,7 +19,6 @@ from bcw_assets import settings as environment
 from bcw_assets.errors import ReleaseRefused
 from bcw_assets.locations import S3
 from bcw_assets.operations import history, notifiers
-from bcw_assets.operations.notifiers import Message, Messenger
 from bcw_assets.settings import Settings
 
 SENSOR = "alerts"
@@ -107,7 +106,7 @@ def update_incidents(state: State, incidents: Sequence[Incident], hidden: Sequen
 
 
 def send_due_messages(
-    state: State, messengers: Sequence[Messenger], settings: Settings, when: float
+    state: State, messengers: Sequence[notifiers.Messenger], settings: Settings, when: float
 ) -> tuple[State, list[str]]:
     """Send what is due, and return the state with who knows it now, and which messengers did not accept it, and why.
 
@@ -132,7 +131,7 @@ def send_due_messages(
     return state, list(refusals.values())
 
 
-def write_message(incident: Incident, settings: Settings, when: float) -> Message:
+def write_message(incident: Incident, settings: Settings, when: float) -> notifiers.Message:
     """Return what is said of an incident: that there is one, or that at a time it is over."""
     place = settings.releases_place if incident.key in (REFUSAL, STALE) else settings.storage
     lines = [f"Where: {place if place.startswith(S3) else Path(place).absolute()}"[:LONGEST_TITLE]]
@@ -142,8 +141,8 @@ def write_message(incident: Incident, settings: Settings, when: float) -> Messag
     if incident.is_over:
         lasted = timedelta(seconds=round(when - incident.since))
         lines.insert(0, f"It is over: so since {since}, and no longer at {_format_seconds(when)} ({lasted}).")
-        return Message(f"Recovered: {title}", "\n".join(lines), "success")
-    return Message(title, "\n".join([f"Evidence: {incident.evidence}", f"Since: {since}", *lines]), "failure")
+        return notifiers.Message(f"Recovered: {title}", "\n".join(lines), "success")
+    return notifiers.Message(title, "\n".join([f"Evidence: {incident.evidence}", f"Since: {since}", *lines]), "failure")
 
 
 def _format_seconds(when: float) -> str:

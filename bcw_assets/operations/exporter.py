@@ -163,13 +163,11 @@ class Exporter(Collector):
 
     def _read_answer(self, name: str, question: Future[list[Sample]], seconds: float) -> list[Sample]:
         """Return what a source says, and whether it is up; write what is wrong if it is something else than before."""
-        samples: list[Sample] = []
-        problem = ""
         try:
-            samples = question.result(timeout=max(0.0, seconds))
+            samples, problem = question.result(timeout=max(0.0, seconds)), ""
         except Exception as error:  # noqa: BLE001 (whatever it is: an exporter that dies tells of nothing any more)
             text = str(error).partition("\n")[0][:300] or f"no answer within {SCRAPE_LIMIT:.0f} s"
-            problem = text if isinstance(error, BcwError) else f"{type(error).__name__}: {text}"
+            samples, problem = [], text if isinstance(error, BcwError) else f"{type(error).__name__}: {text}"
             question.cancel()
         if problem != self._problems[name]:
             click.echo(f"{name}: {problem or 'answers again'}", err=True)

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from bcw_assets.errors import ReleaseError
 from bcw_assets.ml.findings import Fact, Findings
 from bcw_assets.releases import bundle, log
-from bcw_assets.releases.bundle import Bundle
-from bcw_assets.releases.log import ROLLBACK, Entry, Log, Overtaken
 from bcw_assets.storage.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release(Bundle):
+class Release(bundle.Bundle):
     """A bundle that was verified and is, or was, the champion."""
 
     made: str  # when it first became champion
@@ -54,7 +52,7 @@ def check_release(store: Store, release: str | None) -> Findings:
     return Findings((*problem, *stored_bundle.problems), evidence)
 
 
-def roll_back(store: Store, prefix: str | None, reason: str, run: str) -> Entry:
+def roll_back(store: Store, prefix: str | None, reason: str, run: str) -> log.Entry:
     """Make an earlier release the champion again; without a prefix, the one before the champion.
 
     A ReleaseError says why that cannot be; it is `Overtaken` if another writer changed the log at the same time.
@@ -73,12 +71,12 @@ def roll_back(store: Store, prefix: str | None, reason: str, run: str) -> Entry:
     current_log.require_bundle(store, release)
     manifest = current_log.list_entries(release)[-1].manifest
     try:
-        return log.append(store, current_log, ROLLBACK, (release, manifest), run, reason)
-    except Overtaken as error:
-        raise Overtaken(f"{error}; nothing was rolled back. Look at bcw releases list, and decide again") from error
+        return log.append(store, current_log, log.ROLLBACK, (release, manifest), run, reason)
+    except log.Overtaken as error:
+        raise log.Overtaken(f"{error}; nothing was rolled back. Look at bcw releases list, and decide again") from error
 
 
-def find_way_back(store: Store, current_log: Log) -> str | None:
+def find_way_back(store: Store, current_log: log.Log) -> str | None:
     """Return the newest release before the champion whose folder nobody removed; None if there is none."""
     ids = bundle.list_ids(store)
     return next((entry.release for entry in current_log.list_way_back() if entry.release in ids), None)

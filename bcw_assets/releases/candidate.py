@@ -16,10 +16,8 @@ from bcw_assets import documents
 from bcw_assets.errors import OTHER_VERSION, ArtifactError, ReleaseError
 from bcw_assets.ml.evaluation import patients
 from bcw_assets.ml.evaluation.comparison import Predictions
-from bcw_assets.ml.evaluation.patients import Patient
 from bcw_assets.ml.evaluation.report import Evaluation, Report, require_one_history
 from bcw_assets.ml.model import numbers, preparation, training
-from bcw_assets.ml.model.preparation import Prepared
 from bcw_assets.ml.model.resampling import CrossValidation, name_repeats
 from bcw_assets.ml.table import canonical, columns
 from bcw_assets.releases import bundle
@@ -38,7 +36,7 @@ class Candidate:
     """The values of all assets, by their names."""
 
     raw_data: pd.DataFrame
-    ready_data: Prepared
+    ready_data: preparation.Prepared
     model: Pipeline
     cross_validation: CrossValidation
     metrics: Evaluation
@@ -114,7 +112,7 @@ class Candidate:
     def _without_ids(self) -> Report:
         fingerprints = dict(zip(self.raw_data[columns.ID], self.fingerprints, strict=True))
 
-        def rename(rows: list[Patient]) -> list[Patient]:
+        def rename(rows: list[patients.Patient]) -> list[patients.Patient]:
             renamed = [dataclasses.replace(row, id=fingerprints[row.id][:SHORT]) for row in rows]
             return patients.sort_worst_first(renamed)
 

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator, Sequence
 
 from bcw_assets.errors import ReleaseError
 from bcw_assets.ml.evaluation import comparison, thresholds
-from bcw_assets.ml.evaluation.comparison import Comparison
 from bcw_assets.releases.bundle import Bundle, cut_inputs_hash, hash_inputs
 from bcw_assets.releases.candidate import SHORT, Candidate, read_predictions
 from bcw_assets.releases.log import Log, Ruling
@@ -72,7 +71,7 @@ def _compare(candidate: Candidate, champion: Bundle | None, log: Log) -> list[Ru
     return [*_judge_inferiority(result), _judge_labels(candidate, result)]
 
 
-def _judge_inferiority(result: Comparison) -> Iterator[Ruling]:
+def _judge_inferiority(result: comparison.Comparison) -> Iterator[Ruling]:
     worse, lost = result.log_loss, result.sensitivity
     if worse is None or lost is None or result.malignant < FEWEST_MALIGNANT:
         why = f"{result.malignant} malignant patients in common, fewer than {FEWEST_MALIGNANT}"
@@ -84,7 +83,7 @@ def _judge_inferiority(result: Comparison) -> Iterator[Ruling]:
     yield _judge_rule(SENSITIVITY_RULE, value, is_kept=lost.bound >= -MOST_LOST_SENSITIVITY)
 
 
-def _judge_labels(candidate: Candidate, result: Comparison) -> Ruling:
+def _judge_labels(candidate: Candidate, result: comparison.Comparison) -> Ruling:
     changed = [candidate.fingerprints[row][:SHORT] for row in result.relabelled]
     names = ", ".join([*changed[:MOST_LISTED], *(["…"] if len(changed) > MOST_LISTED else [])])
     value = f"{len(changed)} of {result.known}{': ' if changed else ''}{names}"

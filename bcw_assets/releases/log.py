@@ -11,7 +11,6 @@ from annotated_types import Ge
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from bcw_assets import documents
-from bcw_assets.documents import NotUnderstood
 from bcw_assets.errors import KeyRefused, ReleaseError
 from bcw_assets.releases import bundle
 from bcw_assets.releases.bundle import Bundle, Digest, ReleaseId, cut_inputs_hash
@@ -183,7 +182,7 @@ def read_log(store: Store) -> Log:
             entries.append(entry)
             if is_chained and entry.previous != before:
                 damage.setdefault(_locate_entry(number - 1), f"is another than when {key} was written")
-        except NotUnderstood as error:
+        except documents.NotUnderstood as error:
             foreign[key] = f"is not understood ({error})"
         except (KeyRefused, ValueError) as error:
             damage[key] = f"cannot be read ({error})"

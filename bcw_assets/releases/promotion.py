@@ -8,7 +8,6 @@ from bcw_assets import documents
 from bcw_assets.errors import ReleaseRefused, StorageError
 from bcw_assets.releases import bundle, gate, log
 from bcw_assets.releases.candidate import Candidate
-from bcw_assets.releases.log import PROMOTE, Entry, Overtaken, Ruling
 from bcw_assets.storage.store import Store
 
 REFUSAL_PREFIX = f"{bundle.PLACE}/refused/"
@@ -19,7 +18,7 @@ PROMOTED, ALREADY_CHAMPION = "promoted", "unchanged"
 
 def promote(
     store: Store, candidate: Candidate, problems: Sequence[str], run: str, override: str = ""
-) -> tuple[str, Entry]:
+) -> tuple[str, log.Entry]:
     """Publish a candidate that passes the gate, and make it the champion; what is the champion already stays it.
 
     Return which of the two happened, and the entry of the log that says it is champion.
@@ -48,15 +47,15 @@ def promote(
             _probe(store)
         release = bundle.publish(store, candidate.inputs, candidate.files)
         try:
-            entry = log.append(store, current_log, PROMOTE, release, run, reason if broken else None, table)
-        except Overtaken:
+            entry = log.append(store, current_log, log.PROMOTE, release, run, reason if broken else None, table)
+        except log.Overtaken:
             continue  # another release may be the champion now: the gate must look again
         return PROMOTED, entry
     raise StorageError(f"{TRIES} other runs wrote to {log.LOG_PREFIX} first, one after another. Run it again")
 
 
 def _keep_refusal(
-    store: Store, candidate: Candidate, table: list[Ruling], run: str, *, may_be_overridden: bool
+    store: Store, candidate: Candidate, table: list[log.Ruling], run: str, *, may_be_overridden: bool
 ) -> ReleaseRefused:
     """Store the gate's table, and return the refusal."""
     inputs, broken = bundle.hash_inputs(candidate.inputs), gate.find_broken(table)
