@@ -119,10 +119,9 @@ def _read_check_result(
     executions = instance.event_log_storage.get_asset_check_execution_history(check.key, limit=limit)
     if executions and _has_crashed(instance, executions[0], made):
         return conclude(CRASHED, find_time(executions[0]), f"see run {executions[0].run_id}")
-    # What is newer is of a materialisation at another place: one history may know of several.
-    evaluations = [
-        *itertools.dropwhile(lambda newer: not _is_of(newer.evaluation, made), _keep_evaluations(executions))
-    ]
+    # Newer evaluations may be of a materialisation at another place, for places can share a history.
+    completed = _keep_evaluations(executions)
+    evaluations = list(itertools.dropwhile(lambda newer: not _is_of(newer.evaluation, made), completed))
     if not evaluations:
         return conclude(NOT_RUN)
     newest = evaluations[0].evaluation

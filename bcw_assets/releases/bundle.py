@@ -43,7 +43,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a bundle says of itself: which files and scores it has is for the version to say that wrote it."""
+    """What a bundle says of itself; the version that wrote it decides which files and scores it has."""
 
     schema_version: Annotated[int, Ge(1)]
     release: ReleaseId
