@@ -5,8 +5,8 @@ What belongs here is arithmetic on chunks of rows, without scikit-learn, pandas 
 
 import csv
 import io
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from operator import add
@@ -50,8 +50,8 @@ class RowPredictions:
 
 def score_rows(scorer: Scorer, rows: Rows) -> RowPredictions:
     """Return the probabilities of rows; a row that cannot be read, or that breaks a hard rule, gets none."""
-    breaches, codes = _find_breaches(rules.HARD, rows)
-    advice, _ = _find_breaches(rules.ADVICE, rows)
+    breaches, codes = _describe_breaches(rules.HARD, rows)
+    advice, _ = _describe_breaches(rules.ADVICE, rows)
     remarks: dict[int, list[str]] = {}
     for prefix, texts_of_rows in (("", rows.problems), ("", breaches), (WARNING, rows.warnings), (WARNING, advice)):
         for row, texts in texts_of_rows.items():
@@ -63,21 +63,16 @@ def score_rows(scorer: Scorer, rows: Rows) -> RowPredictions:
     return RowPredictions(log_odds, compute_probability(log_odds), remarks, +codes)
 
 
-def _find_breaches(table: Iterable[Rule], rows: Rows) -> tuple[dict[int, list[str]], Counter[str]]:
+def _describe_breaches(table: Sequence[Rule], rows: Rows) -> tuple[dict[int, list[str]], Counter[str]]:
     """Return row → what is wrong by the first rule of each code that the readable row breaks, and code → rows."""
     values = dict(zip(columns.MEASUREMENTS, rows.measurements, strict=True))
-    is_readable = np.ones(len(rows), dtype=bool)
-    is_readable[list(rows.problems)] = False
-    is_left: dict[str, np.ndarray] = defaultdict(is_readable.copy)  # code → the rows of which it has said nothing yet
     texts: dict[int, list[str]] = {}
     codes: Counter[str] = Counter()
-    for rule in table:
-        broken = np.flatnonzero(rule.is_broken(values) & is_left[rule.code]).tolist()
-        is_left[rule.code][broken] = False
-        codes[rule.code] += len(broken)
-        names = [name for name in rule.program.co_names if name in values]
-        for row in broken:
-            texts.setdefault(row, []).append(rule.describe({name: float(values[name][row]) for name in names}))
+    for code, places in rules.find_breaches(values, table).items():
+        places[list(rows.problems)] = -1
+        for row in np.flatnonzero(places >= 0).tolist():
+            texts.setdefault(row, []).append(table[places[row]].describe(values, row))
+            codes[code] += 1
     return texts, codes
 
 
