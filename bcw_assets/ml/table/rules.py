@@ -22,21 +22,6 @@ if TYPE_CHECKING:  # who scores rows does without pandas
     import pandas as pd
 
 MOST_ROWS = 20  # of offending rows that evidence shows
-RULES_HEAD = """\
-# Rules of the table
-
-Made by `make docs` from `bcw_assets/ml/table/rules.py`. A hard rule refuses a table; advice is a warning.
-Bounds allow for rounding: 0 is -1e-9 where a value may be scaled and scaled back.
-
-## Of a row
-
-| code | value | allowed | why | |
-|---|---|---|---|---|"""
-FILE_RULES_HEAD = """
-## Of a file
-
-| code | value | allowed | from rows | |
-|---|---|---|---|---|"""
 ABOVE_ZERO = 5e-324  # the smallest number above 0
 BELOW_HALF, BELOW_ONE = float(np.nextafter(0.5, 0)), float(np.nextafter(1, 0))
 HIGHEST = 1.7976931348623157e308
@@ -317,21 +302,3 @@ def _check(table: "pd.DataFrame", name: Callable[[int], str], *, is_hard: bool) 
             else:
                 evidence |= {rule.name: value, f"{rule.name}, allowed": format_bounds(rule.low, rule.high)}
     return Findings(tuple(problems), evidence, tuple(rows))
-
-
-def document_rules() -> str:
-    """Return the list of all rules as Markdown: what `docs/rules.md` holds."""
-
-    def end(rule: Rule | FileRule) -> str:
-        return "hard" if rule.is_hard else "advice"
-
-    def bounds(rule: Rule | FileRule) -> str:
-        return format_bounds(rule.low, rule.high)
-
-    of_rows = (
-        f"| {rule.code} | `{rule.expression}` | {bounds(rule)} | {rule.meaning} | {end(rule)} |" for rule in ROWS
-    )
-    of_files = (
-        f"| {rule.code} | {rule.name} | {bounds(rule)} | {rule.from_rows or 1} | {end(rule)} |" for rule in FILES
-    )
-    return "\n".join((RULES_HEAD, *of_rows, FILE_RULES_HEAD, *of_files)) + "\n"
