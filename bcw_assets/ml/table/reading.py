@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
+from lzma import LZMAError
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -40,7 +41,7 @@ SPREADSHEET = {"[Content_Types].xml", "mimetype"}  # members that tell Excel's a
 LARGEST_SPREADSHEET = 1 << 30  # bytes, unpacked: it is read whole
 QUOTED = re.compile(rb'(?<![^,;\t\n])"([^",;\t\n]*+)"(?![^,;\t\n])')  # a whole field, the same without its quotes
 FILLED = re.compile(rb'[^\s,;"]')  # what a line that is not empty has
-DAMAGES = (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, UnicodeError)
+DAMAGES = (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError, RuntimeError, UnicodeError)  # of packed files
 
 
 @dataclass(eq=False)
@@ -113,6 +114,8 @@ def _explain_damage(*more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except failures as error:
+        if isinstance(error, OSError) and error.errno:  # the input could not be read, whatever is in it
+            raise
         raise TableError(f"It cannot be read as what it begins as ({str(error).partition(chr(10))[0]})") from error
 
 
@@ -389,7 +392,7 @@ def _read_parquet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
     import pyarrow as pa  # 0.2 s, which other tables do without
     import pyarrow.parquet as pa_parquet
 
-    with _explain_damage(pa.ArrowException, OSError):
+    with _explain_damage(pa.ArrowException):
         file = pa_parquet.ParquetFile(stream)
         names = [name.strip() for name in file.schema_arrow.names]
         sample = next(file.iter_batches(SAMPLE), None)
@@ -403,7 +406,7 @@ def _read_batches(reader: _Reader, file: "pa.parquet.ParquetFile") -> Iterator[R
     import pyarrow as pa
 
     form, count = reader.form, 0
-    with _explain_damage(pa.ArrowException, OSError):
+    with _explain_damage(pa.ArrowException):
         for batch in file.iter_batches(BATCH):
             numbers = np.empty((COUNT, batch.num_rows))
             for row, place in enumerate(form.measurements):
