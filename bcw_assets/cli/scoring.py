@@ -151,12 +151,11 @@ class Tally:
         remarks = predictions.remarks.values()
         self.with_warnings += sum(any(text.startswith(WARNING) for text in texts) for texts in remarks)
         self.codes += predictions.codes
-        if rows.has_diagnoses:
-            has_both = predictions.is_scored & (rows.diagnoses != "")
-            more = Confusion.count(rows.diagnoses[has_both] == columns.MALIGNANT, is_malignant[has_both])
-            self.confusion = Confusion(*map(add, astuple(self.confusion), astuple(more)))
-            if self.training_rows is not None:
-                self.in_training += self.training_rows.count(rows, np.where(has_both, predictions.log_odds, np.nan))
+        has_both = predictions.is_scored & (rows.diagnoses != "")
+        more = Confusion.count(rows.diagnoses[has_both] == columns.MALIGNANT, is_malignant[has_both])
+        self.confusion = Confusion(*map(add, astuple(self.confusion), astuple(more)))
+        if self.training_rows is not None:
+            self.in_training += self.training_rows.count(rows, np.where(has_both, predictions.log_odds, np.nan))
 
     @property
     def not_scored(self) -> int:

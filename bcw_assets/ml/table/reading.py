@@ -46,25 +46,14 @@ DAMAGES = (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError, Runtime
 
 @dataclass(eq=False)
 class Rows:
-    """A part of a table's rows, in the order of the input.
+    """A part of a table's rows, in the order of the input."""
 
-    Attributes:
-        ids: empty where a row has none that can be read.
-        diagnoses: n texts, M or B, empty where none is known.
-        measurements: 30 × n, in the order of `columns.MEASUREMENTS`; not a number in rows that cannot be read.
-        has_diagnoses: whether the input has a column that says who was malignant.
-        problems: row → why it cannot be read.
-        warnings: row → what is wrong with it although it can.
-        lines: where each row stands in the input, counted from 1.
-    """
-
-    ids: list[str]
-    diagnoses: np.ndarray
-    measurements: np.ndarray
-    has_diagnoses: bool
-    problems: dict[int, list[str]] = field(default_factory=dict)
-    warnings: dict[int, list[str]] = field(default_factory=dict)
-    lines: Sequence[int] = ()
+    ids: list[str]  # empty where a row has none that can be read
+    diagnoses: np.ndarray  # n texts, M or B, empty where none is known
+    measurements: np.ndarray  # 30 × n, in the order of `columns.MEASUREMENTS`; NaN in rows that cannot be read
+    problems: dict[int, list[str]] = field(default_factory=dict)  # row → why it cannot be read
+    warnings: dict[int, list[str]] = field(default_factory=dict)  # row → what is wrong with it although it can
+    lines: Sequence[int] = ()  # where each row stands in the input, counted from 1
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -94,14 +83,8 @@ def read_rows(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
 
     CSV with commas, semicolons or tabs, in UTF-8 or UTF-16, as it is or in gzip or a zip; Parquet; Excel and ODS. One
     line is one row. Rows of a form without ids are called row-0001 and so on. Ids and rows that stand twice are not
-    looked for: that would need memory for all of them.
-
-    Args:
-        stream: must be seekable if it begins as `ENDS_WITH_INDEX` says.
-
-    Raises:
-        TableError: it is no form of this table, or damaged as a whole; also by the iterator, where the input is
-            damaged further on, or a line is too long.
+    looked for: that would need memory for all of them. The stream must be seekable if it begins as `ENDS_WITH_INDEX`
+    says. What is no form of this table, or damaged, raises TableError, and a damage further on does in the iterator.
     """
     with _explain_damage():
         form, parts = _open(stream, is_packed=False)
@@ -304,7 +287,7 @@ class _Reader:
         problems: dict[int, list[str]],
     ) -> Rows:
         """Return rows given by their columns, with what is wrong with ids and labels."""
-        rows = Rows(ids, np.zeros(len(ids), "<U1"), numbers, bool(self.form.labels), problems, {}, lines)
+        rows = Rows(ids, np.zeros(len(ids), "<U1"), numbers, problems, {}, lines)
         if self.form.id is not None and not _are_plain_ids(ids):
             for row, identifier in enumerate(ids):
                 ids[row] = identifier.strip()

@@ -54,26 +54,16 @@ def format_bounds(low: float, high: float) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of the table of rules: an expression over the columns of a row, and the bounds of its value.
+    """One row of the table of rules: an expression over the columns of a row, and the bounds of its value."""
 
-    Attributes:
-        code: R1, R2 and so on; several rows of the table may share one.
-        subject: the column that is named when the rule is broken.
-        expression: over the names of columns, `pi` and `abs`.
-        low, high: the allowed values, bounds included.
-        meaning: why it holds.
-        expected: what the subject should be about, as an expression, and the column it is computed from.
-        is_hard: whether a broken rule refuses the table, or is advice.
-    """
-
-    code: str
-    subject: str
-    expression: str
-    low: float
+    code: str  # R1, R2 and so on; several rows of the table may share one
+    subject: str  # the column that is named when the rule is broken
+    expression: str  # over the names of columns, `pi` and `abs`
+    low: float  # the allowed values, bounds included
     high: float
-    meaning: str
-    expected: tuple[str, str] | None = None
-    is_hard: bool = True
+    meaning: str  # why it holds
+    expected: tuple[str, str] | None = None  # what the subject should be about, and the column it is computed from
+    is_hard: bool = True  # whether a broken rule refuses the table, or is advice
     program: CodeType = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -104,25 +94,16 @@ class Rule:
 
 @dataclass(frozen=True)
 class FileRule:
-    """One rule about a whole table.
-
-    Attributes:
-        name: of what is measured.
-        measure: table → the number that is bounded.
-        low, high: the allowed values, bounds included.
-        from_rows: the size from which the rule applies.
-        is_hard: whether a broken rule refuses the table, or is advice.
-        hint: what a broken rule says first.
-    """
+    """One rule about a whole table."""
 
     code: str
-    name: str
-    measure: "Callable[[pd.DataFrame], float]"
-    low: float
+    name: str  # of what is measured
+    measure: "Callable[[pd.DataFrame], float]"  # table → the number that is bounded
+    low: float  # the allowed values, bounds included
     high: float
-    from_rows: int = 0
-    is_hard: bool = True
-    hint: str = ""
+    from_rows: int = 0  # the size from which the rule applies
+    is_hard: bool = True  # whether a broken rule refuses the table, or is advice
+    hint: str = ""  # what a broken rule says first
 
     def describe(self, value: float) -> str:
         """Say how a table breaks the rule."""

@@ -37,7 +37,7 @@ def read(content: bytes, *, from_pipe: bool = False, small: int = reading.SMALL)
     stream = io.BufferedReader(Pipe(content)) if from_pipe else io.BytesIO(content)
     with mock.patch.object(reading, "SMALL", small):
         parts = list(reading.read_rows(stream)[1])
-    whole = Rows([], np.zeros(0, "<U1"), np.zeros((30, 0)), has_diagnoses=False, lines=[])
+    whole = Rows([], np.zeros(0, "<U1"), np.zeros((30, 0)), lines=[])
     for rows in parts:
         whole.problems |= {row + len(whole): texts for row, texts in rows.problems.items()}
         whole.warnings |= {row + len(whole): texts for row, texts in rows.warnings.items()}
