@@ -14,12 +14,10 @@ from operator import add
 import numpy as np
 
 from bcw_assets.ml.evaluation import scores
-from bcw_assets.ml.evaluation.scores import Confusion
 from bcw_assets.ml.model.numbers import Scorer, compute_probability
 from bcw_assets.ml.table import columns, rules
 from bcw_assets.ml.table.identity import fingerprint_row, round_values
 from bcw_assets.ml.table.reading import Rows
-from bcw_assets.ml.table.rules import Rule
 from bcw_assets.report.formatting import format_interval
 
 MOST_CONTRIBUTIONS = 3  # contributions that are given of a row
@@ -63,7 +61,7 @@ def score_rows(scorer: Scorer, rows: Rows) -> RowPredictions:
     return RowPredictions(log_odds, compute_probability(log_odds), remarks, +codes)
 
 
-def _describe_breaches(table: Sequence[Rule], rows: Rows) -> tuple[dict[int, list[str]], Counter[str]]:
+def _describe_breaches(table: Sequence[rules.Rule], rows: Rows) -> tuple[dict[int, list[str]], Counter[str]]:
     """Return row → what is wrong by the first rule of each code that the readable row breaks, and code → rows."""
     values = dict(zip(columns.MEASUREMENTS, rows.measurements, strict=True))
     texts: dict[int, list[str]] = {}
@@ -140,7 +138,7 @@ class Tally:
     with_warnings: int = 0
     in_training: int = 0
     codes: Counter[str] = field(default_factory=Counter)
-    confusion: Confusion = field(default_factory=lambda: Confusion(0, 0, 0, 0))
+    confusion: scores.Confusion = field(default_factory=lambda: scores.Confusion(0, 0, 0, 0))
 
     def add(self, rows: Rows, predictions: RowPredictions, threshold: float) -> None:
         """Count more rows."""
@@ -152,8 +150,8 @@ class Tally:
         self.with_warnings += sum(any(text.startswith(WARNING) for text in texts) for texts in remarks)
         self.codes += predictions.codes
         has_both = predictions.is_scored & (rows.diagnoses != "")
-        more = Confusion.count(rows.diagnoses[has_both] == columns.MALIGNANT, is_malignant[has_both])
-        self.confusion = Confusion(*map(add, astuple(self.confusion), astuple(more)))
+        more = scores.Confusion.count(rows.diagnoses[has_both] == columns.MALIGNANT, is_malignant[has_both])
+        self.confusion = scores.Confusion(*map(add, astuple(self.confusion), astuple(more)))
         if self.training_rows is not None:
             self.in_training += self.training_rows.count(rows, np.where(has_both, predictions.log_odds, np.nan))
 
