@@ -9,13 +9,10 @@ Value = TypeVar("Value")
 
 
 def within(seconds: float, call: Callable[[], Value]) -> Value:
-    """Return what `call` returns; what it does after the limit is lost.
+    """Return what `call` returns, or raise a TimeoutError; what it does after the limit is lost.
 
     A thread, since no time-out of a socket covers a look-up of the host, or headers and bodies that drip; and a daemon,
     which no program waits for at its end.
-
-    Raises:
-        TimeoutError: it takes longer.
     """
     future: Future[Value] = Future()
 

@@ -110,11 +110,7 @@ class Settings(BaseSettings):
 
 
 def read_environment() -> Settings:
-    """Return the settings of this process's environment.
-
-    Raises:
-        SettingsError: a BCW_ name that does not exist (with the nearest that does), or a value that is not allowed.
-    """
+    """Return the settings of this process's environment, or raise a SettingsError that names the variable."""
     known = sorted(PREFIX + name.upper() for name in Settings.model_fields)
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known and not OF_A_SERVICE.search(name):

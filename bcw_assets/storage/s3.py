@@ -51,15 +51,13 @@ ERRORS = Path(__file__).with_name("s3_errors.csv")
 
 
 class S3Store:
-    """What is below a prefix in a bucket."""
+    """What is below a prefix in a bucket; nothing is asked for before the first use."""
 
     def __init__(self, place: Bucket) -> None:
-        """Keep everything at `place`; nothing is asked for before the first use."""
         self._place = place
         self._root = f"{place.prefix}/" if place.prefix else ""
 
     def read(self, key: str, at_most: int | None = None) -> bytes:
-        """Return the bytes of the object."""
         self.download(key, content := BytesIO(), at_most)
         return content.getvalue()
 
@@ -78,7 +76,6 @@ class S3Store:
             _retry(attempt)
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Put one object after the other."""
         for key in files:
             require_key(key)
         with self._explain_errors("write", ", ".join(files)):
@@ -101,7 +98,6 @@ class S3Store:
             return True
 
     def list(self, prefix: str) -> list[str]:
-        """Return the keys of the objects, page by page."""
         require_prefix(prefix)
         with self._explain_errors("list", prefix or "what is"):
             keys = [key.removeprefix(self._root) for key in self._list_objects(self._root + prefix)]
@@ -109,13 +105,11 @@ class S3Store:
             return sorted(key for key in keys if not key.endswith((TEMPORARY, "/")))
 
     def delete(self, key: str) -> None:
-        """Remove the object."""
         require_key(key)
         with self._explain_errors("delete", key):
             self._ask("delete_object", Key=self._root + key)
 
     def address(self, key: str) -> str:
-        """Return the URI."""
         require_key(key)
         return f"{self._place}/{key}"
 
