@@ -16,8 +16,7 @@ from bcw_assets.errors import SettingsError
 from bcw_assets.locations import parse_bucket
 
 PREFIX = "BCW_"
-AUTO = "auto"
-EMBEDDED = "embedded"
+AUTO, EMBEDDED = "auto", "embedded"
 NO_HISTORY = "DAGSTER_HOME is not set"
 SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

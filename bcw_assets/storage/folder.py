@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
 from bcw_assets.locations import TEMPORARY, require_key, require_length, require_prefix
 
-LOSSES = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
-"""By which the fsync of a folder says that a name was lost; by anything else, that it cannot be done there."""
+LOSSES = {errno.EIO, errno.ENOSPC, errno.EDQUOT}  # of a folder's fsync: a name was lost; else it cannot be done there
 
 
 class FolderStore:

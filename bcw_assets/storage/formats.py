@@ -131,7 +131,7 @@ def _load_evaluation(figure: bytes, card: bytes, document: documents.Document) -
     return Evaluation(documents.convert(Report, document), figure, card.decode())
 
 
-FORMATS = {
+FORMATS = {  # type of the value → how it is stored
     pd.DataFrame: Format(("{}.csv",), lambda value: (canonical.write_table(value),), _load_table),
     preparation.Prepared: Format(("{}.csv", "{}.json"), _dump_prepared, _load_prepared),
     # The pickle, which could execute anything, is for others.
@@ -139,4 +139,3 @@ FORMATS = {
     resampling.CrossValidation: Format(("{}.csv", "{}.json"), _dump_cross_validation, _load_cross_validation),
     Evaluation: Format(("evaluation.png", "MODEL_CARD.md", "{}.json"), _dump_evaluation, _load_evaluation),
 }
-"""Type of the value → how it is stored."""

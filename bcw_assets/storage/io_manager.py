@@ -10,8 +10,7 @@ from bcw_assets.stages import FOLDER_KEY, explain_failures
 from bcw_assets.storage import formats
 from bcw_assets.storage.store import Store
 
-PATH = "path"
-"""The key of a materialisation's metadata that says where it is stored."""
+PATH = "path"  # the key of a materialisation's metadata that says where it is stored
 FAR_BACK = 100  # materialisations that are searched for one stored at the same place
 DATA_VERSION = "dagster/data_version"  # the tag of a materialisation; Dagster exports no name for it
 

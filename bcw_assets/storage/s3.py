@@ -32,22 +32,20 @@ REQUEST_LIMIT = 75  # seconds for a request with all its attempts, and for each 
 PAUSE = 0.1  # seconds, doubled each time, before what boto3 does not try again by itself
 PIECE = 2**20  # bytes
 
-IS_OF_S3: dict[str, Callable[[dict[str, Any]], bool]] = {
+IS_OF_S3: dict[str, Callable[[dict[str, Any]], bool]] = {  # what the page of a proxy that asks for a password is not
     "get_object": lambda answer: "ETag" in answer,
     "put_object": lambda answer: "ETag" in answer,
     "list_objects_v2": lambda answer: "Name" in answer,
     "delete_object": lambda answer: answer["ResponseMetadata"]["HTTPStatusCode"] == 204,  # no content
 }
-"""What S3 answers, and the page of a proxy that asks for a password does not."""
 
 MISSING = {"NoSuchKey", "404"}
 EXISTS = {"PreconditionFailed", "412"}
+# After these trying again helps, and boto3 does not: two writers met, or bytes were lost.
 CONFLICTS = {"ConditionalRequestConflict", "OperationAborted", "BadDigest", "IncompleteBody"}
-"""Codes of answers after which trying again helps, and boto3 does not: two writers met, or bytes were lost."""
 BROKEN_OFF = (FlexibleChecksumError, IncompleteReadError, ResponseParserError, ResponseStreamingError)
 FAILURES = (BotoCoreError, ClientError, ResponseParserError, TimeoutError)
-ERRORS = Path(__file__).with_name("s3_errors.csv")
-"""Code of an answer, or class of an exception → what is wrong, what to do, and whether it may pass by itself."""
+ERRORS = Path(__file__).with_name("s3_errors.csv")  # code, or class of an exception → what is wrong, what to do
 
 
 class S3Store:

@@ -40,7 +40,7 @@ class Profile:
     floor: tuple[str, float] | None = None
 
 
-SCORES = {
+SCORES = {  # every score of the cross-validation, in the order of `metrics.json`
     "accuracy": Profile("accuracy", "calls that are right (accuracy)",
         is_share=True, hub_name="accuracy", is_headline=True, floor=(AT_LEAST, 0.97)),
     "sensitivity": Profile("sensitivity", "malignant masses that are called malignant (sensitivity)",
@@ -57,16 +57,14 @@ SCORES = {
     "brier": Profile("Brier score", hub_name="brier_score"),
     "log_loss": Profile("log loss", "log loss (0 is best)", is_headline=True, floor=(AT_MOST, 0.09)),
 }  # fmt: skip
-"""Every score of the cross-validation, in the order of `metrics.json`."""
 
-UNDEFINED = {
+UNDEFINED = {  # score → where it has no value
     "ppv": "nobody is called malignant",
     "npv": "nobody is called benign",
     "slope": "the probabilities divide the diagnoses without an overlap, or are all the same",
     "calibration_in_the_large": "all probabilities are 0 or 1",
     "observed_expected_ratio": "all probabilities are 0",
 }
-"""Score → where it has no value."""
 
 ONE_REPEAT = "no sd of one repeat"
 LACKS_TRAINING = "the interval leaves out what other training patients would change, which one repeat does not show"

@@ -95,10 +95,7 @@ def dump_model(model: "Pipeline") -> dict[str, Any]:
 
 
 def load_model(document: Mapping[str, Any]) -> "Pipeline":
-    """Return the pipeline that `dump_model` was given.
-
-    A LookupError, TypeError or ValueError says that the document is not what it returns, or is of another recipe.
-    """
+    """Return the pipeline that `dump_model` was given, or raise a LookupError, TypeError or ValueError."""
     from bcw_assets.ml.model import training  # as above
 
     scorer, settings = Scorer.load(document), document["settings"]

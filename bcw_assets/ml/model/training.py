@@ -19,8 +19,7 @@ from bcw_assets.ml.table import columns
 
 RECIPE = 1  # raised when the way of fitting changes; a test pins the coefficients of the current one
 
-SCALER = "scaler"
-CLASSIFIER = "classifier"
+SCALER, CLASSIFIER = "scaler", "classifier"
 # Reaches the optimum in nine steps; the default lbfgs stops up to 0.016 away from it in a coefficient.
 SOLVER = {"solver": "newton-cholesky", "tol": 1e-8, "max_iter": 100}
 # Largest gradient per patient that still counts as the optimum: a hundred times the solver's own tolerance, and a
