@@ -28,5 +28,4 @@ def tabulate_published(report: Report) -> str:
 
 
 def _format_table(rows: list[list[str]], heads: list[str]) -> str:
-    table: str = tabulate(rows, heads, "pipe", disable_numparse=True)  # else it would write 0.9640 as 0.964
-    return table
+    return str(tabulate(rows, heads, "pipe", disable_numparse=True))  # else it would write 0.9640 as 0.964

@@ -51,9 +51,8 @@ def check_floors(metrics: Evaluation) -> Findings:
     """Find cross-validated scores whose whole interval lies beyond their floor."""
     floors = list(compare_with_floors(metrics.report))
     missed = [f"{floor.score} reaches {floor.reach} and must be {floor.limit}" for floor in floors if floor.is_missed]
-    return Findings(
-        tuple(missed), {f"{SCORES[floor.score].title}, {floor.limit}": floor.summary.estimate for floor in floors}
-    )
+    evidence: dict[str, Fact] = {f"{SCORES[row.score].title}, {row.limit}": row.summary.estimate for row in floors}
+    return Findings(tuple(missed), evidence)
 
 
 def check_calibration(metrics: Evaluation) -> Findings:

@@ -58,5 +58,4 @@ def estimate_standard_errors(
     steps = design @ inverse
     leverage = weight * (steps * design).sum(axis=1)
     steps *= ((malignant - probability) / (1 - leverage))[:, None]
-    errors: np.ndarray = np.sqrt((steps**2).sum(axis=0))[:-1]
-    return errors
+    return np.asarray(np.sqrt((steps**2).sum(axis=0))[:-1])
