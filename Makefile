@@ -81,7 +81,8 @@ lock: install  ## choose the newest allowed versions and write requirements.lock
 
 docs: materialize  ## write the documentation that is made from the code
 	@cp results/evaluation.png docs/evaluation.png
-	@$(BIN)/python -c 'from bcw_assets.ml.table import rules; print(rules.document_rules(), end="")' > docs/rules.md
+	@$(BIN)/python -c 'import jinja2, sys; from bcw_assets.ml.table import rules; \
+		print(jinja2.Template(sys.stdin.read(), trim_blocks=True).render(rules=rules), end="")' < docs/rules.md.j2 > docs/rules.md
 
 bench: install  ## time the refresh, on S3 too, and bcw predict against bare scripts that do the same, the rules on a million rows, and the refresh of more and more rows
 	@$(BIN)/python bench/refresh.py

@@ -26,9 +26,7 @@ from bcw_assets.storage.store import Store
 class SplitConfig(dg.Config):
     """How the rows are divided; the defaults are those of the published numbers."""
 
-    test_size: float = Field(
-        0.2, gt=0, lt=1, allow_inf_nan=False, description="share of the rows that only test the model"
-    )
+    test_size: float = Field(0.2, gt=0, lt=1, allow_inf_nan=False, description="share of rows that only test the model")
     seed: int = Field(42, ge=0, lt=2**32, description="of the random split")
     stratify: bool = Field(default=False, description="keep the share of malignant rows equal on both sides")
 
@@ -43,20 +41,14 @@ class ResamplingConfig(dg.Config):
     """How the rows are resampled."""
 
     folds: int = Field(10, ge=2, description="parts of the table; each is predicted by a model of the others")
-    repeats: int | None = Field(
-        None, ge=1, description="times that all of it is done, each with other parts; chosen by the rows unless given"
-    )
+    repeats: int | None = Field(None, ge=1, description="times that all of it is done; chosen by the rows unless given")
     seed: int = Field(0, ge=0, lt=2**31, description="of the first repeat's parts; the next has seed + 1")
 
 
 class ReleaseConfig(dg.Config):
     """A reason to release against the gate."""
 
-    override: str = Field(
-        "",
-        max_length=1000,
-        description="the reason why a candidate is released that the gate refuses; the log keeps it",
-    )
+    override: str = Field("", max_length=1000, description="why to release what the gate refuses; the log keeps it")
 
 
 @stage("download", "data", "csv")

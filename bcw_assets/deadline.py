@@ -9,14 +9,7 @@ Value = TypeVar("Value")
 
 
 def within(seconds: float, call: Callable[[], Value]) -> Value:
-    """Return what `call` returns; what it does after the limit is lost.
-
-    A thread, since no time-out of a socket covers a look-up of the host, or headers and bodies that drip; and a daemon,
-    which no program waits for at its end.
-
-    Raises:
-        TimeoutError: it takes longer.
-    """
+    """Return what `call` returns, or raise a TimeoutError; what it does after the limit is lost."""
     future: Future[Value] = Future()
 
     def work() -> None:
@@ -25,6 +18,7 @@ def within(seconds: float, call: Callable[[], Value]) -> Value:
         except BaseException as error:  # noqa: BLE001 (handed over, and raised by the caller)
             future.set_exception(error)
 
+    # No time-out of a socket covers a look-up of the host, or what drips; no program waits for a daemon at its end.
     threading.Thread(target=work, daemon=True, name="limited in time").start()
     wait([future], max(0.0, seconds))
     if not future.done():

@@ -6,12 +6,11 @@ from bcw_assets import settings as environment
 from bcw_assets.assets import GRAPH
 from bcw_assets.automation import build_alerts, build_schedules, housekeeping_job, refresh_job, with_freshness
 from bcw_assets.checks import RELEASE_KEY, build_checks
-from bcw_assets.settings import Settings
 from bcw_assets.storage.io_manager import ArtifactIOManager
 from bcw_assets.storage.store import open_store
 
 
-def build_definitions(settings: Settings) -> dg.Definitions:
+def build_definitions(settings: environment.Settings) -> dg.Definitions:
     """Return all that Dagster runs, for these settings."""
     storage = open_store(settings.storage)
     in_one_place = settings.releases_place == settings.storage  # then on S3 they share a client

@@ -27,11 +27,7 @@ def encode(document: Document) -> bytes:
 
 
 def parse(content: bytes) -> Document:
-    """Return the document that bytes hold.
-
-    Raises:
-        ValueError: they are no JSON object, or a number in it is not finite.
-    """
+    """Return the document that bytes hold, or raise a ValueError: they are no JSON object of finite numbers."""
     try:
         document = json.loads(content, parse_constant=_parse_finite, parse_float=_parse_finite)
     except (ValueError, RecursionError) as error:
@@ -47,11 +43,7 @@ def seal(document: Document) -> bytes:
 
 
 def unseal(content: bytes) -> Document:
-    """Return the document that `seal` made the bytes of; it proves that nothing was changed by accident, no more.
-
-    Raises:
-        ValueError: they are not as `seal` left them.
-    """
+    """Return the document that `seal` made the bytes of, or raise a ValueError: changed by accident since."""
     document = parse(content)
     document.pop(SEAL, None)
     if seal(document) != content:
@@ -60,11 +52,7 @@ def unseal(content: bytes) -> Document:
 
 
 def convert(kind: type[T], document: Document) -> T:
-    """Return a document as the dataclass that it was made of, without what the dataclass does not know.
-
-    Raises:
-        ValueError: a value is missing, of another type or out of its bounds.
-    """
+    """Return the dataclass that a document was made of, without unknown names, or raise a ValueError."""
     try:
         return cast(T, _make_adapter(kind).validate_json(encode(document), strict=True))
     except ValidationError as error:
@@ -73,12 +61,7 @@ def convert(kind: type[T], document: Document) -> T:
 
 
 def read_sealed(kind: type[T], content: bytes) -> T:
-    """Return the dataclass that `seal` made the bytes of, in this version or in another.
-
-    Raises:
-        NotUnderstood: they are as `seal` left them, and no such dataclass.
-        ValueError: they are not.
-    """
+    """Return the dataclass that `seal` made the bytes of, or raise NotUnderstood, or as `unseal` does."""
     document = unseal(content)
     try:
         return convert(kind, document)

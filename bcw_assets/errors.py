@@ -6,19 +6,14 @@ OTHER_VERSION = "perhaps another version of bcw_assets wrote it: try the newest"
 
 
 class BcwError(Exception):
-    """A failure whose text says what is wrong, what is allowed and what to do next.
-
-    Attributes:
-        rows: evidence beside the text, all with the same names.
-        rows_are: what they are.
-    """
+    """A failure whose text says what is wrong, what is allowed and what to do next."""
 
     retry_may_help = False
-    rows_are = "offending rows"
+    rows_are = "offending rows"  # what the rows are
 
     def __init__(self, problem: str, rows: tuple[dict[str, bool | int | float | str | None], ...] = ()) -> None:
         super().__init__(problem)
-        self.rows = rows
+        self.rows = rows  # evidence beside the text, all with the same names
 
 
 class SettingsError(BcwError):

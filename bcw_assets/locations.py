@@ -22,10 +22,7 @@ class Bucket:
 
 
 def parse_bucket(place: str) -> Bucket | None:
-    """Return the bucket that a place names; None for a folder.
-
-    Raises:
-        ValueError: it is no place; the text says what is wrong and what is allowed.
+    """Return the bucket that a place names, None for a folder, or raise a ValueError that says what is allowed.
 
     >>> parse_bucket("s3://my-bucket/some/prefix/")
     Bucket(name='my-bucket', prefix='some/prefix')

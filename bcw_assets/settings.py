@@ -16,8 +16,7 @@ from bcw_assets.errors import SettingsError
 from bcw_assets.locations import parse_bucket
 
 PREFIX = "BCW_"
-AUTO = "auto"
-EMBEDDED = "embedded"
+AUTO, EMBEDDED = "auto", "embedded"
 NO_HISTORY = "DAGSTER_HOME is not set"
 SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -110,11 +109,7 @@ class Settings(BaseSettings):
 
 
 def read_environment() -> Settings:
-    """Return the settings of this process's environment.
-
-    Raises:
-        SettingsError: a BCW_ name that does not exist (with the nearest that does), or a value that is not allowed.
-    """
+    """Return the settings of this process's environment, or raise a SettingsError that names the variable."""
     known = sorted(PREFIX + name.upper() for name in Settings.model_fields)
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known and not OF_A_SERVICE.search(name):

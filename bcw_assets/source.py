@@ -5,21 +5,20 @@ import io
 import re
 import time
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from lzma import LZMAError
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from urllib3.exceptions import HTTPError, InvalidHeader, NameResolutionError, ReadTimeoutError, SSLError
-from urllib3.util.retry import RequestHistory, Retry
+from urllib3.util.retry import Retry
 
 from bcw_assets import settings as environment
 from bcw_assets.deadline import within
 from bcw_assets.errors import SourceRefused, SourceUnavailable
+from bcw_assets.ml.table.reading import DAMAGES, UCI_TABLE
 from bcw_assets.settings import EMBEDDED, Settings
 
 UCI_ADDRESSES = (
@@ -27,12 +26,12 @@ UCI_ADDRESSES = (
     "https://archive.ics.uci.edu/static/public/17/breast+cancer+wisconsin+diagnostic.zip",
 )
 UCI_SHA256 = "d606af411f3e5be8a317a5a8b652b425aaf0ff38ca683d5327ffff94c3695f4a"
-UCI_MEMBER = "wdbc.data"
 UCI_LIMIT = 10 * 2**20  # bytes; the file has 124,103 and the zip 51,284
 UCI_DEADLINE = 10.0  # seconds of wall clock for all tries of both addresses; each may use half of them
 UCI_TRIES = 4  # of each address: an answer that fails at once should not cost ten seconds
 NAMED_DEADLINE = 60.0  # seconds of wall clock for all tries of a source that the user named
 SILENCE = 10.0  # seconds without a byte after which one try of a named source is given up
+BACK_OFF = 0.25  # seconds, times 0, 2, 6, 14, 30 and 32 after the tries that failed
 CHUNK = 2**16
 PASSING_STATUSES = {429, *range(500, 600)}  # statuses after which another try may help
 
@@ -86,9 +85,8 @@ class _NoAnswer(SourceUnavailable):
 def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
     """Return the table's bytes from where the settings say; `tell` gets a line about each try when it ends.
 
-    Raises:
-        SourceUnavailable: a source that the user named did not answer in time.
-        SourceRefused: what arrived has not the checksum that it must have.
+    A source that the user named and that does not answer in time raises SourceUnavailable, a wrong checksum
+    SourceRefused.
     """
     if settings.source == EMBEDDED:
         return Download(_read_embedded(), EMBEDDED_ORIGIN)
@@ -128,33 +126,25 @@ def _fetch_first(
     for turn, url in enumerate(urls, 1):
         parts = urlsplit(url)  # the query may hold a token
         address = urlunsplit((parts.scheme, parts.netloc, parts.path, "…" if parts.query else "", ""))
-        end, pause = start + turn * seconds / len(urls), 0.0
-        # Of urllib3's Retry the back-off alone: it would neither get a body again that was cut short, nor say what the
-        # tries were, nor end in time.
-        retry = Retry(total=None, backoff_factor=0.25, backoff_max=8, backoff_jitter=0.25)
-        while time.monotonic() + pause < end and len(retry.history) != most_tries:
+        end, pause, failures = start + turn * seconds / len(urls), 0.0, 0
+        while time.monotonic() + pause < end and failures != most_tries:
             time.sleep(pause)
-            began = time.monotonic()
-            answer = _get_until(end, url, limit)
-            outcome = str(answer) if isinstance(answer, _Failure) else f"{len(answer):,} bytes"
-            tries.append(Try(address, time.monotonic() - began, outcome))
+            began, failure = time.monotonic(), None
+            try:
+                content = within(end - began, partial(_get, url, end, limit))
+            except TimeoutError:
+                failure = _Failure(SLOW)
+            except _Failure as error:
+                failure = error
+            tries.append(Try(address, time.monotonic() - began, str(failure or f"{len(content):,} bytes")))
             tell(str(tries[-1]))
-            if isinstance(answer, bytes):
-                return Download(answer, address, tuple(tries))
-            if answer.final:
+            if failure is None:
+                return Download(content, address, tuple(tries))
+            if failure.final:
                 break
-            retry = retry.new(history=(*retry.history, RequestHistory("GET", None, answer, None, None)))
-            pause = retry.get_backoff_time() if answer.pause is None else answer.pause
+            failures += 1
+            pause = BACK_OFF * min(32, 2**failures - 2) if failure.pause is None else failure.pause
     raise _NoAnswer(tuple(tries), time.monotonic() - start)
-
-
-def _get_until(end: float, url: str, limit: int | None) -> bytes | _Failure:
-    try:
-        return within(end - time.monotonic(), partial(_get, url, end, limit))
-    except TimeoutError:
-        return _Failure(SLOW)
-    except _Failure as failure:
-        return failure
 
 
 def _get(url: str, end: float, limit: int | None) -> bytes:
@@ -210,19 +200,10 @@ def _explain(error: Exception, url: str) -> _Failure:
 def _unpack_member(content: bytes, origin: str) -> bytes:
     """Return the file inside UCI's zip, by its exact name; of a bomb only what the checksum needs."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(UCI_MEMBER) as file:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(UCI_TABLE) as file:
             return file.read(UCI_LIMIT)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        LZMAError,
-        LookupError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-    ) as error:
-        raise SourceRefused(f"{origin} is no zip from which {UCI_MEMBER} can be read ({error})") from error
+    except (*DAMAGES, KeyError, ValueError) as error:
+        raise SourceRefused(f"{origin} is no zip from which {UCI_TABLE} can be read ({error})") from error
 
 
 def _require(content: bytes, expected: str, origin: str, what: str) -> None:

@@ -37,10 +37,7 @@ def stage(name: str, folder: str | None, *kinds: str) -> Callable[[Callable[...,
 
 @contextmanager
 def explain_failures() -> Iterator[None]:
-    """Let a BcwError within fail the step with its own words, and let a retry policy try again only where it may help.
-
-    As a decorator it does the same for a whole function.
-    """
+    """Let a BcwError within fail the step with its own words; a retry policy tries again only where it may help."""
     try:
         yield
     except BcwError as error:

@@ -7,7 +7,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from urllib3.util.retry import Retry
 
 from bcw_assets import source
 from bcw_assets.errors import SourceRefused, SourceUnavailable
@@ -36,7 +35,7 @@ def fetch(settings: Settings) -> Download:
 
 @pytest.fixture
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Retry, "get_backoff_time", lambda retry: 0.0)
+    monkeypatch.setattr(source, "BACK_OFF", 0)
 
 
 def as_uci(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

@@ -5,8 +5,8 @@ What belongs here is arithmetic on chunks of rows, without scikit-learn, pandas 
 
 import csv
 import io
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from operator import add
@@ -14,12 +14,10 @@ from operator import add
 import numpy as np
 
 from bcw_assets.ml.evaluation import scores
-from bcw_assets.ml.evaluation.scores import Confusion
 from bcw_assets.ml.model.numbers import Scorer, compute_probability
 from bcw_assets.ml.table import columns, rules
 from bcw_assets.ml.table.identity import fingerprint_row, round_values
 from bcw_assets.ml.table.reading import Rows
-from bcw_assets.ml.table.rules import Rule
 from bcw_assets.report.formatting import format_interval
 
 MOST_CONTRIBUTIONS = 3  # contributions that are given of a row
@@ -50,8 +48,8 @@ class RowPredictions:
 
 def score_rows(scorer: Scorer, rows: Rows) -> RowPredictions:
     """Return the probabilities of rows; a row that cannot be read, or that breaks a hard rule, gets none."""
-    breaches, codes = _find_breaches(rules.HARD, rows)
-    advice, _ = _find_breaches(rules.ADVICE, rows)
+    breaches, codes = _describe_breaches(rules.HARD, rows)
+    advice, _ = _describe_breaches(rules.ADVICE, rows)
     remarks: dict[int, list[str]] = {}
     for prefix, texts_of_rows in (("", rows.problems), ("", breaches), (WARNING, rows.warnings), (WARNING, advice)):
         for row, texts in texts_of_rows.items():
@@ -63,21 +61,16 @@ def score_rows(scorer: Scorer, rows: Rows) -> RowPredictions:
     return RowPredictions(log_odds, compute_probability(log_odds), remarks, +codes)
 
 
-def _find_breaches(table: Iterable[Rule], rows: Rows) -> tuple[dict[int, list[str]], Counter[str]]:
+def _describe_breaches(table: Sequence[rules.Rule], rows: Rows) -> tuple[dict[int, list[str]], Counter[str]]:
     """Return row → what is wrong by the first rule of each code that the readable row breaks, and code → rows."""
     values = dict(zip(columns.MEASUREMENTS, rows.measurements, strict=True))
-    is_readable = np.ones(len(rows), dtype=bool)
-    is_readable[list(rows.problems)] = False
-    is_left: dict[str, np.ndarray] = defaultdict(is_readable.copy)  # code → the rows of which it has said nothing yet
     texts: dict[int, list[str]] = {}
     codes: Counter[str] = Counter()
-    for rule in table:
-        broken = np.flatnonzero(rule.is_broken(values) & is_left[rule.code]).tolist()
-        is_left[rule.code][broken] = False
-        codes[rule.code] += len(broken)
-        names = [name for name in rule.program.co_names if name in values]
-        for row in broken:
-            texts.setdefault(row, []).append(rule.describe({name: float(values[name][row]) for name in names}))
+    for code, places in rules.find_breaches(values, table).items():
+        places[list(rows.problems)] = -1
+        for row in np.flatnonzero(places >= 0).tolist():
+            texts.setdefault(row, []).append(table[places[row]].describe(values, row))
+            codes[code] += 1
     return texts, codes
 
 
@@ -145,7 +138,7 @@ class Tally:
     with_warnings: int = 0
     in_training: int = 0
     codes: Counter[str] = field(default_factory=Counter)
-    confusion: Confusion = field(default_factory=lambda: Confusion(0, 0, 0, 0))
+    confusion: scores.Confusion = field(default_factory=lambda: scores.Confusion(0, 0, 0, 0))
 
     def add(self, rows: Rows, predictions: RowPredictions, threshold: float) -> None:
         """Count more rows."""
@@ -156,12 +149,11 @@ class Tally:
         remarks = predictions.remarks.values()
         self.with_warnings += sum(any(text.startswith(WARNING) for text in texts) for texts in remarks)
         self.codes += predictions.codes
-        if rows.has_diagnoses:
-            has_both = predictions.is_scored & (rows.diagnoses != "")
-            more = Confusion.count(rows.diagnoses[has_both] == columns.MALIGNANT, is_malignant[has_both])
-            self.confusion = Confusion(*map(add, astuple(self.confusion), astuple(more)))
-            if self.training_rows is not None:
-                self.in_training += self.training_rows.count(rows, np.where(has_both, predictions.log_odds, np.nan))
+        has_both = predictions.is_scored & (rows.diagnoses != "")
+        more = scores.Confusion.count(rows.diagnoses[has_both] == columns.MALIGNANT, is_malignant[has_both])
+        self.confusion = scores.Confusion(*map(add, astuple(self.confusion), astuple(more)))
+        if self.training_rows is not None:
+            self.in_training += self.training_rows.count(rows, np.where(has_both, predictions.log_odds, np.nan))
 
     @property
     def not_scored(self) -> int:

@@ -106,7 +106,7 @@ class Candidate:
             "evaluation.png": self.metrics.figure,
             "MODEL_CARD.md": card.write_card(report).encode(),
             "example.csv": self._example(),
-            "README.txt": card.read_bundle_text(),
+            "README.txt": (card.TEXTS / "bundle.txt").read_bytes(),
         }
 
     def _without_ids(self) -> Report:

@@ -52,11 +52,6 @@ def read_guideline(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def read_bundle_text() -> bytes:
-    """Return what a bundle says of its files, for those who do without this package."""
-    return (TEXTS / "bundle.txt").read_bytes()
-
-
 def _wrap(block: str) -> str:
     """Wrap a paragraph; a heading, a table, a list, a picture and the front matter stay as they are."""
     is_paragraph = not block.startswith(("#", "|", "- ", "!", "---"))

@@ -74,9 +74,8 @@ def _draw_roc(axes: Axes, report: Report) -> None:
     points = np.array([1 - _collect_rates(report, "specificity"), _collect_rates(report, "sensitivity")])
     corner = _draw_curve(axes, report.roc, 0, points)
     axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1, label="by chance; in the reliability panel: perfect")
-    axes.set(
-        xlabel="1 - specificity (share of benign called malignant)", ylabel="sensitivity (share of malignant found)"
-    )
+    axes.set_xlabel("1 - specificity (share of benign called malignant)")
+    axes.set_ylabel("sensitivity (share of malignant found)")
     _set_title(axes, f"ROC curve{corner}\nAUC", report.cross_validation["roc_auc"])
 
 

@@ -23,11 +23,9 @@ def tabulate_scores(report: Report) -> str:
 
 def tabulate_published(report: Report) -> str:
     """Return the four published numbers and ours for the same names."""
-    scores = report.select_published()
-    rows = [[name, format_score(score), format_score(PUBLISHED_SCORES[name])] for name, score in scores.items()]
+    rows = [[name, *map(format_score, (getattr(report, name), known))] for name, known in PUBLISHED_SCORES.items()]
     return _format_table(rows, ["test split", "this run", "published"])
 
 
 def _format_table(rows: list[list[str]], heads: list[str]) -> str:
-    table: str = tabulate(rows, heads, "pipe", disable_numparse=True)  # else it would write 0.9640 as 0.964
-    return table
+    return str(tabulate(rows, heads, "pipe", disable_numparse=True))  # else it would write 0.9640 as 0.964

@@ -10,19 +10,16 @@ from pathlib import Path, PurePosixPath
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
 from bcw_assets.locations import TEMPORARY, require_key, require_length, require_prefix
 
-LOSSES = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
-"""By which the fsync of a folder says that a name was lost; by anything else, that it cannot be done there."""
+LOSSES = {errno.EIO, errno.ENOSPC, errno.EDQUOT}  # of a folder's fsync: a name was lost; else it cannot be done there
 
 
 class FolderStore:
-    """A folder."""
+    """A folder, which is made when the first file is written."""
 
     def __init__(self, root: Path) -> None:
-        """Keep everything below `root`, which is made when the first file is written."""
         self._root = root
 
     def read(self, key: str, at_most: int | None = None) -> bytes:
-        """Return the bytes of the file."""
         path = self._path(key)
         with self._explain_errors("read", key):
             if not path.exists():
@@ -61,7 +58,6 @@ class FolderStore:
             return True
 
     def list(self, prefix: str) -> list[str]:
-        """Return what is below the folder, but for folders, and has a key that begins with `prefix`."""
         require_prefix(prefix)
         above = prefix.rpartition("/")[0]
         folder = self._path(above) if above else self._root
@@ -74,12 +70,10 @@ class FolderStore:
             return sorted(key for key in keys if key.startswith(prefix) and not key.endswith(TEMPORARY))
 
     def delete(self, key: str) -> None:
-        """Remove the file."""
         with self._explain_errors("delete", key):
             self._path(key).unlink(missing_ok=True)
 
     def address(self, key: str) -> str:
-        """Return the absolute path."""
         self._path(key)
         return f"{self._root.resolve()}/{key}"
 

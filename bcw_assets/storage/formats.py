@@ -13,12 +13,9 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from bcw_assets import documents
-from bcw_assets.documents import Document
 from bcw_assets.errors import BcwError
 from bcw_assets.ml.evaluation.report import METRICS_VERSION, Evaluation, Report
 from bcw_assets.ml.model import numbers, preparation, resampling
-from bcw_assets.ml.model.preparation import Prepared, Split
-from bcw_assets.ml.model.resampling import CrossValidation, Resampling
 from bcw_assets.ml.table import canonical, columns
 
 HASHES = "sha256"
@@ -32,7 +29,7 @@ class Format(NamedTuple):
     """How one type is stored."""
 
     names: tuple[str, ...]  # of its files, {} standing for the asset's; the last one speaks for all of them
-    dump: Callable[[Any], tuple[bytes | Document, ...]]  # value → the content of each; a document for JSON
+    dump: Callable[[Any], tuple[bytes | documents.Document, ...]]  # value → the content of each; a document for JSON
     load: Callable[..., Any]  # the same back to the value
 
 
@@ -52,11 +49,7 @@ def list_keys(kind: type, key: str) -> list[str]:
 
 
 def load(kind: type, files: Mapping[str, bytes]) -> Any:
-    """Return the value of type `kind` that the files (`list_keys` → bytes) hold.
-
-    Raises:
-        FormatError: the files do not belong together, or are not what `dump` writes.
-    """
+    """Return the value of type `kind` that the files (`list_keys` → bytes) hold, or raise a FormatError."""
     contents = [_read_document(file, files) if file.endswith(".json") else content for file, content in files.items()]
     try:
         return FORMATS[kind].load(*contents)
@@ -64,7 +57,7 @@ def load(kind: type, files: Mapping[str, bytes]) -> Any:
         raise FormatError(f"{' or '.join(files)} is not what this project writes ({error})") from error
 
 
-def _read_document(file: str, files: Mapping[str, bytes]) -> Document:
+def _read_document(file: str, files: Mapping[str, bytes]) -> documents.Document:
     try:
         document = documents.parse(files[file])
     except ValueError as error:
@@ -97,52 +90,52 @@ def _load_table(content: bytes) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(columns.MEASUREMENTS, "float64"))  # a column of 1 and 2 is one of floats too
 
 
-def _dump_prepared(value: Prepared) -> tuple[bytes, Document]:
+def _dump_prepared(value: preparation.Prepared) -> tuple[bytes, documents.Document]:
     how = {"split": asdict(value.split), "scaler": numbers.dump_scaler(value.scaler)}
     return format_csv(value.rows), {"fingerprint": value.fingerprint, **how}
 
 
-def _load_prepared(content: bytes, document: Document) -> Prepared:
+def _load_prepared(content: bytes, document: documents.Document) -> preparation.Prepared:
+    split = preparation.Split(**document["split"])
     rows = _read_frame(content, list(preparation.READY), texts=(columns.ID, preparation.SPLIT))
-    return Prepared(rows, numbers.load_scaler(document["scaler"]), Split(**document["split"]), document["fingerprint"])
+    return preparation.Prepared(rows, numbers.load_scaler(document["scaler"]), split, document["fingerprint"])
 
 
-def _dump_model(model: Pipeline) -> tuple[bytes, Document]:
+def _dump_model(model: Pipeline) -> tuple[bytes, documents.Document]:
     return pickle.dumps(model, protocol=5), numbers.dump_model(model)
 
 
-def _dump_cross_validation(value: CrossValidation) -> tuple[bytes, Document]:
+def _dump_cross_validation(value: resampling.CrossValidation) -> tuple[bytes, documents.Document]:
     how = {"resampling": asdict(value.resampling), "settings": value.settings}
     return format_csv(value.rows), {"fingerprint": value.fingerprint, **how}
 
 
-def _load_cross_validation(content: bytes, document: Document) -> CrossValidation:
-    how = Resampling(**document["resampling"])
+def _load_cross_validation(content: bytes, document: documents.Document) -> resampling.CrossValidation:
+    how = resampling.Resampling(**document["resampling"])
     repeats = content.partition(b"\n")[0].count(b",") - 1  # not by the document, which may say a thousand million
     names = [columns.ID, columns.DIAGNOSIS, *resampling.name_repeats(repeats)]
     rows = _read_frame(content, names, texts=(columns.ID, columns.DIAGNOSIS))
     if how.repeats != repeats:
         raise ValueError(f"it has {repeats} repeats, and the document says {how.repeats}")
-    return CrossValidation(rows, how, document["settings"], document["fingerprint"])
+    return resampling.CrossValidation(rows, how, document["settings"], document["fingerprint"])
 
 
-def _dump_evaluation(value: Evaluation) -> tuple[bytes, bytes, Document]:
+def _dump_evaluation(value: Evaluation) -> tuple[bytes, bytes, documents.Document]:
     return value.figure, value.card.encode(), asdict(value.report)
 
 
-def _load_evaluation(figure: bytes, card: bytes, document: Document) -> Evaluation:
+def _load_evaluation(figure: bytes, card: bytes, document: documents.Document) -> Evaluation:
     if document["schema_version"] != METRICS_VERSION:
         schema = f"its schema_version is {document['schema_version']!r}, and this version reads {METRICS_VERSION}"
         raise FormatError(f"another version of bcw_assets wrote it ({schema})")
     return Evaluation(documents.convert(Report, document), figure, card.decode())
 
 
-FORMATS = {
+FORMATS = {  # type of the value → how it is stored
     pd.DataFrame: Format(("{}.csv",), lambda value: (canonical.write_table(value),), _load_table),
-    Prepared: Format(("{}.csv", "{}.json"), _dump_prepared, _load_prepared),
+    preparation.Prepared: Format(("{}.csv", "{}.json"), _dump_prepared, _load_prepared),
     # The pickle, which could execute anything, is for others.
     Pipeline: Format(("{}.pkl", "{}.json"), _dump_model, lambda _, document: numbers.load_model(document)),
-    CrossValidation: Format(("{}.csv", "{}.json"), _dump_cross_validation, _load_cross_validation),
+    resampling.CrossValidation: Format(("{}.csv", "{}.json"), _dump_cross_validation, _load_cross_validation),
     Evaluation: Format(("evaluation.png", "MODEL_CARD.md", "{}.json"), _dump_evaluation, _load_evaluation),
 }
-"""Type of the value → how it is stored."""

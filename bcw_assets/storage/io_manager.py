@@ -8,11 +8,9 @@ from bcw_assets.documents import digest
 from bcw_assets.errors import ArtifactError, KeyMissing
 from bcw_assets.stages import FOLDER_KEY, explain_failures
 from bcw_assets.storage import formats
-from bcw_assets.storage.formats import FormatError
 from bcw_assets.storage.store import Store
 
-PATH = "path"
-"""The key of a materialisation's metadata that says where it is stored."""
+PATH = "path"  # the key of a materialisation's metadata that says where it is stored
 FAR_BACK = 100  # materialisations that are searched for one stored at the same place
 DATA_VERSION = "dagster/data_version"  # the tag of a materialisation; Dagster exports no name for it
 
@@ -39,7 +37,6 @@ class ArtifactIOManager(dg.IOManager):
     """The one IO manager: what differs between a laptop and S3 is the store behind it."""
 
     def __init__(self, store: Store) -> None:
-        """Keep every artifact in `store`."""
         self._store = store
         self._versions: dict[tuple[str, str], str] = {}  # run and asset → the version that the run stored
         self._values: dict[str, tuple[list[str], Any]] = {}  # asset → the hashes and the value of the last files read
@@ -70,11 +67,7 @@ class ArtifactIOManager(dg.IOManager):
         return self._store.address(formats.list_keys(kind, f"{folder}/{asset.to_user_string()}")[-1])
 
     def read(self, asset: dg.AssetKey, folder: str, kind: type) -> StoredValue:
-        """Read an asset's value of type `kind` that is stored in `folder`, whatever was recorded of it.
-
-        Raises:
-            ArtifactError: it is missing or damaged; the text names the command that makes it.
-        """
+        """Read an asset's value of type `kind` in `folder`, or raise an ArtifactError: it is missing or damaged."""
         name = asset.to_user_string()
         try:
             files = {key: self._store.read(key) for key in formats.list_keys(kind, f"{folder}/{name}")}
@@ -83,16 +76,14 @@ class ArtifactIOManager(dg.IOManager):
                 self._values[name] = (hashes, formats.load(kind, files))
         except KeyMissing as error:
             raise ArtifactError(f"{name} has not been materialised, or is not whole: {error}", name) from error
-        except FormatError as error:
+        except formats.FormatError as error:
             raise ArtifactError(f"{name} cannot be used: {error}", name) from error
         return StoredValue(self._values[name][1], self.address(asset, folder, kind), hashes[-1])
 
     def verify(self, asset: dg.AssetKey, stored: StoredValue, instance: dg.DagsterInstance, run: str) -> None:
-        """Hold what was read against what the run of this id stored, or else against what the history recorded.
+        """Raise an ArtifactError if it is not what the run of this id stored, or else what the history recorded last.
 
-        Raises:
-            ArtifactError: it is not what this run stored, or not what the latest materialisation at the same place
-                recorded; without a record it may be anything.
+        Without a record of this place it may be anything.
         """
         name = asset.to_user_string()
         if own_version := self._versions.get((run, name)):

@@ -32,34 +32,30 @@ REQUEST_LIMIT = 75  # seconds for a request with all its attempts, and for each 
 PAUSE = 0.1  # seconds, doubled each time, before what boto3 does not try again by itself
 PIECE = 2**20  # bytes
 
-IS_OF_S3: dict[str, Callable[[dict[str, Any]], bool]] = {
+IS_OF_S3: dict[str, Callable[[dict[str, Any]], bool]] = {  # what the page of a proxy that asks for a password is not
     "get_object": lambda answer: "ETag" in answer,
     "put_object": lambda answer: "ETag" in answer,
     "list_objects_v2": lambda answer: "Name" in answer,
     "delete_object": lambda answer: answer["ResponseMetadata"]["HTTPStatusCode"] == 204,  # no content
 }
-"""What S3 answers, and the page of a proxy that asks for a password does not."""
 
 MISSING = {"NoSuchKey", "404"}
 EXISTS = {"PreconditionFailed", "412"}
+# After these trying again helps, and boto3 does not: two writers met, or bytes were lost.
 CONFLICTS = {"ConditionalRequestConflict", "OperationAborted", "BadDigest", "IncompleteBody"}
-"""Codes of answers after which trying again helps, and boto3 does not: two writers met, or bytes were lost."""
 BROKEN_OFF = (FlexibleChecksumError, IncompleteReadError, ResponseParserError, ResponseStreamingError)
 FAILURES = (BotoCoreError, ClientError, ResponseParserError, TimeoutError)
-ERRORS = Path(__file__).with_name("s3_errors.csv")
-"""Code of an answer, or class of an exception → what is wrong, what to do, and whether it may pass by itself."""
+ERRORS = Path(__file__).with_name("s3_errors.csv")  # code, or class of an exception → what is wrong, what to do
 
 
 class S3Store:
-    """What is below a prefix in a bucket."""
+    """What is below a prefix in a bucket; nothing is asked for before the first use."""
 
     def __init__(self, place: Bucket) -> None:
-        """Keep everything at `place`; nothing is asked for before the first use."""
         self._place = place
         self._root = f"{place.prefix}/" if place.prefix else ""
 
     def read(self, key: str, at_most: int | None = None) -> bytes:
-        """Return the bytes of the object."""
         self.download(key, content := BytesIO(), at_most)
         return content.getvalue()
 
@@ -78,7 +74,6 @@ class S3Store:
             _retry(attempt)
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Put one object after the other."""
         for key in files:
             require_key(key)
         with self._explain_errors("write", ", ".join(files)):
@@ -101,7 +96,6 @@ class S3Store:
             return True
 
     def list(self, prefix: str) -> list[str]:
-        """Return the keys of the objects, page by page."""
         require_prefix(prefix)
         with self._explain_errors("list", prefix or "what is"):
             keys = [key.removeprefix(self._root) for key in self._list_objects(self._root + prefix)]
@@ -109,13 +103,11 @@ class S3Store:
             return sorted(key for key in keys if not key.endswith((TEMPORARY, "/")))
 
     def delete(self, key: str) -> None:
-        """Remove the object."""
         require_key(key)
         with self._explain_errors("delete", key):
             self._ask("delete_object", Key=self._root + key)
 
     def address(self, key: str) -> str:
-        """Return the URI."""
         require_key(key)
         return f"{self._place}/{key}"
 

@@ -32,11 +32,7 @@ class Store(Protocol):
 
 
 def open_store(place: str) -> Store:
-    """Return the store of a place: the path of a folder, or `s3://bucket/prefix`.
-
-    Raises:
-        StorageRefused: it is no place.
-    """
+    """Return the store of a place, a folder's path or `s3://bucket/prefix`, or raise a StorageRefused."""
     try:
         bucket = parse_bucket(place)
     except ValueError as error:

@@ -31,9 +31,9 @@ def scorer(files: dict[str, bytes]) -> Scorer:
     return load_scorer(files)
 
 
-def of(frame: pd.DataFrame, *, has_diagnoses: bool = True) -> Rows:
+def of(frame: pd.DataFrame) -> Rows:
     numbers = frame[list(columns.MEASUREMENTS)].to_numpy().T.copy()
-    return Rows(frame["id"].tolist(), frame["diagnosis"].to_numpy(dtype="<U1"), numbers, has_diagnoses)
+    return Rows(frame["id"].tolist(), frame["diagnosis"].to_numpy(dtype="<U1"), numbers)
 
 
 def test_probabilities_are_those_of_the_pipeline_to_the_last_bit_in_any_company(
@@ -133,7 +133,7 @@ def test_rows_of_the_training_are_counted_and_others_are_not(
     assert count(scorer, training_rows, of(with_numbers(raw, noisy))).in_training == 455
     ready = made["ready_data"].rows.set_index("id")["split"]
     assert count(scorer, training_rows, of(raw[raw["id"].map(ready) == "test"])).in_training == 0
-    assert count(scorer, training_rows, of(raw, has_diagnoses=False)).in_training == 0
+    assert count(scorer, training_rows, of(raw.assign(diagnosis=""))).in_training == 0
     assert TrainingRows(np.array([]), frozenset()).count(of(raw), np.zeros(569)) == 0
 
 

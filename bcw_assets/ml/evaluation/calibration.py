@@ -6,8 +6,6 @@ import numpy as np
 from scipy.special import expit
 
 from bcw_assets.ml.evaluation import influence, scores
-from bcw_assets.ml.evaluation.influence import Estimate
-from bcw_assets.ml.evaluation.scores import Interval, Score, Summary
 
 EDGES = np.linspace(0, 1, 11)  # of the reliability curve's bins
 TINY = 1e-15  # probabilities are held this far from 0 and 1, where the logit has no value
@@ -29,27 +27,19 @@ class Bin:
     low: float
     high: float
     patients: float
-    predicted: Score
-    observed: Score
-    interval: Interval
+    predicted: scores.Score
+    observed: scores.Score
+    interval: scores.Interval
     reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far the probabilities can be taken at their word.
+    """How far the probabilities can be taken at their word, by logistic regression of the diagnosis on their logit."""
 
-    Attributes:
-        slope: of the logistic regression of the diagnosis on the logit of the probability: 1 is right, below 1 the
-            probabilities are too extreme, above 1 too cautious.
-        calibration_in_the_large: the intercept of the same regression with the slope held at 1, in log odds: 0 is
-            right, above 0 there is more cancer than predicted.
-        observed_expected_ratio: number of malignant patients over the sum of the probabilities; 1 is right.
-    """
-
-    slope: Summary
-    calibration_in_the_large: Summary
-    observed_expected_ratio: Summary
+    slope: scores.Summary  # 1 is right, below 1 the probabilities are too extreme, above 1 too cautious
+    calibration_in_the_large: scores.Summary  # the intercept at slope 1, in log odds; above 0: more cancer than said
+    observed_expected_ratio: scores.Summary  # malignant patients over the sum of the probabilities; 1 is right
     reliability: list[Bin]
 
 
@@ -68,7 +58,7 @@ def summarise_calibration(malignant: np.ndarray, probabilities: np.ndarray, fold
     return Calibration(**summaries, reliability=bin_probabilities(malignant, probabilities))
 
 
-def estimate_calibration(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
+def estimate_calibration(malignant: np.ndarray, probability: np.ndarray) -> dict[str, influence.Estimate]:
     """Return slope, calibration-in-the-large and the ratio of observed to expected malignant patients.
 
     Source: D. R. Cox, Biometrika 45 (1958) 562-565; B. Van Calster et al., J. Clin. Epidemiol. 74 (2016) 167-176.
@@ -81,7 +71,7 @@ def estimate_calibration(malignant: np.ndarray, probability: np.ndarray) -> dict
     }
 
 
-def fit_logistic(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray) -> Estimate:
+def fit_logistic(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray) -> influence.Estimate:
     """Return the first coefficient of a logistic regression (n × d), by Newton's method; NaN where there is no optimum.
 
     The n offsets are log odds that are added as they are. The influences are those of the sandwich estimator: P. J.
@@ -97,7 +87,7 @@ def fit_logistic(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray) 
         step = np.linalg.solve(hessian, design.T @ (malignant - predicted))
         if np.abs(step).max() <= STEP_TOLERANCE:
             moved = (malignant - predicted) * (design @ np.linalg.inv(hessian)[0])
-            return Estimate(float(coefficients[0] + step[0]), len(design) * moved)
+            return influence.Estimate(float(coefficients[0] + step[0]), len(design) * moved)
         # Where the likelihood is flat, the whole step would leap beyond the optimum, to where it is flatter still.
         reached, change = compute_log_likelihood(malignant, odds), design @ step
         enough = reached - LIKELIHOOD_ROUNDING * abs(reached)
@@ -106,7 +96,7 @@ def fit_logistic(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray) 
                 break
             step, change = step / 2, change / 2
         coefficients = coefficients + step
-    return Estimate(np.nan, np.zeros(len(design)))
+    return influence.Estimate(np.nan, np.zeros(len(design)))
 
 
 def compute_log_likelihood(malignant: np.ndarray, odds: np.ndarray) -> float:

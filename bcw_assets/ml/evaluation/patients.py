@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from bcw_assets.ml.evaluation import scores
-from bcw_assets.ml.evaluation.scores import THRESHOLD, Summary
 from bcw_assets.ml.table import canonical, columns
 
 PARTS = 3  # terciles
@@ -30,7 +29,7 @@ class Subgroup:
     high: float | None
     patients: int
     measure: str
-    rate: Summary
+    rate: scores.Summary
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Patient:
 def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Subgroup]:
     """Return sensitivity by terciles of size among n patients' malignant (n × R), and specificity among the benign."""
     malignant, sizes = canonical.malignant(raw_data), raw_data[columns.SIZE].to_numpy()
-    right = (probabilities >= THRESHOLD) == (malignant == 1)[:, None]
+    right = (probabilities >= scores.THRESHOLD) == (malignant == 1)[:, None]
     groups = []
     for label, diagnosis, measure in ((1, columns.MALIGNANT, "sensitivity"), (0, columns.BENIGN, "specificity")):
         of_diagnosis = sizes[malignant == label]
@@ -64,7 +63,7 @@ def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> li
         for tercile in range(PARTS):
             values, hits = of_diagnosis[part == tercile], right[malignant == label][part == tercile]
             low, high = (float(edge(values)) if len(values) else None for edge in (np.min, np.max))
-            rate = Summary(None, None, None, f"no rate of fewer than {FEWEST} patients")
+            rate = scores.Summary(None, None, None, f"no rate of fewer than {FEWEST} patients")
             if len(values) >= FEWEST:
                 rates = hits.mean(axis=0).tolist()
                 interval = scores.compute_wilson(statistics.fmean(rates) * len(hits), len(hits))
@@ -75,7 +74,7 @@ def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> li
 
 def list_patients(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Patient]:
     """Return every patient, in the order of the rows."""
-    wrong = ((probabilities >= THRESHOLD) != (canonical.malignant(raw_data) == 1)[:, None]).sum(axis=1)
+    wrong = ((probabilities >= scores.THRESHOLD) != (canonical.malignant(raw_data) == 1)[:, None]).sum(axis=1)
     means = probabilities.mean(axis=1).tolist()
     return list(map(Patient, raw_data[columns.ID], raw_data[columns.DIAGNOSIS], means, wrong.tolist()))
 

@@ -12,15 +12,14 @@ from annotated_types import Gt
 from sklearn.pipeline import Pipeline
 
 from bcw_assets.errors import ArtifactError
-from bcw_assets.ml.evaluation import calibration, curves, patients, scores, utility
-from bcw_assets.ml.evaluation.calibration import Calibration
-from bcw_assets.ml.evaluation.scores import SCORES, Confusion, Count, Interval, Score, Summary
-from bcw_assets.ml.model import coefficients, preparation, resampling, training
-from bcw_assets.ml.model.coefficients import Coefficient
-from bcw_assets.ml.model.preparation import Prepared, Split
-from bcw_assets.ml.model.resampling import CrossValidation, Resampling
+from bcw_assets.ml.evaluation import curves, patients, scores, utility
+from bcw_assets.ml.evaluation.calibration import Calibration, summarise_calibration
+from bcw_assets.ml.model import preparation, training
+from bcw_assets.ml.model.coefficients import Coefficient, describe_coefficients
+from bcw_assets.ml.model.resampling import CrossValidation, Resampling, explain_repeats
 from bcw_assets.ml.table import canonical, columns
 
+PREDICTORS = len(columns.MEASUREMENTS)
 METRICS_VERSION = 4  # of metrics.json: raised when a name in it changes its meaning or goes
 
 # What the project that this one replaces published for its one split of the original table.
@@ -51,9 +50,9 @@ class Provenance:
 
     fingerprint: str
     rows: Annotated[int, Gt(0)]
-    malignant: Count
+    malignant: scores.Count
     prevalence: float
-    split: Split
+    split: preparation.Split
     resampling: Resampling
     repeats_reason: str
     settings: dict[str, float | int | str]
@@ -73,20 +72,20 @@ class Report:
     every repeat, and `label_suspects` those whose label the models think nearly impossible.
     """
 
-    accuracy: Score
-    precision: Score
-    recall: Score
-    f1_score: Score
-    confusion: Confusion
-    specificity: Score
-    npv: Score
-    balanced_accuracy: Score
-    roc_auc: Score
-    pr_auc: Score
-    brier: Score
-    log_loss: Score
-    intervals: dict[str, Interval]
-    cross_validation: dict[str, Summary]
+    accuracy: scores.Score
+    precision: scores.Score
+    recall: scores.Score
+    f1_score: scores.Score
+    confusion: scores.Confusion
+    specificity: scores.Score
+    npv: scores.Score
+    balanced_accuracy: scores.Score
+    roc_auc: scores.Score
+    pr_auc: scores.Score
+    brier: scores.Score
+    log_loss: scores.Score
+    intervals: dict[str, scores.Interval]
+    cross_validation: dict[str, scores.Summary]
     calibration: Calibration
     operating_points: list[utility.OperatingPoint]
     decision_curve: utility.DecisionCurve
@@ -100,13 +99,9 @@ class Report:
     provenance: Provenance
     schema_version: int = METRICS_VERSION
 
-    def select_published(self) -> dict[str, Score]:
-        """Return the four scores that have published values, by their published names."""
-        return {name: getattr(self, name) for name in PUBLISHED_SCORES}
-
     def collect_numbers(self) -> dict[str, float]:
         """Return every number worth following from run to run that is defined; those cross-validated begin with cv_."""
-        values = {name: getattr(self, name) for name in (*PUBLISHED_SCORES, *SCORES) if hasattr(self, name)}
+        values = {name: getattr(self, name) for name in (*PUBLISHED_SCORES, *scores.SCORES) if hasattr(self, name)}
         values |= {f"cv_{name}": summary.estimate for name, summary in self.cross_validation.items()}
         values |= {
             "calibration_slope": self.calibration.slope.estimate,
@@ -127,38 +122,35 @@ class Evaluation:
 
 
 def evaluate(
-    raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
+    raw_data: pd.DataFrame, ready_data: preparation.Prepared, model: Pipeline, cross_validation: CrossValidation
 ) -> Report:
     """Measure `model` on the test rows, and its recipe by cross-validation on all rows, or raise an ArtifactError."""
     require_one_history(raw_data, ready_data, model, cross_validation)
     malignant, probabilities = canonical.malignant(raw_data), cross_validation.probabilities
     how, everybody = cross_validation.resampling, patients.list_patients(raw_data, probabilities)
-    events, predictors = (
-        min(np.bincount(ready_data.select_truths(preparation.TRAIN)).tolist()),
-        len(columns.MEASUREMENTS),
-    )
+    events = min(np.bincount(ready_data.select_truths(preparation.TRAIN)).tolist())
     return Report(
         **_score_test_rows(raw_data, ready_data, model),
         cross_validation=scores.summarise_scores(malignant, probabilities, how.folds),
-        calibration=calibration.summarise_calibration(malignant, probabilities, how.folds),
+        calibration=summarise_calibration(malignant, probabilities, how.folds),
         operating_points=utility.summarise_operating_points(malignant, probabilities, how.folds),
         decision_curve=utility.trace_decision_curve(malignant, probabilities, how.folds),
         roc=curves.trace_roc(malignant, probabilities),
         precision_recall=curves.trace_precision_recall(malignant, probabilities),
         subgroups=patients.summarise_subgroups(raw_data, probabilities),
-        coefficients=coefficients.describe_coefficients(ready_data, model),
+        coefficients=describe_coefficients(ready_data, model),
         hardest_rows=patients.select_hardest(everybody, how.repeats),
         label_suspects=patients.select_label_suspects(everybody),
-        sample_size=SampleSize(events, predictors, events / predictors),
+        sample_size=SampleSize(events, PREDICTORS, events / PREDICTORS),
         provenance=_describe_provenance(ready_data, model, how),
     )
 
 
-def _score_test_rows(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> dict[str, Any]:
+def _score_test_rows(raw_data: pd.DataFrame, ready_data: preparation.Prepared, model: Pipeline) -> dict[str, Any]:
     is_test = (ready_data.rows[preparation.SPLIT] == preparation.TEST).to_numpy()
     malignant = canonical.malignant(raw_data)[is_test]
     probability = model.predict_proba(raw_data.loc[is_test, list(columns.MEASUREMENTS)])[:, 1]
-    confusion = Confusion.count(malignant, probability >= scores.THRESHOLD)
+    confusion = scores.Confusion.count(malignant, probability >= scores.THRESHOLD)
     estimates = scores.estimate_scores(malignant, probability)
     values: dict[str, Any] = {name: estimate.value for name, estimate in estimates.items()}
     values |= {**confusion.scores, "confusion": confusion, "intervals": confusion.intervals}
@@ -166,7 +158,7 @@ def _score_test_rows(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeli
     return {field.name: values[field.name] for field in fields(Report) if field.name in values}
 
 
-def _describe_provenance(ready_data: Prepared, model: Pipeline, how: Resampling) -> Provenance:
+def _describe_provenance(ready_data: preparation.Prepared, model: Pipeline, how: Resampling) -> Provenance:
     malignant = ready_data.rows[preparation.IS_MALIGNANT]
     return Provenance(
         fingerprint=ready_data.fingerprint,
@@ -175,7 +167,7 @@ def _describe_provenance(ready_data: Prepared, model: Pipeline, how: Resampling)
         prevalence=float(malignant.mean()),
         split=ready_data.split,
         resampling=how,
-        repeats_reason=resampling.explain_repeats(len(malignant), how.repeats),
+        repeats_reason=explain_repeats(len(malignant), how.repeats),
         settings=training.read_settings(model),
         python=platform.python_version(),
         libraries={library.__name__: library.__version__ for library in (np, pd, scipy, sklearn)},
@@ -183,7 +175,7 @@ def _describe_provenance(ready_data: Prepared, model: Pipeline, how: Resampling)
 
 
 def require_one_history(
-    raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
+    raw_data: pd.DataFrame, ready_data: preparation.Prepared, model: Pipeline, cross_validation: CrossValidation
 ) -> None:
     """Raise an ArtifactError, which names the stage to run again, where the values do not belong together."""
     fingerprint, settings = canonical.fingerprint(raw_data), training.read_settings(model)

@@ -10,7 +10,6 @@ import numpy as np
 from annotated_types import Ge, Len
 
 from bcw_assets.ml.evaluation import influence
-from bcw_assets.ml.evaluation.influence import LOG, LOGIT, Estimate, Z
 
 THRESHOLD = 0.5  # P(malignant) from which a patient is called malignant
 _SMALLEST = float(np.finfo(np.float64).eps)  # as in scikit-learn: a certain error costs 36, not infinity
@@ -41,7 +40,7 @@ class Profile:
     floor: tuple[str, float] | None = None
 
 
-SCORES = {
+SCORES = {  # every score of the cross-validation, in the order of `metrics.json`
     "accuracy": Profile("accuracy", "calls that are right (accuracy)",
         is_share=True, hub_name="accuracy", is_headline=True, floor=(AT_LEAST, 0.97)),
     "sensitivity": Profile("sensitivity", "malignant masses that are called malignant (sensitivity)",
@@ -58,16 +57,14 @@ SCORES = {
     "brier": Profile("Brier score", hub_name="brier_score"),
     "log_loss": Profile("log loss", "log loss (0 is best)", is_headline=True, floor=(AT_MOST, 0.09)),
 }  # fmt: skip
-"""Every score of the cross-validation, in the order of `metrics.json`."""
 
-UNDEFINED = {
+UNDEFINED = {  # score → where it has no value
     "ppv": "nobody is called malignant",
     "npv": "nobody is called benign",
     "slope": "the probabilities divide the diagnoses without an overlap, or are all the same",
     "calibration_in_the_large": "all probabilities are 0 or 1",
     "observed_expected_ratio": "all probabilities are 0",
 }
-"""Score → where it has no value."""
 
 ONE_REPEAT = "no sd of one repeat"
 LACKS_TRAINING = "the interval leaves out what other training patients would change, which one repeat does not show"
@@ -142,18 +139,12 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Summary:
-    """One score of a cross-validation: the mean over the repeats.
-
-    Attributes:
-        sd: its standard deviation over the repeats: what other folds would change, not what other patients would.
-        interval: of the estimate with 95 % confidence, of what the models of this table would reach on all patients.
-        reason: why something of it is None, or what the interval leaves out.
-    """
+    """One score of a cross-validation: the mean over the repeats."""
 
     estimate: Score
-    sd: Score
-    interval: Interval
-    reason: str | None = None
+    sd: Score  # over the repeats: what other folds would change, not what other patients would
+    interval: Interval  # of what the models of this table would reach on all patients
+    reason: str | None = None  # why something of it is None, or what the interval leaves out
 
 
 def divide(part: float, whole: float) -> Score:
@@ -171,7 +162,7 @@ def compute_wilson(successes: float, trials: float) -> Interval:
     """
     if trials == 0:
         return None
-    square = Z**2
+    square = influence.Z**2
     centre = successes + square / 2
     half = math.sqrt(square * (successes * (1 - successes / trials) + square / 4))
     low, high = ((centre + side) / (trials + square) for side in (-half, half))
@@ -197,11 +188,11 @@ def compute_log_losses(malignant: np.ndarray, probability: np.ndarray) -> np.nda
     return np.asarray(-np.log(np.clip(of_truth, _SMALLEST, 1 - _SMALLEST)))
 
 
-def estimate_scores(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:
+def estimate_scores(malignant: np.ndarray, probability: np.ndarray) -> dict[str, influence.Estimate]:
     """Return roc_auc, pr_auc (average precision), brier and log_loss of n patients of both diagnoses."""
     return influence.estimate_areas(malignant, probability) | {
-        "brier": influence.estimate_mean((probability - malignant) ** 2, LOGIT),
-        "log_loss": influence.estimate_mean(compute_log_losses(malignant, probability), LOG),
+        "brier": influence.estimate_mean((probability - malignant) ** 2, influence.LOGIT),
+        "log_loss": influence.estimate_mean(compute_log_losses(malignant, probability), influence.LOG),
     }
 
 
@@ -220,7 +211,7 @@ def summarise_counts(repeats: Sequence[Confusion]) -> dict[str, Summary]:
     return {name: summarise(name, [values[name] for values in scores], intervals[name]) for name in intervals}
 
 
-def summarise_estimates(name: str, repeats: Sequence[Estimate], folds: int) -> Summary:
+def summarise_estimates(name: str, repeats: Sequence[influence.Estimate], folds: int) -> Summary:
     """Summarise a score by what each patient contributes to it in each repeat, of so many folds."""
     values = [None if math.isnan(estimate.value) else estimate.value for estimate in repeats]
     interval = None if None in values else influence.estimate_interval(repeats, folds)

@@ -9,8 +9,6 @@ from bcw_assets.ml.evaluation.report import Evaluation, Report
 from bcw_assets.ml.evaluation.scores import AT_LEAST, SCORES, Summary
 from bcw_assets.ml.findings import Fact, Findings
 
-RESOLUTION = "with 1 % wrong labels 5 of 20 copies of UCI's table pass all floors, with 2 % none of 20"
-
 TOLERABLE_SLOPES = (0.7, 1.6)  # what the interval of the calibration slope must overlap
 MAX_SUSPECT_SHARE = 0.02  # of all labels; more, and the table is doubted
 MOST_SUSPECTS = 20  # that are listed
@@ -53,8 +51,8 @@ def check_floors(metrics: Evaluation) -> Findings:
     """Find cross-validated scores whose whole interval lies beyond their floor."""
     floors = list(compare_with_floors(metrics.report))
     missed = [f"{floor.score} reaches {floor.reach} and must be {floor.limit}" for floor in floors if floor.is_missed]
-    evidence = {f"{SCORES[floor.score].title}, {floor.limit}": floor.summary.estimate for floor in floors}
-    return Findings(tuple(missed), {**evidence, "resolution": RESOLUTION})
+    evidence: dict[str, Fact] = {f"{SCORES[row.score].title}, {row.limit}": row.summary.estimate for row in floors}
+    return Findings(tuple(missed), evidence)
 
 
 def check_calibration(metrics: Evaluation) -> Findings:

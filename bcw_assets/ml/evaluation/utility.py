@@ -8,8 +8,6 @@ from dataclasses import asdict, astuple, dataclass
 import numpy as np
 
 from bcw_assets.ml.evaluation import influence, scores
-from bcw_assets.ml.evaluation.influence import LOGIT, Estimate, Z
-from bcw_assets.ml.evaluation.scores import Confusion, Interval, Summary
 
 # How many false alarms one missed cancer is worth; fixed beforehand. A threshold chosen on data of this size would move
 # by 0.05 to 0.10 from sample to sample. From the threshold on, acting costs less than not acting.
@@ -27,8 +25,8 @@ class AtPrevalence:
     """PPV and NPV where another share of the masses is malignant, and sensitivity and specificity are the same."""
 
     prevalence: float
-    ppv: Summary
-    npv: Summary
+    ppv: scores.Summary
+    npv: scores.Summary
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,12 @@ class OperatingPoint:
     false_positives: float
     false_negatives: float
     true_negatives: float
-    sensitivity: Summary
-    specificity: Summary
-    ppv: Summary
-    npv: Summary
+    sensitivity: scores.Summary
+    specificity: scores.Summary
+    ppv: scores.Summary
+    npv: scores.Summary
     at_prevalences: list[AtPrevalence]
-    net_benefit: Summary
+    net_benefit: scores.Summary
     treat_all: float
 
 
@@ -65,7 +63,7 @@ class DecisionCurve:
 
     thresholds: list[float]
     model: list[float]
-    intervals: list[Interval]
+    intervals: list[scores.Interval]
     treat_all: list[float]
 
 
@@ -73,13 +71,13 @@ def summarise_operating_points(malignant: np.ndarray, probabilities: np.ndarray,
     """Return what happens at each threshold, of n patients in R repeats (n × R) of so many folds."""
     prevalence, points = float(malignant.mean()), []
     for cost_ratio, threshold in zip(COST_RATIOS, THRESHOLDS, strict=True):
-        repeats = [Confusion.count(malignant, called) for called in (probabilities >= threshold).T]
+        repeats = [scores.Confusion.count(malignant, called) for called in (probabilities >= threshold).T]
         rates, benefits = scores.summarise_counts(repeats), estimate_net_benefits(malignant, probabilities, threshold)
         points.append(
             OperatingPoint(
                 threshold=threshold,
                 cost_ratio=cost_ratio,
-                **asdict(Confusion.average(repeats)) | {name: rates[name] for name in RATES},
+                **asdict(scores.Confusion.average(repeats)) | {name: rates[name] for name in RATES},
                 at_prevalences=[restate(repeats, share) for share in PREVALENCES],
                 net_benefit=scores.summarise_estimates("net_benefit", benefits, folds),
                 treat_all=prevalence - (1 - prevalence) / cost_ratio,
@@ -88,14 +86,14 @@ def summarise_operating_points(malignant: np.ndarray, probabilities: np.ndarray,
     return points
 
 
-def restate(repeats: Sequence[Confusion], prevalence: float) -> AtPrevalence:
+def restate(repeats: Sequence[scores.Confusion], prevalence: float) -> AtPrevalence:
     """Return PPV and NPV where another share of the masses is malignant: its odds, times the likelihood ratio."""
     odds = prevalence / (1 - prevalence)
-    exchanged = [Confusion(*reversed(astuple(counts))) for counts in repeats]  # the NPV is the PPV of being benign
+    exchanged = [scores.Confusion(*reversed(astuple(counts))) for counts in repeats]  # the NPV is benign's PPV
     return AtPrevalence(prevalence, _restate_ppv("ppv", repeats, odds), _restate_ppv("npv", exchanged, 1 / odds))
 
 
-def _restate_ppv(name: str, repeats: Sequence[Confusion], odds: float) -> Summary:
+def _restate_ppv(name: str, repeats: Sequence[scores.Confusion], odds: float) -> scores.Summary:
     """Return the PPV where the odds of being ill are given.
 
     Source of the interval: D. L. Simel et al., J. Clin. Epidemiol. 44 (1991) 763-770.
@@ -105,22 +103,22 @@ def _restate_ppv(name: str, repeats: Sequence[Confusion], odds: float) -> Summar
         rightly = odds * hits / (hits + missed)
         values.append(scores.divide(rightly, rightly + alarms / (alarms + spared)))
     numbers = [value for value in values if value is not None]
-    hits, alarms, missed, spared = astuple(Confusion.average(repeats))
+    hits, alarms, missed, spared = astuple(scores.Confusion.average(repeats))
     interval = None
     if hits and alarms and len(numbers) == len(values):
         error = math.sqrt(missed / hits / (hits + missed) + spared / alarms / (alarms + spared))  # of the log ratio
-        centre = LOGIT.to(statistics.fmean(numbers))
-        interval = [LOGIT.back(centre + side * Z * error) for side in (-1, 1)]
+        centre = influence.LOGIT.to(statistics.fmean(numbers))
+        interval = [influence.LOGIT.back(centre + side * influence.Z * error) for side in (-1, 1)]
     return scores.summarise(name, values, interval, NO_RATIO)
 
 
-def estimate_net_benefits(malignant: np.ndarray, probabilities: np.ndarray, threshold: float) -> list[Estimate]:
+def estimate_net_benefits(malignant: np.ndarray, probabilities: np.ndarray, t: float) -> list[influence.Estimate]:
     """Return true positives minus false positives · t/(1 - t) per patient, in each of R repeats (n × R).
 
     Source: A. J. Vickers, E. B. Elkin, Med. Decis. Making 26 (2006) 565-574.
     """
-    gain = np.where(malignant == 1, 1.0, -threshold / (1 - threshold))  # of calling a patient malignant
-    return [influence.estimate_mean(called * gain) for called in (probabilities >= threshold).T]
+    gain = np.where(malignant == 1, 1.0, -t / (1 - t))  # of calling a patient malignant
+    return [influence.estimate_mean(called * gain) for called in (probabilities >= t).T]
 
 
 def trace_decision_curve(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> DecisionCurve:

@@ -9,30 +9,22 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from bcw_assets.ml.model import preparation
-from bcw_assets.ml.model.preparation import Prepared
 from bcw_assets.ml.table import columns
 from bcw_assets.ml.table.ranks import compute_aucs
 
 
 @dataclass(frozen=True)
 class Coefficient:
-    """The weight of one measurement: log odds of malignancy per standard deviation of it, the others unchanged.
-
-    Attributes:
-        sign_stability: how probable the same sign is with other training patients; None without a standard error.
-        univariate_auc: ROC AUC of the measurement alone on the training rows: above 0.5, larger values are malignant.
-        opposes_univariate: its sign is the other way round than the measurement alone suggests. That is what
-            measurements that go together do to each other's coefficients (collinearity), and not biology.
-    """
+    """The weight of one measurement: log odds of malignancy per standard deviation of it, the others unchanged."""
 
     measurement: str
     coefficient: float
-    sign_stability: float | None
-    univariate_auc: float
-    opposes_univariate: bool
+    sign_stability: float | None  # P(same sign with other training patients); None without a standard error
+    univariate_auc: float  # of the measurement alone, on the training rows; above 0.5: larger values are malignant
+    opposes_univariate: bool  # the sign is not what the AUC alone suggests: by collinearity, not by biology
 
 
-def describe_coefficients(ready_data: Prepared, model: Pipeline) -> list[Coefficient]:
+def describe_coefficients(ready_data: preparation.Prepared, model: Pipeline) -> list[Coefficient]:
     """Return every coefficient of a model that was fitted on the training rows, the largest first."""
     measurements = ready_data.select_measurements(preparation.TRAIN)
     malignant = ready_data.select_truths(preparation.TRAIN)
@@ -66,5 +58,4 @@ def estimate_standard_errors(
     steps = design @ inverse
     leverage = weight * (steps * design).sum(axis=1)
     steps *= ((malignant - probability) / (1 - leverage))[:, None]
-    errors: np.ndarray = np.sqrt((steps**2).sum(axis=0))[:-1]
-    return errors
+    return np.asarray(np.sqrt((steps**2).sum(axis=0))[:-1])

@@ -1,5 +1,6 @@
 """The one room that knows a model as numbers: a fitted pipeline ⇄ `model.json` ⇄ what scores rows with NumPy alone."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,9 +35,8 @@ class Scorer:
         features, classes = _read_features(document), document.get("classes")
         if classes != CLASSES or any(isinstance(label, bool) for label in classes):
             raise ValueError(f"it has the classes {classes!r}; allowed are {CLASSES} (1 = malignant)")
-        mean, scale, coefficients = (
-            _read_numbers(document, name, len(features)) for name in ("mean", "scale", "coefficients")
-        )
+        names = ("mean", "scale", "coefficients")
+        mean, scale, coefficients = (_read_numbers(document, name, len(features)) for name in names)
         if not (scale > 0).all():
             raise ValueError("it has a scale that is not above 0")
         (intercept,) = _read_numbers({"intercept": [document.get("intercept")]}, "intercept", 1)
@@ -95,10 +95,7 @@ def dump_model(model: "Pipeline") -> dict[str, Any]:
 
 
 def load_model(document: Mapping[str, Any]) -> "Pipeline":
-    """Return the pipeline that `dump_model` was given.
-
-    A LookupError, TypeError or ValueError says that the document is not what it returns, or is of another recipe.
-    """
+    """Return the pipeline that `dump_model` was given, or raise a LookupError, TypeError or ValueError."""
     from bcw_assets.ml.model import training  # as above
 
     scorer, settings = Scorer.load(document), document["settings"]
@@ -154,10 +151,6 @@ def _read_numbers(document: Mapping[str, Any], name: str, count: int) -> np.ndar
     values = document.get(name)
     if not isinstance(values, list) or len(values) != count or {*map(type, values)} - {int, float}:
         raise ValueError(f"it has no {count} numbers as {name}")
-    try:
-        numbers = np.array(values, dtype=np.float64)
-    except OverflowError:
-        numbers = np.array([np.inf])
-    if not np.isfinite(numbers).all():
+    if not all(abs(value) <= sys.float_info.max for value in values):
         raise ValueError(f"it has a number among {name} that is not finite")
-    return numbers
+    return np.array(values, dtype=np.float64)

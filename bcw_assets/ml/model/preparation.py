@@ -13,8 +13,7 @@ from bcw_assets.ml.table import canonical, columns
 from bcw_assets.ml.table.ranks import compute_aucs
 
 SPLIT = "split"
-TRAIN = "train"
-TEST = "test"
+TRAIN, TEST = "train", "test"
 IS_MALIGNANT = "malignant"
 # The columns of `ready_data`, in order; what they mean, and their units.
 READY = (columns.ID, SPLIT, IS_MALIGNANT, *columns.MEASUREMENTS)
@@ -68,10 +67,7 @@ class Prepared:
 
 
 def prepare(raw_data: pd.DataFrame, split: Split) -> Prepared:
-    """Split the canonical table at random and standardise it by its training rows.
-
-    A TrainingError says that a side of the split would lack a diagnosis, or that a column cannot be standardised.
-    """
+    """Split the canonical table at random and standardise it by its training rows, or raise a TrainingError."""
     malignant = canonical.malignant(raw_data)
     strata = malignant if split.stratify else None
     try:

@@ -79,10 +79,7 @@ def describe_columns(repeats: int) -> dict[str, tuple[str, str]]:
 
 
 def predict_out_of_fold(raw_data: pd.DataFrame, model: Pipeline, resampling: Resampling) -> CrossValidation:
-    """Refit a clone of the whole pipeline in every fold of every repeat and predict the rows left out.
-
-    A TrainingError says that a diagnosis has fewer rows than there are folds.
-    """
+    """Predict each fold of each repeat by the whole pipeline refitted on the other rows, or raise a TrainingError."""
     malignant = canonical.malignant(raw_data)
     rarest, folds = min(np.bincount(malignant, minlength=2)), resampling.folds
     if rarest < folds:

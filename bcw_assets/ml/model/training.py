@@ -15,13 +15,11 @@ from sklearn.preprocessing import StandardScaler
 from bcw_assets.errors import TrainingError
 from bcw_assets.ml.findings import Findings
 from bcw_assets.ml.model import preparation
-from bcw_assets.ml.model.preparation import Prepared
 from bcw_assets.ml.table import columns
 
 RECIPE = 1  # raised when the way of fitting changes; a test pins the coefficients of the current one
 
-SCALER = "scaler"
-CLASSIFIER = "classifier"
+SCALER, CLASSIFIER = "scaler", "classifier"
 # Reaches the optimum in nine steps; the default lbfgs stops up to 0.016 away from it in a coefficient.
 SOLVER = {"solver": "newton-cholesky", "tol": 1e-8, "max_iter": 100}
 # Largest gradient per patient that still counts as the optimum: a hundred times the solver's own tolerance, and a
@@ -39,7 +37,7 @@ def read_settings(model: Pipeline) -> dict[str, float | int | str]:
     return {name: getattr(model[CLASSIFIER], name) for name in ("C", *SOLVER)} | {"recipe": RECIPE}
 
 
-def train(ready_data: Prepared, C: float) -> Pipeline:  # noqa: N803
+def train(ready_data: preparation.Prepared, C: float) -> Pipeline:  # noqa: N803
     """Fit the classifier on the standardised training rows, or raise a TrainingError, and put the scaler before it.
 
     The pipeline takes *raw* measurements (n × 30, named) and gives P(benign), P(malignant).
@@ -66,7 +64,7 @@ def require_convergence(C: float) -> Iterator[None]:  # noqa: N803
             raise TrainingError(f"The model could not be fitted with C = {C:g}: {reason}. Try a smaller C") from error
 
 
-def measure_gradient(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> float:
+def measure_gradient(raw_data: pd.DataFrame, ready_data: preparation.Prepared, model: Pipeline) -> float:
     """Return the largest component of the objective's gradient on the training rows of `raw_data`, per patient.
 
     The objective is scikit-learn's: C · Σ log loss + |w|²/2, the intercept unpenalised. At the optimum the gradient is
@@ -80,7 +78,7 @@ def measure_gradient(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeli
     return float(max(np.abs(by_coefficient).max(), abs(excess.sum())) / len(excess))
 
 
-def check_convergence(raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline) -> Findings:
+def check_convergence(raw_data: pd.DataFrame, ready_data: preparation.Prepared, model: Pipeline) -> Findings:
     """Find a model that is not the optimum on the training rows: stopped early, or fitted on other rows."""
     gradient, steps = measure_gradient(raw_data, ready_data, model), int(model[-1].n_iter_[0])
     problem = f"the gradient per patient is {gradient:.3g}, not below {LARGEST_GRADIENT:g}"

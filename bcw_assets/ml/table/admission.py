@@ -22,17 +22,9 @@ def read_table(content: bytes, where: str, leave_out: Callable[[str], object] = 
     """Return the canonical table that `content` holds in any form that `reading` knows, once it can be trained on.
 
     Rows come back sorted by id as text; a table without ids keeps its order and gets `row-0001`, `row-0002`, … as ids.
-
-    Args:
-        content: the bytes of a file.
-        where: its name or address, for messages.
-        leave_out: is called with the names of the columns that the model has no use for, if there are any.
-
-    Returns:
-        n rows × 32 columns (`columns.RAW`): id and diagnosis as text, 30 measurements as float64.
-
-    Raises:
-        TableError: anything else, naming the line, the id, the column, the value and what is allowed.
+    It has n rows × 32 columns (`columns.RAW`): id and diagnosis as text, 30 measurements as float64. Anything else
+    raises a TableError with the line, the id, the column, the value and what is allowed. `where` is the file's name or
+    address, for messages; `leave_out` is called with the names of columns that the model has no use for, if any.
     """
     try:
         form, parts = reading.read_rows(io.BytesIO(content))

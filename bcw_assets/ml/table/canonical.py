@@ -31,12 +31,8 @@ def write_table(table: pd.DataFrame) -> bytes:
 
 def row_fingerprints(table: pd.DataFrame) -> list[str]:
     """Return, row by row, the SHA-256 of diagnosis and rounded measurements: the patient, whatever the id."""
-    rounded = table.assign(**dict(zip(columns.MEASUREMENTS, _round_measurements(table).T, strict=True)))
+    rounded = table.assign(**{name: round_values(table[name].to_numpy()) for name in columns.MEASUREMENTS})
     return list(map(hash_row, _format_patients(rounded)))
-
-
-def _round_measurements(table: pd.DataFrame) -> np.ndarray:
-    return round_values(table[list(columns.MEASUREMENTS)].to_numpy())
 
 
 def fingerprint(table: pd.DataFrame) -> str:

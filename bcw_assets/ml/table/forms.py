@@ -35,27 +35,18 @@ FEW_ROWS, FEW_VALUES = 10, 3  # from how many rows a column of so few values is 
 UNPACK = "unpack it, or pack it with gzip"
 PANDAS = "read it with pandas and write it as CSV with index=False"
 OTHER_FILES = {
-    b"BZh": ("a bz2 file", UNPACK),
-    b"\xfd7zXZ": ("an xz file", UNPACK),
-    b"\x28\xb5\x2f\xfd": ("a zstd file", UNPACK),
-    b"ARROW1": ("a feather file", PANDAS),
-    b"FEA1": ("a feather file", PANDAS),
-    b"\x89HDF": ("an HDF5 file", PANDAS),
-    b"%PDF": ("a PDF file", "copy its table into a spreadsheet"),
-    **{
-        bytes((128, protocol)): ("a pickle, which may execute anything and is not opened", PANDAS)
-        for protocol in range(2, 6)
-    },
+    (b"BZh",): ("a bz2 file", UNPACK),
+    (b"\xfd7zXZ",): ("an xz file", UNPACK),
+    (b"\x28\xb5\x2f\xfd",): ("a zstd file", UNPACK),
+    (b"ARROW1", b"FEA1"): ("a feather file", PANDAS),
+    (b"\x89HDF",): ("an HDF5 file", PANDAS),
+    (b"%PDF",): ("a PDF file", "copy its table into a spreadsheet"),
+    (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5"): ("a pickle, which may execute anything and is not opened", PANDAS),
+    (b"<",): ("an HTML or XML page", "give the file itself, or save it as CSV"),
+    (b"{", b"["): ("JSON", PANDAS),
+    (b"@", b"%"): ("an ARFF file", "in Weka, save it as CSV"),
 }
-"""How a file begins → what it is, and what to do."""
-OTHER_TEXTS = {
-    "<": ("an HTML or XML page", "give the file itself, or save it as CSV"),
-    "{": ("JSON", PANDAS),
-    "[": ("JSON", PANDAS),
-    "@": ("an ARFF file", "in Weka, save it as CSV"),
-    "%": ("an ARFF file", "in Weka, save it as CSV"),
-}
-"""How a text begins → the same."""
+"""How a file begins, marks and blanks before a text left out → what it is, and what to do."""
 
 
 class Label(NamedTuple):
@@ -68,27 +59,16 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True)
 class Form:
-    """One way of writing the table.
+    """One way of writing the table."""
 
-    Attributes:
-        width: fields of a row; what follows is empty.
-        measurements: the place of each measurement among the fields, in our order.
-        id: the place of the id; None without ids.
-        labels: the columns of diagnoses; several must agree.
-        has_header: whether the first line has the names of the columns.
-        has_decimal_commas: whether numbers are written like 17,99.
-        codes: why a column is not read that may be of diagnoses.
-        left_out: the names of columns that the model has no use for, for people.
-    """
-
-    width: int
-    measurements: tuple[int, ...]
-    id: int | None
-    labels: tuple[Label, ...]
-    has_header: bool
-    has_decimal_commas: bool
-    codes: str
-    left_out: str
+    width: int  # fields of a row; what follows is empty
+    measurements: tuple[int, ...]  # the place of each measurement among the fields, in our order
+    id: int | None  # the place of the id; None without ids
+    labels: tuple[Label, ...]  # the columns of diagnoses; several must agree
+    has_header: bool  # whether the first line has the names of the columns
+    has_decimal_commas: bool  # whether numbers are written like 17,99
+    codes: str  # why a column is not read that may be of diagnoses
+    left_out: str  # the names of columns that the model has no use for, for people
 
     def has_wrong_count(self, fields: Sequence[str]) -> bool:
         """Say whether a row has fields too few, or too many that are not empty."""
@@ -100,14 +80,10 @@ Parts = tuple[tuple[int, ...], int | None, tuple[Label, ...], str, str]
 
 
 def recognise(lines: Sequence[Sequence[str]], separator: str = "") -> Form:
-    """Return the form of a table that begins with these lines, given by their fields without spaces around them.
+    """Return the form of a table that begins with these lines, or raise a TableError that says what it is instead.
 
-    Args:
-        lines: the first line, and more: what has no name is known by its values.
-        separator: of the fields; where it is a comma, none is decimal.
-
-    Raises:
-        TableError: it is another table, or misses columns, or nobody can say which column is what.
+    The lines are given by their fields without spaces around them: the first, and more, since what has no name is known
+    by its values. Where the separator is a comma, none is decimal.
     """
     texts = lines if separator == "," else [[text.replace(",", ".") for text in line] for line in lines]
     has_header = not _is_data(texts[0])
@@ -303,19 +279,14 @@ def is_id(text: str) -> bool:
 
 
 def refuse_other_files(content: bytes) -> None:
-    """Refuse by name what people and servers send instead of a table, by its first bytes.
-
-    Raises:
-        TableError: it is another kind of file.
-    """
-    text = content.decode(errors="replace").lstrip("\ufeff \t\r\n")
+    """Refuse by name, in a TableError, what people and servers send instead of a table, by its first bytes."""
+    content = content.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
     for begins, (what, remedy) in OTHER_FILES.items():
         if content.startswith(begins):
-            raise TableError(f"It is {what}: {remedy}")
-    if what_and_remedy := OTHER_TEXTS.get(text[:1]):
-        title = re.search(r"<title[^>]*>\s*(.{1,80}?)\s*</title>", text[:10_000], flags=re.IGNORECASE | re.DOTALL)
-        titled = f" titled {' '.join(title[1].split())!r}" if title else ""
-        raise TableError(f"It is {what_and_remedy[0]}{titled}: {what_and_remedy[1]}")
+            text = content[:10_000].decode(errors="replace")
+            title = re.search(r"<title[^>]*>\s*(.{1,80}?)\s*</title>", text, flags=re.IGNORECASE | re.DOTALL)
+            titled = f" titled {' '.join(title[1].split())!r}" if title else ""
+            raise TableError(f"It is {what}{titled}: {remedy}")
 
 
 def explain_value(column: str, value: str, allowed: str) -> str:

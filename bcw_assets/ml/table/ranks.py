@@ -11,9 +11,7 @@ if TYPE_CHECKING:  # who scores rows does without pandas
 def compute_aucs(values: "pd.DataFrame", malignant: np.ndarray) -> np.ndarray:
     """Return the ROC AUC of each column of values (n × d) alone, of shape (d,); equal values count half.
 
-    Args:
-        values: n × d.
-        malignant: n truths, 1 or 0; both must occur.
+    Of the n truths, 1 or 0, both must occur.
     """
     ill = int(malignant.sum())
     ranks = values.rank().to_numpy()[malignant == 1].sum(axis=0)

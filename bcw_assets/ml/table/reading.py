@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
+from lzma import LZMAError
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -40,30 +41,19 @@ SPREADSHEET = {"[Content_Types].xml", "mimetype"}  # members that tell Excel's a
 LARGEST_SPREADSHEET = 1 << 30  # bytes, unpacked: it is read whole
 QUOTED = re.compile(rb'(?<![^,;\t\n])"([^",;\t\n]*+)"(?![^,;\t\n])')  # a whole field, the same without its quotes
 FILLED = re.compile(rb'[^\s,;"]')  # what a line that is not empty has
-DAMAGES = (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, UnicodeError)
+DAMAGES = (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError, RuntimeError, UnicodeError)  # of packed files
 
 
 @dataclass(eq=False)
 class Rows:
-    """A part of a table's rows, in the order of the input.
+    """A part of a table's rows, in the order of the input."""
 
-    Attributes:
-        ids: empty where a row has none that can be read.
-        diagnoses: n texts, M or B, empty where none is known.
-        measurements: 30 × n, in the order of `columns.MEASUREMENTS`; not a number in rows that cannot be read.
-        has_diagnoses: whether the input has a column that says who was malignant.
-        problems: row → why it cannot be read.
-        warnings: row → what is wrong with it although it can.
-        lines: where each row stands in the input, counted from 1.
-    """
-
-    ids: list[str]
-    diagnoses: np.ndarray
-    measurements: np.ndarray
-    has_diagnoses: bool
-    problems: dict[int, list[str]] = field(default_factory=dict)
-    warnings: dict[int, list[str]] = field(default_factory=dict)
-    lines: Sequence[int] = ()
+    ids: list[str]  # empty where a row has none that can be read
+    diagnoses: np.ndarray  # n texts, M or B, empty where none is known
+    measurements: np.ndarray  # 30 × n, in the order of `columns.MEASUREMENTS`; NaN in rows that cannot be read
+    problems: dict[int, list[str]] = field(default_factory=dict)  # row → why it cannot be read
+    warnings: dict[int, list[str]] = field(default_factory=dict)  # row → what is wrong with it although it can
+    lines: Sequence[int] = ()  # where each row stands in the input, counted from 1
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,14 +83,8 @@ def read_rows(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
 
     CSV with commas, semicolons or tabs, in UTF-8 or UTF-16, as it is or in gzip or a zip; Parquet; Excel and ODS. One
     line is one row. Rows of a form without ids are called row-0001 and so on. Ids and rows that stand twice are not
-    looked for: that would need memory for all of them.
-
-    Args:
-        stream: must be seekable if it begins as `ENDS_WITH_INDEX` says.
-
-    Raises:
-        TableError: it is no form of this table, or damaged as a whole; also by the iterator, where the input is
-            damaged further on, or a line is too long.
+    looked for: that would need memory for all of them. The stream must be seekable if it begins as `ENDS_WITH_INDEX`
+    says. What is no form of this table, or damaged, raises TableError, and a damage further on does in the iterator.
     """
     with _explain_damage():
         form, parts = _open(stream, is_packed=False)
@@ -113,6 +97,8 @@ def _explain_damage(*more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except failures as error:
+        if isinstance(error, OSError) and error.errno:  # the input could not be read, whatever is in it
+            raise
         raise TableError(f"It cannot be read as what it begins as ({str(error).partition(chr(10))[0]})") from error
 
 
@@ -301,7 +287,7 @@ class _Reader:
         problems: dict[int, list[str]],
     ) -> Rows:
         """Return rows given by their columns, with what is wrong with ids and labels."""
-        rows = Rows(ids, np.zeros(len(ids), "<U1"), numbers, bool(self.form.labels), problems, {}, lines)
+        rows = Rows(ids, np.zeros(len(ids), "<U1"), numbers, problems, {}, lines)
         if self.form.id is not None and not _are_plain_ids(ids):
             for row, identifier in enumerate(ids):
                 ids[row] = identifier.strip()
@@ -389,7 +375,7 @@ def _read_parquet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
     import pyarrow as pa  # 0.2 s, which other tables do without
     import pyarrow.parquet as pa_parquet
 
-    with _explain_damage(pa.ArrowException, OSError):
+    with _explain_damage(pa.ArrowException):
         file = pa_parquet.ParquetFile(stream)
         names = [name.strip() for name in file.schema_arrow.names]
         sample = next(file.iter_batches(SAMPLE), None)
@@ -403,7 +389,7 @@ def _read_batches(reader: _Reader, file: "pa.parquet.ParquetFile") -> Iterator[R
     import pyarrow as pa
 
     form, count = reader.form, 0
-    with _explain_damage(pa.ArrowException, OSError):
+    with _explain_damage(pa.ArrowException):
         for batch in file.iter_batches(BATCH):
             numbers = np.empty((COUNT, batch.num_rows))
             for row, place in enumerate(form.measurements):

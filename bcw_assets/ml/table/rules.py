@@ -5,9 +5,8 @@ measured by the same program; also after both were rounded to three significant 
 scaled back. Not a rule: concave points at most concavity, which true rows break.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from types import CodeType
 from typing import TYPE_CHECKING
 
@@ -23,21 +22,6 @@ if TYPE_CHECKING:  # who scores rows does without pandas
     import pandas as pd
 
 MOST_ROWS = 20  # of offending rows that evidence shows
-RULES_HEAD = """\
-# Rules of the table
-
-Made by `make docs` from `bcw_assets/ml/table/rules.py`. A hard rule refuses a table; advice is a warning.
-Bounds allow for rounding: 0 is -1e-9 where a value may be scaled and scaled back.
-
-## Of a row
-
-| code | value | allowed | why | |
-|---|---|---|---|---|"""
-FILE_RULES_HEAD = """
-## Of a file
-
-| code | value | allowed | from rows | |
-|---|---|---|---|---|"""
 ABOVE_ZERO = 5e-324  # the smallest number above 0
 BELOW_HALF, BELOW_ONE = float(np.nextafter(0.5, 0)), float(np.nextafter(1, 0))
 HIGHEST = 1.7976931348623157e308
@@ -70,26 +54,16 @@ def format_bounds(low: float, high: float) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of the table of rules: an expression over the columns of a row, and the bounds of its value.
+    """One row of the table of rules: an expression over the columns of a row, and the bounds of its value."""
 
-    Attributes:
-        code: R1, R2 and so on; several rows of the table may share one.
-        subject: the column that is named when the rule is broken.
-        expression: over the names of columns, `pi` and `abs`.
-        low, high: the allowed values, bounds included.
-        meaning: why it holds.
-        expected: what the subject should be about, as an expression, and the column it is computed from.
-        is_hard: whether a broken rule refuses the table, or is advice.
-    """
-
-    code: str
-    subject: str
-    expression: str
-    low: float
+    code: str  # R1, R2 and so on; several rows of the table may share one
+    subject: str  # the column that is named when the rule is broken
+    expression: str  # over the names of columns, `pi` and `abs`
+    low: float  # the allowed values, bounds included
     high: float
-    meaning: str
-    expected: tuple[str, str] | None = None
-    is_hard: bool = True
+    meaning: str  # why it holds
+    expected: tuple[str, str] | None = None  # what the subject should be about, and the column it is computed from
+    is_hard: bool = True  # whether a broken rule refuses the table, or is advice
     program: CodeType = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -100,16 +74,17 @@ class Rule:
         numbers = evaluate_expression(self.program, values)
         return ~((numbers >= self.low) & (numbers <= self.high))
 
-    def describe(self, row: dict[str, float]) -> str:
-        """Say how one row, given by its measurements, breaks the rule."""
-        single = {name: np.array([value]) for name, value in row.items()}
-        value = f"{self.subject} is {row[self.subject]:.6g}"
+    def describe(self, values: dict[str, np.ndarray], row: int) -> str:
+        """Say how a row breaks the rule."""
+        single = {name: values[name][row : row + 1] for name in self.program.co_names if name in values}
+        numbers = {name: float(value[0]) for name, value in single.items()}
+        value = f"{self.subject} is {numbers[self.subject]:.6g}"
         allowed = f"; allowed is {format_bounds(self.low, self.high)}"
         if self.expected:
             expression, basis = self.expected
-            value += f" but {basis} {row[basis]:.6g} makes about {evaluate_expression(expression, single)[0]:.4g}"
+            value += f" but {basis} {numbers[basis]:.6g} makes about {evaluate_expression(expression, single)[0]:.4g}"
         if self.low == self.high:
-            among = ", ".join(f"{name} {row[name]:.4g}" for name in self.program.co_names if name in row)
+            among = ", ".join(f"{name} {number:.4g}" for name, number in numbers.items())
             value, allowed = f"{value}, among {among}", ""
         elif self.expression != self.subject:
             value += f"; {self.expression} is {evaluate_expression(self.program, single)[0]:.4g}"
@@ -119,25 +94,16 @@ class Rule:
 
 @dataclass(frozen=True)
 class FileRule:
-    """One rule about a whole table.
-
-    Attributes:
-        name: of what is measured.
-        measure: table → the number that is bounded.
-        low, high: the allowed values, bounds included.
-        from_rows: the size from which the rule applies.
-        is_hard: whether a broken rule refuses the table, or is advice.
-        hint: what a broken rule says first.
-    """
+    """One rule about a whole table."""
 
     code: str
-    name: str
-    measure: "Callable[[pd.DataFrame], float]"
-    low: float
+    name: str  # of what is measured
+    measure: "Callable[[pd.DataFrame], float]"  # table → the number that is bounded
+    low: float  # the allowed values, bounds included
     high: float
-    from_rows: int = 0
-    is_hard: bool = True
-    hint: str = ""
+    from_rows: int = 0  # the size from which the rule applies
+    is_hard: bool = True  # whether a broken rule refuses the table, or is advice
+    hint: str = ""  # what a broken rule says first
 
     def describe(self, value: float) -> str:
         """Say how a table breaks the rule."""
@@ -262,124 +228,58 @@ FILES = (
 )
 
 
-@dataclass(frozen=True)
-class Breach:
-    """A code that is broken, by how many rows, and the first of them with the rule that it breaks."""
-
-    code: str
-    count: int
-    first: int
-    rule: Rule
-
-    def describe(self, table: "pd.DataFrame", name: Callable[[int], str]) -> str:
-        """Say it in words; `name` says which row."""
-        count = f" ({self.count} rows break {self.code}, this is the first)" if self.count > 1 else ""
-        return f"{name(self.first)}: {self.rule.describe(_row(table, self.first))}{count}"
-
-
-def _row(table: "pd.DataFrame", row: int) -> dict[str, float]:
-    return {name: float(table[name].iloc[row]) for name in columns.MEASUREMENTS}
-
-
-def _columns(table: "pd.DataFrame") -> dict[str, np.ndarray]:
-    return {name: table[name].to_numpy(dtype=np.float64) for name in columns.MEASUREMENTS}
-
-
-def find_breaches(table: "pd.DataFrame", rules: Iterable[Rule]) -> list[Breach]:
-    """Return the codes that rows of the table break: the one that most rows break first, ties by number."""
-    values = _columns(table)
-    masks: dict[str, np.ndarray] = {}
-    firsts: dict[str, tuple[int, Rule]] = {}
-    for rule in rules:
+def find_breaches(values: dict[str, np.ndarray], rules: Sequence[Rule]) -> dict[str, np.ndarray]:
+    """Return code → for every row the place of the first rule of that code that it breaks, or -1."""
+    breaches: dict[str, np.ndarray] = {}
+    for place, rule in enumerate(rules):
         broken = rule.is_broken(values)
         if broken.any():
-            masks[rule.code] = masks.get(rule.code, False) | broken
-            first = (int(broken.argmax()), rule)
-            firsts[rule.code] = min(firsts.get(rule.code, first), first, key=lambda place: place[0])
-    unordered = [Breach(code, int(mask.sum()), *firsts[code]) for code, mask in masks.items()]
-    return sorted(unordered, key=lambda breach: (-breach.count, int(breach.code[1:])))
-
-
-def find_offending_rows(table: "pd.DataFrame", rules: Iterable[Rule]) -> tuple[dict[str, Fact], ...]:
-    """Return rows that break a rule, those of the code that most rows break first, with id, code and what is wrong."""
-    values, order = _columns(table), [breach.code for breach in find_breaches(table, rules)]
-    places = (
-        (rule, row)
-        for code in order
-        for rule in rules
-        if rule.code == code
-        for row in np.flatnonzero(rule.is_broken(values)).tolist()
-    )
-    return tuple(
-        {"id": str(table[columns.ID].iloc[row]), "rule": rule.code, "problem": rule.describe(_row(table, row))}
-        for rule, row in islice(places, MOST_ROWS)
-    )
+            places = breaches.setdefault(rule.code, np.full(len(broken), -1))
+            places[broken & (places < 0)] = place
+    return breaches
 
 
 def require(table: "pd.DataFrame", name: Callable[[int], str]) -> None:
-    """Refuse a table that breaks a hard rule.
+    """Refuse a canonical table that breaks a hard rule by a TableError: the rule that most rows break comes first.
 
-    Args:
-        table: canonical; n rows × 32 columns.
-        name: says which row is meant: position in the table → its line and id.
-
-    Raises:
-        TableError: the first line names the rule that most rows break, how many do, and the first of them.
+    `name` says which row is meant: position in the table → its line and id.
     """
-    if problems := _describe_breaches(table, name, is_hard=True):
-        raise TableError("\n".join(problems), find_offending_rows(table, HARD))
+    findings = _check(table, name, is_hard=True)
+    if findings.problems:
+        raise TableError("\n".join(findings.problems), findings.rows)
 
 
 def check_invariants(raw_data: "pd.DataFrame") -> Findings:
     """Find rows and properties that no true table of these measurements has."""
-    return _check(raw_data, is_hard=True)
+    return _check(raw_data, lambda row: f"id {raw_data[columns.ID].iloc[row]}", is_hard=True)
 
 
 def check_plausibility(raw_data: "pd.DataFrame") -> Findings:
     """Find what is possible but unlike the 569 known patients."""
-    return _check(raw_data, is_hard=False)
+    return _check(raw_data, lambda row: f"id {raw_data[columns.ID].iloc[row]}", is_hard=False)
 
 
-def _check(table: "pd.DataFrame", *, is_hard: bool) -> Findings:
+def _check(table: "pd.DataFrame", name: Callable[[int], str], *, is_hard: bool) -> Findings:
+    values = {column: table[column].to_numpy(dtype=np.float64) for column in columns.MEASUREMENTS}
+    rules = HARD if is_hard else ADVICE
+    problems: list[str] = []
+    rows: list[dict[str, Fact]] = []
+    for code, places in sorted(find_breaches(values, rules).items(), key=lambda breach: -int((breach[1] >= 0).sum())):
+        broken = np.flatnonzero(places >= 0).tolist()
+        first = rules[places[broken[0]]].describe(values, broken[0])
+        count = f" ({len(broken)} rows break {code}, this is the first)" if len(broken) > 1 else ""
+        problems.append(f"{name(broken[0])}: {first}{count}")
+        for row in broken[: MOST_ROWS - len(rows)]:
+            problem = rules[places[row]].describe(values, row)
+            rows.append({"id": str(table[columns.ID].iloc[row]), "rule": code, "problem": problem})
     evidence: dict[str, Fact] = {"rows": len(table)}
-    for rule, value in _measure(table, is_hard=is_hard):
-        if rule.low == rule.high:  # a number that never changes would be plotted
-            evidence[rule.name] = f"{value:g}"
-        else:
-            evidence |= {rule.name: value, f"{rule.name}, allowed": format_bounds(rule.low, rule.high)}
-    problems = _describe_breaches(table, lambda row: f"id {table[columns.ID].iloc[row]}", is_hard=is_hard)
-    return Findings(tuple(problems), evidence, find_offending_rows(table, HARD if is_hard else ADVICE))
-
-
-def _describe_breaches(table: "pd.DataFrame", name: Callable[[int], str], *, is_hard: bool) -> list[str]:
-    breaches = find_breaches(table, HARD if is_hard else ADVICE)
-    problems = [breach.describe(table, name) for breach in breaches]
-    return problems + [rule.describe(value) for rule, value in find_file_breaches(table, is_hard=is_hard)]
-
-
-def find_file_breaches(table: "pd.DataFrame", *, is_hard: bool) -> list[tuple[FileRule, float]]:
-    """Return the rules of a whole table that are broken, hard ones or advice, each with what was measured."""
-    return [(rule, value) for rule, value in _measure(table, is_hard=is_hard) if not rule.low <= value <= rule.high]
-
-
-def _measure(table: "pd.DataFrame", *, is_hard: bool) -> list[tuple[FileRule, float]]:
-    applicable = [rule for rule in FILES if rule.is_hard == is_hard and len(table) >= rule.from_rows]
-    return [(rule, rule.measure(table)) for rule in applicable]
-
-
-def document_rules() -> str:
-    """Return the list of all rules as Markdown: what `docs/rules.md` holds."""
-
-    def end(rule: Rule | FileRule) -> str:
-        return "hard" if rule.is_hard else "advice"
-
-    def bounds(rule: Rule | FileRule) -> str:
-        return format_bounds(rule.low, rule.high)
-
-    of_rows = (
-        f"| {rule.code} | `{rule.expression}` | {bounds(rule)} | {rule.meaning} | {end(rule)} |" for rule in ROWS
-    )
-    of_files = (
-        f"| {rule.code} | {rule.name} | {bounds(rule)} | {rule.from_rows or 1} | {end(rule)} |" for rule in FILES
-    )
-    return "\n".join((RULES_HEAD, *of_rows, FILE_RULES_HEAD, *of_files)) + "\n"
+    for rule in FILES:
+        if rule.is_hard == is_hard and len(table) >= rule.from_rows:
+            value = rule.measure(table)
+            if not rule.low <= value <= rule.high:
+                problems.append(rule.describe(value))
+            if rule.low == rule.high:  # a number that never changes would be plotted
+                evidence[rule.name] = f"{value:g}"
+            else:
+                evidence |= {rule.name: value, f"{rule.name}, allowed": format_bounds(rule.low, rule.high)}
+    return Findings(tuple(problems), evidence, tuple(rows))

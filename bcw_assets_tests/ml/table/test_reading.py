@@ -3,6 +3,7 @@
 import gzip
 import io
 import re
+import zipfile
 from functools import partial
 from unittest import mock
 
@@ -37,7 +38,7 @@ def read(content: bytes, *, from_pipe: bool = False, small: int = reading.SMALL)
     stream = io.BufferedReader(Pipe(content)) if from_pipe else io.BytesIO(content)
     with mock.patch.object(reading, "SMALL", small):
         parts = list(reading.read_rows(stream)[1])
-    whole = Rows([], np.zeros(0, "<U1"), np.zeros((30, 0)), has_diagnoses=False, lines=[])
+    whole = Rows([], np.zeros(0, "<U1"), np.zeros((30, 0)), lines=[])
     for rows in parts:
         whole.problems |= {row + len(whole): texts for row, texts in rows.problems.items()}
         whole.warnings |= {row + len(whole): texts for row, texts in rows.warnings.items()}
@@ -213,6 +214,16 @@ def test_a_parquet_file_cut_in_the_middle_is_refused(raw: pd.DataFrame) -> None:
     content[200:9000] = bytes(8800)
     with pytest.raises(TableError, match="It cannot be read as what it begins as"):
         read(bytes(content))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_zip_is_refused_however_it_is_packed(method: int) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr("table.csv", uci_form())
+    content = stream.getvalue()
+    with pytest.raises(TableError, match="It cannot be read as what it begins as"):
+        read(content[:60] + bytes(5000) + content[5060:])
 
 
 def test_names_of_rows_go_on_from_block_to_block_and_over_a_spoilt_row(raw: pd.DataFrame) -> None:
