@@ -145,7 +145,8 @@ Place = Callable[[str], str]
 
 
 def on_disk(request: pytest.FixtureRequest) -> Place:
-    return lambda name: str(request.getfixturevalue("tmp_path") / name)
+    folder: Path = request.getfixturevalue("tmp_path")  # here: pytest's fixtures cannot be asked for by threads
+    return lambda name: str(folder / name)
 
 
 load_once = cache(botocore.loaders.create_loader)  # makes the second client of a process in 10 ms, not 80
