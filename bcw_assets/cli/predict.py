@@ -80,8 +80,7 @@ def score_file(request: Request) -> int:
                 target.write(_format_rows(rows, predictions, scorer, release, request))
             target.flush()
         except BrokenPipeError:
-            # The interpreter flushes what nobody reads into nothing when it ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_standard_output()
             return 0
     _say(*_summarise(tally, request.threshold))
     return SOME_NOT_SCORED if tally.not_scored else 0
@@ -252,7 +251,11 @@ def _open_output(request: Request) -> Iterator[BinaryIO]:
     if request.target == STANDARD:
         if sys.stdout is None:
             raise ScoringError("Standard output is closed; give a file to -o")
-        yield sys.stdout.buffer
+        try:
+            yield sys.stdout.buffer
+        except OSError as error:
+            _forget_standard_output()
+            raise ScoringError(f"Standard output cannot be written: {error.strerror}; give a file to -o") from error
         return
     if _is_on_s3(request.target):
         raise ScoringError(f"{request.target} is on S3; allowed for -o is the path of a file")
@@ -321,3 +324,8 @@ def _quote(text: str) -> str:
 
 def _needs_quotes(text: str) -> bool:
     return any(mark in text for mark in SPECIAL)
+
+
+def _forget_standard_output() -> None:
+    """Let the interpreter flush what nobody takes into nothing when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

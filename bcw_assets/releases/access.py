@@ -57,7 +57,12 @@ def roll_back(store: Store, prefix: str | None, reason: str, run: str) -> log.En
     release = bundle.resolve(store, prefix) if prefix is not None else find_way_back(store, current_log)
     if release is None:
         before = ", ".join(entry.release for entry in current_log.list_way_back())
-        is_first = "is the first: there is none before it"
+        hidden = [f"{key} {what}" for key, what in {**current_log.foreign, **current_log.damage}.items()]
+        is_first = (
+            f"has none before it that the log can name ({hidden[0]})"
+            if hidden
+            else ("is the first: there is none before it")
+        )
         why = f"has none before it that is still stored ({before} was removed)" if before else is_first
         left = [f"; {name} was rolled back from, name it to return to it" for name in current_log.list_rolled_back()]
         raise ReleaseError(f"Release {champion.release} {why} to go back to{''.join(left)}")

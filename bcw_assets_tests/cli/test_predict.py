@@ -303,7 +303,12 @@ def scoring_graph(graph: Graph, one_release: dict[str, bytes]) -> Graph:
     [
         ("bcw predict - < table.parquet", 0, 570, "Agreement with the diagnoses of the input: 0.9842"),
         ("bcw predict many.csv | head -1", 0, 1, "This is no medical device: nothing here may decide about a patient."),
-        ("bcw predict table.csv > /dev/full", 1, 0, "Failed: [Errno 28] No space left on device"),
+        (
+            "bcw predict table.csv > /dev/full",
+            1,
+            0,
+            "Failed: Standard output cannot be written: No space left",
+        ),
         ("bcw predict table.csv >&-", 1, 0, "Failed: Standard output is closed; give a file to -o"),
         ("bcw predict - <&-", 2, 0, "Failed: Standard input is closed; give the path of a file"),
         ("bcw predict table.csv -o /dev/stdout", 0, 570, "Agreement with the diagnoses of the input: 0.9842"),

@@ -199,7 +199,7 @@ def test_a_hole_before_a_rollback_neither_leads_back_nor_lets_in_what_was_rolled
 ) -> None:
     access.roll_back(released, None, "alarms", "me")
     released.write({f"releases/log/00000{entry}.json": b"cut"})
-    with pytest.raises(ReleaseError, match="is the first: there is none before it"):
+    with pytest.raises(ReleaseError, match=rf"has none before it that the log can name \(releases/log/00000{entry}"):
         access.roll_back(released, None, "by mistake", "me")
     with pytest.raises(ReleaseRefused, match="rolled back from"):
         promotion.promote(released, challenger, [], "again")
