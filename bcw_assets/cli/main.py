@@ -92,9 +92,9 @@ def _refuse_nan(_: click.Context, __: click.Parameter, value: float) -> float:
 def predict(source: str, target: str, release: str | None, threshold: float, *, explain: bool) -> None:
     """Score the rows of a table with a release.
 
-    INPUT is any form of the table, perhaps gzipped, with or without diagnoses, or Parquet: a path, s3://bucket/key, or
-    - for standard input. The rows come out in their order, with a probability or with what is wrong with them. OUT is
-    written whole or not at all.
+    INPUT is any form of the table, with or without diagnoses: CSV, Excel, LibreOffice or Parquet, perhaps packed. Give
+    a path, s3://bucket/key, or - for standard input. The rows come out in their order, with a probability or with what
+    is wrong with them. OUT is written whole or not at all.
 
     The exit code is 0; 3 if some rows were not scored; 2 if the input cannot be used; 1 if anything else failed.
     """

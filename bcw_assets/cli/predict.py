@@ -28,14 +28,14 @@ from bcw_assets.cli import scoring
 from bcw_assets.cli.scoring import RowPredictions, Tally, TrainingRows
 from bcw_assets.errors import ScoringError, StorageError, TableError
 from bcw_assets.locations import S3, TEMPORARY, Bucket, parse_bucket
-from bcw_assets.ml.evaluation.scores import SCORES
+from bcw_assets.ml.evaluation.scores import SCORES, compute_wilson
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import columns
 from bcw_assets.ml.table.forms import Form
 from bcw_assets.ml.table.reading import ENDS_WITH_INDEX, Rows, read_rows
 from bcw_assets.releases.access import Release, open_release
 from bcw_assets.releases.bundle import load_scorer
-from bcw_assets.report.formatting import format_estimate
+from bcw_assets.report.formatting import format_estimate, format_interval, format_score
 from bcw_assets.storage.store import open_store
 
 STANDARD = "-"  # the name of standard input and standard output
@@ -89,11 +89,10 @@ def score_file(request: Request) -> int:
 def _describe_release(release: Release) -> str:
     """Return which release it is, and how good."""
     champion = "the champion" if release.is_champion else "not the champion"
-    headline = release.headline
     values = ", ".join(
-        f"{profile.title} {format_estimate(headline[name])}"
+        f"{profile.title} {format_estimate(release.headline[name])}"
         for name, profile in SCORES.items()
-        if profile.is_brief and name in headline
+        if profile.is_brief and name in release.headline
     )
     quality = f"; cross-validated {values}, with 95 % intervals" if values else ""
     return f"Release {release.id}, {champion}, made {release.made}{quality}"
@@ -116,12 +115,14 @@ def _summarise(tally: Tally, threshold: float) -> Iterator[str]:
     if tally.with_warnings:
         yield f"{_format_count(tally.with_warnings)} with warnings"
     if tally.confusion.total:
-        right, total = tally.confusion.proportions["accuracy"]
-        if right < total / 2:
+        shares = tally.confusion.proportions
+        if all(right < total / 2 for right, total in (shares["sensitivity"], shares["specificity"])):
             yield "The diagnoses of the input look inverted: most of them are the other than the model's"
+        right, total = shares["accuracy"]
         yield (
-            f"Agreement with the diagnoses of the input: {tally.format_agreement()}, with its 95 % interval, of "
-            f"{_format_count(int(tally.confusion.total))}; {_describe_training(tally)}"
+            f"Agreement with the diagnoses of the input: {format_score(right / total)} "
+            f"({format_interval(compute_wilson(right, total))}), with its 95 % interval, of "
+            f"{_format_count(int(total))}; {_describe_training(tally)}"
         )
 
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import click
 import dagster as dg
-import jinja2
 from dagster._core.execution import compute_logs
 
 import bcw_assets
@@ -21,7 +20,7 @@ from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.operations import history
 from bcw_assets.releases.gate import NOT_JUDGED
 from bcw_assets.releases.promotion import ALREADY_CHAMPION
-from bcw_assets.report.formatting import format_interval, format_score
+from bcw_assets.report.templates import open_templates
 
 # What Dagster logs is kept in the history; on the terminal it would bury the progress and the summary.
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -68,10 +67,10 @@ def _describe_refresh(result: dg.ExecuteInProcessResult) -> str:
         standard = STANDARD_NAMES.get(name, name)
         label = name if standard == name else f"{name} ({SCORES[standard].title})"
         scores.append((label, getattr(report, name), report.cross_validation[standard]))
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)  # noqa: S701 (no HTML)
-    environment.filters |= {"format_interval": format_interval, "format_score": format_score, "quote": shlex.quote}
-    environment.filters["list_rows"] = lambda table: [record.data for record in table.records]
-    return environment.from_string(Path(__file__).with_name("refresh.j2").read_text(encoding="utf-8")).render(
+    templates = open_templates(Path(__file__).parent)
+    templates.filters["quote"] = shlex.quote
+    templates.filters["list_rows"] = lambda table: [record.data for record in table.records]
+    return templates.get_template("refresh.j2").render(
         report=report, facts=facts, place=place, released=released, scores=scores,
         already_champion=ALREADY_CHAMPION, not_judged=NOT_JUDGED,
         failed_checks=[history.describe_check(check) for _, check in history.list_failed_checks(result.all_events)],

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from tabulate import tabulate
 
 from bcw_assets.errors import KeyMissing, KeyRefused
@@ -14,6 +13,7 @@ from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.access import find_way_back
 from bcw_assets.report.formatting import format_interval, format_score
+from bcw_assets.report.templates import open_templates
 from bcw_assets.storage.store import Store
 
 Listing = dict[str, Any]
@@ -100,14 +100,12 @@ REPORTS: dict[str, Callable[..., Listing]] = {
 
 def format_listing(name: str, report: Listing) -> str:
     """Return one of the `REPORTS` for people."""
-    environment = jinja2.Environment(  # noqa: S701 (no HTML)
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {"align": _align, "flatten": _flatten, "rank": _rank, "format_scores": _format_scores}
-    environment.filters["pick"] = lambda name, headline: headline.get(name)
+    templates = open_templates(Path(__file__).parent)
+    templates.filters |= {"align": _align, "flatten": _flatten, "rank": _rank, "format_scores": _format_scores}
+    templates.filters["pick"] = lambda name, headline: headline.get(name)
     brief = {name: profile.title for name, profile in SCORES.items() if profile.is_brief}
-    environment.globals |= {"brief": brief, "no_release": log.NO_RELEASE, "row": _join_cells}
-    text: str = getattr(environment.get_template("releases.j2").module, name)(report)
+    templates.globals |= {"brief": brief, "no_release": log.NO_RELEASE, "row": _join_cells}
+    text: str = getattr(templates.get_template("releases.j2").module, name)(report)
     return text.rstrip("\n")
 
 

@@ -18,7 +18,6 @@ from bcw_assets.ml.model.numbers import Scorer, compute_probability
 from bcw_assets.ml.table import columns, rules
 from bcw_assets.ml.table.identity import fingerprint_row, round_values
 from bcw_assets.ml.table.reading import Rows
-from bcw_assets.report.formatting import format_interval
 
 MOST_CONTRIBUTIONS = 3  # contributions that are given of a row
 WARNING = "warning: "
@@ -159,8 +158,3 @@ class Tally:
     def not_scored(self) -> int:
         """Rows without a probability."""
         return self.rows - self.scored
-
-    def format_agreement(self) -> str:
-        """Return how often probability and diagnosis agree, for people; there must be such rows."""
-        right, total = self.confusion.proportions["accuracy"]
-        return f"{right / total:.4f} ({format_interval(scores.compute_wilson(right, total))})"

@@ -56,14 +56,11 @@ def roll_back(store: Store, prefix: str | None, reason: str, run: str) -> log.En
     champion = current_log.require_champion()
     release = bundle.resolve(store, prefix) if prefix is not None else find_way_back(store, current_log)
     if release is None:
-        before = ", ".join(entry.release for entry in current_log.list_way_back())
-        hidden = [f"{key} {what}" for key, what in {**current_log.foreign, **current_log.damage}.items()]
-        is_first = (
-            f"has none before it that the log can name ({hidden[0]})"
-            if hidden
-            else ("is the first: there is none before it")
-        )
-        why = f"has none before it that is still stored ({before} was removed)" if before else is_first
+        why = "is the first: there is none before it"
+        if before := ", ".join(entry.release for entry in current_log.list_way_back()):
+            why = f"has none before it that is still stored ({before} was removed)"
+        elif hidden := {**current_log.foreign, **current_log.damage}:
+            why = f"has none before it that the log can name ({' '.join(next(iter(hidden.items())))})"
         left = [f"; {name} was rolled back from, name it to return to it" for name in current_log.list_rolled_back()]
         raise ReleaseError(f"Release {champion.release} {why} to go back to{''.join(left)}")
     if release == champion.release:

@@ -5,7 +5,6 @@ import re
 import textwrap
 from pathlib import Path
 
-import jinja2
 import yaml
 
 from bcw_assets.ml.evaluation import patients
@@ -13,23 +12,18 @@ from bcw_assets.ml.evaluation.report import STANDARD_NAMES, TEST_HEADLINE, Repor
 from bcw_assets.ml.evaluation.scores import SCORES, THRESHOLD
 from bcw_assets.ml.evaluation.thresholds import TOLERABLE_SLOPES
 from bcw_assets.ml.table import canonical
-from bcw_assets.report import formatting, tables
+from bcw_assets.report import tables
+from bcw_assets.report.templates import open_templates
 
 TEXTS = Path(__file__).parent
-TEMPLATES = jinja2.Environment(  # noqa: S701 (Markdown, not HTML: the template escapes the ids of a user's file)
-    loader=jinja2.FileSystemLoader(TEXTS), undefined=jinja2.StrictUndefined, trim_blocks=True
-)
-TEMPLATES.filters |= {
-    name: value for name, value in vars(formatting).items() if name.startswith(("format_", "escape_"))
-}
-TEMPLATES.filters |= {"format": format, "to_yaml": yaml.safe_dump}  # Python's `format` instead of Jinja's, which is %
 
 
 def write_card(report: Report) -> str:
     """Return the card in Markdown, with the front matter that Hugging Face reads."""
-    curve = report.decision_curve
-    gains = zip(curve.model, curve.treat_all, strict=True)
-    text = TEMPLATES.get_template("card.md.j2").render(
+    gains = zip(report.decision_curve.model, report.decision_curve.treat_all, strict=True)
+    templates = open_templates(TEXTS)
+    templates.filters |= {"format": format, "to_yaml": yaml.safe_dump}  # Python's `format`; Jinja's is %
+    text = templates.get_template("card.md.j2").render(
         report=report,
         is_uci=report.provenance.fingerprint == canonical.UCI_FINGERPRINT,
         table_of_scores=tables.tabulate_scores(report),

@@ -176,8 +176,9 @@ def test_warnings_do_not_prevent_scores(folder: Path) -> None:
                 "Agreement with the diagnoses of the input: ",
             ],
         ),
+        (table(assign={"diagnosis": "M"}), ["569 rows scored", "Agreement with the diagnoses of the input: "]),
     ],
-    ids=["no diagnoses", "what is not looked at", "inverted"],
+    ids=["no diagnoses", "what is not looked at", "inverted", "one diagnosis only"],
 )
 def test_of_an_input_is_said_what_it_lacks_and_nothing_else(
     folder: Path, raw: pd.DataFrame, make: Form, says: list[str]
@@ -202,6 +203,7 @@ def test_the_threshold_decides_who_is_called_malignant(folder: Path) -> None:
         done = bcw("table.csv", "--threshold", threshold)
         counts[threshold] = sum(row["malignant"] == "1" for row in rows_of(done.stdout_bytes))
         assert f"{counts[threshold]} of them malignant at a threshold of {threshold}" in done.stderr
+        assert "look inverted" not in done.stderr
     assert counts["0"] == 569 > counts["0.1"] > counts["0.9"] > counts["1"]
 
 

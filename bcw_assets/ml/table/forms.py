@@ -161,8 +161,8 @@ def _read_names(header: list[str], names: list[str], values: list[set[str]], row
         raise TableError(f"it has the ten means alone; {ALL_THIRTY}")
     if missing:
         raise TableError(f"it lacks {len(missing)} of the 30 measurements: {', '.join(missing)}; allowed are {NAMED}")
-    others = [place for place, name in enumerate(names) if place not in known and (name or values[place] - BLANK)]
-    others = [place for place in others if place > 0 or names[0] not in columns.INDEX_NAMES]
+    passed = {0, *known} if names[0] in columns.INDEX_NAMES else known
+    others = [place for place, name in enumerate(names) if place not in passed and (name or values[place] - BLANK)]
     labels, codes = _find_labels(header, names, values, others)
     used = {*codes, *(label.place for label in labels)}
     identifier = _find_id(names, values, rows, [place for place in others if place not in used])
