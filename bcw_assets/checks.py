@@ -10,7 +10,7 @@ from bcw_assets.errors import ArtifactError
 from bcw_assets.ml.expectations import EXPECTATIONS, FACTS, Expectation
 from bcw_assets.ml.findings import Findings
 from bcw_assets.releases import access, bundle
-from bcw_assets.stages import FOLDER_KEY, as_table
+from bcw_assets.stages import FOLDER_KEY, show_rows
 from bcw_assets.storage.io_manager import ArtifactIOManager, StoredValue, find_latest
 from bcw_assets.storage.store import Store
 
@@ -121,11 +121,12 @@ def _build_release_check() -> dg.AssetChecksDefinition:
 
 
 def _report(spec: dg.AssetCheckSpec, findings: Findings) -> dg.AssetCheckResult:
+    evidence = {name: float(f"{fact:.4g}") if type(fact) is float else fact for name, fact in findings.evidence.items()}
     return dg.AssetCheckResult(
         passed=not findings.problems,
         asset_key=spec.asset_key,
         check_name=spec.name,
         severity=dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN,
         description="; ".join(findings.problems) or None,
-        metadata={**findings.evidence, **({"offending rows": as_table(findings.rows)} if findings.rows else {})},
+        metadata={**evidence, **show_rows("offending rows", findings.rows)},
     )

@@ -75,7 +75,7 @@ EXPECTATIONS = (
         "The predicted probabilities are neither too extreme nor too cautious: the interval of the calibration slope "
         "overlaps {} to {}.".format(*thresholds.TOLERABLE_SLOPES),
         thresholds.check_calibration, blocking=False),
-    Expectation("metrics", "label_suspects",
+    Expectation("metrics", "labels",
         f"At most {thresholds.MAX_SUSPECT_SHARE:.0%} of the diagnoses look wrong to models that were trained without "
         "the patient.",
         thresholds.check_labels, blocking=False),

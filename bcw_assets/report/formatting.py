@@ -4,6 +4,8 @@ import re
 
 from bcw_assets.ml.evaluation.scores import Interval, Score, Summary
 
+LONGEST_TOGETHER = 26  # characters, of an estimate with its interval
+
 
 def format_score(value: Score, digits: int = 4) -> str:
     """Return a score, or that it is not defined."""
@@ -35,6 +37,12 @@ def format_percent(value: Score, digits: int = 1) -> str:
 def format_percent_interval(interval: Interval) -> str:
     """Return an interval in percent."""
     return "no interval" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+
+
+def shorten(text: str) -> str:
+    """Return a text for a narrow cell of the UI, which does not break it unless it is long."""
+    text = text.replace("at least", "≥").replace("at most", "≤")
+    return text.replace(" ", "\u00a0") if len(text) <= LONGEST_TOGETHER else text
 
 
 def escape_markdown(text: str) -> str:
