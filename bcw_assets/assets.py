@@ -17,7 +17,7 @@ from bcw_assets.ml.model.preparation import Prepared, Split
 from bcw_assets.ml.model.resampling import CrossValidation, Resampling
 from bcw_assets.ml.table import admission, canonical, columns
 from bcw_assets.releases import bundle, gate, promotion
-from bcw_assets.releases.candidate import Candidate
+from bcw_assets.releases.candidate import SHORT, Candidate
 from bcw_assets.report import card, figure, tables
 from bcw_assets.report.formatting import format_percent
 from bcw_assets.settings import Settings
@@ -25,9 +25,7 @@ from bcw_assets.stages import show_rows, stage
 from bcw_assets.storage.io_manager import PATH
 from bcw_assets.storage.store import Store
 
-PAGE = "index.html"  # of a release, for people
-ROWS, COLUMNS = 3, 4  # of the table, for which a page of the UI has place
-DIGITS = 16  # of a fingerprint: all 64 would make the page too wide
+SHOWN_ROWS, SHOWN_COLUMNS = 3, 4  # of the table, for which a page of the UI has place
 
 
 class SplitConfig(dg.Config):
@@ -76,13 +74,13 @@ def raw_data(
         metadata={
             "source": download.origin,
             "malignant": f"{is_malignant.sum()} of {len(patients)} patients ({format_percent(is_malignant.mean())})",
-            **show_rows("first rows", patients.iloc[:ROWS, :COLUMNS].to_dict("records")),
+            **show_rows("first rows", patients.iloc[:SHOWN_ROWS, :SHOWN_COLUMNS].to_dict("records")),
             **show_rows("tries", list(map(asdict, download.tries))),
             "fallback": download.fallback,
             canonical.CHOSEN: settings.source_is_named,
             **({canonical.LEFT_OUT: ", ".join(left_out)} if left_out else {}),
             "columns": _schema(patients, columns.DESCRIPTIONS),
-            "fingerprint": canonical.fingerprint(patients)[:DIGITS],
+            "fingerprint": canonical.fingerprint(patients)[:SHORT],
             "dagster/row_count": len(patients),
         },
     )
@@ -193,8 +191,10 @@ def release(
         seen = dg.AssetObservation(context.asset_key, str(refusal), metadata=show_rows("gate", refusal.rows))
         context.log_event(seen)
         raise
-    place, unjudged = f"{bundle.PLACE}/{entry.release}", gate.explain_unjudged(entry.gate)
-    pages = releases.list(f"{place}/{PAGE}")  # none where an earlier version made the release
+    unjudged = gate.explain_unjudged(entry.gate)
+    pages = releases.list(
+        bundle.locate_file(entry.release, "index.html")
+    )  # none where an earlier version made the release
     return dg.MaterializeResult(
         metadata={
             "result": result,
@@ -205,7 +205,7 @@ def release(
             **({"not judged": unjudged} if unjudged else {}),
             **({"override": entry.reason} if entry.reason else {}),
             "log entry": entry.sequence,
-            "bundle": dg.MetadataValue.path(releases.address(place)),
+            "bundle": dg.MetadataValue.path(releases.address(f"{bundle.PLACE}/{entry.release}")),
             PATH: dg.MetadataValue.path(releases.address(bundle.PLACE)),
         },
         data_version=dg.DataVersion(entry.manifest),
