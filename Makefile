@@ -85,7 +85,7 @@ docs: materialize  ## write the documentation that is made from the code
 		print(jinja2.Template(sys.stdin.read(), trim_blocks=True).render(rules=rules), end="")' < docs/rules.md.j2 > docs/rules.md
 
 screenshots: install  ## take the pictures of docs/pictures anew, with chromium, which must be installed (a minute)
-	@$(BIN)/python -m docs.screenshots
+	@$(BIN)/python docs/screenshots.py
 
 bench: install  ## time the refresh, on S3 too, and bcw predict against bare scripts that do the same, the rules on a million rows, and the refresh of more and more rows
 	@$(BIN)/python bench/refresh.py

@@ -24,7 +24,7 @@ from bcw_assets_tests.tables import uci_form
 PICTURES = Path(__file__).with_name("pictures")
 BIN = Path(sys.executable).parent
 VIEW: ViewportSize = {"width": 1400, "height": 900}
-GRAPH: FloatRect = {"x": 541, "y": 110, "width": 859, "height": 570}  # where it is on its page
+GRAPH: FloatRect = {"x": 541, "y": 250, "width": 859, "height": 400}  # where it is on its page
 MOST_BYTES = 250_000
 PATIENCE = 120  # seconds until the web server answers
 GROUPS = ",".join(f"global@global:{name}" for name in ("data", "model", "evaluation", "release"))
@@ -63,9 +63,9 @@ def serve(environment: Mapping[str, str], folder: Path) -> Iterator[str]:
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [BIN / "dagster-webserver", "-m", "bcw_assets", "-h", "127.0.0.1", "-p", str(port)]
+    command = [str(BIN / "dagster-webserver"), "-m", "bcw_assets", "-h", "127.0.0.1", "-p", str(port)]
     with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, cwd=folder, stderr=log, start_new_session=True)
+        server = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:
         wait_for(f"http://127.0.0.1:{port}/server_info")
         yield f"http://127.0.0.1:{port}"
