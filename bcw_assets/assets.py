@@ -60,7 +60,7 @@ class ReleaseConfig(dg.Config):
 def raw_data(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """The patients: a diagnosis and 30 measurements each.
+    """The patients: diagnosis and 30 measurements.
 
     One row is one patient whose breast mass was sampled with a fine needle; a program measured the cell nuclei in one
     image of the sample. The rows are sorted by id.

@@ -168,8 +168,8 @@ def test_what_is_wrong_is_told_once_and_once_more_when_it_is_over_and_anew_when_
     ((heading, text),) = world.hear()
     lines = text.splitlines()
     assert (heading, lines[0]) == (f"bcw_assets: {title}", f"Evidence: {evidence}")
-    assert re.fullmatch(r"Since: 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", lines[1])
-    assert lines[2:] == ["Where: s3://bcw/x", f"Run: http://ui:3000/runs/{first}"]
+    assert re.fullmatch(r"Since: 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", lines[-3])  # below the table of the gate
+    assert lines[-2:] == ["Where: s3://bcw/x", f"Run: http://ui:3000/runs/{first}"]
     (before,) = world.state.incidents
     last = world.run(job)
     world.begin(job)
@@ -274,7 +274,7 @@ def test_the_sensor_of_the_project_looks_at_its_checks_its_gate_and_its_releases
     context = dg.build_sensor_context(graph.instance)
     defs.resolve_sensor_def(alerts.SENSOR)(context)
     evidence = {incident.title: incident.evidence for incident in read_state(context.cursor, 0).list_open()}
-    assert "log_loss" in evidence["Check floors of metrics failed"]
+    assert "log loss" in evidence["Check floors of metrics failed"]
     assert evidence["The gate refused a release"].startswith("release: The gate refused this candidate: ")
 
 
