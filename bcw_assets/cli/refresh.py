@@ -9,10 +9,8 @@ from types import SimpleNamespace
 
 import click
 import dagster as dg
-from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.execution import compute_logs
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
-from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
 import bcw_assets
 from bcw_assets.automation import refresh_job
@@ -51,8 +49,8 @@ def refresh_graph(*, show_progress: bool) -> str:
 def _assign_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Assign a run to the code location, as `dagster run migrate-repository` does: the UI's timeline asks for it."""
     location = RegisteredCodeLocationOrigin(bcw_assets.__name__)  # the name in workspace.yaml and pyproject.toml
-    repository = RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME)
-    instance.add_run_tags(run.run_id, {REPOSITORY_LABEL_TAG: repository.get_label()})
+    repository = RemoteRepositoryOrigin(location, "__repository__")
+    instance.add_run_tags(run.run_id, {".dagster/repository": repository.get_label()})
     if stored_run := instance.get_run_by_id(run.run_id):
         instance.run_storage.replace_job_origin(stored_run, repository.get_job_origin(run.job_name))
 

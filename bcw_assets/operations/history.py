@@ -28,7 +28,6 @@ CRASHED = "crashed"
 EVALUATIONS = 1000  # that are searched for the beginning of a result
 NEWEST = 10  # evaluations or runs in which the last one that counts is searched
 NEWEST_FAILURES = 100  # of a job that are looked at, the newest
-WIDTHS_OF_GATE = [18, 28, 18, 10]  # characters of the columns rule, value, limit and verdict, at most
 UNDECIDED = 60.0  # seconds in which Dagster sets WILL_RETRY of a failed run, at first without it
 
 KINDS_OF_EVENTS = (
@@ -268,8 +267,8 @@ def _format_gate(metadata: Mapping[str, dg.MetadataValue]) -> str:
     """Return the gate's table where that is why a step failed, in the width of a terminal; else nothing."""
     if not isinstance(table := metadata.get(ReleaseRefused.rows_are), dg.TableMetadataValue):
         return ""
-    rows = [record.data for record in table.records]
-    return f"\n\n{tabulate(rows, 'keys', disable_numparse=True, maxcolwidths=WIDTHS_OF_GATE)}\n"
+    rows, widths = [record.data for record in table.records], [18, 28, 18, 10]
+    return f"\n\n{tabulate(rows, 'keys', disable_numparse=True, maxcolwidths=widths)}\n"
 
 
 def list_failed_checks(events: Iterable[dg.DagsterEvent]) -> list[tuple[str | None, dg.AssetCheckEvaluation]]:

@@ -50,10 +50,7 @@ def test_a_candidate_that_is_refused_fails_the_run_with_the_table_and_a_reason_l
     (failure,) = result.get_step_failure_events()
     table = failure.step_failure_data.user_failure_data.metadata["gate"].records
     assert {record.data["verdict"] for record in table} == {"kept", "broken"}
-    (record,) = graph.instance.fetch_observations(
-        dg.AssetKey("release"), limit=9
-    ).records  # what the asset's page shows
-    seen: Any = record.asset_observation
+    seen: Any = graph.instance.fetch_observations(dg.AssetKey("release"), limit=1).records[0].asset_observation
     assert (seen.description, seen.metadata["gate"].value.records) == (why(result), table)
     (reason,) = history.explain_failure(result.all_events)
     assert re.search(r"^log loss +0\.[5-6].* at most 0\.09 +broken$", reason, flags=re.MULTILINE)
