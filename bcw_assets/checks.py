@@ -10,7 +10,7 @@ from bcw_assets.errors import ArtifactError
 from bcw_assets.ml.expectations import EXPECTATIONS, FACTS, Expectation
 from bcw_assets.ml.findings import Findings
 from bcw_assets.releases import access, bundle
-from bcw_assets.stages import FOLDER_KEY, show_rows
+from bcw_assets.stages import FOLDER_KEY, explain_failures, show_rows
 from bcw_assets.storage.io_manager import ArtifactIOManager, StoredValue, find_latest
 from bcw_assets.storage.store import Store
 
@@ -103,7 +103,9 @@ def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]
             return expectations[name].predicate(**inputs)
 
         selected = {key.name for key in context.selected_asset_check_keys}
-        yield from (_report(spec, examine(spec.name)) for spec in specs if spec.name in selected)
+        with explain_failures():
+            results = [_report(spec, examine(spec.name)) for spec in specs if spec.name in selected]
+        yield from results
 
     return check
 

@@ -13,10 +13,9 @@ from typing import Any
 import click
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
-from tabulate import tabulate
 
 from bcw_assets import settings
-from bcw_assets.errors import BcwError, ReleaseRefused
+from bcw_assets.errors import BcwError
 from bcw_assets.storage.io_manager import Materialization, find_latest
 
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -254,21 +253,13 @@ def _explain_step(event: dg.DagsterEvent) -> str:
     failure = event.step_failure_data
     error = failure.error and (failure.error.cause or failure.error)
     if failure.user_failure_data and failure.user_failure_data.description:
-        why = failure.user_failure_data.description + _format_gate(failure.user_failure_data.metadata)
+        why = failure.user_failure_data.description
     elif error and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
         why = "stopped by a signal. What was stored before is unchanged; run it again"
     else:
         message = error.message.strip() if error else "unknown error"
         why = f"{message} (its traceback is in the run's history: make dev)"
     return f"{event.step_key}: {why}"
-
-
-def _format_gate(metadata: Mapping[str, dg.MetadataValue]) -> str:
-    """Return the gate's table where that is why a step failed, in the width of a terminal; else nothing."""
-    if not isinstance(table := metadata.get(ReleaseRefused.rows_are), dg.TableMetadataValue):
-        return ""
-    rows, widths = [record.data for record in table.records], [18, 28, 18, 10]
-    return f"\n\n{tabulate(rows, 'keys', disable_numparse=True, maxcolwidths=widths)}\n"
 
 
 def list_failed_checks(events: Iterable[dg.DagsterEvent]) -> list[tuple[str | None, dg.AssetCheckEvaluation]]:

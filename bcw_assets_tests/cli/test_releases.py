@@ -12,7 +12,6 @@ import yaml
 from click.testing import CliRunner, Result
 
 from bcw_assets.cli.main import main
-from bcw_assets.operations import history
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
@@ -52,8 +51,6 @@ def test_a_candidate_that_is_refused_fails_the_run_with_the_table_and_a_reason_l
     assert {record.data["verdict"] for record in table} == {"kept", "broken"}
     seen: Any = graph.instance.fetch_observations(dg.AssetKey("release"), limit=1).records[0].asset_observation
     assert (seen.description, seen.metadata["gate"].value.records) == (why(result), table)
-    (reason,) = history.explain_failure(result.all_events)
-    assert re.search(r"^log loss +0\.[5-6].* at most 0\.09 +broken$", reason, flags=re.MULTILINE)
     assert champion(graph) == first
     metadata = read_metadata(graph.run("release", config={"release": {"override": " for the seminar "}}))
     assert (metadata["result"], metadata["override"], metadata["log entry"]) == ("promoted", "for the seminar", 2)

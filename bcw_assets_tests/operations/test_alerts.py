@@ -168,8 +168,8 @@ def test_what_is_wrong_is_told_once_and_once_more_when_it_is_over_and_anew_when_
     ((heading, text),) = world.hear()
     lines = text.splitlines()
     assert (heading, lines[0]) == (f"bcw_assets: {title}", f"Evidence: {evidence}")
-    assert re.fullmatch(r"Since: 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", lines[-3])  # below the table of the gate
-    assert lines[-2:] == ["Where: s3://bcw/x", f"Run: http://ui:3000/runs/{first}"]
+    assert re.fullmatch(r"Since: 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", lines[1])
+    assert lines[2:] == ["Where: s3://bcw/x", f"Run: http://ui:3000/runs/{first}"]
     (before,) = world.state.incidents
     last = world.run(job)
     world.begin(job)
