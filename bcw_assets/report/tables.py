@@ -24,14 +24,14 @@ def tabulate_scores(report: Report, *, is_brief: bool = False) -> str:
     heads = ["cross-validated", "estimate", "95 % interval", "sd over repeats", "note"]
     if is_brief:
         rows = [[shorten(cell) for cell in row[:3]] for row in rows]
-    return _format_table(rows, heads[: len(rows[0])])
+    return _write_table(rows, heads[: len(rows[0])])
 
 
 def tabulate_published(report: Report) -> str:
     """Return the four published numbers and ours for the same names."""
     rows = [[name, *map(format_score, (getattr(report, name), known))] for name, known in PUBLISHED_SCORES.items()]
-    return _format_table(rows, ["score", "this run", "published"])
+    return _write_table(rows, ["score", "this run", "published"])
 
 
-def _format_table(rows: list[list[str]], heads: list[str]) -> str:
+def _write_table(rows: list[list[str]], heads: list[str]) -> str:
     return str(tabulate(rows, heads, "pipe", disable_numparse=True))  # else it would write 0.9640 as 0.964
