@@ -129,14 +129,15 @@ def evaluate(
     malignant, probabilities = canonical.malignant(raw_data), cross_validation.probabilities
     how, everybody = cross_validation.resampling, patients.list_patients(raw_data, probabilities)
     events = min(np.bincount(ready_data.select_truths(preparation.TRAIN)).tolist())
+    roc, precision_recall = curves.trace_curves(malignant, probabilities)
     return Report(
         **_score_test_rows(raw_data, ready_data, model),
         cross_validation=scores.summarise_scores(malignant, probabilities, how.folds),
         calibration=summarise_calibration(malignant, probabilities, how.folds),
         operating_points=utility.summarise_operating_points(malignant, probabilities, how.folds),
         decision_curve=utility.trace_decision_curve(malignant, probabilities, how.folds),
-        roc=curves.trace_roc(malignant, probabilities),
-        precision_recall=curves.trace_precision_recall(malignant, probabilities),
+        roc=roc,
+        precision_recall=precision_recall,
         subgroups=patients.summarise_subgroups(raw_data, probabilities),
         coefficients=describe_coefficients(ready_data, model),
         hardest_rows=patients.select_hardest(everybody, how.repeats),
