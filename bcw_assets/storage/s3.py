@@ -66,8 +66,13 @@ class S3Store:
         def attempt() -> None:
             target.seek(0)
             target.truncate()
-            body = within(REQUEST_LIMIT, partial(self._open, key, at_most))
-            while piece := within(REQUEST_LIMIT, partial(_read_piece, body)):
+            answer = within(REQUEST_LIMIT, partial(self._send, "get_object", Key=self._root + key))
+            try:
+                require_length(key, answer["ContentLength"], at_most)
+            except KeyRefused:
+                answer["Body"].close()
+                raise
+            while piece := within(REQUEST_LIMIT, partial(_read_piece, answer["Body"])):
                 target.write(piece)
 
         with self._explain_errors("read", key):
@@ -136,16 +141,6 @@ class S3Store:
             if not token:
                 return
             options = {"ContinuationToken": token}
-
-    def _open(self, key: str, at_most: int | None) -> Any:
-        """Return the body of an object."""
-        answer = self._send("get_object", Key=self._root + key)
-        try:
-            require_length(key, answer["ContentLength"], at_most)
-        except KeyRefused:
-            answer["Body"].close()
-            raise
-        return answer["Body"]
 
     def _put(self, key: str, content: bytes, **conditions: str) -> None:
         self._ask("put_object", Key=self._root + key, Body=content, **conditions)

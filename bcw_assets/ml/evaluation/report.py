@@ -19,7 +19,6 @@ from bcw_assets.ml.model.coefficients import Coefficient, describe_coefficients
 from bcw_assets.ml.model.resampling import CrossValidation, Resampling, explain_repeats
 from bcw_assets.ml.table import canonical, columns
 
-PREDICTORS = len(columns.MEASUREMENTS)
 METRICS_VERSION = 4  # of metrics.json: raised when a name in it changes its meaning or goes
 
 # What the project that this one replaces published for its one split of the original table.
@@ -142,7 +141,7 @@ def evaluate(
         coefficients=describe_coefficients(ready_data, model),
         hardest_rows=patients.select_hardest(everybody, how.repeats),
         label_suspects=patients.select_label_suspects(everybody),
-        sample_size=SampleSize(events, PREDICTORS, events / PREDICTORS),
+        sample_size=SampleSize(events, len(columns.MEASUREMENTS), events / len(columns.MEASUREMENTS)),
         provenance=_describe_provenance(ready_data, model, how),
     )
 
