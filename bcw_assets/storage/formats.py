@@ -101,10 +101,6 @@ def _load_prepared(content: bytes, document: documents.Document) -> preparation.
     return preparation.Prepared(rows, numbers.load_scaler(document["scaler"]), split, document["fingerprint"])
 
 
-def _dump_model(model: Pipeline) -> tuple[bytes, documents.Document]:
-    return pickle.dumps(model, protocol=5), numbers.dump_model(model)
-
-
 def _dump_cross_validation(value: resampling.CrossValidation) -> tuple[bytes, documents.Document]:
     how = {"resampling": asdict(value.resampling), "settings": value.settings}
     return format_csv(value.rows), {"fingerprint": value.fingerprint, **how}
@@ -120,10 +116,6 @@ def _load_cross_validation(content: bytes, document: documents.Document) -> resa
     return resampling.CrossValidation(rows, how, document["settings"], document["fingerprint"])
 
 
-def _dump_evaluation(value: Evaluation) -> tuple[bytes, bytes, documents.Document]:
-    return value.figure, value.card.encode(), asdict(value.report)
-
-
 def _load_evaluation(figure: bytes, card: bytes, document: documents.Document) -> Evaluation:
     if document["schema_version"] != METRICS_VERSION:
         schema = f"its schema_version is {document['schema_version']!r}, and this version reads {METRICS_VERSION}"
@@ -135,7 +127,15 @@ FORMATS = {  # type of the value → how it is stored
     pd.DataFrame: Format(("{}.csv",), lambda value: (canonical.write_table(value),), _load_table),
     preparation.Prepared: Format(("{}.csv", "{}.json"), _dump_prepared, _load_prepared),
     # The pickle, which could execute anything, is for others.
-    Pipeline: Format(("{}.pkl", "{}.json"), _dump_model, lambda _, document: numbers.load_model(document)),
+    Pipeline: Format(
+        ("{}.pkl", "{}.json"),
+        lambda value: (pickle.dumps(value, protocol=5), numbers.dump_model(value)),
+        lambda _, document: numbers.load_model(document),
+    ),
     resampling.CrossValidation: Format(("{}.csv", "{}.json"), _dump_cross_validation, _load_cross_validation),
-    Evaluation: Format(("evaluation.png", "MODEL_CARD.md", "{}.json"), _dump_evaluation, _load_evaluation),
+    Evaluation: Format(
+        ("evaluation.png", "MODEL_CARD.md", "{}.json"),
+        lambda value: (value.figure, value.card.encode(), asdict(value.report)),
+        _load_evaluation,
+    ),
 }
