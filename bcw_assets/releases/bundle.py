@@ -210,11 +210,9 @@ def load_scorer(files: Mapping[str, bytes]) -> Scorer:
     """Return the model of a bundle; a ScoringError says why there is none that can be used."""
     try:
         return Scorer.load(documents.parse(files["model.json"]))
-    except KeyError:
-        what = "is missing from the bundle"
-    except ValueError as error:
-        what = f"cannot be used: {error}"
-    raise ScoringError(f"model.json {what}; {OTHER_VERSION}, or use another release")
+    except (KeyError, ValueError) as error:
+        what = f"cannot be used: {error}" if "model.json" in files else "is missing from the bundle"
+        raise ScoringError(f"model.json {what}; {OTHER_VERSION}, or use another release") from error
 
 
 def _find_example_problems(files: Mapping[str, bytes]) -> list[str]:

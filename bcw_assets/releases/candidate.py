@@ -33,18 +33,13 @@ SHORT = 16  # digits of a fingerprint that stand for a patient
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """The values of all assets, by their names."""
+    """The values of all assets, by their names, and what is made of them, once."""
 
     raw_data: pd.DataFrame
     ready_data: preparation.Prepared
     model: Pipeline
     cross_validation: CrossValidation
     metrics: Evaluation
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """The value of every asset, by its name."""
-        return {asset.name: getattr(self, asset.name) for asset in dataclasses.fields(self)}
 
     @cached_property
     def inputs(self) -> dict[str, Any]:

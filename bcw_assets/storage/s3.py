@@ -123,9 +123,9 @@ class S3Store:
         config = Config(connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT, retries=retries)
         try:
             return boto3.session.Session().client("s3", config=config)
-        except BotoCoreError:  # some are ValueErrors, too
-            raise
-        except ValueError:  # what boto3 raises for an endpoint that is no URL
+        except ValueError as error:  # what boto3 raises for an endpoint that is no URL
+            if isinstance(error, BotoCoreError):  # some are ValueErrors, too
+                raise
             allowed = "allowed is one like http://127.0.0.1:8333"
             raise StorageRefused(f"AWS_ENDPOINT_URL is no URL; {allowed}. Set it, and try again") from None
 

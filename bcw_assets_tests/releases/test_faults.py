@@ -1,5 +1,6 @@
 """A release, killed at every moment, in a full store, beside others that do the same, and beside damaged ones."""
 
+import dataclasses
 import multiprocessing
 import os
 import re
@@ -140,7 +141,7 @@ def of_another_machine(candidate: Candidate) -> Candidate:
     """Return the candidate as another Python and another linear algebra library may make it."""
     files = dict(candidate.files)
     metrics = files["metrics.json"].replace(b'"python": "3.', b'"python": "4.')
-    changed = Candidate(**candidate.values)
+    changed = dataclasses.replace(candidate)
     vars(changed)["files"] = files | {
         "metrics.json": metrics.replace(b"0.9641509433962263", b"0.9641509433962264"),
         "model.json": re.sub(rb"(\d\.\d{13})\d+", rb"\g<1>", files["model.json"]),

@@ -126,7 +126,7 @@ def evaluate(
     """Measure `model` on the test rows, and its recipe by cross-validation on all rows, or raise an ArtifactError."""
     require_one_history(raw_data, ready_data, model, cross_validation)
     malignant, probabilities = canonical.malignant(raw_data), cross_validation.probabilities
-    how, everybody = cross_validation.resampling, patients.list_patients(raw_data, probabilities)
+    how, (hardest, suspects) = cross_validation.resampling, patients.select_patients(raw_data, probabilities)
     events = min(np.bincount(ready_data.select_truths(preparation.TRAIN)).tolist())
     roc, precision_recall = curves.trace_curves(malignant, probabilities)
     return Report(
@@ -139,8 +139,8 @@ def evaluate(
         precision_recall=precision_recall,
         subgroups=patients.summarise_subgroups(raw_data, probabilities),
         coefficients=describe_coefficients(ready_data, model),
-        hardest_rows=patients.select_hardest(everybody, how.repeats),
-        label_suspects=patients.select_label_suspects(everybody),
+        hardest_rows=hardest,
+        label_suspects=suspects,
         sample_size=SampleSize(events, len(columns.MEASUREMENTS), events / len(columns.MEASUREMENTS)),
         provenance=_describe_provenance(ready_data, model, how),
     )
