@@ -192,16 +192,14 @@ def read_bundle(store: Store, release: str, sha256: str | None = None) -> Bundle
     files = {}
     for name, member in manifest.files.items():
         try:
-            content = store.read(prefix + name, member.bytes)
+            files[name] = store.read(prefix + name, member.bytes)
+            if digest(files[name]) != member.sha256:
+                length = f"{len(files.pop(name)):,} of {member.bytes:,} bytes"
+                problems.append(f"{name} is not what the manifest says ({length})")
         except KeyMissing:
             problems.append(f"{name} is missing")
         except KeyRefused as error:
             problems.append(f"{name} cannot be used ({error})")
-        else:
-            if digest(content) == member.sha256:
-                files[name] = content
-            else:
-                problems.append(f"{name} is not what the manifest says ({len(content):,} of {member.bytes:,} bytes)")
     problems = problems or _find_example_problems(files)
     return Bundle(release, files, manifest, tuple(prefix + problem for problem in problems))
 

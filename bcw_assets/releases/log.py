@@ -230,7 +230,8 @@ def append(
         raise ReleaseError(f"The next entry of the log has no place: {error}") from error
     except ValueError as error:
         what = str(error)
-    raise Overtaken(f"{key} was written by another run at the same time ({what})")
+    remedy = "Nothing was changed. Look at bcw releases list, and decide again"
+    raise Overtaken(f"{key} was written by another run at the same time ({what}). {remedy}")
 
 
 def _locate_entry(number: int) -> str:

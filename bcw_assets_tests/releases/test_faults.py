@@ -120,7 +120,9 @@ def test_a_rollback_that_another_overtakes_does_nothing_and_says_who_was_first(
 ) -> None:
     overtake = partial(access.roll_back, released, candidate.id, "first", "somebody else")
     late: Any = Interrupted(released, 1, overtake, ("create",))
-    with pytest.raises(Overtaken, match=r"000003\.json was written by another run .*by somebody else\).*nothing was"):
+    with pytest.raises(
+        Overtaken, match=r"000003\.json was written by another run .*by somebody else\)\. Nothing was changed\. "
+    ):
         access.roll_back(late, candidate.id, "second", "me")
     assert log.read_log(released).newest == 3
 
