@@ -15,9 +15,7 @@ from bcw_assets.ml.table.ranks import compute_aucs
 SPLIT = "split"
 TRAIN, TEST = "train", "test"
 IS_MALIGNANT = "malignant"
-# The columns of `ready_data`, in order; what they mean, and their units.
-READY = (columns.ID, SPLIT, IS_MALIGNANT, *columns.MEASUREMENTS)
-READY_DESCRIPTIONS = {
+READY_DESCRIPTIONS = {  # the columns of `ready_data`, in order → what they mean, and their units
     columns.ID: columns.DESCRIPTIONS[columns.ID],
     SPLIT: (f"{TRAIN} = the model learns from this row, {TEST} = it is judged on it", ""),
     IS_MALIGNANT: ("1 = malignant, 0 = benign", ""),
@@ -48,7 +46,7 @@ class Split:
 class Prepared:
     """The standardised table with its split, and the scaler, which was fitted on the raw training rows alone.
 
-    `rows` are n × 33 (`READY`): id, split (train or test), malignant (0 or 1), and the 30 measurements in standard
+    `rows` are n × 33: id, split (train or test), malignant (0 or 1), and the 30 measurements in standard
     deviations of the training rows from their mean. The fingerprint is that of the table that this was made from.
     """
 
