@@ -22,8 +22,8 @@ class FolderStore:
     def read(self, key: str, at_most: int | None = None) -> bytes:
         path = self._path(key)
         with self._explain_errors("read", key):
-            self._locate_folder(key.rpartition("/")[0])
             if not path.exists():
+                self._locate_folder(key.rpartition("/")[0])
                 raise KeyMissing(f"{key} is not in {self._root.absolute()}")
             if not path.is_file():  # reading a pipe would wait for ever
                 raise KeyRefused(f"{key} in {self._root.absolute()} is no regular file. Move it away and try again")
@@ -50,9 +50,7 @@ class FolderStore:
             try:
                 try:
                     os.link(temporary, path)
-                except (
-                    OSError
-                ):  # taken, or without links, which each share says in its own way: a full disk stops this too
+                except OSError:  # each share says in its own way that it has no links; a full disk stops this, too
                     _write_new(path, content)
             except FileExistsError:
                 return False
