@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
-from bcw_assets.locations import TEMPORARY, require_key, require_length, require_prefix
+from bcw_assets.locations import TEMPORARY, require_key, require_length
 
 LOSSES = {errno.EIO, errno.ENOSPC, errno.EDQUOT}  # of a folder's fsync: a name was lost; else it cannot be done there
 
@@ -62,7 +62,6 @@ class FolderStore:
             return True
 
     def list(self, prefix: str) -> list[str]:
-        require_prefix(prefix)
         with self._explain_errors("list", prefix or "what is"):
             folder = self._locate_folder(prefix.rpartition("/")[0])
             # Pipes and links to nowhere too, so that whoever expects a file there hears of them.

@@ -24,7 +24,7 @@ from botocore.parsers import ResponseParserError
 
 from bcw_assets.deadline import within
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError, StorageRefused
-from bcw_assets.locations import TEMPORARY, Bucket, require_key, require_length, require_prefix
+from bcw_assets.locations import TEMPORARY, Bucket, require_key, require_length
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 10  # seconds of silence after which boto3 gives one attempt up
 ATTEMPTS = 5  # of a request by boto3; and again by us, where boto3 gives up what may pass
@@ -101,7 +101,8 @@ class S3Store:
             return True
 
     def list(self, prefix: str) -> list[str]:
-        require_prefix(prefix)
+        if "/" in prefix:
+            require_key(prefix.rpartition("/")[0])
         with self._explain_errors("list", prefix or "what is"):
             keys = [key.removeprefix(self._root) for key in self._list_objects(self._root + prefix)]
             # Consoles make an object with a slash at its end to show an empty folder.
