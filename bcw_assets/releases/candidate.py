@@ -143,16 +143,21 @@ class Candidate:
         rows = self.cross_validation.rows.rename(columns={columns.ID: "fingerprint"})
         rows["fingerprint"] = self.fingerprints
         rows.insert(2, preparation.SPLIT, self.ready_data.rows[preparation.SPLIT])
-        rows.insert(3, "log_odds", self.model.decision_function(self._measurements()))
+        rows.insert(3, "log_odds", self._compute_log_odds(self._measurements()))
         return formats.format_csv(rows)
 
     def _example(self) -> bytes:
         """Return rows from all over the table, as a file that can be scored, with their probabilities."""
         places = np.unique(np.linspace(0, len(self.raw_data) - 1, EXAMPLES).astype(int))
         ids = [f"example-{number}" for number in range(1, len(places) + 1)]
-        probability = self.model.predict_proba(self._measurements().iloc[places])[:, 1]
-        rows = self.raw_data.iloc[places].assign(**{columns.ID: ids, columns.PROBABILITY: probability})
+        probability = numbers.compute_probability(self._compute_log_odds(self._measurements().iloc[places]))
+        rows = self.raw_data.iloc[places].assign(**{columns.ID: ids}).assign(**{columns.PROBABILITY: probability})
         return formats.format_csv(rows.drop(columns=columns.DIAGNOSIS))
+
+    def _compute_log_odds(self, measurements: pd.DataFrame) -> np.ndarray:
+        """Return log odds to the same last digit as `bcw predict`; scikit-learn's depend on where the rows lie."""
+        scorer = numbers.Scorer.load(numbers.dump_model(self.model))
+        return scorer.compute_log_odds(measurements.to_numpy().T)
 
 
 def read_predictions(files: Mapping[str, bytes]) -> Predictions:
