@@ -184,7 +184,7 @@ def release(
     written.
     """
     candidate = Candidate(raw_data, ready_data, model, cross_validation, metrics)
-    problems = expectations.find_problems(candidate.values)
+    problems = expectations.find_problems(vars(candidate))
     try:
         result, entry = promotion.promote(releases, candidate, problems, context.run.run_id, config.override)
     except ReleaseRefused as refusal:  # the asset's events list it; of a failed run they show the last alone
@@ -192,9 +192,7 @@ def release(
         context.log_event(seen)
         raise
     unjudged = gate.explain_unjudged(entry.gate)
-    pages = releases.list(
-        bundle.locate_file(entry.release, "index.html")
-    )  # none where an earlier version made the release
+    pages = releases.list(bundle.locate_file(entry.release, "index.html"))  # none if an earlier version made it
     return dg.MaterializeResult(
         metadata={
             "result": result,

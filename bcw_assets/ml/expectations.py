@@ -6,15 +6,15 @@ A new check is a predicate, beside what it looks at, and a row of expectations.c
 import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from inspect import signature
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 from bcw_assets.ml.evaluation import thresholds
 from bcw_assets.ml.findings import Findings
 
-FACTS, PREDICATES = "facts", __name__.rpartition(".")[0]
+FACTS = "facts"
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,9 @@ class Expectation:
 
 def _read_expectations() -> Iterator[Expectation]:
     """Return the rows of expectations.csv, in whose titles the limits are those of `thresholds`."""
-    with Path(__file__).with_suffix(".csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            title, predicate = (
-                row["title"].format_map(vars(thresholds)),
-                resolve_name(f"{PREDICATES}.{row['predicate']}"),
-            )
-            yield Expectation(row["asset"], row["name"], title, predicate, row["blocking"] == "yes")
+    for row in csv.DictReader((resources.files(__package__) / "expectations.csv").read_text().splitlines()):
+        title, predicate = row["title"].format_map(vars(thresholds)), resolve_name(f"{__package__}.{row['predicate']}")
+        yield Expectation(row["asset"], row["name"], title, predicate, row["blocking"] == "yes")
 
 
 EXPECTATIONS = tuple(_read_expectations())
