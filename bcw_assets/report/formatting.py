@@ -4,8 +4,6 @@ import re
 
 from bcw_assets.ml.evaluation.scores import Interval, Score, Summary
 
-LONGEST_TOGETHER = 26  # characters, of an estimate with its interval
-
 
 def format_score(value: Score, digits: int = 4) -> str:
     """Return a score, or that it is not defined."""
@@ -49,9 +47,9 @@ def format_percent_interval(interval: Interval) -> str:
 
 
 def shorten(text: str) -> str:
-    """Return a text for a narrow cell of the UI, which does not break it unless it is long."""
+    """Return a text for a narrow cell of the UI, which does not break it if it is no longer than an interval."""
     text = text.replace("at least", "≥").replace("at most", "≤")
-    return text.replace(" ", "\u00a0") if len(text) <= LONGEST_TOGETHER else text
+    return text.replace(" ", "\u00a0") if len(text) <= len("0.9642 (0.9297 to 0.9820)") else text
 
 
 def escape_markdown(text: str) -> str:
