@@ -3,6 +3,7 @@
 import os
 import re
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,7 +18,6 @@ from bcw_assets.locations import parse_bucket
 
 PREFIX = "BCW_"
 AUTO, EMBEDDED = "auto", "embedded"
-NO_HISTORY = "DAGSTER_HOME is not set"
 SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_SECRET = 6  # characters; a shorter one would be found in every text
@@ -122,11 +122,15 @@ def read_environment() -> Settings:
 
 
 def read_env_file() -> None:
-    """Take over the `.env` of the working folder, whose values win over the environment's, as Dagster's CLI does."""
+    """Take over the `.env` of the working folder, whose values win over the environment's, as Dagster's CLI does.
+
+    Without a DAGSTER_HOME then, it is the folder `.dagster` there.
+    """
     try:
         load_dotenv(".env", override=True)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f".env cannot be read ({error}); allowed is a text file in UTF-8") from error
+    os.environ["DAGSTER_HOME"] = str(Path(dagster_home() or ".dagster").expanduser().absolute())
 
 
 def list_secrets() -> list[str]:
@@ -156,9 +160,12 @@ def dagster_home() -> str:
 
 
 def require_dagster_home() -> None:
-    """Refuse to look into a history that is not kept."""
-    if not dagster_home():
-        raise SettingsError(f"{NO_HISTORY}, so there is no history to look into. `make install` sets it")
+    """Refuse to look into a history that does not exist."""
+    if not Path(dagster_home()).is_dir():
+        raise SettingsError(
+            f"There is no history in {dagster_home()}, so nothing was made from here yet: bcw refresh. If another "
+            f"folder has it, go there, or name its .dagster in DAGSTER_HOME"
+        )
 
 
 def _problem(error: ErrorDetails) -> str:

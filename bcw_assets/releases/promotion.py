@@ -10,7 +10,6 @@ from bcw_assets.releases import bundle, gate, log
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
 
-REFUSAL_PREFIX = f"{bundle.PLACE}/refused/"
 TRIES = 100  # more writers than that at once, and something else is wrong
 
 PROMOTED, ALREADY_CHAMPION = "promoted", "unchanged"
@@ -59,7 +58,7 @@ def _keep_refusal(
 ) -> ReleaseRefused:
     """Store the gate's table, and return the refusal."""
     inputs, broken = bundle.hash_inputs(candidate.inputs), gate.find_broken(table)
-    key = f"{REFUSAL_PREFIX}{inputs}.json"
+    key = f"{log.REFUSAL_PREFIX}{inputs}.json"
     document = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table}
     store.write({key: documents.encode(document)})
     what = "; ".join(map("{rule}: {value} (allowed: {limit})".format_map, broken))

@@ -1,0 +1,72 @@
+"""`bcw dev`: Dagster's UI and daemon on this machine, alone on their history."""
+
+import fcntl
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from bcw_assets import settings
+from bcw_assets.errors import BcwError
+
+HOST = "127.0.0.1"
+PAGES = """\
+In some seconds, and until Ctrl-C, open
+everything   http://{0}/
+the graph    http://{0}/asset-groups
+the refresh  http://{0}/locations/bcw_assets/jobs/refresh_job\
+"""
+SUPERSEDED = "ignore:Function `dev_command` is superseded"  # by a program that only developers have
+
+
+def serve_ui(port: int) -> None:
+    """Run `dagster dev` until Ctrl-C, or raise a BcwError: a setting, the port, the disk, or another one forbids it."""
+    settings.read_environment()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            text = f"Port {port} of {HOST} cannot be used ({error.strerror}). Take another: --port {port + 1}"
+            raise BcwError(f"{text} (make dev PORT={port + 1})") from error
+    home = Path(settings.dagster_home())
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / "dev.lock").open("a+")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        raise BcwError(
+            f"Another `bcw dev` works on the history in {home}, and both would start what is scheduled. Stop it, with "
+            f"Ctrl-C where it runs or by kill -- -{lock.read()}, or set DAGSTER_HOME to another folder"
+        ) from error
+    except OSError as error:
+        text = f"No history can be kept in {home} ({error.strerror}). Mend its permissions"
+        raise BcwError(f"{text}, or set DAGSTER_HOME to another folder") from error
+    from bcw_assets.operations import history  # brings Dagster, when nothing is refused any more
+
+    with history.open_history():
+        pass  # it makes the tables, for which the processes of Dagster would race
+    click.echo(PAGES.format(f"{HOST}:{port}"))
+    options = ("--module-name", "bcw_assets", "--host", HOST, "--port", str(port), "--log-level", "warning")
+    command = (sys.executable, "-W", SUPERSEDED, "-m", "dagster", "dev", *options)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the first, too, where a script's & ignores it
+        signal.signal(number, signal.default_int_handler)
+    # As standard input, all processes of Dagster hold the lock, and as long as the last of them lives. Their group is
+    # their own: of Ctrl-C `dagster dev` alone hears, and ends the others in order.
+    process = subprocess.Popen(  # noqa: S603 (nothing in it is a user's text)
+        command, stdin=lock, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+    )
+    lock.truncate(0)
+    print(process.pid, end="", file=lock, flush=True)
+    try:
+        for line in process.stdout or ():
+            click.echo(line, nl=False, err=True)
+        sys.exit(process.wait())
+    except KeyboardInterrupt:
+        click.echo("\nStopping, in some seconds")
+        process.send_signal(signal.SIGINT)
+        process.communicate()  # what is interrupted while it starts prints a traceback, to nobody's use
