@@ -128,7 +128,7 @@ def test_a_missing_upstream_is_named_with_the_command_that_makes_it(graph: Graph
                 graph.store.delete(key)
         says = why(graph.run(name))
         assert f"{missing} has not been materialised" in says
-        assert f"dagster asset materialize -m bcw_assets --select {missing}" in says
+        assert f"bcw refresh {missing}" in says
 
 
 def test_metrics_refuses_artifacts_that_do_not_belong_together(graph: Graph) -> None:
