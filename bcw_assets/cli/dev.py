@@ -1,6 +1,7 @@
 """`bcw dev`: Dagster's UI and daemon on this machine, alone on their history."""
 
 import fcntl
+import os
 import signal
 import socket
 import subprocess
@@ -35,13 +36,12 @@ def serve_ui(port: int) -> None:
     home = Path(settings.dagster_home())
     try:
         home.mkdir(parents=True, exist_ok=True)
-        lock = (home / "dev.lock").open("a+")
+        lock = os.open(home / "dev.lock", os.O_RDWR | os.O_CREAT)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        lock.seek(0)
         raise BcwError(
             f"Another `bcw dev` works on the history in {home}, and both would start what is scheduled. Stop it, with "
-            f"Ctrl-C where it runs or by kill -- -{lock.read()}, or set DAGSTER_HOME to another folder"
+            f"Ctrl-C where it runs or by kill -- -{os.read(lock, 20).decode()}, or set DAGSTER_HOME to another folder"
         ) from error
     except OSError as error:
         text = f"No history can be kept in {home} ({error.strerror}). Mend its permissions"
@@ -60,8 +60,8 @@ def serve_ui(port: int) -> None:
     process = subprocess.Popen(  # noqa: S603 (nothing in it is a user's text)
         command, stdin=lock, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
     )
-    lock.truncate(0)
-    print(process.pid, end="", file=lock, flush=True)
+    os.truncate(lock, 0)
+    os.write(lock, str(process.pid).encode())
     try:
         for line in process.stdout or ():
             click.echo(line, nl=False, err=True)
