@@ -18,22 +18,20 @@ PAGES = """\
 In some seconds, and until Ctrl-C, open
 everything   http://{0}/
 the graph    http://{0}/asset-groups
-the refresh  http://{0}/locations/bcw_assets/jobs/refresh_job\
-"""
-SUPERSEDED = "ignore:Function `dev_command` is superseded"  # by a program that only developers have
+the refresh  http://{0}/locations/bcw_assets/jobs/refresh_job"""
+# The warning is of a program that only developers have.
+DAGSTER = (sys.executable, "-W", "ignore:Function `dev_command` is superseded", "-m", "dagster", "dev")
 
 
 def serve_ui(port: int) -> None:
     """Run `dagster dev` until Ctrl-C, or raise a BcwError: a setting, the port, the disk, or another one forbids it."""
     settings.read_environment()
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            text = f"Port {port} of {HOST} cannot be used ({error.strerror}). Take another: --port {port + 1}"
-            raise BcwError(f"{text} (make dev PORT={port + 1})") from error
     home = Path(settings.dagster_home())
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        text = f"Port {port} of {HOST} cannot be used: {error.strerror}. Take another: --port {port + 1}"
+        raise BcwError(f"{text} (make dev PORT={port + 1})") from error
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = os.open(home / "dev.lock", os.O_RDWR | os.O_CREAT)
@@ -44,21 +42,19 @@ def serve_ui(port: int) -> None:
             f"Ctrl-C where it runs or by kill -- -{os.read(lock, 20).decode()}, or set DAGSTER_HOME to another folder"
         ) from error
     except OSError as error:
-        text = f"No history can be kept in {home} ({error.strerror}). Mend its permissions"
-        raise BcwError(f"{text}, or set DAGSTER_HOME to another folder") from error
+        raise BcwError(f"{home} cannot be used: {error.strerror}. Set DAGSTER_HOME to another folder") from error
     from bcw_assets.operations import history  # brings Dagster, when nothing is refused any more
 
     with history.open_history():
         pass  # it makes the tables, for which the processes of Dagster would race
     click.echo(PAGES.format(f"{HOST}:{port}"))
-    options = ("--module-name", "bcw_assets", "--host", HOST, "--port", str(port), "--log-level", "warning")
-    command = (sys.executable, "-W", SUPERSEDED, "-m", "dagster", "dev", *options)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the first, too, where a script's & ignores it
         signal.signal(number, signal.default_int_handler)
     # As standard input, all processes of Dagster hold the lock, and as long as the last of them lives. Their group is
     # their own: of Ctrl-C `dagster dev` alone hears, and ends the others in order.
+    options = ("--module-name", "bcw_assets", "--host", HOST, "--port", str(port), "--log-level", "warning")
     process = subprocess.Popen(  # noqa: S603 (nothing in it is a user's text)
-        command, stdin=lock, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+        DAGSTER + options, stdin=lock, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
     )
     os.truncate(lock, 0)
     os.write(lock, str(process.pid).encode())

@@ -46,11 +46,9 @@ def main() -> None:
 def refresh(assets: tuple[str, ...]) -> None:
     """Make every asset again, or the named ones.
 
-    ASSET is raw_data, ready_data, model, cross_validation, metrics or release. Each is made with its checks, in this
-    order, from what the stages before it stored.
-
-    Progress goes to the terminal, and a summary to standard output. The exit code is 0, or 1 if an asset or a blocking
-    check failed: the last lines then say why, and what to do.
+    ASSET is raw_data, ready_data, model, cross_validation, metrics or release; each is made with its checks, from what
+    the stages before it stored. Progress goes to the terminal, and a summary to standard output. The exit code is 0,
+    or 1 if an asset or a blocking check failed: the last lines then say why, and what to do.
     """
     from bcw_assets import defs  # noqa: F401 (it first saves a fifth of the time)
     from bcw_assets.cli.refresh import refresh_graph
@@ -61,10 +59,9 @@ def refresh(assets: tuple[str, ...]) -> None:
 @main.command(epilog="Example: bcw dev --port 3001")
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Of 127.0.0.1.")
 def dev(port: int) -> None:
-    """Show graph, runs and checks in the browser.
+    """Show graph, runs and checks in the browser, until Ctrl-C.
 
-    This is Dagster's own UI, with its schedules, of the history in DAGSTER_HOME (by default, the folder .dagster here).
-    It is for this machine alone, and runs until Ctrl-C.
+    This is Dagster's UI, with its schedules, of the history in DAGSTER_HOME, by default in the folder .dagster here.
     """
     from bcw_assets.cli.dev import serve_ui
 
@@ -153,10 +150,7 @@ def list_releases(*, as_json: bool) -> None:
 @click.argument("release", required=False)
 @json_option
 def show(release: str | None, *, as_json: bool) -> None:
-    """Show what a release was made from, scores, gate and files.
-
-    By default of the champion.
-    """
+    """Show a release, or the champion: inputs, scores, gate, files."""
     _show("release", release, as_json=as_json)
 
 
@@ -167,9 +161,8 @@ def show(release: str | None, *, as_json: bool) -> None:
 def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
     """Compare every byte of a release with what was published.
 
-    By default of the champion: with its manifest and the log, and its model with its example. The exit code is 1 if
-    something is not as it was published. Checksums find damage and accidental changes; whoever can write all files of
-    a bundle and the log can forge them.
+    By default of the champion. The exit code is 1 if something is not as it was published. Checksums find damage and
+    accidental changes; whoever can write all files of a bundle and the log can forge them.
     """
     if release and everything:
         raise click.UsageError("Give RELEASE or --all, not both")
@@ -182,10 +175,7 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
 @click.argument("second")
 @json_option
 def diff(first: str, second: str, *, as_json: bool) -> None:
-    """Show how two releases differ.
-
-    In what they were made from, scores, coefficients and patients.
-    """
+    """Show how two releases differ: inputs, scores, patients."""
     _show("comparison", first, second, as_json=as_json)
 
 

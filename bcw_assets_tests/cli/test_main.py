@@ -178,7 +178,7 @@ def test_the_ui_is_refused_on_a_taken_port_and_beside_what_lives_of_another_on_i
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         done = graph.process("bcw", "dev", "--port", port)
-    assert re.fullmatch(f"Failed: Port {port} of 127.0.0.1 cannot be used .* Take another: .*\n", done.stderr)
+    assert re.fullmatch(f"Failed: Port {port} of 127.0.0.1 cannot be used: .* Take another: .*\n", done.stderr)
     command, streams = ("bcw", "dev", "--port", port), (os.devnull, str(output), str(errors))
     for number in (signal.SIGKILL, signal.SIGINT):
         errors.write_text("")
