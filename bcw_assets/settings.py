@@ -141,15 +141,12 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
 
 
 def read_env_file() -> None:
-    """Take over the `.env` of the working folder, whose values win over the environment's, as Dagster's CLI does.
-
-    Without a DAGSTER_HOME then, it is the folder `.dagster` there.
-    """
+    """Take over the `.env` of the working folder, whose values win over the environment's, as Dagster's CLI does."""
     try:
         load_dotenv(".env", override=True)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f".env cannot be read ({error}); allowed is a text file in UTF-8") from error
-    os.environ["DAGSTER_HOME"] = str(Path(dagster_home() or ".dagster").expanduser().absolute())
+    os.environ["DAGSTER_HOME"] = dagster_home()  # for the processes that this one starts
 
 
 def list_secrets() -> list[str]:
@@ -174,8 +171,8 @@ def bypass_proxies_on_loopback() -> None:
 
 
 def dagster_home() -> str:
-    """Return the folder of Dagster's history, or an empty text."""
-    return os.environ.get("DAGSTER_HOME", "")
+    """Return the folder of Dagster's history, by default the folder `.dagster` of the working folder."""
+    return str(Path(os.environ.get("DAGSTER_HOME") or ".dagster").expanduser().absolute())
 
 
 def require_dagster_home() -> None:
