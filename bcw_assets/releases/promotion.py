@@ -46,7 +46,7 @@ def promote(
             _probe(store)
         release = bundle.publish(store, candidate.inputs, candidate.files)
         try:
-            entry = log.append(store, current_log, log.PROMOTE, release, run, reason if broken else None, table)
+            entry = log.append(store, current_log, "promote", release, run, reason if broken else None, table)
         except log.Overtaken:
             continue  # another release may be the champion now: the gate must look again
         return PROMOTED, entry
