@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import click
 import dagster as dg
@@ -67,18 +66,14 @@ def _report_stage(entry: dg.EventLogEntry) -> None:
 
 
 def _describe_refresh(result: dg.ExecuteInProcessResult, names: Sequence[str]) -> str:
-    scores = []
-    report: Any = result.asset_value("metrics").report if len(names) == len(ASSET_NAMES) else None
-    for name in TEST_HEADLINE if report else ():
-        standard = STANDARD_NAMES.get(name, name)
-        label = name if standard == name else f"{name} ({SCORES[standard].title})"
-        scores.append((label, getattr(report, name), report.cross_validation[standard]))
     later = dg.AssetSelection.assets(*names).downstream(include_self=False).resolve(GRAPH)
     templates = open_templates(Path(__file__).parent)
     templates.filters["quote"] = shlex.quote
     templates.filters["list_rows"] = lambda table: [record.data for record in table.records]
     return templates.get_template("refresh.j2").render(
-        report=report, scores=scores, already_champion=ALREADY_CHAMPION, not_judged=NOT_JUDGED,
+        report=result.asset_value("metrics").report if len(names) == len(ASSET_NAMES) else None,
+        headline={name: STANDARD_NAMES.get(name, name) for name in TEST_HEADLINE}, titles=SCORES,
+        already_champion=ALREADY_CHAMPION, not_judged=NOT_JUDGED,
         made={name: result.asset_materializations_for_node(name)[0].metadata for name in names},
         later=[name for name in ASSET_NAMES if dg.AssetKey(name) in later],
         failed_checks=[history.describe_check(check) for _, check in history.list_failed_checks(result.all_events)],
