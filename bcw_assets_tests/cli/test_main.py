@@ -8,17 +8,15 @@ import shlex
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
-import click
 import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from bcw_assets.cli.main import main
+from bcw_assets.cli.main import main, releases
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import Graph
 from bcw_assets_tests.loopback import hang, serve
@@ -147,26 +145,15 @@ def test_first_commands_at_once_on_a_new_home_all_end_well(graph: Graph) -> None
     assert [file.read_text() for file in errors] == [""] * 4
 
 
-def list_commands(command: click.Command, *names: str) -> Iterator[tuple[str, ...]]:
-    if isinstance(command, click.Group):
-        for name, member in command.commands.items():
-            yield from list_commands(member, *names, name)
-    else:
-        yield names
-
-
 def test_every_help_is_uncut_and_ends_with_an_example_that_is_allowed() -> None:
     run = partial(CliRunner().invoke, main, env={"COLUMNS": "80"}, prog_name="bcw")
-    assert not re.search(r"\w\.\.\.$", run(["--help"]).stdout + run(["releases", "--help"]).stdout, re.MULTILINE)
-    for names in list_commands(main):
-        command: click.Command = main
-        for name in names:
-            assert isinstance(command, click.Group)
-            command = command.commands[name]
-        example = run([*names, "--help"]).stdout.rpartition("Example: ")[2]
-        words = shlex.split(" ".join(example.split()))
-        assert words[: len(names) + 1] == ["bcw", *names]
-        command.make_context(names[-1], words[len(names) + 1 :])
+    for above, group in (([], main), (["releases"], releases)):
+        assert not re.search(r"\w\.\.\.$", run([*above, "--help"]).stdout, re.MULTILINE)
+        for name, command in group.commands.items():
+            if command is not releases:
+                example = shlex.split(run([*above, name, "--help"]).stdout.rpartition("Example: ")[2])
+                assert example[: len(above) + 2] == ["bcw", *above, name]
+                command.make_context(name, example[len(above) + 2 :])
     assert re.fullmatch(r"bcw, version \d.*\n", run(["--version"]).stdout)
 
 
