@@ -73,7 +73,7 @@ def test_without_a_stack_its_targets_say_how_to_start_one(checkout: Path) -> Non
 DOCKERS = {
     "There is no program docker here; install Docker Engine with Compose v2: https://": None,
     "This docker has no Compose v2": 'case $1 in compose) echo "unknown command: docker compose" >&2; exit 1; esac',
-    "Docker's daemon cannot be used; .* It says: No daemon at x$": "case $1 in version) echo No daemon at x >&2; exit 1; esac",
+    "Docker's daemon cannot be used; .* It says: No daemon$": "case $1 in version) echo No daemon >&2; exit 1; esac",
 }
 
 
