@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -65,4 +67,9 @@ def serve_ui(port: int) -> None:
     except KeyboardInterrupt:
         click.echo("\nStopping, in some seconds")
         process.send_signal(signal.SIGINT)
-        process.communicate()  # what is interrupted while it starts prints a traceback, to nobody's use
+        # What is interrupted while it starts prints a traceback, to nobody's use.
+        threading.Thread(target=process.stdout.read if process.stdout else None, daemon=True).start()
+        process.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it left behind would keep the lock
