@@ -138,7 +138,7 @@ def test_bad_rows_are_scored_around_named_and_counted(folder: Path) -> None:
     done = bcw("many.csv", "-o", "out.csv")
     assert done.exit_code == 3
     rows = rows_of((folder / "out.csv").read_bytes())
-    says = ("Line 570 holds the byte 0xe9", *["radius_worst is 25.38; radius_worst - radius_mean is -1774"] * 2)
+    says = ("Line 570: it holds the byte 0xe9", *["radius_worst is 25.38; radius_worst - radius_mean is -1774"] * 2)
     for row, beginning in zip(rows[569:-569], says, strict=True):
         assert (row["probability_malignant"], row["malignant"]) == ("", "")
         assert row["problems"].startswith(beginning)

@@ -55,9 +55,10 @@ SIZE = "radius_mean"  # by which patients are divided into small and large nucle
 
 PROBABILITY = "probability_malignant"  # in what `bcw predict` writes; a table that has it is read without it
 LABELS = (MALIGNANT, BENIGN)
+WHOLE_WORDS = ("malignant", "benign")
 WORDS = {
     word[:length] + end: label
-    for word, label in (("malignant", MALIGNANT), ("benign", BENIGN))
+    for word, label in zip(WHOLE_WORDS, LABELS, strict=True)
     for length in range(1, len(word) + 1)
     for end in ("", ".")
 }

@@ -7,11 +7,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
+
 from bcw_assets.errors import TableError
-from bcw_assets.ml.table import columns
+from bcw_assets.ml.table import columns, rules
 from bcw_assets.ml.table.columns import squeeze_name
 
 # Only what Python's float() and C's strtod agree on: no 1_000, no nan, no digits of other scripts.
@@ -21,7 +23,7 @@ LONGEST_QUOTE = 60  # characters of a value in a message
 MOST_NAMES = 10  # of files or columns in a message
 PRINTABLE = f"a printable text on one line, of at most {LONGEST_ID} characters"
 NUMBER_IS = "a finite decimal number with a point, like 17.99"
-COMMA_NUMBER_IS = "a finite decimal number with a comma, like 17,99"
+COMMA_NUMBER_IS = "a finite decimal number with a comma and without points, like 1001,5"
 LABEL_IS = "M or B"
 TARGET_IS = "0, which is malignant here, or 1"
 EMPTY = "It is empty; allowed is a table with one row a patient"
@@ -35,16 +37,23 @@ FEW_ROWS, FEW_VALUES = 10, 3  # from how many rows a column of so few values is 
 UNPACK = "unpack it, or pack it with gzip"
 PANDAS = "read it with pandas and write it as CSV with index=False"
 OTHER_FILES = {
-    (b"BZh",): ("a bz2 file", UNPACK),
-    (b"\xfd7zXZ",): ("an xz file", UNPACK),
-    (b"\x28\xb5\x2f\xfd",): ("a zstd file", UNPACK),
-    (b"ARROW1", b"FEA1"): ("a feather file", PANDAS),
-    (b"\x89HDF",): ("an HDF5 file", PANDAS),
-    (b"%PDF",): ("a PDF file", "copy its table into a spreadsheet"),
-    (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5"): ("a pickle, which may execute anything and is not opened", PANDAS),
-    (b"<",): ("an HTML or XML page", "give the file itself, or save it as CSV"),
-    (b"{", b"["): ("JSON", PANDAS),
-    (b"@", b"%"): ("an ARFF file", "in Weka, save it as CSV"),
+    rb"BZh": ("a bz2 file", UNPACK),
+    rb"\xfd7zXZ": ("an xz file", UNPACK),
+    rb"\x28\xb5\x2f\xfd": ("a zstd file", UNPACK),
+    rb"7z\xbc\xaf|Rar!": ("a 7z or RAR archive", UNPACK),
+    rb".{257}ustar": ("a tar archive", "unpack it and give the table"),
+    rb"ARROW1|FEA1": ("a feather file", PANDAS),
+    rb"\x89HDF": ("an HDF5 file", PANDAS),
+    rb"\x93NUMPY": ("a NumPy array, whose columns have no names", "write it as CSV with the names in the first line"),
+    rb"SQLite format 3": ("an SQLite database", "export its table as CSV"),
+    rb"RD[AX]\d\n|X\n\0": ("a file of R", "in R, write it by write.csv with row.names = FALSE"),
+    rb"%PDF": ("a PDF file", "copy its table into a spreadsheet"),
+    rb"\x80[\2-\5]": ("a pickle, which may execute anything and is not opened", PANDAS),
+    rb"version https://git-lfs": ("a pointer of Git LFS", "get the file itself by git lfs pull"),
+    rb"<": ("an HTML or XML page", "give the file itself, or save it as CSV"),
+    rb"[{\[]": ("JSON", PANDAS),
+    rb"\S+ 1:\S+ 2:": ("a LIBSVM file", "read it by scikit-learn's load_svmlight_file and write it as CSV"),
+    rb"[@%]": ("an ARFF file", "in Weka, save it as CSV"),
 }
 """How a file begins, marks and blanks before a text left out → what it is, and what to do."""
 
@@ -65,62 +74,104 @@ class Form:
     measurements: tuple[int, ...]  # the place of each measurement among the fields, in our order
     id: int | None  # the place of the id; None without ids
     labels: tuple[Label, ...]  # the columns of diagnoses; several must agree
-    has_header: bool  # whether the first line has the names of the columns
-    has_decimal_commas: bool  # whether numbers are written like 17,99
-    codes: str  # why a column is not read that may be of diagnoses
-    left_out: str  # the names of columns that the model has no use for, for people
+    codes: str = ""  # why a column is not read that may be of diagnoses
+    left_out: str = ""  # the names of columns that the model has no use for, for people
+    unit: str = "Row"  # what a row is for people, or Line
+    has_header: bool = True  # whether the first line has the names of the columns
+    has_decimal_commas: bool = False  # whether numbers are written like 17,99
 
-    def has_wrong_count(self, fields: Sequence[str]) -> bool:
-        """Say whether a row has fields too few, or too many that are not empty."""
-        return len(fields) < self.width or any(text.lower() not in BLANK for text in fields[self.width :])
+    def name_row(self, number: int, identifier: str) -> str:
+        """Say which row is meant, and whose it is if that is known."""
+        return f"{self.unit} {number}" + (f", id {identifier}" if identifier else "")
 
-
-Parts = tuple[tuple[int, ...], int | None, tuple[Label, ...], str, str]
-"""Which column is what: measurements, id, labels, codes and what is left out, as in `Form`."""
+    def explain_count(self, fields: Sequence[str]) -> str:
+        """Say whether a row has fields too few, or too many that are not empty; nothing if it has not."""
+        if len(fields) < self.width:
+            return f"it has {len(fields)} fields; allowed are {self.width}"
+        more = next((text for text in fields[self.width :] if text.lower() not in BLANK), "")
+        return f"it has {quote(more)} after its {self.width} fields; allowed is nothing there" if more else ""
 
 
 def recognise(lines: Sequence[Sequence[str]], separator: str = "") -> Form:
     """Return the form of a table that begins with these lines, or raise a TableError that says what it is instead.
 
     The lines are given by their fields without spaces around them: the first, and more, since what has no name is known
-    by its values. Where the separator is a comma, none is decimal.
+    by its values. Where the separator is a comma, none is decimal; what is no text has none.
     """
-    texts = lines if separator == "," else [[text.replace(",", ".") for text in line] for line in lines]
-    has_header = not _is_data(texts[0])
-    header, rows = list(lines[0]), texts[has_header:]
+    first, has_header = lines[0], not _is_data(lines[0])
+    rows = lines[has_header:]
+    if not has_header or all(len(row) <= len(first) for row in rows):
+        return _recognise(first, rows, separator, has_header=has_header)
+    # R has names of rows, and none for their column; or a row has a field too many. Where all columns are moved by one,
+    # hardly a rule is kept.
+    readings, refusals = [], []
+    for header in (first, ["", *first]):
+        try:
+            readings.append(_recognise(header, rows, separator, has_header=True))
+        except TableError as error:
+            refusals.append(error)
+    if not readings:
+        raise refusals[0]
+    return min(readings, key=lambda form: _count_breaches(form, rows))
+
+
+def _recognise(header: Sequence[str], rows: Sequence[Sequence[str]], separator: str, *, has_header: bool) -> Form:
+    texts = [[row[place].lower() if place < len(row) else "" for row in rows] for place in range(len(header))]
+    if separator != ",":
+        texts = [[text.replace(",", ".") for text in column] for column in texts]
     names = [squeeze_name(text) if has_header else "" for text in header]
-    while names and re.fullmatch(r"(unnamed\d+)?", names[-1]) and _collect_values(rows, len(names) - 1) <= BLANK:
+    while names and re.fullmatch(r"(unnamed\d+)?", names[-1]) and BLANK.issuperset(texts[-1]):
         names.pop()  # Kaggle's header ends with a comma, and the lines of others do
+        texts.pop()
     if not names:
         raise TableError("it has no columns; allowed is a table with one row a patient")
-    if has_header and rows and all({*map(str.lower, row[len(names) :])} - BLANK for row in rows):
-        header, names = ["", *header], ["", *names]  # R has names of rows, and none for their column
-    if not has_header and not header[0] and len(rows) > 1 and rows[1][0] == "0":
+    if not has_header and not header[0] and texts[0][1:2] == ["0"]:
         raise TableError(
             "its first row has a patient where the names of the columns should be: pandas read UCI's file without "
             "header=None; read it again with it"
         )
-    values = [_collect_values(rows, place) - {""} for place in range(len(names))]
-    has_names = any(name in columns.ALIASES or any(stem in name for stem in columns.STEMS) for name in names)
     is_complete = set(columns.MEASUREMENTS) <= {columns.ALIASES.get(name) for name in names}
     for table, is_it in LOOK_ALIKES.items():
         if not is_complete and is_it(names, [text.lower() for text in rows[0]] if rows else []):
             raise TableError(f"this is {table}; {DIAGNOSTIC}")
-    read = _read_names if has_names else _read_order
-    measurements, identifier, labels, codes, left_out = read(header, names, values, len(rows), has_header=has_header)
-    numbers = [line[place] for line in lines[has_header:] for place in measurements if place < len(line)]
-    has_commas = separator != "," and any("," in text for text in numbers) and not any("." in text for text in numbers)
-    return Form(len(names), measurements, identifier, labels, has_header, has_commas, codes, left_out)
+    titles = [text or f"column {place}" for place, text in enumerate(header, 1)] if has_header else header
+    has_names = any(name in columns.ALIASES or _has_stem(name) for name in names)
+    form = _read_names(titles, names, texts) if has_names else _read_order(titles, names, texts, has_header=has_header)
+    numbers = [row[place] for row in rows for place in form.measurements if place < len(row)]
+    commas, points = sum("," in text for text in numbers), sum("." in text and "," not in text for text in numbers)
+    has_commas, unit = separator != "," and commas > points, "Line" if separator else "Row"
+    return replace(form, unit=unit, has_header=has_header, has_decimal_commas=has_commas)
 
 
-def _collect_values(rows: Sequence[Sequence[str]], place: int) -> set[str]:
-    return {row[place].lower() for row in rows if place < len(row)}
+def _count_breaches(form: Form, rows: Sequence[Sequence[str]]) -> int:
+    """Return how often rows break a hard rule; what is no number breaks all."""
+    texts = [[row[place].replace(",", ".") if place < len(row) else "" for row in rows] for place in form.measurements]
+    numbers = np.array([[float(text) if is_finite(text) else math.nan for text in column] for column in texts])
+    values = dict(zip(columns.MEASUREMENTS, numbers, strict=True))
+    return sum(int(rule.is_broken(values).sum()) for rule in rules.HARD)
+
+
+def _find_start(texts: Sequence[str]) -> int | None:
+    """Return where whole numbers begin that count up by one, as an index does; None if the texts are others."""
+    if not all(re.fullmatch(r"[0-9]{1,18}(\.0)?", text) for text in texts):
+        return None
+    starts = {int(text.removesuffix(".0")) - place for place, text in enumerate(texts)} or {0}
+    return starts.pop() if len(starts) == 1 else None
+
+
+def _is_index(name: str, texts: Sequence[str]) -> bool:
+    """Say whether a column has numbers of rows alone, and no ids."""
+    return name in columns.INDEX_NAMES and _find_start(texts) in (0, 1)
+
+
+def _has_stem(name: str) -> bool:
+    return any(stem in name for stem in columns.STEMS)
 
 
 def _is_data(first: Sequence[str]) -> bool:
     """Say whether a first line is a patient, and not the names of columns, which may be consecutive numbers."""
-    whole = [int(text.removesuffix(".0")) for text in first if re.fullmatch(r"[0-9]{1,18}(\.0)?", text)]
-    if len(whole) >= FEW_ROWS and whole == list(range(whole[0], whole[0] + len(whole))):
+    whole = [text for text in first if _find_start([text]) is not None]
+    if len(whole) >= FEW_ROWS and _find_start(whole) is not None:
         return False
     values = [text.lower().replace(",", ".") for text in first[1:] if text.lower() not in BLANK | {"?"}]
     numbers = sum(map(is_finite, values))
@@ -149,7 +200,7 @@ LOOK_ALIKES = {
 """Another table that is easily taken for this one → whether squeezed names, or a row in lower case, are of it."""
 
 
-def _read_names(header: list[str], names: list[str], values: list[set[str]], rows: int, **_: bool) -> Parts:
+def _read_names(titles: Sequence[str], names: list[str], texts: list[list[str]]) -> Form:
     """Find the columns by their names."""
     known = {place: columns.ALIASES[name] for place, name in enumerate(names) if name in columns.ALIASES}
     count = Counter(known.values())
@@ -160,38 +211,26 @@ def _read_names(header: list[str], names: list[str], values: list[set[str]], row
     if missing == [*columns.MEASUREMENTS[COUNT // 3 :]] or (has_means and not count):
         raise TableError(f"it has the ten means alone; {ALL_THIRTY}")
     if missing:
-        raise TableError(f"it lacks {len(missing)} of the 30 measurements: {', '.join(missing)}; allowed are {NAMED}")
-    passed = {0, *known} if names[0] in columns.INDEX_NAMES else known
-    others = [place for place, name in enumerate(names) if place not in passed and (name or values[place] - BLANK)]
-    labels, codes = _find_labels(header, names, values, others)
-    used = {*codes, *(label.place for label in labels)}
-    identifier = _find_id(names, values, rows, [place for place in others if place not in used])
-    used |= {place for place in others if place == identifier or names[place] == squeeze_name(columns.PROBABILITY)}
+        unknown = list_names(titles[p] for p, name in enumerate(names) if p not in known and _has_stem(name))
+        unclear = f", and has {unknown}: write names without units and other words" if unknown else ""
+        lacks = f"it lacks {len(missing)} of the 30 measurements: {', '.join(missing)}"
+        raise TableError(f"{lacks}{unclear}; allowed are {NAMED}")
+    values = _collect_values(texts)
+    unread = {*known, *(place for place, name in enumerate(names) if _is_index(name, texts[place]))}
+    others = [p for p, name in enumerate(names) if p not in unread and (name or values[p] - BLANK)]
+    identifier = _find_id(names, values, len(texts[0]), others)
+    labels, codes = _find_labels(titles, names, texts, [place for place in others if place != identifier])
+    used = {identifier, *codes, *(label.place for label in labels)}
+    used |= {place for place in others if names[place] == squeeze_name(columns.PROBABILITY)}
     places = {name: place for place, name in known.items()}
-    return (
+    return Form(
+        len(names),
         tuple(places[name] for name in columns.MEASUREMENTS),
         identifier,
         labels,
-        "; ".join(_explain_codes(f"the column {quote(header[place])}", values[place]) for place in codes),
-        list_names(header[place] for place in others if place not in used),
+        "; ".join(_explain_codes(f"the column {quote(titles[place])}", values[place]) for place in codes),
+        list_names(titles[place] for place in others if place not in used),
     )
-
-
-def _find_labels(
-    header: list[str], names: list[str], values: list[set[str]], places: list[int]
-) -> tuple[tuple[Label, ...], list[int]]:
-    """Return the columns of diagnoses, or without any the place of one that may be of them."""
-    words, targets = columns.WORDS.keys(), columns.TARGET_CODES.keys() if set(names) >= columns.SCIKIT_LEARN else set()
-    named = [place for place in places if names[place] in columns.LABEL_NAMES]
-    of_target = [place for place in named if names[place] == columns.TARGET and values[place] & targets]
-    of_words = (
-        [place for place in named if values[place] & words]
-        or [place for place in places if values[place] and values[place] <= words and not of_target]
-        or [place for place in named if not (values[place] and values[place] <= columns.CODES)]
-    )
-    meanings = dict.fromkeys(of_words, columns.WORDS) | dict.fromkeys(of_target, columns.TARGET_CODES)
-    codes = [place for place in (*named, *places) if values[place] and values[place] <= columns.CODES]
-    return tuple(Label(place, header[place], meanings[place]) for place in meanings), [] if meanings else codes[:1]
 
 
 def _find_id(names: list[str], values: list[set[str]], rows: int, places: list[int]) -> int | None:
@@ -208,10 +247,41 @@ def _has_few(values: set[str], rows: int) -> bool:
     return rows >= FEW_ROWS and len(values) <= FEW_VALUES
 
 
-def _read_order(header: list[str], names: list[str], values: list[set[str]], rows: int, *, has_header: bool) -> Parts:
+def _find_labels(
+    titles: Sequence[str], names: list[str], texts: list[list[str]], places: list[int]
+) -> tuple[tuple[Label, ...], list[int]]:
+    """Return the columns of diagnoses, or without any the place of one that may be of them.
+
+    A column is of diagnoses if it is called so and holds nothing else; by any name if it has both, or a whole word: all
+    patients may be of one sex, M, or one side of the body, B.
+    """
+    values = _collect_values(texts)
+    both = [place for place in places if set(map(columns.WORDS.get, values[place])).issuperset(columns.LABELS)]
+    only = [place for place in places if values[place] <= columns.WORDS.keys()]
+    named = [place for place in places if names[place] in columns.LABEL_NAMES]
+    codes = [place for place in (*named, *places) if values[place] and values[place] <= columns.CODES]
+    sure = [place for place in named if names[place] == columns.DIAGNOSIS and place not in codes]
+    meanings = {place: columns.WORDS for place in named if place in (*both, *only, *sure)}
+    if set(names) >= columns.SCIKIT_LEARN:
+        of_target = [p for p in named if names[p] == columns.TARGET and values[p] & columns.TARGET_CODES.keys()]
+        meanings |= dict.fromkeys(of_target, columns.TARGET_CODES)
+    if not meanings:
+        meanings = {p: columns.WORDS for p in only if p in both or not values[p].isdisjoint(columns.WHOLE_WORDS)}
+    labels = tuple(Label(place, titles[place], words) for place, words in meanings.items())
+    rivals = [p for p in codes if names[p] == columns.DIAGNOSIS and any(_differ(texts, p, label) for label in labels)]
+    return () if rivals else labels, rivals[:1] or ([] if labels else codes[:1])
+
+
+def _differ(texts: list[list[str]], place: int, label: Label) -> bool:
+    """Say whether a code of a column stands beside both diagnoses of another."""
+    pairs = set(zip(texts[place], map(label.meanings.get, texts[label.place]), strict=True))
+    return any(pairs.issuperset((code, diagnosis) for diagnosis in columns.LABELS) for code in texts[place])
+
+
+def _read_order(titles: Sequence[str], names: list[str], texts: list[list[str]], *, has_header: bool) -> Form:
     """Find the columns by UCI's order: perhaps an id, perhaps the diagnosis, 30 measurements; or the diagnosis last."""
-    start = int(has_header and names[0] in columns.INDEX_NAMES)
-    of_labels = [bool(texts) and texts <= columns.WORDS.keys() for texts in values[start:]]
+    start, values, rows = int(has_header and names[0] in columns.INDEX_NAMES), _collect_values(texts), len(texts[0])
+    of_labels = [bool(column) and column <= columns.WORDS.keys() for column in values[start:]]
     if len(of_labels) > 1:  # beside an id, any text is a diagnosis, perhaps a wrong one
         of_labels[1] |= not any(map(is_finite, values[start + 1]))
     layout = "".join("L" if is_label else "#" for is_label in of_labels)
@@ -219,22 +289,33 @@ def _read_order(header: list[str], names: list[str], values: list[set[str]], row
     has_id = bool(fits and fits[1])
     ends = [place for place in (start, start + 1, len(names) - 1) if place < len(names)]
     codes = [place for place in ends if values[place] and values[place] <= columns.CODES]
+    if has_id and len(values[start]) == rows:  # the first patients may be called 1 and 2
+        codes = [place for place in codes if place != start]
     is_number = has_id and "L" not in layout and (codes or any("." in text for text in values[start]))
     if fits and not is_number and not (has_id and _has_few(values[start], rows)):
         places = [start + place for place, kind in enumerate(layout) if kind == "#"]
         labels = [start + place for place, kind in enumerate(layout) if kind == "L"]
-        meant = tuple(Label(place, columns.DIAGNOSIS, columns.WORDS) for place in labels)
-        return tuple(places[-COUNT:]), places[0] if has_id else None, meant, "", ""
+        return Form(
+            len(names),
+            tuple(places[-COUNT:]),
+            places[0] if has_id else None,
+            tuple(Label(place, columns.DIAGNOSIS, columns.WORDS) for place in labels),
+            left_out=list_names(titles[: start and not _is_index(names[0], texts[0])]),
+        )
     if codes and COUNT < len(layout) <= COUNT + 2:
-        where = f"the column {quote(header[codes[0]])}" if has_header else f"field {codes[0] + 1} of every line"
+        where = f"the column {quote(titles[codes[0]])}" if has_header else f"field {codes[0] + 1} of every line"
         raise TableError(_explain_codes(where, values[codes[0]]))
     if re.fullmatch("#?L#{10}", layout):
         raise TableError(f"it has the ten means alone; {ALL_THIRTY}")
-    begins = f"it begins {quote(','.join(header))}, {len(layout)} fields without a name of a measurement"
+    begins = f"it begins {quote(','.join(titles))}, {len(layout)} fields without a name of a measurement"
     raise TableError(
         f"{begins}; allowed are {NAMED}, or UCI's order: an id, M or B, and {COUNT} measurements; id or diagnosis may "
         f"be missing"
     )
+
+
+def _collect_values(texts: list[list[str]]) -> list[set[str]]:
+    return [{*column} - {""} for column in texts]
 
 
 def _explain_codes(where: str, values: set[str]) -> str:
@@ -282,7 +363,7 @@ def refuse_other_files(content: bytes) -> None:
     """Refuse by name, in a TableError, what people and servers send instead of a table, by its first bytes."""
     content = content.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
     for begins, (what, remedy) in OTHER_FILES.items():
-        if content.startswith(begins):
+        if re.match(begins, content, re.DOTALL):
             text = content[:10_000].decode(errors="replace")
             title = re.search(r"<title[^>]*>\s*(.{1,80}?)\s*</title>", text, flags=re.IGNORECASE | re.DOTALL)
             titled = f" titled {' '.join(title[1].split())!r}" if title else ""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bcw_assets.errors import TableError
 from bcw_assets.ml.table import canonical, columns, reading
+from bcw_assets.ml.table.forms import COMMA_NUMBER_IS
 from bcw_assets.ml.table.reading import Rows
 from bcw_assets_tests.ml.table.test_forms import WITH_IDS, parquet, table
 from bcw_assets_tests.ml.table.test_properties import try_examples
@@ -80,10 +81,10 @@ def test_a_header_alone_has_no_rows() -> None:
 
 
 SPOILS: dict[str, tuple[bytes, str]] = {
-    "a NUL byte": (b"3,M\0", "Line 3 holds a NUL byte"),
-    "an open quote": (b'3,"M', "Line 3 is not CSV: unexpected end of data; one line is one row"),
-    "a short row": (b"3,M,1.5", "Line 3 has 3 fields; allowed are 32, as in the first line"),
-    "a long row": (TWO_ROWS.partition(b"\n")[0] + b",1.5", "Line 3 has 33 fields; allowed are 32"),
+    "a NUL byte": (b"3,M\0", "Line 3: it holds a NUL byte"),
+    "an open quote": (b'3,"M', "Line 3: it is not CSV: unexpected end of data; one line is one row"),
+    "a short row": (b"3,M,1.5", "Line 3: it has 3 fields; allowed are 32"),
+    "a long row": (TWO_ROWS.partition(b"\n")[0] + b",1.5", "Line 3: it has '1.5' after its 32 fields; allowed is nothing there"),
     "an underscore": (
         b"3,M,1_5.7" + b",1.5" * 29,
         "Line 3, id 3: radius_mean is '1_5.7'; allowed is a finite decimal number",
@@ -91,7 +92,7 @@ SPOILS: dict[str, tuple[bytes, str]] = {
     "a decimal comma": (b'3,M,"17,9"' + b",1.5" * 29, "Line 3, id 3: radius_mean is '17,9'"),
     "too large": (b"3,M,1e999" + b",1.5" * 29, "Line 3, id 3: radius_mean is '1e999'"),
     "other digits": (b"3,M," + "١٧".encode() + b",1.5" * 29, "Line 3, id 3: radius_mean is '١٧'"),
-    "Latin-1": (b"3,\xe9", "Line 3 holds the byte 0xe9, which is not UTF-8; save it as CSV in UTF-8"),
+    "Latin-1": (b"3,\xe9", "Line 3: it holds the byte 0xe9, which is not UTF-8; save it as CSV in UTF-8"),
     "no id": (b",M" + b",1.5" * 30, "Line 3: id is ''; allowed is a printable text on one line, of at most 100"),
 }
 
@@ -111,7 +112,7 @@ def test_with_decimal_commas_a_point_further_on_spoils_its_row(raw: pd.DataFrame
     head, _, tail = WITH_IDS["semicolons, decimal commas"](raw).rpartition(b",")
     ((row, (problem,)),) = read(head + b"." + tail).problems.items()
     assert row == 568
-    assert problem.endswith("is '0.07039'; allowed is a finite decimal number with a comma, like 17,99")
+    assert problem.endswith(f"is '0.07039'; allowed is {COMMA_NUMBER_IS}")
 
 
 def test_a_label_that_is_none_is_a_warning_and_an_empty_one_is_not() -> None:
@@ -203,7 +204,7 @@ def test_what_is_missing_in_parquet_spoils_its_row(raw: pd.DataFrame) -> None:
     gaps = {"area_se": raw["area_se"].where(raw.index != 1), "id": raw["id"].where(raw.index != 2)}
     rows = read(parquet(raw.assign(**gaps).head(4)))
     assert rows.problems == {
-        1: ["Row 2: area_se is 'nan'; allowed is a finite decimal number with a point, like 17.99"],
+        1: ["Row 2, id 10016: area_se is ''; allowed is a finite decimal number with a point, like 17.99"],
         2: ["Row 3: id is ''; allowed is a printable text on one line, of at most 100 characters"],
     }
     assert np.isnan(rows.measurements[:, [1, 2]]).all()
