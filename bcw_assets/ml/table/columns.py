@@ -96,7 +96,7 @@ SCIKIT_LEARN = frozenset(
     for squeezed in (f"mean{name}", f"{name}error", f"worst{name}")
 )
 """Squeezed names of scikit-learn's columns, beside which `target` is its own."""
-STEMS = ("radius", "texture", "perimet", "area", "smooth", "compact", "concav", "symmet", "fractal")
+STEMS = re.compile("radius|texture|perimet|area|smooth|compact|concav|symmet|fractal")
 ID_NAMES = (ID, "idnumber", "idno", "patientid", "patientnumber", "patient", "sampleid", "caseid", "case", "number")
 LABEL_NAMES = (DIAGNOSIS, TARGET, "class", "label", "y")
 INDEX_NAMES = ("", "unnamed0", "index", "rownames", "rowname", "indexlevel0", "x")

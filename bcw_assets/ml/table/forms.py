@@ -17,7 +17,7 @@ from bcw_assets.ml.table import columns, rules
 from bcw_assets.ml.table.columns import squeeze_name
 
 # Only what Python's float() and C's strtod agree on: no 1_000, no nan, no digits of other scripts.
-NUMBER_CHARACTERS = frozenset("0123456789+-.eE")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 LONGEST_ID = 100
 LONGEST_QUOTE = 60  # characters of a value in a message
 MOST_NAMES = 10  # of files or columns in a message
@@ -58,6 +58,20 @@ OTHER_FILES = {
 """How a file begins, marks and blanks before a text left out → what it is, and what to do."""
 
 
+LOOK_ALIKES = {
+    "the Original Wisconsin table, which has 699 rows of nine scores from 1 to 10 and the class 2 or 4": (
+        {"clumpthickness", "clthickness", "clump"},
+        r"(\w+,)?((10|[1-9?]),){9}([24](\.0)?|benign|malignant)$",
+    ),
+    "the Prognostic Wisconsin table (WPBC), which has 198 malignant rows with the outcome N or R and the time to it, "
+    "139 of them patients of this table too": (
+        {"outcome", "lymphnodestatus", "tumorsize"},
+        r"(\w+,)?[nr](,[-+\d.e]+){31}",
+    ),
+}
+"""Another table that is easily taken for this one → squeezed names that it alone has, and how a row begins."""
+
+
 class Label(NamedTuple):
     """A column that says who was malignant: its place, its name, and what its texts mean, in lower case."""
 
@@ -92,6 +106,18 @@ class Form:
         return f"it has {quote(more)} after its {self.width} fields; allowed is nothing there" if more else ""
 
 
+class _Column(NamedTuple):
+    place: int
+    title: str  # what the first line says
+    name: str  # the same without what writers differ in; empty without a header
+    texts: list[str]  # in lower case and with decimal points; empty where a row is too short
+    values: set[str]  # the different texts, without the empty one
+
+    @property
+    def has_few(self) -> bool:
+        return len(self.texts) >= FEW_ROWS and len(self.values) <= FEW_VALUES
+
+
 def recognise(lines: Sequence[Sequence[str]], separator: str = "") -> Form:
     """Return the form of a table that begins with these lines, or raise a TableError that says what it is instead.
 
@@ -116,27 +142,28 @@ def recognise(lines: Sequence[Sequence[str]], separator: str = "") -> Form:
 
 
 def _recognise(header: Sequence[str], rows: Sequence[Sequence[str]], separator: str, *, has_header: bool) -> Form:
-    texts = [[row[place].lower() if place < len(row) else "" for row in rows] for place in range(len(header))]
-    if separator != ",":
-        texts = [[text.replace(",", ".") for text in column] for column in texts]
-    names = [squeeze_name(text) if has_header else "" for text in header]
-    while names and re.fullmatch(r"(unnamed\d+)?", names[-1]) and BLANK.issuperset(texts[-1]):
-        names.pop()  # Kaggle's header ends with a comma, and the lines of others do
-        texts.pop()
-    if not names:
+    table = []
+    for place, title in enumerate(header):
+        texts = [row[place].lower() if place < len(row) else "" for row in rows]
+        texts = texts if separator == "," else [text.replace(",", ".") for text in texts]
+        table.append(_Column(place, title, squeeze_name(title) if has_header else "", texts, {*texts} - {""}))
+    while table and re.fullmatch(r"(unnamed\d+)?", table[-1].name) and table[-1].values <= BLANK:
+        table.pop()  # Kaggle's header ends with a comma, and the lines of others do
+    if not table:
         raise TableError("it has no columns; allowed is a table with one row a patient")
-    if not has_header and not header[0] and texts[0][1:2] == ["0"]:
+    if not has_header and not header[0] and table[0].texts[1:2] == ["0"]:
         raise TableError(
             "its first row has a patient where the names of the columns should be: pandas read UCI's file without "
             "header=None; read it again with it"
         )
+    names = [column.name for column in table]
+    row = ",".join(column.texts[0] for column in table if rows)
     is_complete = set(columns.MEASUREMENTS) <= {columns.ALIASES.get(name) for name in names}
-    for table, is_it in LOOK_ALIKES.items():
-        if not is_complete and is_it(names, [text.lower() for text in rows[0]] if rows else []):
-            raise TableError(f"this is {table}; {DIAGNOSTIC}")
-    titles = [text or f"column {place}" for place, text in enumerate(header, 1)] if has_header else header
-    has_names = any(name in columns.ALIASES or _has_stem(name) for name in names)
-    form = _read_names(titles, names, texts) if has_names else _read_order(titles, names, texts, has_header=has_header)
+    for other, (its_names, its_row) in LOOK_ALIKES.items():
+        if not is_complete and (not its_names.isdisjoint(names) or re.match(its_row, row)):
+            raise TableError(f"this is {other}; {DIAGNOSTIC}")
+    has_names = any(name in columns.ALIASES or columns.STEMS.search(name) for name in names)
+    form = _read_names(table) if has_names else _read_order(table, has_header=has_header)
     numbers = [row[place] for row in rows for place in form.measurements if place < len(row)]
     commas, points = sum("," in text for text in numbers), sum("." in text and "," not in text for text in numbers)
     has_commas, unit = separator != "," and commas > points, "Line" if separator else "Row"
@@ -152,20 +179,15 @@ def _count_breaches(form: Form, rows: Sequence[Sequence[str]]) -> int:
 
 
 def _find_start(texts: Sequence[str]) -> int | None:
-    """Return where whole numbers begin that count up by one, as an index does; None if the texts are others."""
+    """Return where whole numbers begin that count up by one; None if the texts are others."""
     if not all(re.fullmatch(r"[0-9]{1,18}(\.0)?", text) for text in texts):
         return None
     starts = {int(text.removesuffix(".0")) - place for place, text in enumerate(texts)} or {0}
     return starts.pop() if len(starts) == 1 else None
 
 
-def _is_index(name: str, texts: Sequence[str]) -> bool:
-    """Say whether a column has numbers of rows alone, and no ids."""
-    return name in columns.INDEX_NAMES and _find_start(texts) in (0, 1)
-
-
-def _has_stem(name: str) -> bool:
-    return any(stem in name for stem in columns.STEMS)
+def _is_index(column: _Column) -> bool:
+    return column.name in columns.INDEX_NAMES and _find_start(column.texts) in (0, 1)
 
 
 def _is_data(first: Sequence[str]) -> bool:
@@ -179,143 +201,118 @@ def _is_data(first: Sequence[str]) -> bool:
     return is_patient or numbers >= max(FEW_ROWS, len(first) / 2)
 
 
-def _is_original(names: list[str], row: list[str]) -> bool:
-    scores = [text == "?" or (text.isdecimal() and 1 <= int(text) <= 10) for text in row[-10:-1]]
-    has_classes = row[-1:] in (["2"], ["4"], ["2.0"], ["4.0"], ["benign"], ["malignant"])
-    return (len(row) in (10, 11) and has_classes and all(scores)) or not {
-        "clumpthickness", "clthickness", "clump",
-    }.isdisjoint(names)  # fmt: skip
-
-
-def _is_prognostic(names: list[str], row: list[str]) -> bool:
-    has_rows = len(row) >= 33 and not {"n", "r"}.isdisjoint(row[:2]) and sum(map(is_finite, row)) > COUNT
-    return has_rows or not {"outcome", "lymphnodestatus", "tumorsize"}.isdisjoint(names)
-
-
-LOOK_ALIKES = {
-    "the Original Wisconsin table, which has 699 rows of nine scores from 1 to 10 and the class 2 or 4": _is_original,
-    "the Prognostic Wisconsin table (WPBC), which has 198 malignant rows with the outcome N or R and the time to it, "
-    "139 of them patients of this table too": _is_prognostic,
-}
-"""Another table that is easily taken for this one → whether squeezed names, or a row in lower case, are of it."""
-
-
-def _read_names(titles: Sequence[str], names: list[str], texts: list[list[str]]) -> Form:
+def _read_names(table: list[_Column]) -> Form:
     """Find the columns by their names."""
-    known = {place: columns.ALIASES[name] for place, name in enumerate(names) if name in columns.ALIASES}
-    count = Counter(known.values())
+    names = [column.name for column in table]
+    count = Counter(columns.ALIASES[name] for name in names if name in columns.ALIASES)
     if twice := [name for name in count if count[name] > 1]:
         raise TableError(f"the column {twice[0]} stands {count[twice[0]]} times; allowed is once")
     missing = [name for name in columns.MEASUREMENTS if name not in count]
     has_means = all(family.name.replace("_", "") in {*names, *count} for family in columns.FAMILIES)
     if missing == [*columns.MEASUREMENTS[COUNT // 3 :]] or (has_means and not count):
         raise TableError(f"it has the ten means alone; {ALL_THIRTY}")
+    others = [column for column in table if column.name not in columns.ALIASES]
     if missing:
-        unknown = list_names(titles[p] for p, name in enumerate(names) if p not in known and _has_stem(name))
+        unknown = list_names(column.title for column in others if columns.STEMS.search(column.name))
         unclear = f", and has {unknown}: write names without units and other words" if unknown else ""
         lacks = f"it lacks {len(missing)} of the 30 measurements: {', '.join(missing)}"
         raise TableError(f"{lacks}{unclear}; allowed are {NAMED}")
-    values = _collect_values(texts)
-    unread = {*known, *(place for place, name in enumerate(names) if _is_index(name, texts[place]))}
-    others = [p for p, name in enumerate(names) if p not in unread and (name or values[p] - BLANK)]
-    identifier = _find_id(names, values, len(texts[0]), others)
-    labels, codes = _find_labels(titles, names, texts, [place for place in others if place != identifier])
-    used = {identifier, *codes, *(label.place for label in labels)}
-    used |= {place for place in others if names[place] == squeeze_name(columns.PROBABILITY)}
-    places = {name: place for place, name in known.items()}
+    others = [column for column in others if (column.name or column.values - BLANK) and not _is_index(column)]
+    identifier = _find_id(others)
+    others = [column for column in others if column is not identifier]
+    labels, codes = _find_labels(others, has_target=columns.SCIKIT_LEARN.issubset(names))
+    used = {*(label.place for label in labels), *(column.place for column in codes)}
+    left_out = [
+        column for column in others if column.place not in used and column.name != squeeze_name(columns.PROBABILITY)
+    ]
+    places = {columns.ALIASES.get(name): place for place, name in enumerate(names)}
     return Form(
-        len(names),
+        len(table),
         tuple(places[name] for name in columns.MEASUREMENTS),
-        identifier,
+        identifier.place if identifier else None,
         labels,
-        "; ".join(_explain_codes(f"the column {quote(titles[place])}", values[place]) for place in codes),
-        list_names(titles[place] for place in others if place not in used),
+        "; ".join(_explain_codes(f"the column {quote(column.title)}", column.values) for column in codes),
+        list_names(column.title for column in left_out),
     )
 
 
-def _find_id(names: list[str], values: list[set[str]], rows: int, places: list[int]) -> int | None:
-    """Return the place of the ids: a column called so, with many values; another name than id has one a row."""
+def _find_id(table: list[_Column]) -> _Column | None:
+    """Return the ids: a column called so, with many values; another name than id has one a row."""
     for name in columns.ID_NAMES:
-        for place in places:
-            has_ids = len(values[place]) == rows or (name == columns.ID and not _has_few(values[place], rows))
-            if names[place] == name and has_ids:
-                return place
+        for column in table:
+            is_distinct = len(column.values) == len(column.texts)
+            if column.name == name and (is_distinct or (name == columns.ID and not column.has_few)):
+                return column
     return None
 
 
-def _has_few(values: set[str], rows: int) -> bool:
-    return rows >= FEW_ROWS and len(values) <= FEW_VALUES
-
-
-def _find_labels(
-    titles: Sequence[str], names: list[str], texts: list[list[str]], places: list[int]
-) -> tuple[tuple[Label, ...], list[int]]:
-    """Return the columns of diagnoses, or without any the place of one that may be of them.
+def _find_labels(table: list[_Column], *, has_target: bool) -> tuple[tuple[Label, ...], list[_Column]]:
+    """Return the columns of diagnoses, or without any one that may be of them.
 
     A column is of diagnoses if it is called so and holds nothing else; by any name if it has both, or a whole word: all
     patients may be of one sex, M, or one side of the body, B.
     """
-    values = _collect_values(texts)
-    both = [place for place in places if set(map(columns.WORDS.get, values[place])).issuperset(columns.LABELS)]
-    only = [place for place in places if values[place] <= columns.WORDS.keys()]
-    named = [place for place in places if names[place] in columns.LABEL_NAMES]
-    codes = [place for place in (*named, *places) if values[place] and values[place] <= columns.CODES]
-    sure = [place for place in named if names[place] == columns.DIAGNOSIS and place not in codes]
-    meanings = {place: columns.WORDS for place in named if place in (*both, *only, *sure)}
-    if set(names) >= columns.SCIKIT_LEARN:
-        of_target = [p for p in named if names[p] == columns.TARGET and values[p] & columns.TARGET_CODES.keys()]
-        meanings |= dict.fromkeys(of_target, columns.TARGET_CODES)
-    if not meanings:
-        meanings = {p: columns.WORDS for p in only if p in both or not values[p].isdisjoint(columns.WHOLE_WORDS)}
-    labels = tuple(Label(place, titles[place], words) for place, words in meanings.items())
-    rivals = [p for p in codes if names[p] == columns.DIAGNOSIS and any(_differ(texts, p, label) for label in labels)]
-    return () if rivals else labels, rivals[:1] or ([] if labels else codes[:1])
+    both = [column for column in table if {*map(columns.WORDS.get, column.values)}.issuperset(columns.LABELS)]
+    only = [column for column in table if column.values <= columns.WORDS.keys()]
+    named = [column for column in table if column.name in columns.LABEL_NAMES]
+    codes = [column for column in (*named, *table) if column.values and column.values <= columns.CODES]
+    sure = [column for column in named if column.name == columns.DIAGNOSIS and column not in codes]
+    targets = [column for column in named if column.name == columns.TARGET and has_target]
+    found: list[tuple[_Column, Mapping[str, str]]]
+    found = [(column, columns.WORDS) for column in named if column in (*both, *only, *sure)]
+    found += [(column, columns.TARGET_CODES) for column in targets if column.values & columns.TARGET_CODES.keys()]
+    if not found:
+        words = [column for column in only if column in both or not column.values.isdisjoint(columns.WHOLE_WORDS)]
+        found = [(column, columns.WORDS) for column in words]
+    for column in codes:
+        if column.name == columns.DIAGNOSIS and any(_contradict(column, *labels) for labels in found):
+            return (), [column]
+    labels = tuple(Label(column.place, column.title or columns.DIAGNOSIS, meanings) for column, meanings in found)
+    return labels, [] if found else codes[:1]
 
 
-def _differ(texts: list[list[str]], place: int, label: Label) -> bool:
-    """Say whether a code of a column stands beside both diagnoses of another."""
-    pairs = set(zip(texts[place], map(label.meanings.get, texts[label.place]), strict=True))
-    return any(pairs.issuperset((code, diagnosis) for diagnosis in columns.LABELS) for code in texts[place])
+def _contradict(codes: _Column, labels: _Column, meanings: Mapping[str, str]) -> bool:
+    """Say whether a code stands beside both diagnoses."""
+    pairs = set(zip(codes.texts, map(meanings.get, labels.texts), strict=True))
+    return sum(map(all, pairs)) > len(codes.values)
 
 
-def _read_order(titles: Sequence[str], names: list[str], texts: list[list[str]], *, has_header: bool) -> Form:
+def _read_order(table: list[_Column], *, has_header: bool) -> Form:
     """Find the columns by UCI's order: perhaps an id, perhaps the diagnosis, 30 measurements; or the diagnosis last."""
-    start, values, rows = int(has_header and names[0] in columns.INDEX_NAMES), _collect_values(texts), len(texts[0])
-    of_labels = [bool(column) and column <= columns.WORDS.keys() for column in values[start:]]
-    if len(of_labels) > 1:  # beside an id, any text is a diagnosis, perhaps a wrong one
-        of_labels[1] |= not any(map(is_finite, values[start + 1]))
-    layout = "".join("L" if is_label else "#" for is_label in of_labels)
-    fits = re.fullmatch(f"(#?)L?#{{{COUNT}}}L?", layout) if rows else None
+    start = int(has_header and table[0].name in columns.INDEX_NAMES)
+    first, *rest = table[start:] or table
+    layout = ["L" if column.values and column.values <= columns.WORDS.keys() else "#" for column in (first, *rest)]
+    if rest and not any(map(is_finite, rest[0].values)):  # beside an id, any text is a diagnosis, perhaps a wrong one
+        layout[1] = "L"
+    fits = re.fullmatch(f"(#?)L?#{{{COUNT}}}L?", "".join(layout)) if first.texts else None
     has_id = bool(fits and fits[1])
-    ends = [place for place in (start, start + 1, len(names) - 1) if place < len(names)]
-    codes = [place for place in ends if values[place] and values[place] <= columns.CODES]
-    if has_id and len(values[start]) == rows:  # the first patients may be called 1 and 2
-        codes = [place for place in codes if place != start]
-    is_number = has_id and "L" not in layout and (codes or any("." in text for text in values[start]))
-    if fits and not is_number and not (has_id and _has_few(values[start], rows)):
+    codes = [column for column in (first, *rest[:1], *rest[-1:]) if column.values and column.values <= columns.CODES]
+    if has_id and len(first.values) == len(first.texts):  # the first patients may be called 1 and 2
+        codes = [column for column in codes if column is not first]
+    is_number = has_id and "L" not in layout and (codes or any("." in text for text in first.values))
+    if fits and not is_number and not (has_id and first.has_few):
         places = [start + place for place, kind in enumerate(layout) if kind == "#"]
-        labels = [start + place for place, kind in enumerate(layout) if kind == "L"]
         return Form(
-            len(names),
+            len(table),
             tuple(places[-COUNT:]),
-            places[0] if has_id else None,
-            tuple(Label(place, columns.DIAGNOSIS, columns.WORDS) for place in labels),
-            left_out=list_names(titles[: start and not _is_index(names[0], texts[0])]),
+            start if has_id else None,
+            tuple(
+                Label(start + place, columns.DIAGNOSIS, columns.WORDS)
+                for place, kind in enumerate(layout)
+                if kind == "L"
+            ),
+            left_out=list_names(column.title for column in table[:start] if not _is_index(column)),
         )
     if codes and COUNT < len(layout) <= COUNT + 2:
-        where = f"the column {quote(titles[codes[0]])}" if has_header else f"field {codes[0] + 1} of every line"
-        raise TableError(_explain_codes(where, values[codes[0]]))
-    if re.fullmatch("#?L#{10}", layout):
+        where = f"the column {quote(codes[0].title)}" if has_header else f"field {codes[0].place + 1} of every line"
+        raise TableError(_explain_codes(where, codes[0].values))
+    if re.fullmatch("#?L#{10}", "".join(layout)):
         raise TableError(f"it has the ten means alone; {ALL_THIRTY}")
-    begins = f"it begins {quote(','.join(titles))}, {len(layout)} fields without a name of a measurement"
+    begins = f"it begins {quote(','.join(column.title for column in table))}"
     raise TableError(
-        f"{begins}; allowed are {NAMED}, or UCI's order: an id, M or B, and {COUNT} measurements; id or diagnosis may "
-        f"be missing"
+        f"{begins}, {len(layout)} fields without a name of a measurement; allowed are {NAMED}, or UCI's order: an id, "
+        f"M or B, and {COUNT} measurements; id or diagnosis may be missing"
     )
-
-
-def _collect_values(texts: list[list[str]]) -> list[set[str]]:
-    return [{*column} - {""} for column in texts]
 
 
 def _explain_codes(where: str, values: set[str]) -> str:
@@ -327,31 +324,20 @@ def _explain_codes(where: str, values: set[str]) -> str:
 
 
 def quote(value: str) -> str:
-    """Return a received value for a message, which it must not fill.
-
-    >>> quote("x" * 100)
-    "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…'"
-    """
+    """Return a received value for a message, which it must not fill."""
     return repr(value if len(value) <= LONGEST_QUOTE else f"{value[:LONGEST_QUOTE]}…")
 
 
 def list_names(names: Iterable[str]) -> str:
-    """Return received names for a message, the first of them.
-
-    >>> list_names(["age", "Y"])
-    "'age', 'Y'"
-    """
-    quoted = list(map(quote, names))
+    """Return received names for a message, the first of them."""
+    quoted = [quote(name) if name else "a column without a name" for name in names]
     more = [f"and {len(quoted) - MOST_NAMES:,} more"] if len(quoted) > MOST_NAMES else []
     return ", ".join(quoted[:MOST_NAMES] + more)
 
 
 def is_finite(text: str) -> bool:
     """Say whether a field is a number as the table's are."""
-    try:
-        return NUMBER_CHARACTERS.issuperset(text) and math.isfinite(float(text))
-    except ValueError:
-        return False
+    return NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
 
 
 def is_id(text: str) -> bool:

@@ -41,6 +41,7 @@ UCI_TABLE = "wdbc.data"  # in UCI's archive, beside a description
 SPREADSHEET = {"[Content_Types].xml", "mimetype"}  # members that tell Excel's and LibreOffice's files from other zips
 LARGEST_SPREADSHEET = 1 << 30  # bytes, unpacked: it is read whole
 QUOTED = re.compile(rb'(?<![^,;\t\n])"([^",;\t\n]*+)"(?![^,;\t\n])')  # a whole field, the same without its quotes
+SEPARATORS = (b"\t", b";", b"|", b",", b" ")  # the first of them that a first line has often
 FILLED = re.compile(rb'[^\s,;"]')  # what a line that is not empty has
 DAMAGES = (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError, RuntimeError, UnicodeError)  # of packed files
 
@@ -73,10 +74,6 @@ class Record(NamedTuple):
     line: int
     fields: Sequence[str]
     problem: str = ""
-
-
-Texts = tuple[np.ndarray, list[str]]
-"""A column: for every row the place of its text, and the texts."""
 
 
 def read_rows(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
@@ -181,9 +178,7 @@ def _split_blocks(stream: BinaryIO) -> Iterator[Block]:
         rest = content[end:] + after
         if end:
             yield Block(content[:end], line)
-        line += np.count_nonzero(
-            np.frombuffer(content, np.uint8, end) == LINE_FEED
-        )  # bytes.count takes five times as long
+        line += int(np.count_nonzero(np.frombuffer(content, np.uint8, end) == LINE_FEED))  # faster than bytes.count
         if len(rest) > LONGEST_LINE:
             raise TableError(f"Line {line} is longer than {LONGEST_LINE:,} bytes, which are allowed; a line is a row")
     if rest:
@@ -197,17 +192,13 @@ def _recognise(block: Block) -> tuple["_Reader", Block]:
     mark = re.fullmatch(rb'"?sep=([\t -~])"?', lines[filled[0]])  # Excel's line
     filled = filled[bool(mark) : SAMPLE] or [0]
     unquoted = re.sub(rb'"[^"]*"', b"", lines[filled[0]])
-    separator = (
-        mark[1].decode() if mark else next((each for each in "\t;|, " if unquoted.count(each.encode()) > 4), ",")
-    )
+    separator = (mark[1] if mark else next((each for each in SEPARATORS if unquoted.count(each) > 4), b",")).decode()
     first, *more = (_split_line(block.line + place, lines[place], separator) for place in filled)
     try:
         if first.problem:
             raise TableError(first.problem)
         if separator == " " and b"  " in unquoted.strip():
-            raise TableError(
-                "several blanks separate its fields; allowed are commas, semicolons, tabs, or one | or blank"
-            )
+            raise TableError("several blanks separate its fields; allowed is one, or a comma, semicolon, tab or |")
         form = forms.recognise([first.fields, *(record.fields for record in more if any(record.fields))], separator)
     except TableError as error:
         raise TableError(f"Line {first.line}: {error}") from error
@@ -228,6 +219,10 @@ def _split_line(number: int, line: bytes, separator: str) -> Record:
             return Record(number, [text.strip() for text in fields])
         problem = "it holds a NUL byte: it is binary, or UTF-16 without a mark of it; allowed is CSV in UTF-8"
     return Record(number, (), problem)
+
+
+Problems = dict[int, str]  # row → why it cannot be read
+Texts = tuple[np.ndarray, list[str]]  # a column: for every row the place of its text, and the texts
 
 
 class _Reader:
@@ -254,7 +249,7 @@ class _Reader:
     def gather(self, records: Sequence[Record]) -> Rows:
         """Return rows given by the texts of their fields."""
         form = self.form
-        problems: dict[int, str] = {}
+        problems: Problems = {}
         numbers = np.full((COUNT, len(records)), np.nan)
         fields: list[Sequence[str]] = [[""] * form.width] * len(records)
         for row, (_, texts, problem) in enumerate(records):
@@ -267,7 +262,7 @@ class _Reader:
         labels = [(np.arange(len(fields)), [texts[label.place] for texts in fields]) for label in form.labels]
         return self.finish([record.line for record in records], ids, labels, numbers, problems)
 
-    def parse(self, row: int, fields: Sequence[str], numbers: np.ndarray, problems: dict[int, str]) -> None:
+    def parse(self, row: int, fields: Sequence[str], numbers: np.ndarray, problems: Problems) -> None:
         """Fill in the measurements of a row, or what is wrong with the first that is none."""
         texts, has_commas = [fields[place] for place in self.form.measurements], self.form.has_decimal_commas
         if has_commas:
@@ -281,12 +276,7 @@ class _Reader:
             numbers[:, row] = [float(text) + 0.0 for text in texts]  # -0.0 and 0.0 are one number
 
     def finish(
-        self,
-        lines: Sequence[int],
-        ids: list[str],
-        labels: Iterable[Texts],
-        numbers: np.ndarray,
-        problems: dict[int, str],
+        self, lines: Sequence[int], ids: list[str], labels: Sequence[Texts], numbers: np.ndarray, problems: Problems
     ) -> Rows:
         """Return rows given by their columns, with what is wrong with ids and labels."""
         if self.form.id is not None and not _are_plain_ids(ids):
@@ -344,22 +334,20 @@ class _Reader:
         width = max(content.count(self._separator.encode(), 0, content.find(b"\n")) + 1, self.form.width)
         types = dict.fromkeys(range(width), pa.string()) | dict.fromkeys(self.form.measurements, pa.float64())
         types |= {label.place: pa.dictionary(pa.int32(), pa.string()) for label in self.form.labels}
-        kinds = {str(place): kind for place, kind in types.items()}
+        kinds, point = {str(place): kind for place, kind in types.items()}, ".,"[self.form.has_decimal_commas]
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(content),
-                pa_csv.ReadOptions(column_names=list(kinds), block_size=len(content), use_threads=False),
+                pa_csv.ReadOptions(
+                    column_names=list(kinds), block_size=len(content), use_threads=False
+                ),  # in one piece
                 pa_csv.ParseOptions(delimiter=self._separator, quote_char=False, ignore_empty_lines=False),
-                pa_csv.ConvertOptions(
-                    column_types=kinds, null_values=[], decimal_point="," if self.form.has_decimal_commas else "."
-                ),
+                pa_csv.ConvertOptions(column_types=kinds, null_values=[], decimal_point=point),
                 pa.system_memory_pool(),  # its own keeps more memory, the longer the input
             )
         except pa.ArrowInvalid:
             return None
-        after = {
-            text.strip().lower() for place in range(self.form.width, width) for text in table.column(place).to_pylist()
-        }
+        after = {text.strip().lower() for column in table.columns[self.form.width :] for text in column.to_pylist()}
         return table if after <= forms.BLANK else None
 
 
@@ -375,33 +363,27 @@ def _read_parquet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
 
     with _explain_damage(pa.ArrowException):
         file = pa_parquet.ParquetFile(stream)
-        names = [name.strip() for name in (*file.schema_arrow.names, *_find_ranges(file))]
-        sample = next(_read_batches(file, SAMPLE), None)
-        form = forms.recognise([names, *(zip(*map(_format_column, sample.columns), strict=True) if sample else ())])
+        sample = next(_read_batches(file, SAMPLE), file.schema_arrow.empty_table())
+        names = [name.strip() for name in sample.schema.names]
+        form = forms.recognise([names, *zip(*map(_format_column, sample.columns), strict=True)])
     if columns.squeeze_name(names[form.measurements[0]]) not in columns.ALIASES:
         raise TableError(f"Its columns have no names of measurements; allowed are {forms.NAMED}")
     return form, _read_columns(_Reader(form), file)
 
 
-def _find_ranges(file: "pa.parquet.ParquetFile") -> dict[str, range]:
-    """Return the indices of pandas that have a name and no column, since they count evenly."""
-    with suppress(LookupError, TypeError, ValueError):  # anybody may write anything there
-        indices = [index for index in file.schema_arrow.pandas_metadata["index_columns"] if isinstance(index, dict)]
-        return {
-            index["name"]: range(index["start"], index["stop"], index["step"]) for index in indices if index["name"]
-        }
-    return {}
-
-
 def _read_batches(file: "pa.parquet.ParquetFile", size: int) -> Iterator["pa.RecordBatch"]:
+    """Return some rows at a time, with the indices of pandas that have a name and no column, since they count."""
     import pyarrow as pa
 
-    count = 0
+    ranges, count = {}, 0
+    with suppress(LookupError, TypeError, ValueError):  # anybody may write anything there
+        indices = [index for index in file.schema_arrow.pandas_metadata["index_columns"] if isinstance(index, dict)]
+        named = [index for index in indices if index["name"]]
+        ranges = {index["name"]: range(index["start"], index["stop"], index["step"]) for index in named}
     for batch in file.iter_batches(size):
-        end = count + batch.num_rows
-        for name, numbers in _find_ranges(file).items():
-            batch = batch.append_column(name, pa.array(numbers[count:end]))
-        count = end
+        for name, numbers in ranges.items():
+            batch = batch.append_column(name, pa.array(numbers[count : count + batch.num_rows]))
+        count += batch.num_rows
         yield batch
 
 
@@ -417,7 +399,7 @@ def _read_columns(reader: _Reader, file: "pa.parquet.ParquetFile") -> Iterator[R
                     floats = batch.column(place).cast(pa.float64(), safe=False)  # of 17 digits the last may be lost
                     np.add(np.from_dlpack(floats.fill_null(np.nan)), 0.0, out=numbers[row])
             unread = np.flatnonzero(~np.isfinite(numbers).all(axis=0))
-            problems: dict[int, str] = {}
+            problems: Problems = {}
             cells = zip(*map(_format_column, batch.take(pa.array(unread)).columns), strict=True)
             for row, fields in zip(unread.tolist(), cells, strict=True):
                 reader.parse(row, fields, numbers, problems)
