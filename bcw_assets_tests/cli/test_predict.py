@@ -121,6 +121,7 @@ def test_what_is_not_the_table_ends_with_its_reason_and_code_2_and_leaves_nothin
     ("source", "says"),
     [
         ("none.csv", "No such file or directory"),
+        ("https://host/table.csv", "no address is, but s3://bucket/key. Download it"),
         ("releases", "Is a directory"),
         ("/proc/self/mem", "Input/output error"),
     ],

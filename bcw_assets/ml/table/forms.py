@@ -127,13 +127,13 @@ def recognise(lines: Sequence[Sequence[str]], separator: str = "") -> Form:
     first, has_header = lines[0], not _is_data(lines[0])
     rows = lines[has_header:]
     if not has_header or all(len(row) <= len(first) for row in rows):
-        return _recognise(first, rows, separator, has_header=has_header)
+        return _try_header(first, rows, separator, has_header=has_header)
     # R has names of rows, and none for their column; or a row has a field too many. Where all columns are moved by one,
     # hardly a rule is kept.
     readings, refusals = [], []
     for header in (first, ["", *first]):
         try:
-            readings.append(_recognise(header, rows, separator, has_header=True))
+            readings.append(_try_header(header, rows, separator, has_header=True))
         except TableError as error:
             refusals.append(error)
     if not readings:
@@ -141,7 +141,7 @@ def recognise(lines: Sequence[Sequence[str]], separator: str = "") -> Form:
     return min(readings, key=lambda form: _count_breaches(form, rows))
 
 
-def _recognise(header: Sequence[str], rows: Sequence[Sequence[str]], separator: str, *, has_header: bool) -> Form:
+def _try_header(header: Sequence[str], rows: Sequence[Sequence[str]], separator: str, *, has_header: bool) -> Form:
     table = []
     for place, title in enumerate(header):
         texts = [row[place].lower() if place < len(row) else "" for row in rows]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bcw_assets.errors import TableError
 from bcw_assets.ml.table import canonical, columns, reading
-from bcw_assets.ml.table.forms import COMMA_NUMBER_IS
+from bcw_assets.ml.table.forms import COMMA_NUMBER_IS, NUMBER_IS
 from bcw_assets.ml.table.reading import Rows
 from bcw_assets_tests.ml.table.test_forms import WITH_IDS, parquet, table
 from bcw_assets_tests.ml.table.test_properties import try_examples
@@ -84,7 +84,10 @@ SPOILS: dict[str, tuple[bytes, str]] = {
     "a NUL byte": (b"3,M\0", "Line 3: it holds a NUL byte"),
     "an open quote": (b'3,"M', "Line 3: it is not CSV: unexpected end of data; one line is one row"),
     "a short row": (b"3,M,1.5", "Line 3: it has 3 fields; allowed are 32"),
-    "a long row": (TWO_ROWS.partition(b"\n")[0] + b",1.5", "Line 3: it has '1.5' after its 32 fields; allowed is nothing there"),
+    "a long row": (
+        TWO_ROWS.partition(b"\n")[0] + b",1.5",
+        "Line 3: it has '1.5' after its 32 fields; allowed is nothing there",
+    ),
     "an underscore": (
         b"3,M,1_5.7" + b",1.5" * 29,
         "Line 3, id 3: radius_mean is '1_5.7'; allowed is a finite decimal number",
@@ -208,6 +211,37 @@ def test_what_is_missing_in_parquet_spoils_its_row(raw: pd.DataFrame) -> None:
         2: ["Row 3: id is ''; allowed is a printable text on one line, of at most 100 characters"],
     }
     assert np.isnan(rows.measurements[:, [1, 2]]).all()
+
+
+def test_a_text_that_is_no_number_spoils_its_row_of_parquet(raw: pd.DataFrame) -> None:
+    texts = raw["area_se"].map(repr).where(raw.index != 300, "?")
+    rows = read(parquet(raw.assign(area_se=texts)))
+    assert rows.problems == {300: [f"Row 301, id {raw['id'][300]}: area_se is '?'; allowed is {NUMBER_IS}"]}
+    assert_same(read(parquet(raw.drop(index=300))), read(parquet(raw.assign(area_se=texts).drop(index=300))))
+
+
+def test_an_index_of_pandas_that_only_counts_is_the_id_if_it_is_called_so(raw: pd.DataFrame) -> None:
+    index = pd.RangeIndex(5000, 5000 + 2 * len(raw), 2, name="id")
+    rows = read(parquet(raw.drop(columns="id").set_index(index), index=None))
+    assert rows.ids == [str(number) for number in index]
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_under_a_header_that_is_too_short_no_column_moves(raw: pd.DataFrame, count: int) -> None:
+    measurements = raw[list(columns.MEASUREMENTS)].head(count)
+    header, *lines = measurements.to_csv(index=False).encode().splitlines()
+    named = read(b"\n".join([header, *(b"%d,%s" % line for line in enumerate(lines, 1))]))  # as R names rows
+    assert (named.problems, named.measurements.T.tolist()) == ({}, measurements.to_numpy().tolist())
+    longer = read(b"\n".join([header, *(line + b",7" for line in lines)]))
+    says = "it has '7' after its 30 fields; allowed is nothing there"
+    assert longer.problems == {row: [f"Line {row + 2}: {says}"] for row in range(count)}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("header", [True, False])
+def test_patients_may_be_called_1_and_2(raw: pd.DataFrame, count: int, header: bool) -> None:
+    few = raw.head(count).drop(columns="diagnosis").assign(id=range(1, count + 1))
+    assert read(few.to_csv(index=False, header=header).encode()).ids == ["1", "2"][:count]
 
 
 def test_a_parquet_file_cut_in_the_middle_is_refused(raw: pd.DataFrame) -> None:
