@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -59,16 +60,12 @@ OTHER_FILES = {
 
 
 LOOK_ALIKES = {
-    "the Original Wisconsin table, which has 699 rows of nine scores from 1 to 10 and the class 2 or 4": (
-        {"clumpthickness", "clthickness", "clump"},
-        r"(\w+,)?((10|[1-9?]),){9}([24](\.0)?|benign|malignant)$",
-    ),
+    "the Original Wisconsin table, which has 699 rows of nine scores from 1 to 10 and the class 2 or 4":
+        ({"clumpthickness", "clthickness", "clump"}, r"(\w+,)?((10|[1-9?]),){9}([24](\.0)?|benign|malignant)$"),
     "the Prognostic Wisconsin table (WPBC), which has 198 malignant rows with the outcome N or R and the time to it, "
-    "139 of them patients of this table too": (
-        {"outcome", "lymphnodestatus", "tumorsize"},
-        r"(\w+,)?[nr](,[-+\d.e]+){31}",
-    ),
-}
+    "139 of them patients of this table too":
+        ({"outcome", "lymphnodestatus", "tumorsize"}, r"(\w+,)?[nr](,[-+\d.e]+){31}"),
+}  # fmt: skip
 """Another table that is easily taken for this one → squeezed names that it alone has, and how a row begins."""
 
 
@@ -102,8 +99,8 @@ class Form:
         """Say whether a row has fields too few, or too many that are not empty; nothing if it has not."""
         if len(fields) < self.width:
             return f"it has {len(fields)} fields; allowed are {self.width}"
-        more = next((text for text in fields[self.width :] if text.lower() not in BLANK), "")
-        return f"it has {quote(more)} after its {self.width} fields; allowed is nothing there" if more else ""
+        more = [text for text in fields[self.width :] if text.lower() not in BLANK]
+        return f"it has {quote(more[0])} after its {self.width} fields; allowed is nothing there" if more else ""
 
 
 class _Column(NamedTuple):
@@ -130,14 +127,12 @@ def recognise(lines: Sequence[Sequence[str]], separator: str = "") -> Form:
         return _try_header(first, rows, separator, has_header=has_header)
     # R has names of rows, and none for their column; or a row has a field too many. Where all columns are moved by one,
     # hardly a rule is kept.
-    readings, refusals = [], []
+    readings = []
     for header in (first, ["", *first]):
-        try:
+        with suppress(TableError):
             readings.append(_try_header(header, rows, separator, has_header=True))
-        except TableError as error:
-            refusals.append(error)
     if not readings:
-        raise refusals[0]
+        return _try_header(first, rows, separator, has_header=True)  # raises what is wrong
     return min(readings, key=lambda form: _count_breaches(form, rows))
 
 
@@ -257,13 +252,12 @@ def _find_labels(table: list[_Column], *, has_target: bool) -> tuple[tuple[Label
     named = [column for column in table if column.name in columns.LABEL_NAMES]
     codes = [column for column in (*named, *table) if column.values and column.values <= columns.CODES]
     sure = [column for column in named if column.name == columns.DIAGNOSIS and column not in codes]
+    words = [column for column in named if column in (*both, *only, *sure)]
     targets = [column for column in named if column.name == columns.TARGET and has_target]
-    found: list[tuple[_Column, Mapping[str, str]]]
-    found = [(column, columns.WORDS) for column in named if column in (*both, *only, *sure)]
-    found += [(column, columns.TARGET_CODES) for column in targets if column.values & columns.TARGET_CODES.keys()]
-    if not found:
+    targets = [column for column in targets if column.values & columns.TARGET_CODES.keys()]
+    if not words and not targets:
         words = [column for column in only if column in both or not column.values.isdisjoint(columns.WHOLE_WORDS)]
-        found = [(column, columns.WORDS) for column in words]
+    found = [*((column, columns.WORDS) for column in words), *((column, columns.TARGET_CODES) for column in targets)]
     for column in codes:
         if column.name == columns.DIAGNOSIS and any(_contradict(column, *labels) for labels in found):
             return (), [column]
@@ -338,11 +332,6 @@ def list_names(names: Iterable[str]) -> str:
 def is_finite(text: str) -> bool:
     """Say whether a field is a number as the table's are."""
     return NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
-
-
-def is_id(text: str) -> bool:
-    """Say whether a field can be somebody's id."""
-    return bool(text) and text.isprintable() and len(text) <= LONGEST_ID
 
 
 def refuse_other_files(content: bytes) -> None:

@@ -32,7 +32,7 @@ BATCH = 1 << 14  # rows of a Parquet file or a spreadsheet that are read at once
 HEAD = 1 << 13  # bytes by which a kind of file is known
 SAMPLE = 1000  # rows by which columns without names are known
 LONGEST_LINE = 1 << 20  # bytes
-LINE_FEED, PLAIN = ord("\n"), bytes(range(33, 127))  # PLAIN: what most ids are made of
+LINE_FEED, PLAIN = ord("\n"), bytes(range(33, 127))  # PLAIN: what most ids are made of, and no space
 GZIP, PARQUET, OLD_EXCEL, ZIPS = b"\x1f\x8b", b"PAR1", b"\xd0\xcf\x11\xe0", (b"PK\3\4", b"PK\5\6")
 ENDS_WITH_INDEX = (PARQUET, OLD_EXCEL, *ZIPS)
 """How files begin that can only be read from a stream that is seekable."""
@@ -84,6 +84,8 @@ def read_rows(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
     looked for: that would need memory for all of them. The stream must be seekable if it begins as `ENDS_WITH_INDEX`
     says. What is no form of this table, or damaged, raises TableError, and a damage further on does in the iterator.
     """
+    if not hasattr(stream, "peek"):
+        stream = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream)))
     with _explain_damage():
         form, parts = _open(stream, is_packed=False)
     return form, _name_rows(form, parts)
@@ -102,7 +104,7 @@ def _explain_damage(*more: type[Exception]) -> Iterator[None]:
 
 def _open(stream: BinaryIO, *, is_packed: bool) -> tuple[Form, Iterator[Rows]]:
     """Find out by its first bytes what a stream is."""
-    head = _peek(stream)
+    head = cast(io.BufferedReader, stream).peek(HEAD)
     if head.startswith(PARQUET):
         return _read_parquet(stream)
     if head.startswith(OLD_EXCEL):
@@ -122,14 +124,6 @@ def _open(stream: BinaryIO, *, is_packed: bool) -> tuple[Form, Iterator[Rows]]:
     if head.startswith(UTF_16_MARKS):
         return _read_text(cast(BinaryIO, codecs.EncodedFile(stream, "utf-8", "utf-16")))
     return _read_text(stream)
-
-
-def _peek(stream: BinaryIO) -> bytes:
-    if hasattr(stream, "peek"):
-        return bytes(stream.peek(HEAD))
-    head = stream.read(HEAD)
-    stream.seek(-len(head), io.SEEK_CUR)
-    return head
 
 
 def _open_member(archive: zipfile.ZipFile) -> BinaryIO:
@@ -279,18 +273,20 @@ class _Reader:
         self, lines: Sequence[int], ids: list[str], labels: Sequence[Texts], numbers: np.ndarray, problems: Problems
     ) -> Rows:
         """Return rows given by their columns, with what is wrong with ids and labels."""
-        if self.form.id is not None and not _are_plain_ids(ids):
+        is_plain = not "".join(ids).encode().translate(None, PLAIN) and all(ids)  # as nearly all are
+        if self.form.id is not None and not (is_plain and max(map(len, ids), default=0) <= forms.LONGEST_ID):
             for row, identifier in enumerate(ids):
                 ids[row] = identifier.strip()
-                if not forms.is_id(ids[row]):
+                if not (ids[row] and ids[row].isprintable() and len(ids[row]) <= forms.LONGEST_ID):
                     problems.setdefault(row, forms.explain_value(columns.ID, ids[row], forms.PRINTABLE))
                     ids[row] = ""
         numbers[:, list(problems)] = np.nan
-        named = {row: [f"{self.form.name_row(lines[row], ids[row])}: {problem}"] for row, problem in problems.items()}
-        rows = Rows(ids, np.zeros(len(ids), "<U1"), numbers, named, {}, lines)
+        rows = Rows(ids, np.zeros(len(ids), "<U1"), numbers, lines=lines)
         for label, (places, texts) in zip(self.form.labels, labels, strict=True):
             for row, problem in self._add_label(rows, label, places, [text.strip() for text in texts]):
                 rows.warnings.setdefault(row, []).append(f"{self.form.name_row(lines[row], ids[row])}: {problem}")
+        for row, problem in problems.items():
+            rows.problems[row] = [f"{self.form.name_row(lines[row], ids[row])}: {problem}"]
         return rows
 
     def _add_label(self, rows: Rows, label: Label, places: np.ndarray, texts: list[str]) -> Iterator[tuple[int, str]]:
@@ -300,14 +296,14 @@ class _Reader:
         for row in np.flatnonzero(np.isin(places, unknown)).tolist() if unknown else ():
             allowed = forms.LABEL_IS if label.meanings is columns.WORDS else forms.TARGET_IS
             yield row, forms.explain_value(label.name, texts[places[row]], allowed)
-        diagnoses = np.array(meanings, dtype="<U1")[places]
+        before, rows.diagnoses = rows.diagnoses, np.array(meanings, dtype="<U1")[places]
         if label is not self.form.labels[0]:
-            differs = (rows.diagnoses != diagnoses) & (rows.diagnoses != "") & (diagnoses != "")
+            now = np.where(rows.diagnoses == "", before, rows.diagnoses)
+            differs = (before != now) & (before != "")
             for row in np.flatnonzero(differs).tolist():
-                first = f"{self.form.labels[0].name} says {rows.diagnoses[row]}"
-                yield row, f"{first} and {label.name} says {diagnoses[row]}; allowed is the same in both"
-            diagnoses = np.where(differs, "", np.where(rows.diagnoses == "", diagnoses, rows.diagnoses))
-        rows.diagnoses = diagnoses
+                both = f"{self.form.labels[0].name} says {before[row]} and {label.name} says {now[row]}"
+                yield row, f"{both}; allowed is the same in both"
+            rows.diagnoses = np.where(differs, "", now)
 
     def _read_by_arrow(self, block: Block) -> Rows | None:
         """Return the rows of a block by pyarrow; None if it would read any otherwise than we, or not at all."""
@@ -349,12 +345,6 @@ class _Reader:
             return None
         after = {text.strip().lower() for column in table.columns[self.form.width :] for text in column.to_pylist()}
         return table if after <= forms.BLANK else None
-
-
-def _are_plain_ids(ids: list[str]) -> bool:
-    """Say whether all ids are allowed, and without spaces around them, as nearly all are."""
-    is_plain = not "".join(ids).encode().translate(None, PLAIN)
-    return is_plain and all(ids) and max(map(len, ids), default=0) <= forms.LONGEST_ID
 
 
 def _read_parquet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:

@@ -16,7 +16,6 @@ from bcw_assets.errors import TableError
 from bcw_assets.ml.findings import Fact, Findings
 from bcw_assets.ml.table import columns
 from bcw_assets.ml.table.identity import NOISE, round_values
-from bcw_assets.ml.table.ranks import compute_aucs
 
 if TYPE_CHECKING:  # who scores rows does without pandas
     import pandas as pd
@@ -183,6 +182,17 @@ def _fill_in() -> Iterator[Rule]:
 
 ROWS = tuple(sorted(_fill_in(), key=lambda rule: int(rule.code[1:])))
 HARD, ADVICE = (tuple(rule for rule in ROWS if rule.is_hard == is_hard) for is_hard in (True, False))
+
+
+def compute_aucs(values: "pd.DataFrame", malignant: np.ndarray) -> np.ndarray:
+    """Return the ROC AUC of each column of values (n × d) alone, of shape (d,); equal values count half.
+
+    Of the n truths, 1 or 0, both must occur.
+    """
+    ill = int(malignant.sum())
+    ranks = values.rank().to_numpy()[malignant == 1].sum(axis=0)
+    areas: np.ndarray = (ranks - ill * (ill + 1) / 2) / (ill * (len(malignant) - ill))
+    return areas
 
 
 def _is_malignant(table: "pd.DataFrame") -> np.ndarray:
