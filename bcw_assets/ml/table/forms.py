@@ -35,38 +35,10 @@ ALL_THIRTY = f"this model needs all thirty measurements, with {NAMED}"
 BLANK = frozenset(("", "na", "nan"))
 FEW_ROWS, FEW_VALUES = 10, 3  # from how many rows a column of so few values is no id
 
-UNPACK = "unpack it, or pack it with gzip"
-PANDAS = "read it with pandas and write it as CSV with index=False"
-OTHER_FILES = {
-    rb"BZh": ("a bz2 file", UNPACK),
-    rb"\xfd7zXZ": ("an xz file", UNPACK),
-    rb"\x28\xb5\x2f\xfd": ("a zstd file", UNPACK),
-    rb"7z\xbc\xaf|Rar!": ("a 7z or RAR archive", UNPACK),
-    rb".{257}ustar": ("a tar archive", "unpack it and give the table"),
-    rb"ARROW1|FEA1": ("a feather file", PANDAS),
-    rb"\x89HDF": ("an HDF5 file", PANDAS),
-    rb"\x93NUMPY": ("a NumPy array, whose columns have no names", "write it as CSV with the names in the first line"),
-    rb"SQLite format 3": ("an SQLite database", "export its table as CSV"),
-    rb"RD[AX]\d\n|X\n\0": ("a file of R", "in R, write it by write.csv with row.names = FALSE"),
-    rb"%PDF": ("a PDF file", "copy its table into a spreadsheet"),
-    rb"\x80[\2-\5]": ("a pickle, which may execute anything and is not opened", PANDAS),
-    rb"version https://git-lfs": ("a pointer of Git LFS", "get the file itself by git lfs pull"),
-    rb"<": ("an HTML or XML page", "give the file itself, or save it as CSV"),
-    rb"[{\[]": ("JSON", PANDAS),
-    rb"\S+ 1:\S+ 2:": ("a LIBSVM file", "read it by scikit-learn's load_svmlight_file and write it as CSV"),
-    rb"[@%]": ("an ARFF file", "in Weka, save it as CSV"),
-}
-"""How a file begins, marks and blanks before a text left out → what it is, and what to do."""
-
-
-LOOK_ALIKES = {
-    "the Original Wisconsin table, which has 699 rows of nine scores from 1 to 10 and the class 2 or 4":
-        ({"clumpthickness", "clthickness", "clump"}, r"(\w+,)?((10|[1-9?]),){9}([24](\.0)?|benign|malignant)$"),
-    "the Prognostic Wisconsin table (WPBC), which has 198 malignant rows with the outcome N or R and the time to it, "
-    "139 of them patients of this table too":
-        ({"outcome", "lymphnodestatus", "tumorsize"}, r"(\w+,)?[nr](,[-+\d.e]+){31}"),
-}  # fmt: skip
-"""Another table that is easily taken for this one → squeezed names that it alone has, and how a row begins."""
+OTHER_FILES = rules.read_data("other_files.csv")  # how a file begins, without marks and blanks before a text
+LOOK_ALIKES = rules.read_data(
+    "look_alikes.csv"
+)  # squeezed names that another table alone has, and how a row of it begins
 
 
 class Label(NamedTuple):
@@ -154,9 +126,9 @@ def _try_header(header: Sequence[str], rows: Sequence[Sequence[str]], separator:
     names = [column.name for column in table]
     row = ",".join(column.texts[0] for column in table if rows)
     is_complete = set(columns.MEASUREMENTS) <= {columns.ALIASES.get(name) for name in names}
-    for other, (its_names, its_row) in LOOK_ALIKES.items():
-        if not is_complete and (not its_names.isdisjoint(names) or re.match(its_row, row)):
-            raise TableError(f"this is {other}; {DIAGNOSTIC}")
+    for other in LOOK_ALIKES:
+        if not is_complete and (not set(names).isdisjoint(other["names"].split()) or re.match(other["row"], row)):
+            raise TableError(f"this is {other['table']}; {DIAGNOSTIC}")
     has_names = any(name in columns.ALIASES or columns.STEMS.search(name) for name in names)
     form = _read_names(table) if has_names else _read_order(table, has_header=has_header)
     numbers = [row[place] for row in rows for place in form.measurements if place < len(row)]
@@ -337,12 +309,13 @@ def is_finite(text: str) -> bool:
 def refuse_other_files(content: bytes) -> None:
     """Refuse by name, in a TableError, what people and servers send instead of a table, by its first bytes."""
     content = content.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
-    for begins, (what, remedy) in OTHER_FILES.items():
-        if re.match(begins, content, re.DOTALL):
-            text = content[:10_000].decode(errors="replace")
-            title = re.search(r"<title[^>]*>\s*(.{1,80}?)\s*</title>", text, flags=re.IGNORECASE | re.DOTALL)
-            titled = f" titled {' '.join(title[1].split())!r}" if title else ""
-            raise TableError(f"It is {what}{titled}: {remedy}")
+    begins = "|".join(f"({file['begins']})" for file in OTHER_FILES).encode()
+    if kind := re.match(begins, content, re.DOTALL):
+        file = OTHER_FILES[(kind.lastindex or 0) - 1]
+        text = content[:10_000].decode(errors="replace")
+        title = re.search(r"<title[^>]*>\s*(.{1,80}?)\s*</title>", text, flags=re.IGNORECASE | re.DOTALL)
+        titled = f" titled {' '.join(title[1].split())!r}" if title else ""
+        raise TableError(f"It is {file['what']}{titled}: {file['remedy']}")
 
 
 def explain_value(column: str, value: str, allowed: str) -> str:

@@ -111,21 +111,22 @@ class FileRule:
         return ": ".join(filter(None, [self.hint, self.name, value_and_bounds]))
 
 
-def _read_table(name: str) -> list[dict[str, str]]:
+def read_data(name: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file of this folder, by the names of its columns."""
     with Path(__file__).with_name(name).open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 KNOWN = {
     row["column"]: (float(row["smallest"]), float(row["median"]), float(row["largest"]))
-    for row in _read_table("known.csv")
+    for row in read_data("known.csv")
 }
 """Column → smallest, median and largest of the 569 rows."""
 
 
 def _expand_rules() -> Iterator[Rule]:
     """Return the rows of rules.csv, each for the families and statistics that it names, or for all of them."""
-    for row in _read_table("rules.csv"):
+    for row in read_data("rules.csv"):
         families = row["families"].split() or [family.name for family in columns.FAMILIES]
         for statistic, family in product(row["statistics"].split() or columns.STATISTICS, families):
             texts = {name: text.format(f=family, s=statistic) for name, text in row.items()}
