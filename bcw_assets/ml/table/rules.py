@@ -9,7 +9,6 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING
 
@@ -113,7 +112,7 @@ class FileRule:
 
 def read_data(name: str) -> list[dict[str, str]]:
     """Return the rows of a CSV file of this folder, by the names of its columns."""
-    with Path(__file__).with_name(name).open(encoding="utf-8") as file:
+    with open(__file__.removesuffix("rules.py") + name, encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
