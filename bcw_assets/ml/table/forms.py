@@ -33,12 +33,11 @@ COUNT = len(columns.MEASUREMENTS)
 NAMED = f"names like {', '.join(columns.MEASUREMENTS[:: COUNT // 3])}, those of UCI's API or those of scikit-learn"
 ALL_THIRTY = f"this model needs all thirty measurements, with {NAMED}"
 BLANK = frozenset(("", "na", "nan"))
+OUTPUT = squeeze_name(columns.PROBABILITY)
 FEW_ROWS, FEW_VALUES = 10, 3  # from how many rows a column of so few values is no id
 
 OTHER_FILES = rules.read_data("other_files.csv")  # how a file begins, without marks and blanks before a text
-LOOK_ALIKES = rules.read_data(
-    "look_alikes.csv"
-)  # squeezed names that another table alone has, and how a row of it begins
+LOOK_ALIKES = rules.read_data("look_alikes.csv")  # squeezed names that other tables have, and how a row of them begins
 
 
 class Label(NamedTuple):
@@ -97,8 +96,8 @@ def recognise(lines: Sequence[Sequence[str]], separator: str = "") -> Form:
     rows = lines[has_header:]
     if not has_header or all(len(row) <= len(first) for row in rows):
         return _try_header(first, rows, separator, has_header=has_header)
-    # R has names of rows, and none for their column; or a row has a field too many. Where all columns are moved by one,
-    # hardly a rule is kept.
+    # R has names of rows, and none for their column; or a row has a field too many. In the wrong reading all columns
+    # are moved by one, and rows break rules.
     readings = []
     for header in (first, ["", *first]):
         with suppress(TableError):
@@ -189,9 +188,7 @@ def _read_names(table: list[_Column]) -> Form:
     others = [column for column in others if column is not identifier]
     labels, codes = _find_labels(others, has_target=columns.SCIKIT_LEARN.issubset(names))
     used = {*(label.place for label in labels), *(column.place for column in codes)}
-    left_out = [
-        column for column in others if column.place not in used and column.name != squeeze_name(columns.PROBABILITY)
-    ]
+    left_out = [column for column in others if column.place not in used and column.name != OUTPUT]
     places = {columns.ALIASES.get(name): place for place, name in enumerate(names)}
     return Form(
         len(table),
@@ -224,7 +221,7 @@ def _find_labels(table: list[_Column], *, has_target: bool) -> tuple[tuple[Label
     named = [column for column in table if column.name in columns.LABEL_NAMES]
     codes = [column for column in (*named, *table) if column.values and column.values <= columns.CODES]
     sure = [column for column in named if column.name == columns.DIAGNOSIS and column not in codes]
-    words = [column for column in named if column in (*both, *only, *sure)]
+    words = [column for column in named if column in (*both, *(sure or only))]
     targets = [column for column in named if column.name == columns.TARGET and has_target]
     targets = [column for column in targets if column.values & columns.TARGET_CODES.keys()]
     if not words and not targets:
@@ -258,15 +255,12 @@ def _read_order(table: list[_Column], *, has_header: bool) -> Form:
     is_number = has_id and "L" not in layout and (codes or any("." in text for text in first.values))
     if fits and not is_number and not (has_id and first.has_few):
         places = [start + place for place, kind in enumerate(layout) if kind == "#"]
+        labels = [start + place for place, kind in enumerate(layout) if kind == "L"]
         return Form(
             len(table),
             tuple(places[-COUNT:]),
             start if has_id else None,
-            tuple(
-                Label(start + place, columns.DIAGNOSIS, columns.WORDS)
-                for place, kind in enumerate(layout)
-                if kind == "L"
-            ),
+            tuple(Label(place, columns.DIAGNOSIS, columns.WORDS) for place in labels),
             left_out=list_names(column.title for column in table[:start] if not _is_index(column)),
         )
     if codes and COUNT < len(layout) <= COUNT + 2:

@@ -84,8 +84,6 @@ def read_rows(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
     looked for: that would need memory for all of them. The stream must be seekable if it begins as `ENDS_WITH_INDEX`
     says. What is no form of this table, or damaged, raises TableError, and a damage further on does in the iterator.
     """
-    if not hasattr(stream, "peek"):
-        stream = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream)))
     with _explain_damage():
         form, parts = _open(stream, is_packed=False)
     return form, _name_rows(form, parts)
@@ -104,7 +102,7 @@ def _explain_damage(*more: type[Exception]) -> Iterator[None]:
 
 def _open(stream: BinaryIO, *, is_packed: bool) -> tuple[Form, Iterator[Rows]]:
     """Find out by its first bytes what a stream is."""
-    head = cast(io.BufferedReader, stream).peek(HEAD)
+    head = _peek(stream)
     if head.startswith(PARQUET):
         return _read_parquet(stream)
     if head.startswith(OLD_EXCEL):
@@ -124,6 +122,14 @@ def _open(stream: BinaryIO, *, is_packed: bool) -> tuple[Form, Iterator[Rows]]:
     if head.startswith(UTF_16_MARKS):
         return _read_text(cast(BinaryIO, codecs.EncodedFile(stream, "utf-8", "utf-16")))
     return _read_text(stream)
+
+
+def _peek(stream: BinaryIO) -> bytes:
+    if hasattr(stream, "peek"):
+        return bytes(stream.peek(HEAD))
+    head = stream.read(HEAD)
+    stream.seek(-len(head), io.SEEK_CUR)
+    return head
 
 
 def _open_member(archive: zipfile.ZipFile) -> BinaryIO:
