@@ -42,8 +42,8 @@ def check_release(store: Store, release: str | None) -> Findings:
     entry, champion = entries[-1], current_log.champion
     stored_bundle = current_log.read_bundle(store, entry.release)
     is_champion = champion is not None and champion.release == entry.release
-    evidence: dict[str, Fact] = {"release": entry.release, "entry": entry.sequence, "is champion": is_champion}
-    evidence["bytes"] = sum(map(len, stored_bundle.files.values()))
+    evidence: dict[str, Fact] = {"release": entry.release, "entry": str(entry.sequence), "is champion": is_champion}
+    evidence["bytes"] = f"{sum(map(len, stored_bundle.files.values())):,}"  # text: numbers are plotted
     return Findings((*problem, *stored_bundle.problems), evidence)
 
 
@@ -67,10 +67,7 @@ def roll_back(store: Store, prefix: str | None, reason: str, run: str) -> log.En
         raise ReleaseError(f"Release {release} is the champion already (entry {champion.sequence})")
     current_log.require_bundle(store, release)
     manifest = current_log.list_entries(release)[-1].manifest
-    try:
-        return log.append(store, current_log, log.ROLLBACK, (release, manifest), run, reason)
-    except log.Overtaken as error:
-        raise log.Overtaken(f"{error}; nothing was rolled back. Look at bcw releases list, and decide again") from error
+    return log.append(store, current_log, "rollback", (release, manifest), run, reason)
 
 
 def find_way_back(store: Store, current_log: log.Log) -> str | None:

@@ -19,7 +19,6 @@ from bcw_assets.ml.model.coefficients import Coefficient, describe_coefficients
 from bcw_assets.ml.model.resampling import CrossValidation, Resampling, explain_repeats
 from bcw_assets.ml.table import canonical, columns
 
-PREDICTORS = len(columns.MEASUREMENTS)
 METRICS_VERSION = 4  # of metrics.json: raised when a name in it changes its meaning or goes
 
 # What the project that this one replaces published for its one split of the original table.
@@ -100,16 +99,11 @@ class Report:
     schema_version: int = METRICS_VERSION
 
     def collect_numbers(self) -> dict[str, float]:
-        """Return every number worth following from run to run that is defined; those cross-validated begin with cv_."""
-        values = {name: getattr(self, name) for name in (*PUBLISHED_SCORES, *scores.SCORES) if hasattr(self, name)}
-        values |= {f"cv_{name}": summary.estimate for name, summary in self.cross_validation.items()}
-        values |= {
-            "calibration_slope": self.calibration.slope.estimate,
-            "calibration_in_the_large": self.calibration.calibration_in_the_large.estimate,
-            "label_suspects": len(self.label_suspects),
-            "hardest_rows": len(self.hardest_rows),
-        }
-        return {name: float(value) for name, value in values.items() if value is not None}
+        """Return the numbers worth following from run to run that are defined, by names in words."""
+        headline = {name: profile.title for name, profile in scores.SCORES.items() if profile.is_headline}
+        values = {f"{title}, cross-validated": self.cross_validation[name].estimate for name, title in headline.items()}
+        values |= {"calibration slope": self.calibration.slope.estimate, "doubtful labels": len(self.label_suspects)}
+        return {name: round(value, 4) for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -127,21 +121,22 @@ def evaluate(
     """Measure `model` on the test rows, and its recipe by cross-validation on all rows, or raise an ArtifactError."""
     require_one_history(raw_data, ready_data, model, cross_validation)
     malignant, probabilities = canonical.malignant(raw_data), cross_validation.probabilities
-    how, everybody = cross_validation.resampling, patients.list_patients(raw_data, probabilities)
+    how, (hardest, suspects) = cross_validation.resampling, patients.select_patients(raw_data, probabilities)
     events = min(np.bincount(ready_data.select_truths(preparation.TRAIN)).tolist())
+    roc, precision_recall = curves.trace_curves(malignant, probabilities)
     return Report(
         **_score_test_rows(raw_data, ready_data, model),
         cross_validation=scores.summarise_scores(malignant, probabilities, how.folds),
         calibration=summarise_calibration(malignant, probabilities, how.folds),
         operating_points=utility.summarise_operating_points(malignant, probabilities, how.folds),
         decision_curve=utility.trace_decision_curve(malignant, probabilities, how.folds),
-        roc=curves.trace_roc(malignant, probabilities),
-        precision_recall=curves.trace_precision_recall(malignant, probabilities),
+        roc=roc,
+        precision_recall=precision_recall,
         subgroups=patients.summarise_subgroups(raw_data, probabilities),
         coefficients=describe_coefficients(ready_data, model),
-        hardest_rows=patients.select_hardest(everybody, how.repeats),
-        label_suspects=patients.select_label_suspects(everybody),
-        sample_size=SampleSize(events, PREDICTORS, events / PREDICTORS),
+        hardest_rows=hardest,
+        label_suspects=suspects,
+        sample_size=SampleSize(events, len(columns.MEASUREMENTS), events / len(columns.MEASUREMENTS)),
         provenance=_describe_provenance(ready_data, model, how),
     )
 

@@ -50,7 +50,7 @@ class Scorer:
     def list_coefficients(self) -> list[dict[str, str | float]]:
         """Return a row for each measurement, that of the largest coefficient first."""
         pairs = sorted(zip(self.features, self.coefficients.tolist(), strict=True), key=lambda pair: -abs(pair[1]))
-        return [{"measurement": name, "log odds per standard deviation": value} for name, value in pairs]
+        return [{"measurement": name, "log odds per sd": round(value, 3)} for name, value in pairs]
 
     def compute_contributions(self, measurements: np.ndarray) -> np.ndarray:
         """Return what each of m features adds to the intercept in the log odds of n rows (30 × n), of shape (m, n)."""
@@ -148,9 +148,8 @@ def _read_features(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _read_numbers(document: Mapping[str, Any], name: str, count: int) -> np.ndarray:
-    values = document.get(name)
-    if not isinstance(values, list) or len(values) != count or {*map(type, values)} - {int, float}:
-        raise ValueError(f"it has no {count} numbers as {name}")
-    if not all(abs(value) <= sys.float_info.max for value in values):
-        raise ValueError(f"it has a number among {name} that is not finite")
+    values: Any = document.get(name)
+    is_numeric = isinstance(values, list) and len(values) == count and {*map(type, values)} <= {int, float}
+    if not is_numeric or not all(abs(value) <= sys.float_info.max for value in values):
+        raise ValueError(f"it has no {count} finite numbers as {name}")
     return np.array(values, dtype=np.float64)

@@ -112,7 +112,7 @@ class FileRule:
 
 def read_data(name: str) -> list[dict[str, str]]:
     """Return the rows of a CSV file of this folder, by the names of its columns."""
-    with open(__file__.removesuffix("rules.py") + name, encoding="utf-8") as file:
+    with open(__file__.removesuffix("rules.py") + name, encoding="utf-8") as file:  # importlib.resources takes 5 ms
         return list(csv.DictReader(file))
 
 
