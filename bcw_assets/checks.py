@@ -10,7 +10,7 @@ from bcw_assets.errors import ArtifactError
 from bcw_assets.ml.expectations import EXPECTATIONS, FACTS, Expectation
 from bcw_assets.ml.findings import Findings
 from bcw_assets.releases import access, bundle
-from bcw_assets.stages import FOLDER_KEY, as_table
+from bcw_assets.stages import FOLDER_KEY, as_table, explain_failures
 from bcw_assets.storage.io_manager import ArtifactIOManager, StoredValue, find_latest
 from bcw_assets.storage.store import Store
 
@@ -99,9 +99,9 @@ def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]
             return expectations[name].predicate(**inputs)
 
         selected = {key.name for key in context.selected_asset_check_keys}
-        for spec in specs:
-            if spec.name in selected:
-                yield _report(spec, examine(spec.name))
+        with explain_failures():
+            results = [_report(spec, examine(spec.name)) for spec in specs if spec.name in selected]
+        yield from results
 
     return check
 
@@ -115,7 +115,9 @@ def _build_release_check() -> dg.AssetChecksDefinition:
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         releases: Store = context.resources.releases
         made = find_latest(RELEASE_KEY, releases.address(bundle.PLACE), context.instance)
-        yield _report(spec, access.check_release(releases, made.facts["release"] if made else None))
+        with explain_failures():
+            findings = access.check_release(releases, made.facts["release"] if made else None)
+        yield _report(spec, findings)
 
     return check
 

@@ -2,10 +2,10 @@
 
 At every tick the whole state is read, so it does not matter how many runs lie between two ticks, or how they were
 launched. The sensor's cursor holds which messenger knows of what: a message that was not delivered is due again at the
-next tick, and a messenger that is added later is sent what is wrong now. A kind of alert is a row of `KINDS`.
+next tick, and a messenger that is added later is sent what is wrong now. A kind of alert is a line of `list_incidents`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,6 @@ import dagster as dg
 from pydantic import BaseModel, ValidationError
 
 from bcw_assets import settings as environment
-from bcw_assets.errors import ReleaseRefused
 from bcw_assets.locations import S3
 from bcw_assets.operations import history, notifiers
 from bcw_assets.settings import Settings
@@ -88,7 +87,11 @@ def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watched, set
 
 def list_incidents(instance: dg.DagsterInstance, watched: Watched, began: float, when: float) -> list[Incident]:
     """Return everything that is wrong at a time, of runs the oldest first; `began` is when somebody looked first."""
-    return [incident for kind in KINDS for incident in kind(instance, watched, began, when)]
+    return [
+        *_list_failed_runs(instance, watched.jobs),
+        *_list_failed_checks(instance, watched.checks),
+        *_list_stale_release(instance, watched, began, when),
+    ]
 
 
 def update_incidents(state: State, incidents: Sequence[Incident], hidden: Sequence[str]) -> State:
@@ -149,42 +152,34 @@ def _format_seconds(when: float) -> str:
     return f"{datetime.fromtimestamp(when, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _list_failed_runs(instance: dg.DagsterInstance, watched: Watched, _: float, when: float) -> Iterator[Incident]:
-    """Return the failed runs, unless all that failed in them was made since; what checks say, they say themselves."""
-    for job, remedy in watched.jobs.items():
-        after = history.find_last_success(instance, remedy)
+def _list_failed_runs(instance: dg.DagsterInstance, jobs: Mapping[str, str]) -> Iterator[Incident]:
+    """Return the failed runs of jobs with their remedies; what checks say, they say themselves."""
+
+    def find_time_made(asset: dg.AssetKey) -> float:
+        latest = instance.get_latest_materialization_event(asset)
+        return latest.timestamp if latest else 0.0
+
+    for job, remedy in jobs.items():
         title = "A run of selected assets failed" if job == SELECTED else f"The run of {job} failed"
-        for run, ended in history.read_failed_runs(instance, job, after, when):
-            events = history.read_events(instance, run.run_id)
-            broken = history.find_broken_steps(events)
-            checks = {step for step, check in history.list_failed_checks(events) if check.blocking}
-            steps = [step for step in broken if step not in checks]
-            if (broken and not steps) or _is_mended(instance, events, steps, ended):
+        after = history.find_last_success(instance, remedy)
+        for failure in reversed(list(history.find_failures(instance, find_time_made, after, job))):
+            checks = {step for step, check in history.list_failed_checks(failure.events) if check.blocking}
+            steps = [step for step in failure.steps if step not in checks]
+            if failure.steps and not steps:
                 continue
-            failures = [str(event.event_specific_data) for event in events if event.is_step_failure]
-            is_refusal = any(ReleaseRefused.__name__ in failure for failure in failures)
             where = f"at {', '.join(steps)}" if steps else "before its first step"
             yield Incident(
-                key=REFUSAL if is_refusal else f"run {', '.join(steps) or job}",
-                title="The gate refused a release" if is_refusal else f"{title} {where}",
-                evidence="\n".join(history.explain_failure(events)),
-                since=ended,
-                run=run.run_id,
+                key=REFUSAL if failure.is_refusal else f"run {', '.join(steps) or job}",
+                title="The gate refused a release" if failure.is_refusal else f"{title} {where}",
+                evidence="\n".join(history.explain_failure(failure.events)),
+                since=failure.ended,
+                run=failure.run_id,
             )
 
 
-def _is_mended(
-    instance: dg.DagsterInstance, events: Sequence[dg.DagsterEvent], steps: Sequence[str], ended: float
-) -> bool:
-    """Say whether the assets of these steps, or of the whole run where there are none, were made since."""
-    assets = history.find_assets(events, steps or [step for step, _ in history.list_planned(events)])
-    latest = [instance.get_latest_materialization_event(asset) for asset in assets]
-    return bool(latest) and all(event and event.timestamp > ended for event in latest)
-
-
-def _list_failed_checks(instance: dg.DagsterInstance, watched: Watched, *_: float) -> Iterator[Incident]:
+def _list_failed_checks(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> Iterator[Incident]:
     """Return the checks, blocking or not, that did not pass when they said something last."""
-    for key in watched.checks:
+    for key in checks:
         execution = history.read_evaluation(instance, key)
         if execution and not execution.evaluation.passed:
             yield Incident(
@@ -206,10 +201,3 @@ def _list_stale_release(
         title = f"No {watched.release.to_user_string()} was made or confirmed for {watched.stale_days} days"
         evidence = "See whether the schedule is on, the daemon runs, and the runs succeed"
         yield Incident(key=STALE, title=title, evidence=evidence, since=since, run=last.run_id if last else "")
-
-
-KINDS: Sequence[Callable[[dg.DagsterInstance, Watched, float, float], Iterator[Incident]]] = (
-    _list_failed_runs,
-    _list_failed_checks,
-    _list_stale_release,
-)

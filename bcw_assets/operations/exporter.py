@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from bcw_assets.errors import BcwError
 from bcw_assets.operations import alerts, history
 from bcw_assets.releases import bundle, log
-from bcw_assets.storage.io_manager import Materialization
+from bcw_assets.storage.io_manager import find_latest
 from bcw_assets.storage.store import Store
 
 LOCATION = "bcw_assets"  # the name of the code location in workspace.yaml and pyproject.toml
@@ -62,7 +62,7 @@ def collect_history(
         when = beats[daemon].timestamp if daemon in beats else 0
         yield Sample("bcw_daemon_heartbeat_timestamp_seconds", when, (daemon,))
     yield from _collect_automation(instance, definitions)
-    yield from _collect_assets(instance, definitions, history.read_materialisations(instance, places))
+    yield from _collect_assets(instance, definitions, places)
 
 
 def _collect_automation(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Iterator[Sample]:
@@ -88,8 +88,9 @@ def _collect_automation(instance: dg.DagsterInstance, definitions: dg.Definition
 def _collect_assets(
     instance: dg.DagsterInstance,
     definitions: dg.Definitions,
-    materialisations: Mapping[dg.AssetKey, Materialization | None],
+    places: Mapping[dg.AssetKey, str],
 ) -> Iterator[Sample]:
+    materialisations = {key: find_latest(key, place, instance) for key, place in places.items()}
     for key, made in materialisations.items():
         if made:
             yield Sample("bcw_asset_last_materialized_timestamp_seconds", made.timestamp, (key.to_user_string(),))
@@ -98,7 +99,8 @@ def _collect_assets(
         if made and "fallback" in made.facts:
             yield Sample("bcw_source_fallback", made.facts["fallback"])
     specs = [spec for checks in definitions.asset_checks or () for spec in checks.check_specs]
-    for check in history.read_check_results(instance, specs, materialisations, history.NEWEST):
+    for spec in specs:
+        check = history.read_check_result(instance, spec, materialisations[spec.asset_key], history.NEWEST)
         if check.result in (history.PASSED, history.FAILED, history.CRASHED):
             labels = (check.asset, check.check, "true" if check.blocking else "false")
             yield Sample("bcw_check_passed", check.result == history.PASSED, labels)

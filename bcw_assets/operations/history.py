@@ -1,22 +1,24 @@
-"""The one reader of Dagster's history: the latest result of every check, run and asset, and why a run failed."""
+"""The one reader of Dagster's history: the latest result of every check, run and asset, what failed, and why."""
 
 import fcntl
 import itertools
 import os
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from time import time
+from typing import Any, NamedTuple
 
 import click
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
+from tabulate import tabulate
 
 from bcw_assets import settings
-from bcw_assets.errors import BcwError
-from bcw_assets.storage.io_manager import Materialization, find_latest
+from bcw_assets.errors import BcwError, ReleaseRefused
+from bcw_assets.storage.io_manager import Materialization
 
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 WILL_RETRY = "dagster/will_retry"
@@ -46,6 +48,26 @@ class CheckResult:
     result: str  # passed, failed, crashed, not run (on that materialisation) or not materialised (the asset)
     since: str | None  # in UTC
     evidence: str  # what the check said or looked at
+
+
+class FailedRun(NamedTuple):
+    """A run that failed, and when, in seconds since 1970."""
+
+    run_id: str
+    ended: float
+    events: list[dg.DagsterEvent]
+
+    @property
+    def steps(self) -> list[str]:
+        """The steps that failed, and those that a dead process left behind."""
+        successes = {event.step_key for event in self.events if event.is_step_success}
+        starts = [event.step_key for event in self.events if event.is_step_start or event.is_step_failure]
+        return [step for step in dict.fromkeys(starts) if step and step not in successes]
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it failed because the gate refused a release."""
+        return any(_tabulate_gate(event) for event in self.events if event.is_step_failure)
 
 
 @contextmanager
@@ -89,26 +111,11 @@ def _too_many_retries() -> type[Exception]:
     return DagsterPostgresException
 
 
-def read_materialisations(
-    instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str]
-) -> dict[dg.AssetKey, Materialization | None]:
-    """Return the latest materialisation of every asset at its place, a path or a URI; None without one."""
-    return {key: find_latest(key, place, instance) for key, place in places.items()}
-
-
-def read_check_results(
-    instance: dg.DagsterInstance,
-    checks: Iterable[dg.AssetCheckSpec],
-    materialisations: Mapping[dg.AssetKey, Materialization | None],
-    limit: int = EVALUATIONS,
-) -> list[CheckResult]:
-    """Return the latest result of every check of these materialisations; `since` looks back so many executions."""
-    return [_read_check_result(instance, check, materialisations[check.asset_key], limit) for check in checks]
-
-
-def _read_check_result(
-    instance: dg.DagsterInstance, check: dg.AssetCheckSpec, made: Materialization | None, limit: int
+def read_check_result(
+    instance: dg.DagsterInstance, check: dg.AssetCheckSpec, made: Materialization | None, limit: int = EVALUATIONS
 ) -> CheckResult:
+    """Return the latest result of a check of this materialisation; `since` looks back so many executions."""
+
     def conclude(result: str, since: float | None = None, evidence: str = "") -> CheckResult:
         when = None if since is None else format_time(since)
         name, severity = check.asset_key.to_user_string(), "ERROR" if check.blocking else "WARN"
@@ -180,23 +187,28 @@ def find_last_success(instance: dg.DagsterInstance, job: str) -> float:
     return find_end(run) if run else 0.0
 
 
-def read_failed_runs(
-    instance: dg.DagsterInstance, job: str, after: float, now: float
-) -> Iterator[tuple[dg.DagsterRun, float]]:
-    """Return the failed runs of a job that ended after a time, and when, the oldest first; no run that is retried."""
+def find_failures(
+    instance: dg.DagsterInstance, find_time_made: Callable[[dg.AssetKey], float], after: float, job: str | None = None
+) -> Iterator[FailedRun]:
+    """Return the runs, perhaps of one job, that failed after a time and that nothing has mended, the newest first.
+
+    A run is mended when every asset that its broken steps were to make or to check, or the whole run where no step is
+    broken, was made since. A run that Dagster tries again did not fail yet.
+    """
     conditions = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.FAILURE])
-    for record in reversed(instance.get_run_records(conditions, limit=NEWEST_FAILURES)):
+    for record in instance.get_run_records(conditions, limit=NEWEST_FAILURES):
         run, ended = record.dagster_run, find_end(record)
-        is_undecided = WILL_RETRY not in run.tags and instance.run_retries_enabled and now - ended < UNDECIDED
-        if ended > after and run.tags.get(WILL_RETRY) != "true" and not is_undecided:
-            yield run, ended
-
-
-def find_broken_steps(events: Sequence[dg.DagsterEvent]) -> list[str]:
-    """Return the steps that failed, and those that a dead process left behind."""
-    successes = {event.step_key for event in events if event.is_step_success}
-    starts = [event.step_key for event in events if event.is_step_start or event.is_step_failure]
-    return [step for step in dict.fromkeys(starts) if step and step not in successes]
+        is_undecided = WILL_RETRY not in run.tags and instance.run_retries_enabled and time() - ended < UNDECIDED
+        if ended <= after or is_undecided or run.tags.get(WILL_RETRY) == "true":
+            continue
+        failure = FailedRun(run.run_id, ended, read_events(instance, run.run_id))
+        assets = {
+            key.asset_key if isinstance(key, dg.AssetCheckKey) else key
+            for step, key in list_planned(failure.events)
+            if step in failure.steps or not failure.steps
+        }
+        if not assets or any(find_time_made(asset) <= ended for asset in assets):
+            yield failure
 
 
 def find_end(run: dg.RunRecord) -> float:
@@ -223,12 +235,6 @@ def list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None
             yield event.step_key, data.asset_key
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
             yield event.step_key, dg.AssetCheckKey(data.asset_key, data.check_name)
-
-
-def find_assets(events: Iterable[dg.DagsterEvent], steps: Container[str | None]) -> set[dg.AssetKey]:
-    """Return the assets that these steps were to make or to check."""
-    keys = [key for step, key in list_planned(events) if step in steps]
-    return {key.asset_key if isinstance(key, dg.AssetCheckKey) else key for key in keys}
 
 
 def explain_failure(events: Sequence[dg.DagsterEvent]) -> list[str]:
@@ -259,7 +265,18 @@ def _explain_step(event: dg.DagsterEvent) -> str:
     else:
         message = error.message.strip() if error else "unknown error"
         why = f"{message} (its traceback is in the run's history: make dev)"
-    return f"{event.step_key}: {why}"
+    return "\n".join(filter(None, (f"{event.step_key}: {why}", _tabulate_gate(event))))
+
+
+def _tabulate_gate(event: dg.DagsterEvent) -> str:
+    """Return what the gate looked at, if it refused a release in this failed step."""
+    failure = event.step_failure_data.user_failure_data
+    table: Any = failure and failure.metadata.get(ReleaseRefused.rows_are)
+    if not table:
+        return ""
+    names = [column.name for column in table.schema.columns]  # in order, which the history does not keep of the rows
+    rows = [[record.data[name] for name in names] for record in table.value.records]
+    return str(tabulate(rows, names, "plain", disable_numparse=True))
 
 
 def list_failed_checks(events: Iterable[dg.DagsterEvent]) -> list[tuple[str | None, dg.AssetCheckEvaluation]]:

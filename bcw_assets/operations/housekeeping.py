@@ -5,7 +5,8 @@ from datetime import datetime
 
 import dagster as dg
 
-from bcw_assets.operations import history
+from bcw_assets.operations.history import ENDED
+from bcw_assets.storage.io_manager import find_latest
 
 
 def delete_runs_before(
@@ -18,10 +19,11 @@ def delete_runs_before(
 
     The runs stay that say what the assets at these places are: which content was recorded, and what the checks found.
     """
-    evidence = {made.run_id for made in history.read_materialisations(instance, places).values() if made}
+    latest = [find_latest(key, place, instance) for key, place in places.items()]
+    evidence = {made.run_id for made in latest if made}
     executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
     evidence |= {execution.run_id for execution in executions.values()}
-    records = instance.get_run_records(dg.RunsFilter(statuses=history.ENDED, created_before=before))
+    records = instance.get_run_records(dg.RunsFilter(statuses=ENDED, created_before=before))
     old = {record.dagster_run.run_id for record in records}
     for run in old - evidence:
         instance.delete_run(run)

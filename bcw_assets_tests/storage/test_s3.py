@@ -25,8 +25,9 @@ import yaml
 from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 
+from bcw_assets import stages
 from bcw_assets.cli.main import main
-from bcw_assets.errors import StorageError, StorageRefused
+from bcw_assets.errors import StorageError, StorageUnavailable
 from bcw_assets.releases import log, promotion
 from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
@@ -59,6 +60,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 def _haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 2)
     monkeypatch.setattr(s3, "PAUSE", 0)
+    monkeypatch.setattr(stages, "RETRY_SECONDS", 0)
     monkeypatch.setattr(botocore.retries.quota.RetryQuota, "acquire", lambda *_: True)  # who fails often fails faster
     monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", lambda *_: 0.0)
 
@@ -117,7 +119,7 @@ def open_as(client_of: Any, place: str) -> Store:
     return cast(Store, store)
 
 
-def read_error(act: Callable[[], object], kind: type[StorageError] = StorageRefused) -> str:
+def read_error(act: Callable[[], object], kind: type[StorageError] = StorageError) -> str:
     """Return the text of an error: one line that names no secret, and no cause that could."""
     with pytest.raises(kind) as error:
         act()
@@ -158,7 +160,7 @@ def test_a_clock_that_is_wrong_and_a_server_that_is_not_there_are_said(place: Pl
         text = read_error(lambda: open_store(place("x")).list(""))
     assert "the clocks of this machine and of the server differ too much. Set this machine's clock" in text
     store = open_at("http://me:secret-of-me@127.0.0.1:1", place("x"))
-    text = read_error(lambda: store.list(""), StorageError)
+    text = read_error(lambda: store.list(""), StorageUnavailable)
     assert ": http://127.0.0.1:1 cannot be reached, or does not answer. Start it, or set AWS_ENDPOINT_URL" in text
 
 
@@ -167,7 +169,7 @@ def test_a_bucket_that_is_missing_is_named_and_a_name_of_none_is_refused_before_
     for act in EVERYTHING.values():
         assert "in s3://no-such-bucket/prefix: there is no such bucket" in read_error(partial(act, store))
     for name in ("s3://Upper", "s3://under_score/x", "s3://a..b/x", "s3://127.0.0.1/x", "s3:///x", "gs://bucket"):
-        with pytest.raises(StorageRefused, match=r"no name of a bucket; allowed are|allowed is the path of a folder"):
+        with pytest.raises(StorageError, match=r"no name of a bucket; allowed are|allowed is the path of a folder"):
             open_store(name)
 
 
@@ -183,9 +185,9 @@ def test_every_error_of_the_table_is_told_in_words_and_says_whether_it_may_pass(
     for name in names:
         assert re.fullmatch("[^{]+, [^{]+", ", ".join(explain(name, 400)[:2]))
     assert explain("AuthorizationHeaderMalformed", 400, Region="eu-west-1")[0].endswith("another region, eu-west-1")
-    assert explain("SlowDown", 503) == ("http://s3 answered 503 SlowDown", "Look at its log", StorageError)
-    assert explain("OperationAborted", 409)[2] is StorageError
-    assert explain("<b>", 400) == ("http://s3 answered 400", "Look at its log", StorageRefused)
+    assert explain("SlowDown", 503) == ("http://s3 answered 503 SlowDown", "Look at its log", StorageUnavailable)
+    assert explain("OperationAborted", 409)[2] is StorageUnavailable
+    assert explain("<b>", 400) == ("http://s3 answered 400", "Look at its log", StorageError)
     with serve(loopback.status(403)) as server:  # which botocore knows by its status alone
         text = read_error(partial(open_at(server.url, place("x")).read, "key"))
     assert "Let their policy allow s3:GetObject, s3:PutObject" in text
