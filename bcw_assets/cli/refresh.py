@@ -47,9 +47,11 @@ def refresh_graph(*, show_progress: bool) -> str:
 
 def _report_stage(entry: dg.EventLogEntry) -> None:
     event = entry.dagster_event
+    if event and event.is_step_up_for_retry:
+        click.echo(history.explain_retry(event), err=True)
     if event is None or event.step_key is None or event.step_key.endswith(CHECKS):
         return
-    if event.is_step_start:
+    if event.is_step_start or event.is_step_restarted:
         click.echo(f"{event.step_key + ' …':<20}", nl=False, err=True)
     elif event.is_step_success:
         click.echo(f"{event.step_success_data.duration_ms / 1000:5.1f} s", err=True)

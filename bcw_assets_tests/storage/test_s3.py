@@ -7,6 +7,7 @@ import io
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler
@@ -28,6 +29,7 @@ from click.testing import CliRunner, Result
 from bcw_assets import stages
 from bcw_assets.cli.main import main
 from bcw_assets.errors import StorageError, StorageUnavailable
+from bcw_assets.operations import history
 from bcw_assets.releases import log, promotion
 from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
@@ -35,7 +37,7 @@ from bcw_assets.storage import s3
 from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests import loopback
 from bcw_assets_tests import seaweed as seaweed_server
-from bcw_assets_tests.conftest import Graph, Place, contents, on_s3, sweep, with_all
+from bcw_assets_tests.conftest import Graph, Place, broken, contents, on_s3, sweep, why, with_all
 from bcw_assets_tests.loopback import Step, serve
 from bcw_assets_tests.seaweed import Seaweed
 from bcw_assets_tests.storage.test_store import NEW, OLD
@@ -286,6 +288,55 @@ def test_a_server_that_refuses_checksums_is_named_and_works_with_the_variable_th
         monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
         open_at(server.url, place("x")).write(OLD)
     assert contents(open_store(place("x"))) == OLD
+
+
+def test_a_bucket_that_is_away_for_a_while_is_waited_for_and_nothing_is_released_twice(
+    graph: Graph, seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well, lost = loopback.passed_to(seaweed.url), loopback.reply_lost(seaweed.url)
+    outages = ["PUT data/raw_data.csv", "PUT model.json", "GET metrics.json", "PUT log/000001.json"]
+    refusals = 0
+
+    def lose(handler: BaseHTTPRequestHandler) -> None:
+        """Lose the reply to the next of these, and refuse the four requests after it, whatever they are for."""
+        nonlocal refusals
+        command, key = outages[0].split() if outages else ("", "")
+        if refusals:
+            refusals -= 1
+            loopback.s3_error(503, "SlowDown")(handler)
+        elif handler.command == command and handler.path.endswith(key):
+            del outages[0]
+            refusals = 4
+            lost(handler)
+        else:
+            well(handler)
+
+    with serve(lose) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        result = graph.run()
+        (entry,) = log.read_log(graph.store).entries
+    assert (result.success, outages, entry.run, broken(result)) == (True, [], result.run_id, {})
+    retries = [event for event in result.all_events if event.is_step_up_for_retry]
+    steps = Counter(event.step_key for event in retries)
+    assert steps == {"raw_data": 2, "model": 2, "metrics_checks": 2, "release": 1}
+    for event in retries:
+        says = history.explain_retry(event)
+        assert re.fullmatch(r"Could not .* answered 503 SlowDown\. .* try again \(again in 0 s\)", says)
+
+
+def test_a_bucket_that_stays_away_fails_the_run_after_a_few_tries_and_one_that_refuses_at_once(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step, tries, says in (
+        (loopback.s3_error(503, "SlowDown"), stages.RETRIES, "answered 503 SlowDown"),
+        (loopback.s3_error(403, "AccessDenied"), 0, "these credentials may not do that"),
+    ):
+        with serve(step) as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+            result = graph.run("raw_data")
+        assert not result.success
+        assert len([event for event in result.all_events if event.is_step_up_for_retry]) == tries
+        assert re.fullmatch(f"Could not write .*{says}.*", why(result))
 
 
 @pytest.mark.sweep
