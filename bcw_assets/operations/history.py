@@ -3,6 +3,7 @@
 import fcntl
 import itertools
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -109,6 +110,13 @@ def _too_many_retries() -> type[Exception]:
     from dagster_postgres.utils import DagsterPostgresException  # once something is wrong: it brings a driver along
 
     return DagsterPostgresException
+
+
+def outwait_postgres() -> None:
+    """Let a history in PostgreSQL be away for three quarters of a minute; Dagster itself gives a run up after 11 s."""
+    if postgres := sys.modules.get("dagster_postgres.utils"):  # who has its history elsewhere does not import it
+        # Tries after the first, and the seconds before the second, which are doubled each time. No setting does it.
+        postgres.retry_pg_connection_fn.__defaults__ = (7, 0.2)
 
 
 def read_check_result(
