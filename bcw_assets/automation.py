@@ -9,7 +9,7 @@ import dagster as dg
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import locate_assets, specify_checks
 from bcw_assets.errors import SettingsError
-from bcw_assets.operations import alerts, housekeeping
+from bcw_assets.operations import alerts, history
 from bcw_assets.settings import Settings
 
 refresh_job = dg.define_asset_job(
@@ -25,7 +25,7 @@ def delete_old_runs(context: dg.OpExecutionContext) -> None:
     keep = timedelta(days=context.resources.settings.keep_days)
     places = locate_assets(GRAPH, context.resources.io_manager, context.resources.releases)
     checks = [spec.key for asset in places for spec in specify_checks(asset)]
-    deleted = housekeeping.delete_runs_before(context.instance, datetime.now(UTC) - keep, places, checks)
+    deleted = history.delete_runs_before(context.instance, datetime.now(UTC) - keep, places, checks)
     context.log.info(f"{deleted} runs deleted that were older than {keep.days} days")
 
 

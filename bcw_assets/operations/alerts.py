@@ -7,10 +7,11 @@ next tick, and a messenger that is added later is sent what is wrong now. A kind
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from time import time as now
+from typing import Any
 
 import dagster as dg
 from pydantic import BaseModel, ValidationError
@@ -98,12 +99,11 @@ def update_incidents(state: State, incidents: Sequence[Incident], hidden: Sequen
     """Return the state with what is wrong now, in texts that show no `hidden` secret, and all else as over."""
     known = {before.key: before.model_copy(update={"is_over": True}) for before in state.incidents}
     for incident in incidents:
-        before = known.get(incident.key, incident)
-        changes = {
-            "evidence": notifiers.remove_secrets_and_markup(incident.evidence, hidden),
-            "since": before.since,
-            "audience": before.audience,
-        }
+        before, evidence = (
+            known.get(incident.key, incident),
+            notifiers.remove_secrets_and_markup(incident.evidence, hidden),
+        )
+        changes = {"evidence": evidence, "since": before.since, "audience": before.audience}
         known[incident.key] = incident.model_copy(update=changes)
     return state.model_copy(update={"incidents": tuple(known.values())})
 
@@ -140,16 +140,12 @@ def write_message(incident: Incident, settings: Settings, when: float) -> notifi
     lines = [f"Where: {place if place.startswith(S3) else Path(place).absolute()}"[:LONGEST_TITLE]]
     if incident.run:
         lines.append(f"Run: {f'{settings.ui_url}/runs/' if settings.ui_url else ''}{incident.run}")
-    title, since = f"bcw_assets: {incident.title}"[:LONGEST_TITLE], _format_seconds(incident.since)
+    title, since = f"bcw_assets: {incident.title}"[:LONGEST_TITLE], history.format_time(incident.since)
     if incident.is_over:
         lasted = timedelta(seconds=round(when - incident.since))
-        lines.insert(0, f"It is over: so since {since}, and no longer at {_format_seconds(when)} ({lasted}).")
+        lines.insert(0, f"It is over: so since {since}, and no longer at {history.format_time(when)} ({lasted}).")
         return notifiers.Message(f"Recovered: {title}", "\n".join(lines), "success")
     return notifiers.Message(title, "\n".join([f"Evidence: {incident.evidence}", f"Since: {since}", *lines]), "failure")
-
-
-def _format_seconds(when: float) -> str:
-    return f"{datetime.fromtimestamp(when, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _list_failed_runs(instance: dg.DagsterInstance, jobs: Mapping[str, str]) -> Iterator[Incident]:
@@ -180,7 +176,8 @@ def _list_failed_runs(instance: dg.DagsterInstance, jobs: Mapping[str, str]) -> 
 def _list_failed_checks(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> Iterator[Incident]:
     """Return the checks, blocking or not, that did not pass when they said something last."""
     for key in checks:
-        execution = history.read_evaluation(instance, key)
+        executions = instance.event_log_storage.get_asset_check_execution_history(key, limit=history.NEWEST)
+        execution: Any = next(filter(history.has_evaluation, executions), None)
         if execution and not execution.evaluation.passed:
             yield Incident(
                 key=f"check {key.to_user_string()}",

@@ -1,11 +1,11 @@
-"""The one reader of Dagster's history: the latest result of every check, run and asset, what failed, and why."""
+"""The one room of Dagster's history: the latest result of every check, run and asset, what failed, why, and its end."""
 
 import fcntl
 import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 from bcw_assets import settings
 from bcw_assets.errors import BcwError, ReleaseRefused
-from bcw_assets.storage.io_manager import Materialization
+from bcw_assets.storage.io_manager import Materialization, find_latest
 
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 WILL_RETRY = "dagster/will_retry"
@@ -135,8 +135,9 @@ def read_check_result(
     if executions and _has_crashed(instance, executions[0], made):
         return conclude(CRASHED, find_time(executions[0]), f"see run {executions[0].run_id}")
     # Newer evaluations may be of a materialisation at another place, for places can share a history.
-    completed = _keep_evaluations(executions)
-    evaluations = list(itertools.dropwhile(lambda newer: not _is_of(newer.evaluation, made), completed))
+    evaluations: list[Any] = list(filter(has_evaluation, executions))
+    while evaluations and _find_target(evaluations[0]) != made.storage_id:
+        del evaluations[0]
     if not evaluations:
         return conclude(NOT_RUN)
     newest = evaluations[0].evaluation
@@ -145,14 +146,13 @@ def read_check_result(
     return conclude(PASSED if newest.passed else FAILED, find_time(first), evidence)
 
 
-def _is_of(evaluation: dg.AssetCheckEvaluation, made: Materialization) -> bool:
-    target = evaluation.target_materialization_data
-    return target is not None and target.storage_id == made.storage_id
+def _find_target(execution: Any) -> int:
+    return getattr(execution.evaluation.target_materialization_data, "storage_id", 0)
 
 
 def _has_crashed(instance: dg.DagsterInstance, execution: Any, made: Materialization) -> bool:
     """Say whether the newest execution of a check broke off: its step failed, and it said nothing."""
-    if isinstance(execution.evaluation, dg.AssetCheckEvaluation) or find_time(execution) < made.timestamp:
+    if has_evaluation(execution) or find_time(execution) < made.timestamp:
         return False
     events = read_events(instance, execution.run_id)
     failed = {event.step_key for event in events if event.is_step_failure}
@@ -170,15 +170,9 @@ def _format_evidence(evaluation: dg.AssetCheckEvaluation) -> Iterator[str]:
             yield f"{name} {entry.value:.4g}" if isinstance(entry.value, float) else f"{name} {entry.value}"
 
 
-def read_evaluation(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> Any:
-    """Return the last execution (Dagster's record) of a check in which it found something; None without one."""
-    executions = instance.event_log_storage.get_asset_check_execution_history(check, limit=NEWEST)
-    return next(iter(_keep_evaluations(executions)), None)
-
-
-def _keep_evaluations(executions: Iterable[Any]) -> list[Any]:
-    """Return the executions that found something; others broke off, or are only planned."""
-    return [execution for execution in executions if isinstance(execution.evaluation, dg.AssetCheckEvaluation)]
+def has_evaluation(execution: Any) -> bool:
+    """Say whether an execution of a check (Dagster's record) found something, and was not only planned or broke off."""
+    return isinstance(execution.evaluation, dg.AssetCheckEvaluation)
 
 
 def read_last_run(
@@ -232,7 +226,7 @@ def read_events(instance: dg.DagsterInstance, run: str) -> list[dg.DagsterEvent]
 
 def format_time(when: float) -> str:
     """Return seconds since 1970 as a time in UTC."""
-    return datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(when, UTC).isoformat(" ", "seconds")
 
 
 def list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None, dg.AssetKey | dg.AssetCheckKey]]:
@@ -296,14 +290,31 @@ def explain_retry(event: dg.DagsterEvent) -> str:
 
 def list_failed_checks(events: Iterable[dg.DagsterEvent]) -> list[tuple[str | None, dg.AssetCheckEvaluation]]:
     """Return the checks that failed, each with its step."""
-    return [
-        (event.step_key, event.asset_check_evaluation_data)
-        for event in events
-        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
-        and not event.asset_check_evaluation_data.passed
-    ]
+    kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    checks = [(event.step_key, event.asset_check_evaluation_data) for event in events if event.event_type is kind]
+    return [(step, check) for step, check in checks if not check.passed]
 
 
 def describe_check(check: dg.AssetCheckEvaluation) -> str:
     """Return a failed check in words."""
     return f"Check {check.check_name} of {check.asset_key.to_user_string()}: {check.description}"
+
+
+def delete_runs_before(
+    instance: dg.DagsterInstance,
+    before: datetime,
+    places: Mapping[dg.AssetKey, str],
+    checks: Sequence[dg.AssetCheckKey],
+) -> int:
+    """Delete the runs that were created before a time and have ended; return how many.
+
+    The runs stay that say what the assets at these places are: which content was recorded, and what the checks found.
+    """
+    latest = [find_latest(key, place, instance) for key, place in places.items()]
+    executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+    evidence = {made.run_id for made in latest if made} | {execution.run_id for execution in executions.values()}
+    records = instance.get_run_records(dg.RunsFilter(statuses=ENDED, created_before=before))
+    old = {record.dagster_run.run_id for record in records} - evidence
+    for run in old:
+        instance.delete_run(run)
+    return len(old)

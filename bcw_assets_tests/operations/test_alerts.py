@@ -176,7 +176,7 @@ def test_what_is_wrong_is_told_once_and_once_more_when_it_is_over_and_anew_when_
     ((heading, text),) = world.hear()
     finding, since, *lines = text.rsplit("\n", 3)
     assert (heading, finding) == (f"bcw_assets: {title}", f"Evidence: {evidence}")
-    assert re.fullmatch(r"Since: 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", since)
+    assert re.fullmatch(r"Since: 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\+00:00", since)
     assert lines == ["Where: s3://bcw/x", f"Run: http://ui:3000/runs/{first}"]
     (before,) = world.state.incidents
     last = world.run(job)

@@ -19,7 +19,6 @@ from bcw_assets import source
 from bcw_assets.definitions import build_definitions
 from bcw_assets.errors import BcwError
 from bcw_assets.operations import alerts, exporter, history
-from bcw_assets.operations.housekeeping import delete_runs_before
 from bcw_assets.storage.store import open_store
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import CHECKOUT, Graph
@@ -85,7 +84,9 @@ def test_checks_alerts_exporter_and_housekeeping_read_postgresql_and_what_steps_
     samples = list(exporter.collect_history(stack.instance, definitions, stack.places()))
     assert exporter.Sample("bcw_asset_rows", 569, ("raw_data",)) in samples
     assert exporter.Sample("bcw_check_passed", 1, ("raw_data", "stored", "true")) in samples
-    assert delete_runs_before(stack.instance, datetime.now(UTC) + timedelta(minutes=1), stack.places(), keys) == 1
+    assert (
+        history.delete_runs_before(stack.instance, datetime.now(UTC) + timedelta(minutes=1), stack.places(), keys) == 1
+    )
     assert [run.run_id for run in stack.instance.get_runs()] == [made.run_id]
 
 

@@ -6,7 +6,7 @@ import dagster as dg
 
 from bcw_assets.checks import specify_checks
 from bcw_assets.definitions import build_definitions
-from bcw_assets.operations import history, housekeeping
+from bcw_assets.operations import history
 from bcw_assets.storage.io_manager import find_latest
 from bcw_assets_tests.conftest import Graph, broken
 
@@ -18,7 +18,7 @@ def test_only_the_runs_stay_that_have_not_ended_or_say_what_is_stored(graph: Gra
     now = datetime.now(UTC)
     keys = [spec.key for asset in graph.places() for spec in specify_checks(asset)]
     for age, count in ((timedelta(days=90), 0), (timedelta(minutes=-1), 1)):
-        assert housekeeping.delete_runs_before(graph.instance, now - age, graph.places(), keys) == count
+        assert history.delete_runs_before(graph.instance, now - age, graph.places(), keys) == count
     assert {run.run_id for run in graph.instance.get_runs()} == runs
     for name in ("raw_data", "ready_data", "model"):
         asset = dg.AssetKey(name)
