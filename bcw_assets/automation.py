@@ -29,9 +29,9 @@ def delete_old_runs(context: dg.OpExecutionContext) -> None:
     context.log.info(f"{deleted} runs deleted that were older than {keep.days} days")
 
 
-@dg.job(description="Deletes old runs from the history, which otherwise grows for ever.")
+@dg.job
 def housekeeping_job() -> None:
-    """Delete old runs."""
+    """Delete old runs from the history, which otherwise grows for ever."""
     delete_old_runs()
 
 

@@ -41,14 +41,14 @@ EMBEDDED_ORIGIN = "scikit-learn's embedded copy"
 
 @dataclass(frozen=True)
 class Try:
-    """An attempt: where, after how many seconds it ended, and how."""
+    """An attempt: how it ended, where, and after how many seconds, to a tenth; people meet them in this order."""
 
+    outcome: str
     address: str
     seconds: float
-    outcome: str
 
     def __str__(self) -> str:
-        return f"{self.address}: {self.outcome} ({self.seconds:.1f} s)"
+        return f"{self.address}: {self.outcome} ({self.seconds} s)"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ def _fetch_first(
                 failure = _Failure(SLOW)
             except _Failure as error:
                 failure = error
-            tries.append(Try(address, time.monotonic() - began, str(failure or f"{len(content):,} bytes")))
+            outcome = str(failure or f"{len(content):,} bytes")
+            tries.append(Try(outcome, address, round(time.monotonic() - began, 1)))
             tell(str(tries[-1]))
             if failure is None:
                 return content, address
@@ -208,14 +209,11 @@ def _require(content: bytes, expected: str, origin: str, what: str) -> None:
 
 def _read_file(path: Path) -> bytes:
     try:
-        if path.is_file():
-            return path.read_bytes()
+        return path.read_bytes()
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or "it does not fit into the memory"
-        raise SourceUnavailable(f"BCW_SOURCE is {str(path)[:200]!r}: {reason}. Nothing was changed") from error
-    raise SourceUnavailable(
-        f"BCW_SOURCE is {str(path)!r}, which is no file; allowed are auto, embedded, an http(s) URL or a path"
-    )
+        problem = f"BCW_SOURCE is {str(path)[:200]!r}: {reason}. Nothing was changed"
+        raise SourceUnavailable(f"{problem}; allowed are auto, embedded, an http(s) URL or a path") from error
 
 
 def _read_embedded() -> bytes:

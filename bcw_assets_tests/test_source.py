@@ -117,7 +117,7 @@ def test_a_named_source_that_is_unavailable_or_no_file_fails_and_no_token_is_sho
         fetch(Settings(source=f"{server.url}/table.csv?token=secret"))
     assert all(part in str(error.value) for part in ("status 404", f"{server.url}/table.csv", "BCW_SOURCE"))
     assert "secret" not in str(error.value)
-    for path, says in {"x" * 5000: "File name too long", ".": "which is no file; allowed are auto, embedded"}.items():
+    for path, says in {"x" * 5000: "File name too long", ".": "Is a directory. Nothing was changed; a"}.items():
         with pytest.raises(SourceUnavailable, match=says):
             fetch(Settings(source=path))
 

@@ -106,12 +106,7 @@ def list_url_secrets(messengers: Sequence[Messenger]) -> list[str]:
 
 
 def remove_secrets_and_markup(text: str, hidden: Sequence[str]) -> str:
-    """Return a text of bounded length, without secrets, and without what is markup or a mention in a messenger.
-
-    >>> text = "<!everyone> look at https://me:hunter2@example.org/?token=abc, key 12345678"
-    >>> remove_secrets_and_markup(text, ["12345678"])
-    '‹!everyone› look at https://***＠example.org/?token=***, key ***'
-    """
+    """Return a text of bounded length, without secrets, and without what is markup or a mention in a messenger."""
     for secret in sorted(hidden, key=len, reverse=True):
         text = text.replace(secret, MASK)
     text = ASSIGNED.sub(rf"\1{MASK}", CREDENTIALS.sub(MASK, ACCESS_KEY.sub(MASK, text))).translate(HARMLESS)
