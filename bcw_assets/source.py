@@ -132,8 +132,8 @@ def _fetch_first(
             failures += 1
             pause = BACK_OFF * min(32, 2**failures - 2) if failure.pause is None else failure.pause
     raise SourceUnavailable(
-        f"The table could not be downloaded in {len(tries)} tries and {time.monotonic() - start:.0f} s ({address}: "
-        f"{tries[-1].outcome}). Nothing was changed. Check BCW_SOURCE and the network and try again, or set "
+        f"The table could not be downloaded ({address}: {tries[-1].outcome}; tries: {len(tries)}, seconds: "
+        f"{time.monotonic() - start:.0f}). Nothing was changed. Check BCW_SOURCE and the network and try again, or set "
         f"BCW_SOURCE=embedded to work offline"
     )
 

@@ -108,7 +108,7 @@ def test_a_network_that_is_set_up_wrongly_is_unavailable_and_the_variable_is_nam
     monkeypatch.setattr(source, "NAMED_DEADLINE", 0.2)
     download = fetch(Settings())
     assert (download.fallback, download.tries[0].outcome) == (True, outcome)
-    with pytest.raises(SourceUnavailable, match=re.escape(f"({address}: {outcome})")):
+    with pytest.raises(SourceUnavailable, match=re.escape(f"({address}: {outcome}; ")):
         fetch(Settings(source=address))
 
 

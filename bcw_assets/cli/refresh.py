@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import click
 import dagster as dg
 from dagster._core.execution import compute_logs
+from tabulate import tabulate
 
 import bcw_assets
 from bcw_assets.automation import refresh_job
@@ -22,6 +23,7 @@ from bcw_assets.releases.gate import NOT_JUDGED
 from bcw_assets.releases.promotion import ALREADY_CHAMPION
 from bcw_assets.report.templates import open_templates
 
+WIDTHS = [18, 28, 18, 10]  # characters of the gate's columns, so that a terminal shows them side by side
 # What Dagster logs is kept in the history; on the terminal it would bury the progress and the summary.
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -41,7 +43,8 @@ def refresh_graph(*, show_progress: bool) -> str:
         vars(compute_logs)["subprocess"] = SimpleNamespace(Popen=partial(subprocess.Popen, process_group=0))
         result = job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False, run_config=SILENT)
     if not result.success:
-        raise BcwError("\n".join(history.explain_failure(result.all_events)))
+        gate = tabulate(history.read_gate(result.all_events), "firstrow", disable_numparse=True, maxcolwidths=WIDTHS)
+        raise BcwError("\n".join([*history.explain_failure(result.all_events), *filter(None, [gate])]))
     return _describe_refresh(result)
 
 

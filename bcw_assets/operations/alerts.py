@@ -163,11 +163,13 @@ def _list_failed_runs(instance: dg.DagsterInstance, jobs: Mapping[str, str]) -> 
             steps = [step for step in failure.steps if step not in checks]
             if failure.steps and not steps:
                 continue
+            gate = history.read_gate(failure.events)
             where = f"at {', '.join(steps)}" if steps else "before its first step"
             yield Incident(
-                key=REFUSAL if failure.is_refusal else f"run {', '.join(steps) or job}",
-                title="The gate refused a release" if failure.is_refusal else f"{title} {where}",
-                evidence="\n".join(history.explain_failure(failure.events)),
+                key=REFUSAL if gate else f"run {', '.join(steps) or job}",
+                title="The gate refused a release" if gate else f"{title} {where}",
+                # Few messengers write letters of one width, which a table in columns needs.
+                evidence="\n".join([*history.explain_failure(failure.events), *map(" | ".join, gate)]),
                 since=failure.ended,
                 run=failure.run_id,
             )

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import click
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
-from tabulate import tabulate
 
 from bcw_assets import settings
 from bcw_assets.errors import BcwError, ReleaseRefused
@@ -64,11 +63,6 @@ class FailedRun(NamedTuple):
         successes = {event.step_key for event in self.events if event.is_step_success}
         starts = [event.step_key for event in self.events if event.is_step_start or event.is_step_failure]
         return [step for step in dict.fromkeys(starts) if step and step not in successes]
-
-    @property
-    def is_refusal(self) -> bool:
-        """Whether it failed because the gate refused a release."""
-        return any(_tabulate_gate(event) for event in self.events if event.is_step_failure)
 
 
 @contextmanager
@@ -267,18 +261,17 @@ def _explain_step(event: dg.DagsterEvent) -> str:
     else:
         message = error.message.strip() if error else "unknown error"
         why = f"{message} (its traceback is in the run's history: make dev)"
-    return "\n".join(filter(None, (f"{event.step_key}: {why}", _tabulate_gate(event))))
+    return f"{event.step_key}: {why}"
 
 
-def _tabulate_gate(event: dg.DagsterEvent) -> str:
-    """Return what the gate looked at, if it refused a release in this failed step."""
-    failure = event.step_failure_data.user_failure_data
-    table: Any = failure and failure.metadata.get(ReleaseRefused.rows_are)
-    if not table:
-        return ""
-    names = [column.name for column in table.schema.columns]  # in order, which the history does not keep of the rows
-    rows = [[record.data[name] for name in names] for record in table.value.records]
-    return str(tabulate(rows, names, "plain", disable_numparse=True))
+def read_gate(events: Iterable[dg.DagsterEvent]) -> list[list[str]]:
+    """Return the table of the gate with its heads, if it refused a release in this run; else nothing."""
+    for failure in [event.step_failure_data.user_failure_data for event in events if event.is_step_failure]:
+        table: Any = failure and failure.metadata.get(ReleaseRefused.rows_are)
+        if table:
+            heads = [column.name for column in table.schema.columns]  # whose order the history does not keep in rows
+            return [heads, *([str(record.data[head]) for head in heads] for record in table.value.records)]
+    return []
 
 
 def explain_retry(event: dg.DagsterEvent) -> str:

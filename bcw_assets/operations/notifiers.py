@@ -18,7 +18,7 @@ from bcw_assets.settings import SHORTEST_SECRET, Settings
 
 LIMIT = 10.0  # seconds for a message; Apprise's own limits leave out a server that drips
 BETWEEN_URLS = re.compile(r"[\s,]+(?=[a-z0-9]{1,32}://)", re.IGNORECASE)  # as Apprise: a URL may have commas in it
-LONGEST_BODY = 1200  # characters: with three lines beside it, a message stays below 2,000
+LONGEST_BODY = 1350  # characters: with three lines beside it, a message stays below 2,000
 MASK = "***"
 CREDENTIALS = re.compile(r"(?<=://)[^\s/]+(?=@)")
 ASSIGNED = re.compile(r"(?i)((?:token|secret|passw(?:or)?d|signature|credential|api_?key)[\w-]*[\"']?[=:]\s*)[^\s&;,]+")

@@ -154,7 +154,7 @@ RULING: dict[str, Any] = {
     "verdict": "broken",
 }
 REFUSED = ReleaseRefused("The gate refused this candidate: accuracy", (RULING,))
-TABLE = "rule      value              limit          verdict\naccuracy  0.9 (0.8 to 0.95)  at least 0.97  broken"
+TABLE = "rule | value | limit | verdict\naccuracy | 0.9 (0.8 to 0.95) | at least 0.97 | broken"
 
 
 @pytest.mark.parametrize(
