@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import time
 from typing import Any, NamedTuple
 
 import click
@@ -29,7 +28,6 @@ CRASHED = "crashed"
 EVALUATIONS = 1000  # that are searched for the beginning of a result
 NEWEST = 10  # evaluations or runs in which the last one that counts is searched
 NEWEST_FAILURES = 100  # of a job that are looked at, the newest
-UNDECIDED = 60.0  # seconds in which Dagster sets WILL_RETRY of a failed run, at first without it
 
 KINDS_OF_EVENTS = (
     *("STEP_START", "STEP_SUCCESS", "STEP_FAILURE", "RUN_FAILURE", "ASSET_MATERIALIZATION"),
@@ -194,8 +192,7 @@ def find_failures(
     conditions = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.FAILURE])
     for record in instance.get_run_records(conditions, limit=NEWEST_FAILURES):
         run, ended = record.dagster_run, find_end(record)
-        is_undecided = WILL_RETRY not in run.tags and instance.run_retries_enabled and time() - ended < UNDECIDED
-        if ended <= after or is_undecided or run.tags.get(WILL_RETRY) == "true":
+        if ended <= after or run.tags.get(WILL_RETRY) == "true":
             continue
         failure = FailedRun(run.run_id, ended, read_events(instance, run.run_id))
         assets = {
