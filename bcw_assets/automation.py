@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+import msgspec
 
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import locate_assets, specify_checks
@@ -78,7 +79,7 @@ def build_alerts(settings: Settings, checks: Sequence[dg.AssetCheckKey], release
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         state, done = alerts.tick(context.instance, context.cursor, watched, settings)
-        context.update_cursor(state.model_dump_json())
+        context.update_cursor(msgspec.json.encode(state).decode())
         return dg.SkipReason(done)
 
     return sensor

@@ -6,7 +6,7 @@ next tick, and a messenger that is added later is sent what is wrong now. A kind
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
@@ -14,7 +14,7 @@ from time import time as now
 from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel, ValidationError
+import msgspec
 
 from bcw_assets import settings as environment
 from bcw_assets.locations import S3
@@ -29,7 +29,8 @@ DAY = 86_400.0  # seconds
 REFUSAL, STALE = "refused", "stale"
 
 
-class Incident(BaseModel, frozen=True):
+@dataclass(frozen=True)
+class Incident:
     """Something that is wrong, or was."""
 
     key: str  # tells it from others, and is the same at every tick
@@ -37,7 +38,7 @@ class Incident(BaseModel, frozen=True):
     evidence: str
     since: float  # seconds since 1970
     run: str = ""  # the id of the run that shows it, if there is one
-    audience: tuple[str, ...] = ()  # names of the messengers that know of it, and not yet that it is over
+    audience: frozenset[str] = frozenset()  # names of the messengers that know of it, and not yet that it is over
     is_over: bool = False
 
 
@@ -51,7 +52,8 @@ class Watched:
     stale_days: int
 
 
-class State(BaseModel, frozen=True):
+@dataclass(frozen=True)
+class State:
     """What the sensor's cursor holds."""
 
     began: float  # when the first tick was
@@ -67,8 +69,8 @@ class State(BaseModel, frozen=True):
 def read_state(cursor: str | None, when: float) -> State:
     """Return the state in the sensor's cursor; a new one if there is none, or if another version wrote it."""
     try:
-        return State.model_validate_json(cursor or "")
-    except ValidationError:
+        return msgspec.json.decode(cursor or "", type=State)
+    except msgspec.DecodeError:
         return State(began=when)
 
 
@@ -97,15 +99,12 @@ def list_incidents(instance: dg.DagsterInstance, watched: Watched, began: float,
 
 def update_incidents(state: State, incidents: Sequence[Incident], hidden: Sequence[str]) -> State:
     """Return the state with what is wrong now, in texts that show no `hidden` secret, and all else as over."""
-    known = {before.key: before.model_copy(update={"is_over": True}) for before in state.incidents}
+    known = {before.key: replace(before, is_over=True) for before in state.incidents}
     for incident in incidents:
-        before, evidence = (
-            known.get(incident.key, incident),
-            notifiers.remove_secrets_and_markup(incident.evidence, hidden),
-        )
-        changes = {"evidence": evidence, "since": before.since, "audience": before.audience}
-        known[incident.key] = incident.model_copy(update=changes)
-    return state.model_copy(update={"incidents": tuple(known.values())})
+        before = known.get(incident.key, incident)
+        evidence = notifiers.remove_secrets_and_markup(incident.evidence, hidden)
+        known[incident.key] = replace(incident, evidence=evidence, since=before.since, audience=before.audience)
+    return replace(state, incidents=tuple(known.values()))
 
 
 def send_due_messages(
@@ -125,10 +124,9 @@ def send_due_messages(
             if reason := messenger.deliver(write_message(incident, settings, when)):
                 refusals[messenger.name] = f"{messenger} ({reason})"
                 break
-            audience = set(incident.audience) ^ {messenger.name}
-            incidents[place] = incident.model_copy(update={"audience": tuple(sorted(audience))})
+            incidents[place] = replace(incident, audience=incident.audience ^ {messenger.name})
     names = {messenger.name for messenger in messengers}
-    due = tuple(incident for incident in incidents if not incident.is_over or names & set(incident.audience))
+    due = tuple(incident for incident in incidents if not incident.is_over or names & incident.audience)
     failures = state.failures + len(refusals)
     state = State(began=state.began, incidents=due, failing=tuple(refusals), failures=failures)
     return state, list(refusals.values())

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dagster as dg
+import msgspec
 import pytest
 import requests
 import yaml
@@ -98,8 +99,8 @@ def let_everything_happen(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None
     schedule = instigation.ScheduleInstigatorData("0 6 * * 1")
     record_ticks(graph.instance, "refresh_schedule", "STOPPED", schedule, "SUCCESS")
     incidents = tuple(alerts.Incident(key=key, title="", evidence="", since=1000.0) for key in ("run", "stale"))
-    cursor = alerts.State(began=0, incidents=incidents, failures=3).model_dump_json()
-    sensor = instigation.SensorInstigatorData(cursor=cursor)
+    state = alerts.State(began=0, incidents=incidents, failures=3)
+    sensor = instigation.SensorInstigatorData(cursor=msgspec.json.encode(state).decode())
     record_ticks(graph.instance, alerts.SENSOR, "DECLARED_IN_CODE", sensor, "SKIPPED", "FAILURE", "STARTED")
     for daemon in ("SENSOR", "OF_OLD"):
         graph.instance.add_daemon_heartbeat(DaemonHeartbeat(3000.0, daemon, "id of a process"))
