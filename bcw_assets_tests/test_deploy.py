@@ -34,6 +34,14 @@ def test_every_service_is_locked_limited_and_watched() -> None:
             assert rule["condition"] == ("service_completed_successfully" if ends else "service_healthy"), name
 
 
+def test_no_container_asks_another_through_a_proxy() -> None:
+    for service in SERVICES.values():
+        for name in ("NO_PROXY", "no_proxy"):
+            assert {"localhost", "127.0.0.1", *SERVICES} - {"migrate"} <= set(service["environment"][name].split(","))
+        check = service.get("healthcheck", {"test": []})["test"]
+        assert "wget" not in check or check[check.index("wget") + 1 :][:2] == ["-Y", "off"]  # BusyBox has no NO_PROXY
+
+
 def test_who_meets_whom_on_a_network_and_one_service_is_published_on_loopback() -> None:
     members: dict[str, set[str]] = {}
     for name, service in SERVICES.items():
