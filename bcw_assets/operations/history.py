@@ -275,7 +275,7 @@ def explain_retry(event: dg.DagsterEvent) -> str:
     """Say why a step is tried again, and when."""
     failure = event.step_retry_data.error.cause  # written as the class, a colon and the text
     why = failure.message.partition(": ")[2].strip() if failure else "no reason is given"
-    return f"{why} (again in {event.step_retry_data.seconds_to_wait or 0:.0f} s)"
+    return f"{why} (the next try is in {event.step_retry_data.seconds_to_wait or 0:.0f} s)"
 
 
 def list_failed_checks(events: Iterable[dg.DagsterEvent]) -> list[tuple[str | None, dg.AssetCheckEvaluation]]:

@@ -321,7 +321,7 @@ def test_a_bucket_that_is_away_for_a_while_is_waited_for_and_nothing_is_released
     assert steps == {"raw_data": 2, "model": 2, "metrics_checks": 2, "release": 1}
     for event in retries:
         says = history.explain_retry(event)
-        assert re.fullmatch(r"Could not .* answered 503 SlowDown\. .* try again \(again in 0 s\)", says)
+        assert re.fullmatch(r"Could not .* answered 503 SlowDown\. .* try again \(the next try is in 0 s\)", says)
 
 
 def test_a_bucket_that_stays_away_fails_the_run_after_a_few_tries_and_one_that_refuses_at_once(
