@@ -81,7 +81,7 @@ def score_file(request: Request) -> int:
         try:
             header = f"{','.join(HEADER + (CONTRIBUTIONS if request.explain else ()))}\n"
             target.write((TABLE_HEADER if request.is_for_terminal else header).encode())
-            format_rows = _format_table if request.is_for_terminal else _format_rows
+            format_rows = _format_lines if request.is_for_terminal else _format_rows
             for rows in chain([first] if first else [], chunks):
                 predictions = scoring.score_rows(scorer, rows)
                 tally.add(rows, predictions, request.threshold)
@@ -321,7 +321,7 @@ def _format_rows(rows: Rows, predictions: RowPredictions, scorer: Scorer, releas
     return ("\n".join(lines) + "\n").encode()
 
 
-def _format_table(rows: Rows, predictions: RowPredictions, scorer: Scorer, _: Release, request: Request) -> bytes:
+def _format_lines(rows: Rows, predictions: RowPredictions, scorer: Scorer, _: Release, request: Request) -> bytes:
     """Return one line a row for people."""
     lines = []
     contributions = zip(*scoring.explain_rows(scorer, rows.measurements, predictions.is_scored), strict=True)
