@@ -309,12 +309,13 @@ function explainCodes(title, texts) {
 
 // Rows become measurements, measurements a probability.
 
+const readNumber = (text, hasCommas) => (hasCommas ? text.replaceAll(".", "_").replaceAll(",", ".") : text);
+
 function parse(texts, hasCommas) { // 30 texts → measurements by name; raises what is wrong with the first that is none
   const values = {};
-  const read = (text) => (hasCommas ? text.replaceAll(".", "_").replaceAll(",", ".") : text);
-  const wrong = texts.filter(({ text }) => !isNumeric(read(text))).sort((left, right) => left.place - right.place)[0];
+  const wrong = texts.filter(({ text }) => !isNumeric(readNumber(text, hasCommas))).sort((left, right) => left.place - right.place)[0];
   if (wrong) refuse(explainValue(wrong.name, wrong.text, hasCommas ? release.COMMA_NUMBER_IS : release.NUMBER_IS));
-  texts.forEach(({ name, text }) => { values[name] = Number(read(text)) + 0; });
+  texts.forEach(({ name, text }) => { values[name] = Number(readNumber(text, hasCommas)) + 0; });
   return values;
 }
 
@@ -370,7 +371,10 @@ function score(row) {
 // What people see.
 
 const threshold = () => Number(document.querySelector("input[name=threshold]:checked").value);
-const formatPercent = (number) => `${(100 * number).toFixed(1)} %`;
+const formatPercent = (number) => {
+  if (number > 0.9995) return "above 99.9 %";
+  return number < 0.0005 ? "below 0.1 %" : `${(100 * number).toFixed(1)} %`;
+};
 const formatCount = (count) => `${count.toLocaleString("en")} row${count === 1 ? "" : "s"}`;
 const describeReason = ({ name, number }) => `${name} ${formatContribution(number)}`;
 const call = (probability) => (probability >= threshold() ? "malignant" : "benign");
@@ -381,109 +385,116 @@ function make(tag, text, attributes = {}) {
   return element;
 }
 
-let single = null, rows = [];
+let single = null, table = null; // the patient of the fields, and the rows of a file with their form
 
 function scoreFields() {
   const inputs = measurements.map((name, place) => ({ name, place, text: find(name).value.trim() }));
-  const texts = inputs.map(({ text }) => text), hasCommas = texts.some((text) => text.includes(",")) && !texts.some((text) => text.includes("."));
-  const row = { id: "", problems: [], warnings: [], values: null };
+  const has = (mark) => inputs.some(({ text }) => text.includes(mark)), hasCommas = has(",") && !has(".");
+  const row = { problems: [], warnings: [], values: null };
   try {
     row.values = parse(inputs, hasCommas);
   } catch (error) {
     row.problems.push(error.message);
   }
   single = score(row);
-  const allowed = hasCommas ? (text) => text.replaceAll(",", ".") : (text) => text;
   for (const { name, text } of inputs) {
-    find(name).setAttribute("aria-invalid", String(!isNumeric(allowed(text)) || single.subjects.includes(name)));
+    const isWrong = !isNumeric(readNumber(text, hasCommas)) || single.subjects.includes(name);
+    find(name).setAttribute("aria-invalid", String(isWrong));
   }
   showSingle();
 }
 
 function showSingle() {
   const { probability, reasons, remarks } = single, isScored = probability !== null;
-  find("probability").textContent = isScored ? formatPercent(probability) : "No answer";
-  find("verdict").textContent = isScored ? `Called ${call(probability)} from a probability of ${threshold()}.` : "These measurements are not scored:";
   find("result").dataset.call = isScored ? call(probability) : "none";
+  find("probability").textContent = isScored ? formatPercent(probability) : "No answer";
+  find("verdict").textContent = isScored
+    ? `Called ${call(probability)}; the threshold is ${threshold()}.`
+    : "These measurements are not scored, because";
   find("share").setAttribute("width", isScored ? 100 * probability : 0);
-  find("reasons-title").hidden = !isScored;
+  find("why").hidden = !isScored;
   find("reasons").replaceChildren(...reasons.map((reason) => {
-    const item = make("li", make("code", reason.name));
-    item.append(` ${reason.number < 0 ? "speaks for benign" : "speaks for malignant"} (${formatContribution(reason.number)})`);
+    const item = make("li", make("code", reason.name)), side = reason.number < 0 ? "benign" : "malignant";
+    item.append(` speaks for ${side} (${formatContribution(reason.number)})`);
     return item;
   }));
   find("remarks").replaceChildren(...remarks.map((text) => make("li", text)));
 }
 
-function scoreFile(name, bytes) {
-  rows = [];
-  let form;
+async function readFile(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  table = null;
   try {
-    const table = splitText(readText(bytes));
-    form = table.form;
-    rows = table.records.map((record, number) => score(readRecord(form, record, number)));
-    if (rows.length === 0) refuse("it has no rows");
+    const { form, records } = splitText(readText(bytes));
+    if (records.length === 0) refuse("it has no rows");
+    table = { name: file.name, form, rows: records.map((record, number) => score(readRecord(form, record, number))) };
+    showTable();
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
-    rows = [];
-    find("summary").replaceChildren(make("p", `${name} is not scored here: ${error.message.replace(/\.$/, "")}.`), make("p", REMEDY));
+    const reason = `${file.name} is not scored here: ${error.message}.`;
+    find("summary").replaceChildren(make("p", reason), make("p", REMEDY));
   }
-  find("rows").hidden = rows.length === 0;
-  if (rows.length) showRows(name, form);
+  find("rows").hidden = table === null;
 }
 
-function showRows(name, form) {
-  const scored = rows.filter((row) => row.probability !== null), count = {};
-  rows.filter((row) => row.probability === null).forEach((row) => row.codes.forEach((code) => { count[code] = (count[code] ?? 0) + 1; }));
-  const malignant = scored.filter((row) => call(row.probability) === "malignant").length;
-  const lines = [`${name}: ${formatCount(scored.length)} scored, ${malignant.toLocaleString("en")} of them malignant at a threshold of ${threshold()}.`];
+function showTable() {
+  find("summary").replaceChildren(...summarise(table).map((text) => make("p", text)));
+  find("table").replaceChildren(...table.rows.slice(0, MOST_SHOWN).map((row) => {
+    const line = make("tr", make("th", row.id || "without an id", { scope: "row" })), isScored = row.probability !== null;
+    line.append(
+      make("td", isScored ? formatPercent(row.probability) : ""), make("td", isScored ? call(row.probability) : "not scored"),
+      make("td", row.reasons.map(describeReason).join(", ")), make("td", row.remarks.join("; ")),
+    );
+    return line;
+  }));
+  const hides = table.rows.length > MOST_SHOWN;
+  find("shown").textContent = hides ? `The first ${MOST_SHOWN} of ${formatCount(table.rows.length)}; the download has all of them.` : "";
+}
+
+function summarise({ name, form, rows }) {
+  const scored = rows.filter((row) => row.probability !== null), known = scored.filter((row) => row.diagnosis);
+  const isMalignant = (row) => row.probability >= threshold(), agrees = (row) => (row.diagnosis === "M") === isMalignant(row);
+  const count = (some) => some.length.toLocaleString("en");
+  const lines = [
+    `${name}: ${formatCount(scored.length)} scored, ${count(scored.filter(isMalignant))} of them malignant at a threshold of ${threshold()}.`,
+  ];
   if (scored.length < rows.length) {
-    const codesOf = Object.entries(count).map(([code, number]) => `${code} in ${formatCount(number)}`).join(", ");
-    lines.push(`${formatCount(rows.length - scored.length)} not scored: ${codesOf}.`);
+    const counts = new Map();
+    rows.forEach((row) => row.codes.forEach((code) => counts.set(code, (counts.get(code) ?? 0) + 1)));
+    const codes = [...counts].map(([code, number]) => `${code} in ${formatCount(number)}`).join(", ");
+    lines.push(`${formatCount(rows.length - scored.length)} not scored: ${codes}.`);
   }
   if (form.codes) lines.push(`The input has no diagnoses that say who was malignant: ${form.codes}.`);
   if (form.leftOut) lines.push(`Left out, because the model has no use for it: ${form.leftOut}.`);
-  const known = scored.filter((row) => row.diagnosis), agree = (row) => (row.diagnosis === "M") === (call(row.probability) === "malignant");
-  const isMostlyWrong = (diagnosis) => {
+  const areMostlyOther = ["M", "B"].every((diagnosis) => {
     const same = known.filter((row) => row.diagnosis === diagnosis);
-    return same.filter(agree).length < same.length / 2;
-  };
-  if (isMostlyWrong("M") && isMostlyWrong("B")) lines.push("The diagnoses of the input look inverted: most of them are the other than the model's.");
+    return same.filter(agrees).length < same.length / 2;
+  });
+  if (areMostlyOther) lines.push("The diagnoses of the input look inverted: most of them are the other than the model's.");
   if (known.length) {
-    lines.push(`${known.filter(agree).length.toLocaleString("en")} of ${formatCount(known.length)} have the diagnosis that the model calls. ` +
-      "That is no evaluation if the model was trained on them, which this page cannot tell; bcw predict can.");
+    const agreement = `${count(known.filter(agrees))} of ${formatCount(known.length)} have the diagnosis that the model calls.`;
+    lines.push(`${agreement} That is no evaluation of rows that it was trained on; bcw predict counts them.`);
   }
-  find("summary").replaceChildren(...lines.map((text) => make("p", text)));
-  find("table").replaceChildren(...rows.slice(0, MOST_SHOWN).map((row) => {
-    const line = document.createElement("tr"), isScored = row.probability !== null;
-    line.append(make("th", row.id, { scope: "row" }), make("td", isScored ? formatPercent(row.probability) : ""));
-    line.append(make("td", isScored ? call(row.probability) : "not scored"), make("td", row.reasons.map(describeReason).join(", ")));
-    line.append(make("td", row.remarks.join("; ")));
-    return line;
-  }));
-  find("shown").textContent = rows.length > MOST_SHOWN ? `The first ${MOST_SHOWN} of ${formatCount(rows.length)}; the download has all of them.` : "";
+  return lines;
 }
 
 const quoteField = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
-function formatFile() { // what `bcw predict --explain` writes
-  const lines = rows.map((row) => {
+function formatTable() { // what `bcw predict --explain` writes
+  const lines = table.rows.map((row) => {
     const isScored = row.probability !== null, reasons = row.reasons.map(describeReason);
     const verdict = isScored ? String(Number(row.probability >= threshold())) : "";
     const texts = [row.id, isScored ? String(row.probability) : "", verdict, id || release.inputs, row.remarks.join("; "), ...reasons];
     return [...texts, ...Array(MOST_REASONS - reasons.length).fill("")].map(quoteField).join(",");
   });
-  const header = ["id", release.PROBABILITY, "malignant", "release", "problems", "contribution_1", "contribution_2", "contribution_3"];
+  const ranks = Array.from({ length: MOST_REASONS }, (_, rank) => `contribution_${rank + 1}`);
+  const header = [release.ID, release.PROBABILITY, "malignant", "release", "problems", ...ranks];
   return `${[header.join(","), ...lines].join("\n")}\n`;
 }
 
 function fill(patient) {
   measurements.forEach((name) => { find(name).value = patient[name]; });
   scoreFields();
-}
-
-async function readFile(file) {
-  if (file) scoreFile(file.name, new Uint8Array(await file.arrayBuffer()));
 }
 
 find("id").textContent = id || `${release.inputs}…`;
@@ -495,21 +506,19 @@ find("patients").addEventListener("click", (event) => {
 find("fields").addEventListener("input", scoreFields);
 find("thresholds").addEventListener("change", () => {
   showSingle();
-  if (rows.length) find("file").dispatchEvent(new Event("change"));
+  if (table) showTable();
 });
-let chosen = null;
-find("file").addEventListener("change", () => { chosen = find("file").files[0] ?? chosen; readFile(chosen); });
+const readFirst = ({ files }) => files.length && readFile(files[0]);
+find("file").addEventListener("change", () => readFirst(find("file")));
 find("drop").addEventListener("dragover", (event) => event.preventDefault());
 find("drop").addEventListener("drop", (event) => {
   event.preventDefault();
-  chosen = event.dataTransfer.files[0] ?? chosen;
-  readFile(chosen);
+  readFirst(event.dataTransfer);
 });
 find("download").addEventListener("click", () => {
   const link = Object.assign(document.createElement("a"), { download: "scores.csv" });
-  link.href = URL.createObjectURL(new Blob([formatFile()], { type: "text/csv" }));
+  link.href = URL.createObjectURL(new Blob([formatTable()], { type: "text/csv" }));
   link.click();
   URL.revokeObjectURL(link.href);
 });
 fill(release.patients[0]);
-find("page").classList.add("ready");
