@@ -4,7 +4,7 @@
 
 const find = (id) => document.getElementById(id);
 const release = JSON.parse(find("release").textContent);
-const { model, rules, measurements } = release;
+const { model, rules, MEASUREMENTS: measurements } = release;
 const aliases = new Map(Object.entries(release.ALIASES));
 const words = new Map(Object.entries(release.WORDS));
 const targetCodes = new Map(Object.entries(release.TARGET_CODES));
@@ -137,13 +137,10 @@ function findBreaches(row) { // the first rule of each code that is broken
 
 function readText(bytes) {
   if (bytes.length > MOST_BYTES) refuse(`it has more than ${MOST_BYTES / 1e6} million bytes`);
-  const head = String.fromCharCode(...bytes.subarray(0, 100)).replace(/^\xef\xbb\xbf/, "");
-  if (/^(PK\x03\x04|PAR1|\x1f\x8b|\xd0\xcf\x11\xe0|\xff\xfe|\xfe\xff)/.test(head)) {
+  const head = String.fromCharCode(...bytes.subarray(0, 100));
+  if (/^(PK|PAR1|\x1f\x8b|\xd0\xcf\x11\xe0|\xff\xfe|\xfe\xff)/.test(head)) {
     refuse("it is a spreadsheet, Parquet, packed or UTF-16, and this page reads CSV in UTF-8");
   }
-  const begin = head.replace(/^[ \t\r\n]+/, "");
-  const other = Object.keys(release.OTHER_FILES).find((mark) => begin.startsWith(mark));
-  if (other) refuse(`it is ${release.OTHER_FILES[other][0]}: ${release.OTHER_FILES[other][1]}`);
   let text;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes).replace(/\r\n?/g, "\n");
@@ -151,6 +148,7 @@ function readText(bytes) {
     refuse("it is not UTF-8");
   }
   if (/[^\P{C}\t\n]/u.test(text)) refuse("it holds characters that no text has");
+  if (/^\s*[<{[@%]/.test(text)) refuse("it does not begin as a table does");
   return text;
 }
 
@@ -521,4 +519,4 @@ find("download").addEventListener("click", () => {
   link.click();
   URL.revokeObjectURL(link.href);
 });
-fill(release.patients[0]);
+fill(release.patients[2]);
