@@ -10,9 +10,10 @@ const words = new Map(Object.entries(release.WORDS));
 const targetCodes = new Map(Object.entries(release.TARGET_CODES));
 const codes = new Set(release.CODES);
 const blank = new Set(release.BLANK);
-const id = location.pathname.match(/\/([0-9a-f]{16})\/[^/]*$/)?.[1] ?? "";
+const id = location.pathname.match(`/(${release.inputs}[0-9a-f]{8})/[^/]*$`)?.[1] ?? ""; // the name of the folder
 const MOST_BYTES = 2e7, MOST_SHOWN = 200, MOST_REASONS = 3, WARNING = "warning: ";
-const REMEDY = "This page reads only the common forms. bcw predict FILE reads many more, and says what is wrong with a file.";
+const REMEDY = "This page reads only the common forms. bcw predict FILE reads many more, and says what is wrong with " +
+  "a file.";
 const HEAD = 65536, MOST_OF_HEAD = 1000; // characters and rows by which `bcw predict` knows a form
 
 class Refusal extends Error {}
@@ -206,7 +207,7 @@ function recognise(lines, separator) {
   while (names.length && /^(unnamed\d+)?$/.test(names.at(-1)) && [...collect(names.length - 1)].every(isBlank)) {
     names.pop(); // Kaggle's header ends with a comma
   }
-  if (rows.length && rows[0].slice(names.length).some((text) => !isBlank(text))) refuse("rows are longer than the first line");
+  if (rows.length && !rows[0].slice(names.length).every(isBlank)) refuse("its rows are longer than its first line");
   if (!hasHeader && !header[0]) refuse("its first field is empty");
   const values = names.map((_, place) => collect(place));
   values.forEach((texts) => texts.delete(""));
@@ -230,42 +231,46 @@ const isWithin = (texts, known) => texts.size > 0 && [...texts].every((text) => 
 const hasFew = (texts, rows) => rows.length >= 10 && texts.size <= 3;
 
 function readNames(header, names, values, rows) {
-  const stands = measurements.map((name) => names.flatMap((each, place) => (aliases.get(each) === name ? [place] : [])));
+  const all = names.map((_, place) => place), known = names.map((name) => aliases.get(name));
+  const stands = measurements.map((name) => all.filter((place) => known[place] === name));
   const missing = measurements.filter((_, number) => stands[number].length === 0);
-  if (missing.length === measurements.length) refuse("its first line has no names of measurements that this page knows");
+  if (missing.length === measurements.length) refuse("its first line names no measurements that this page knows");
   if (missing.length) refuse(`it lacks ${missing.length} of the 30 measurements: ${missing.join(", ")}`);
   if (stands.some((places) => places.length > 1)) refuse("it has a measurement twice");
   const places = stands.flat(), passed = new Set(places);
   if (!passed.has(0) && release.INDEX_NAMES.includes(names[0])) {
-    const counts = rows.every((row, number) => /^\d{1,15}$/.test(row[0]) && Number(row[0]) === Number(rows[0][0]) + number);
-    if (!counts) refuse(`its column ${quote(header[0])} may be of ids; call it id, or leave it out`);
+    const first = Number(rows[0]?.[0]);
+    const isIndex = rows.every(([text], number) => /^\d{1,15}$/.test(text) && Number(text) === first + number);
+    if (!isIndex) refuse(`its column ${quote(header[0])} may be of ids; call it id, or leave it out`);
     passed.add(0);
   }
   const isFilled = (place) => [...values[place]].some((text) => !blank.has(text));
-  const others = names.map((_, place) => place).filter((place) => !passed.has(place) && (names[place] || isFilled(place)));
+  const others = all.filter((place) => !passed.has(place) && (names[place] || isFilled(place)));
   const named = others.filter((place) => release.LABEL_NAMES.includes(names[place]));
   if (named.length > 1) refuse("it has several columns that may be of diagnoses");
-  const [first] = named, label = named.length ? readLabel(names[first], header[first], first, values[first], names) : null;
-  const likeLabels = others.find((place) => place !== first && isWithin(values[place], words));
-  if (likeLabels !== undefined) refuse(`its column ${quote(header[likeLabels])} may be of diagnoses; call it diagnosis`);
+  const label = named.length ? readLabel(named[0], header, names, values) : null;
+  const unnamed = others.find((place) => place !== named[0] && isWithin(values[place], words));
+  if (unnamed !== undefined) refuse(`its column ${quote(header[unnamed])} may be of diagnoses; call it diagnosis`);
   const coded = label ? undefined : [...named, ...others].find((place) => isWithin(values[place], codes));
   const rest = others.filter((place) => place !== label?.place && place !== coded);
   const idPlace = findId(names, values, rows, rest, header);
   const isUsed = (place) => place === idPlace || names[place] === squeezeName(release.PROBABILITY);
   return {
-    places, label, id: idPlace, leftOut: listNames(rest.filter((place) => !isUsed(place)).map((place) => header[place])),
+    places, label, id: idPlace,
+    leftOut: listNames(rest.filter((place) => !isUsed(place)).map((place) => header[place])),
     codes: coded === undefined ? "" : explainCodes(header[coded], values[coded]),
   };
 }
 
-function readLabel(name, title, place, texts, names) {
-  const has = (known) => [...texts].some((text) => known.has(text));
+function readLabel(place, header, names, values) {
+  const name = names[place], texts = values[place], has = (known) => [...texts].some((text) => known.has(text));
   const isScikitLearn = name === release.TARGET && release.SCIKIT_LEARN.every((each) => names.includes(each));
-  if (isScikitLearn && has(targetCodes)) return { place, name: title, isTarget: true };
-  if (texts.size === 0 || isWithin(texts, words) || (name === release.DIAGNOSIS && has(words))) {
-    return { place, name: title, isTarget: false };
+  const isTarget = isScikitLearn && has(targetCodes);
+  if (isTarget || texts.size === 0 || isWithin(texts, words) || (name === release.DIAGNOSIS && has(words))) {
+    return { place, name: header[place], isTarget };
   }
-  return isWithin(texts, codes) ? null : refuse(`its column ${quote(title)} holds no diagnoses; call it something else`);
+  if (!isWithin(texts, codes)) refuse(`its column ${quote(header[place])} holds no diagnoses; call it something else`);
+  return null;
 }
 
 function findId(names, values, rows, places, header) {
@@ -286,8 +291,9 @@ function readOrder(header, names, values, rows) { // UCI's: perhaps an id, perha
   if (!fits) refuse(`it has ${names.length} columns without the names of the 30 measurements, and not in UCI's order`);
   if (fits[2] && fits[3]) refuse("it has several columns that may be of diagnoses");
   const hasId = fits[1] !== "";
-  const isNumber = hasId && !layout.includes("L") && [...values[0]].some((text) => codes.has(text) || text.includes("."));
-  if (isNumber || (hasId && hasFew(values[0], rows))) refuse("its first column does not tell the rows apart");
+  const isNumber = (text) => codes.has(text) || text.includes(".");
+  const isDoubtful = hasId && ((!layout.includes("L") && [...values[0]].some(isNumber)) || hasFew(values[0], rows));
+  if (isDoubtful) refuse("its first column does not tell the rows apart");
   const numbers = [...layout].flatMap((kind, place) => (kind === "#" ? [place] : [])), place = layout.indexOf("L");
   return {
     places: numbers.slice(-30), id: hasId ? 0 : null, codes: "", leftOut: "",
@@ -296,8 +302,8 @@ function readOrder(header, names, values, rows) { // UCI's: perhaps an id, perha
 }
 
 function listNames(names) {
-  const more = names.length > release.MOST_NAMES ? [`and ${(names.length - release.MOST_NAMES).toLocaleString("en")} more`] : [];
-  return [...names.slice(0, release.MOST_NAMES).map(quote), ...more].join(", ");
+  const quoted = names.slice(0, release.MOST_NAMES).map(quote), hidden = names.length - quoted.length;
+  return [...quoted, ...(hidden ? [`and ${hidden.toLocaleString("en")} more`] : [])].join(", ");
 }
 
 function explainCodes(title, texts) {
@@ -309,12 +315,11 @@ function explainCodes(title, texts) {
 
 const readNumber = (text, hasCommas) => (hasCommas ? text.replaceAll(".", "_").replaceAll(",", ".") : text);
 
-function parse(texts, hasCommas) { // 30 texts → measurements by name; raises what is wrong with the first that is none
-  const values = {};
-  const wrong = texts.filter(({ text }) => !isNumeric(readNumber(text, hasCommas))).sort((left, right) => left.place - right.place)[0];
+function parse(fields, hasCommas) { // 30 fields → values by name; refuses the first that is no number
+  const isWrong = ({ text }) => !isNumeric(readNumber(text, hasCommas));
+  const [wrong] = fields.filter(isWrong).sort((left, right) => left.place - right.place);
   if (wrong) refuse(explainValue(wrong.name, wrong.text, hasCommas ? release.COMMA_NUMBER_IS : release.NUMBER_IS));
-  texts.forEach(({ name, text }) => { values[name] = Number(readNumber(text, hasCommas)) + 0; });
-  return values;
+  return Object.fromEntries(fields.map(({ name, text }) => [name, Number(readNumber(text, hasCommas)) + 0]));
 }
 
 function readRecord(form, { line, fields, problem }, number) {
@@ -326,13 +331,14 @@ function readRecord(form, { line, fields, problem }, number) {
   } else if (!problem) {
     row.id = form.id === null ? "" : texts[form.id];
     try {
-      const named = measurements.map((name, order) => ({ name, place: form.places[order], text: texts[form.places[order]] }));
+      const named = form.places.map((place, order) => ({ name: measurements[order], place, text: texts[place] }));
       row.values = parse(named, form.hasCommas);
     } catch (error) {
       row.problems.push(`Line ${line}${nameId(row.id)}: ${error.message}`);
     }
     if (form.id !== null && !isId(row.id)) {
-      if (row.problems.length === 0) row.problems.push(`Line ${line}: ${explainValue("id", row.id, release.PRINTABLE)}`);
+      const problem = `Line ${line}: ${explainValue(release.ID, row.id, release.PRINTABLE)}`;
+      if (row.problems.length === 0) row.problems.push(problem);
       row.id = "";
     }
   }
@@ -360,10 +366,9 @@ function score(row) {
   const contributions = standard.map((number, place) => model.coefficients[place] * number);
   const logOdds = contributions.reduce((sum, number) => sum + number, model.intercept);
   const small = Math.exp(-Math.abs(logOdds)), probability = (logOdds >= 0 ? 1 : small) / (1 + small);
-  const order = contributions.map((_, place) => place);
-  order.sort((left, right) => Math.abs(contributions[right]) - Math.abs(contributions[left]));
-  const reasons = order.slice(0, MOST_REASONS).map((place) => ({ name: model.features[place], number: contributions[place] }));
-  return { ...row, probability, reasons };
+  const reasons = contributions.map((number, place) => ({ name: model.features[place], number }));
+  reasons.sort((left, right) => Math.abs(right.number) - Math.abs(left.number));
+  return { ...row, probability, reasons: reasons.slice(0, MOST_REASONS) };
 }
 
 // What people see.
@@ -438,40 +443,41 @@ async function readFile(file) {
 function showTable() {
   find("summary").replaceChildren(...summarise(table).map((text) => make("p", text)));
   find("table").replaceChildren(...table.rows.slice(0, MOST_SHOWN).map((row) => {
-    const line = make("tr", make("th", row.id || "without an id", { scope: "row" })), isScored = row.probability !== null;
-    line.append(
-      make("td", isScored ? formatPercent(row.probability) : ""), make("td", isScored ? call(row.probability) : "not scored"),
-      make("td", row.reasons.map(describeReason).join(", ")), make("td", row.remarks.join("; ")),
-    );
+    const line = make("tr", make("th", row.id || "without an id", { scope: "row" })), { probability } = row;
+    const verdict = probability === null ? ["", "not scored"] : [formatPercent(probability), call(probability)];
+    const texts = [...verdict, row.reasons.map(describeReason).join(", "), row.remarks.join("; ")];
+    line.append(...texts.map((text) => make("td", text)));
     return line;
   }));
-  const hides = table.rows.length > MOST_SHOWN;
-  find("shown").textContent = hides ? `The first ${MOST_SHOWN} of ${formatCount(table.rows.length)}; the download has all of them.` : "";
+  const all = `The first ${MOST_SHOWN} of ${formatCount(table.rows.length)}; the download has all of them.`;
+  find("shown").textContent = table.rows.length > MOST_SHOWN ? all : "";
 }
 
 function summarise({ name, form, rows }) {
   const scored = rows.filter((row) => row.probability !== null), known = scored.filter((row) => row.diagnosis);
-  const isMalignant = (row) => row.probability >= threshold(), agrees = (row) => (row.diagnosis === "M") === isMalignant(row);
-  const count = (some) => some.length.toLocaleString("en");
-  const lines = [
-    `${name}: ${formatCount(scored.length)} scored, ${count(scored.filter(isMalignant))} of them malignant at a threshold of ${threshold()}.`,
-  ];
+  const isMalignant = (row) => row.probability >= threshold();
+  const agrees = (row) => (row.diagnosis === "M") === isMalignant(row);
+  const malignant = scored.filter(isMalignant).length.toLocaleString("en"), lines = [];
+  lines.push(`${name}: ${formatCount(scored.length)} scored, ${malignant} of them malignant from ${threshold()} on.`);
   if (scored.length < rows.length) {
     const counts = new Map();
     rows.forEach((row) => row.codes.forEach((code) => counts.set(code, (counts.get(code) ?? 0) + 1)));
-    const codes = [...counts].map(([code, number]) => `${code} in ${formatCount(number)}`).join(", ");
-    lines.push(`${formatCount(rows.length - scored.length)} not scored: ${codes}.`);
+    const reasons = [...counts].sort((left, right) => right[1] - left[1]).map(([code, count]) => `${code} in ${count}`);
+    lines.push(`${formatCount(rows.length - scored.length)} not scored: ${reasons.join(", ")}.`);
   }
   if (form.codes) lines.push(`The input has no diagnoses that say who was malignant: ${form.codes}.`);
   if (form.leftOut) lines.push(`Left out, because the model has no use for it: ${form.leftOut}.`);
-  const areMostlyOther = ["M", "B"].every((diagnosis) => {
+  const isMostlyOther = (diagnosis) => {
     const same = known.filter((row) => row.diagnosis === diagnosis);
     return same.filter(agrees).length < same.length / 2;
-  });
-  if (areMostlyOther) lines.push("The diagnoses of the input look inverted: most of them are the other than the model's.");
+  };
+  if (isMostlyOther("M") && isMostlyOther("B")) {
+    lines.push("The diagnoses of the input look inverted: most of them are the other than the model's.");
+  }
   if (known.length) {
-    const agreement = `${count(known.filter(agrees))} of ${formatCount(known.length)} have the diagnosis that the model calls.`;
-    lines.push(`${agreement} That is no evaluation of rows that it was trained on; bcw predict counts them.`);
+    const agreement = `${known.filter(agrees).length.toLocaleString("en")} of ${formatCount(known.length)}`;
+    lines.push(`${agreement} have the diagnosis that the model calls. ` +
+      "That is no evaluation of rows that it was trained on; bcw predict counts them.");
   }
   return lines;
 }
@@ -480,9 +486,9 @@ const quoteField = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '
 
 function formatTable() { // what `bcw predict --explain` writes
   const lines = table.rows.map((row) => {
-    const isScored = row.probability !== null, reasons = row.reasons.map(describeReason);
-    const verdict = isScored ? String(Number(row.probability >= threshold())) : "";
-    const texts = [row.id, isScored ? String(row.probability) : "", verdict, id || release.inputs, row.remarks.join("; "), ...reasons];
+    const { probability } = row, reasons = row.reasons.map(describeReason);
+    const numbers = probability === null ? ["", ""] : [String(probability), String(Number(probability >= threshold()))];
+    const texts = [row.id, ...numbers, id || release.inputs, row.remarks.join("; "), ...reasons];
     return [...texts, ...Array(MOST_REASONS - reasons.length).fill("")].map(quoteField).join(",");
   });
   const ranks = Array.from({ length: MOST_REASONS }, (_, rank) => `contribution_${rank + 1}`);
@@ -496,7 +502,6 @@ function fill(patient) {
 }
 
 find("id").textContent = id || `${release.inputs}…`;
-if (id && !id.startsWith(release.inputs)) find("id").textContent += ` (the folder's name; this page is of a release ${release.inputs}…)`;
 find("patients").addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button) fill(release.patients[Number(button.value)]);
