@@ -191,9 +191,10 @@ function splitText(text) {
   const known = records.filter((record) => record.fields);
   const head = known.filter((record) => record.line <= ended).slice(0, MOST_OF_HEAD);
   const form = recognise(known.map((record) => record.fields), separator);
-  const same = head.length === 0 ||
-    JSON.stringify(form) === JSON.stringify(recognise(head.map((record) => record.fields), separator));
-  if (!same) refuse("its first rows are of another form than the rest");
+  const isKnown = head.length > 0
+    ? JSON.stringify(form) === JSON.stringify(recognise(head.map((record) => record.fields), separator))
+    : known.length === 1 && !mark;
+  if (!isKnown) refuse("its first lines are of another form than the rest");
   return { form, records: records.slice(Number(form.hasHeader)) };
 }
 
@@ -476,8 +477,8 @@ function summarise({ name, form, rows }) {
   }
   if (known.length) {
     const agreement = `${known.filter(agrees).length.toLocaleString("en")} of ${formatCount(known.length)}`;
-    lines.push(`${agreement} have the diagnosis that the model calls. ` +
-      "That is no evaluation of rows that it was trained on; bcw predict counts them.");
+    lines.push(`The model calls ${agreement} as they were diagnosed. That is no evaluation if it was trained on them; ` +
+      "bcw predict counts those.");
   }
   return lines;
 }
@@ -501,7 +502,7 @@ function fill(patient) {
   scoreFields();
 }
 
-find("id").textContent = id || `${release.inputs}…`;
+if (id) document.querySelectorAll(".id").forEach((element) => { element.textContent = id; });
 find("patients").addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button) fill(release.patients[Number(button.value)]);
@@ -524,4 +525,4 @@ find("download").addEventListener("click", () => {
   link.click();
   URL.revokeObjectURL(link.href);
 });
-fill(release.patients[2]);
+fill(release.patients[1]);
