@@ -2,15 +2,15 @@
 
 import os
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Self
+from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import click
 from dotenv import load_dotenv
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bcw_assets.errors import SettingsError
 from bcw_assets.locations import parse_bucket
@@ -23,14 +23,12 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_SECRET = 6  # characters; a shorter one would be found in every text
 # What Kubernetes puts into every pod for a Service of this name.
 OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
+MOST_DAYS = 36_500  # a century; Python's own limit of a duration explains nothing
 
-Days = Annotated[int, Field(gt=0, le=36_500)]  # a century; Python's own limit of a duration explains nothing
 
-
-class Settings(BaseSettings):
+@dataclass(frozen=True)
+class Settings:
     """Where things are and when they happen, as docs/settings.md says; a knob for one run is the asset's config."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
     source: str = AUTO
     source_sha256: str | None = None
@@ -39,63 +37,10 @@ class Settings(BaseSettings):
     schedule_cron: str = "0 6 * * 1"
     schedule_timezone: str = "UTC"
     autostart: bool = False
-    notify_urls: SecretStr = SecretStr("")
+    notify_urls: str = field(default="", repr=False)  # secrets
     ui_url: str | None = None
-    stale_days: Days = 14
-    keep_days: Days = 90
-
-    @field_validator("source")
-    @classmethod
-    def _source_is_known(cls, value: str) -> str:
-        if "://" not in value:
-            return value
-        try:
-            address = urlsplit(value)
-        except ValueError as error:
-            raise ValueError(f"this is no URL ({error}); allowed is one like https://example.org/wdbc.data") from error
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise ValueError(f"a URL must begin with http:// or https:// and name a host, not {address.scheme}://")
-        if address.username or address.password:
-            raise ValueError("credentials must not stand in the URL, where they would be logged")
-        return value
-
-    @field_validator("source_sha256")
-    @classmethod
-    def _checksum_is_hexadecimal(cls, value: str | None) -> str | None:
-        if value and not re.fullmatch("[0-9a-fA-F]{64}", value):
-            raise ValueError(f"a SHA-256 is 64 hexadecimal digits, not {value!r}")
-        return value and value.lower()
-
-    @field_validator("storage", "releases")
-    @classmethod
-    def _place_is_known(cls, value: str | None) -> str | None:
-        if value:
-            parse_bucket(value)  # raises what is wrong with it
-        return value
-
-    @field_validator("schedule_timezone")
-    @classmethod
-    def _zone_is_known(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, OSError, ValueError) as error:  # the last two: a folder of zones, no name at all
-            raise ValueError(f"allowed is an IANA name like Europe/Berlin, not {value!r}") from error
-        return value
-
-    @field_validator("ui_url")
-    @classmethod
-    def _ui_is_http(cls, value: str | None) -> str | None:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError(f"allowed is the address of the UI, like https://bcw.example.org, not {value!r}")
-        if value and "@" in value:
-            raise ValueError("credentials must not stand in the URL, which every message shows")
-        return value and value.rstrip("/")
-
-    @model_validator(mode="after")
-    def _checksum_has_a_source(self) -> Self:
-        if self.source_sha256 and not self.source_is_named:
-            raise ValueError("BCW_SOURCE_SHA256 needs a BCW_SOURCE that is a URL or a path; UCI's checksum is built in")
-        return self
+    stale_days: int = 14
+    keep_days: int = 90
 
     @property
     def releases_place(self) -> str:
@@ -109,16 +54,90 @@ class Settings(BaseSettings):
 
 
 def read_environment() -> Settings:
-    """Return the settings of this process's environment, or raise a SettingsError that names the variable."""
-    known = sorted(PREFIX + name.upper() for name in Settings.model_fields)
-    for name in sorted(os.environ):
-        if name.upper().startswith(PREFIX) and name.upper() not in known and not OF_A_SERVICE.search(name):
-            near = get_close_matches(name.upper(), known, n=1, cutoff=0)[0]
-            raise SettingsError(f"{name} is no setting; did you mean {near}? Allowed are {', '.join(known)}")
+    """Return the settings of this process's environment, or raise a SettingsError that names the variables."""
+    known = {PREFIX + name.upper(): name for name in PARSERS}
+    values, problems = {}, []
+    for name, text in sorted(os.environ.items()):
+        variable = name.upper()
+        if not variable.startswith(PREFIX) or (not text and variable in known):
+            continue
+        if variable in known:
+            try:
+                values[known[variable]] = PARSERS[known[variable]](text)
+            except (ValueError, click.BadParameter) as error:
+                problems.append(f"{variable}: {error}")
+        elif not OF_A_SERVICE.search(name):
+            near = get_close_matches(variable, known, n=1, cutoff=0)[0]
+            problems.append(f"{name} is no setting; did you mean {near}? Allowed are {', '.join(sorted(known))}")
+    settings = Settings(**values)
+    if settings.source_sha256 and not settings.source_is_named:
+        problems.append("BCW_SOURCE_SHA256 needs a BCW_SOURCE that is a URL or a path; UCI's checksum is built in")
+    if problems:
+        raise SettingsError("; ".join(problems))
+    return settings
+
+
+def _parse_source(text: str) -> str:
+    if "://" not in text:
+        return text
     try:
-        return Settings()
-    except ValidationError as error:
-        raise SettingsError("; ".join(map(_problem, error.errors()))) from error
+        address = urlsplit(text)
+    except ValueError as error:
+        raise ValueError(f"this is no URL ({error}); allowed is one like https://example.org/wdbc.data") from error
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ValueError(f"a URL must begin with http:// or https:// and name a host, not {address.scheme}://")
+    if address.username or address.password:
+        raise ValueError("credentials must not stand in the URL, where they would be logged")
+    return text
+
+
+def _parse_checksum(text: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise ValueError(f"a SHA-256 is 64 hexadecimal digits, not {text!r}")
+    return text.lower()
+
+
+def _parse_place(text: str) -> str:
+    parse_bucket(text)  # raises what is wrong with it
+    return text
+
+
+def _parse_zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, OSError, ValueError) as error:  # the last two: a folder of zones, no name at all
+        raise ValueError(f"allowed is an IANA name like Europe/Berlin, not {text!r}") from error
+    return text
+
+
+def _parse_address(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise ValueError(f"allowed is the address of the UI, like https://bcw.example.org, not {text!r}")
+    if "@" in text:
+        raise ValueError("credentials must not stand in the URL, which every message shows")
+    return text.rstrip("/")
+
+
+def _parse_days(text: str) -> int:
+    if not text.isdecimal() or not 0 < (days := int(text[:10])) <= MOST_DAYS:
+        raise ValueError(f"allowed are whole numbers from 1 to {MOST_DAYS}, not {text!r}")
+    return days
+
+
+# What makes a value of a variable's text, or raises a ValueError or click's own error.
+PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "source": _parse_source,
+    "source_sha256": _parse_checksum,
+    "storage": _parse_place,
+    "releases": _parse_place,
+    "schedule_cron": str,
+    "schedule_timezone": _parse_zone,
+    "autostart": click.BOOL,
+    "notify_urls": str,
+    "ui_url": _parse_address,
+    "stale_days": _parse_days,
+    "keep_days": _parse_days,
+}
 
 
 def read_env_file() -> None:
@@ -159,12 +178,3 @@ def require_dagster_home() -> None:
     """Refuse to look into a history that is not kept."""
     if not dagster_home():
         raise SettingsError(f"{NO_HISTORY}, so there is no history to look into. `make install` sets it")
-
-
-def _problem(error: ErrorDetails) -> str:
-    """Name the variable and say what is wrong; the value only where it is no source, which may hold a secret."""
-    text = error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:
-        return text
-    received = "" if error["type"] == "value_error" else f", not {error['input']!r}"
-    return f"{PREFIX}{str(error['loc'][0]).upper()}: {text}{received}"

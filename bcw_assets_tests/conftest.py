@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -247,8 +248,8 @@ class Graph:
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, **how)
         return str(done.stdout)
 
-    def settings(self, **changes: str) -> Settings:
-        return Settings.model_validate({"source": str(self.source), "storage": self.place} | changes)
+    def settings(self, **changes: Any) -> Settings:
+        return replace(Settings(source=str(self.source), storage=self.place), **changes)
 
     def run(self, *assets: str, config: dict[str, object] | None = None, **changes: str) -> dg.ExecuteInProcessResult:
         """Materialise the named assets, or all, with their checks; the run may fail.

@@ -34,6 +34,14 @@ def test_every_service_is_locked_limited_and_watched() -> None:
             assert rule["condition"] == ("service_completed_successfully" if ends else "service_healthy"), name
 
 
+def test_no_container_asks_another_through_a_proxy() -> None:
+    for service in SERVICES.values():
+        for name in ("NO_PROXY", "no_proxy"):
+            assert {"localhost", "127.0.0.1", *SERVICES} - {"migrate"} <= set(service["environment"][name].split(","))
+        check = service.get("healthcheck", {"test": []})["test"]
+        assert "wget" not in check or check[check.index("wget") + 1 :][:2] == ["-Y", "off"]  # BusyBox has no NO_PROXY
+
+
 def test_who_meets_whom_on_a_network_and_one_service_is_published_on_loopback() -> None:
     members: dict[str, set[str]] = {}
     for name, service in SERVICES.items():
@@ -62,7 +70,7 @@ def test_no_password_has_a_default_and_the_refusal_says_what_to_do() -> None:
 
 def test_the_containers_get_every_setting_of_the_project() -> None:
     given = {name for name in SERVICES["code"]["environment"] if name.startswith(settings.PREFIX)}
-    known = {settings.PREFIX + name.upper() for name in settings.Settings.model_fields}
+    known = {settings.PREFIX + name.upper() for name in settings.PARSERS}
     assert known - given == {"BCW_RELEASES"}  # releases are where everything else is
     assert given <= known
 

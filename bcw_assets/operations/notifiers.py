@@ -90,7 +90,7 @@ class Messenger:
 
 def list_messengers(settings: Settings) -> list[Messenger]:
     """Return the messengers in the order of BCW_NOTIFY_URLS, which has spaces or commas between them."""
-    text = settings.notify_urls.get_secret_value().strip(", \t\r\n")
+    text = settings.notify_urls.strip(", \t\r\n")
     urls = BETWEEN_URLS.split(text) if text else []
     return [Messenger(position, url) for position, url in enumerate(urls, start=1)]
 

@@ -8,8 +8,7 @@ from itertools import count
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Le
-from pydantic import StringConstraints
+from msgspec import Meta
 
 from bcw_assets import documents
 from bcw_assets.documents import digest
@@ -28,16 +27,16 @@ MOST_BYTES_OF_FILE = 2**28  # cross_validation.csv has 250 a patient
 MOST_BYTES_OF_MANIFEST = 2**20
 EXAMPLE_TOLERANCE = 1e-9  # of a probability: another linear algebra library, another Python
 
-Digest = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
-ReleaseId = Annotated[str, StringConstraints(pattern=rf"\A{ID_PATTERN.pattern}\z")]
-FileName = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\z")]
+Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+ReleaseId = Annotated[str, Meta(pattern=rf"\A{ID_PATTERN.pattern}\Z")]
+FileName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z")]
 
 
 @dataclass(frozen=True)
 class Member:
     """The length and the SHA-256 of a file."""
 
-    bytes: Annotated[int, Ge(0), Le(MOST_BYTES_OF_FILE)]
+    bytes: Annotated[int, Meta(ge=0, le=MOST_BYTES_OF_FILE)]
     sha256: Digest
 
 
@@ -45,7 +44,7 @@ class Member:
 class Manifest:
     """What a bundle says of itself; the version that wrote it decides which files and scores it has."""
 
-    schema_version: Annotated[int, Ge(1)]
+    schema_version: Annotated[int, Meta(ge=1)]
     release: ReleaseId
     inputs: dict[str, Any] = field(default_factory=dict)  # what the release was made from
     headline: dict[str, Summary] = field(default_factory=dict)

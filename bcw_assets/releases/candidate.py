@@ -154,7 +154,7 @@ class Candidate:
                 "fingerprint": self.fingerprints,
                 columns.DIAGNOSIS: rows[columns.DIAGNOSIS],
                 preparation.SPLIT: self.ready_data.rows[preparation.SPLIT],
-                "log_odds": self.model.decision_function(self._measurements()),
+                "log_odds": self._compute_log_odds(self._measurements()),
             }
         )
         repeats = rows[name_repeats(self.cross_validation.resampling.repeats)]
@@ -165,8 +165,13 @@ class Candidate:
         places = np.unique(np.linspace(0, len(self.raw_data) - 1, EXAMPLES).astype(int))
         measurements = self._measurements().iloc[places].reset_index(drop=True)
         measurements.insert(0, columns.ID, [f"example-{number}" for number in range(1, len(places) + 1)])
-        probability = self.model.predict_proba(measurements[list(columns.MEASUREMENTS)])[:, 1]
-        return formats.format_csv(measurements.assign(**{columns.PROBABILITY: probability}))
+        log_odds = self._compute_log_odds(measurements[list(columns.MEASUREMENTS)])
+        return formats.format_csv(measurements.assign(**{columns.PROBABILITY: numbers.compute_probability(log_odds)}))
+
+    def _compute_log_odds(self, measurements: pd.DataFrame) -> np.ndarray:
+        """Return log odds to the same last digit as `bcw predict`; scikit-learn's depend on where the rows lie."""
+        scorer = numbers.Scorer.load(numbers.dump_model(self.model))
+        return scorer.compute_log_odds(measurements.to_numpy().T)
 
 
 def read_predictions(files: Mapping[str, bytes]) -> Predictions:

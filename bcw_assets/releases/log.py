@@ -5,10 +5,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
-from annotated_types import Ge
-from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
+from msgspec import Meta
 
 from bcw_assets import documents
 from bcw_assets.errors import KeyRefused, ReleaseError
@@ -43,7 +42,7 @@ class Overtaken(ReleaseError):
 class Entry:
     """A promotion or a rollback, which says who is champion from here on."""
 
-    sequence: Annotated[int, Ge(1)]  # order is by it, never by a clock
+    sequence: Annotated[int, Meta(ge=1)]  # order is by it, never by a clock
     action: Action
     release: ReleaseId
     manifest: Digest  # of its manifest

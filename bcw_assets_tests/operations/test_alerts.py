@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from aiosmtpd.controller import Controller
 from click.testing import CliRunner
 from dagster._core.definitions.dependency import NodeHandle
 from dagster._core.execution.plan.handle import StepHandle
-from pydantic import SecretStr
 
 from bcw_assets.automation import build_alerts
 from bcw_assets.cli.main import main
@@ -54,8 +54,7 @@ class World:
         return "250 OK"
 
     def name_messengers(self, *urls: str) -> None:
-        settings = {"notify_urls": SecretStr(" ".join(urls)), "ui_url": "http://ui:3000/", "storage": "s3://bcw/x"}
-        self.settings = Settings.model_validate(settings)
+        self.settings = Settings(notify_urls=" ".join(urls), ui_url="http://ui:3000", storage="s3://bcw/x")
 
     @property
     def state(self) -> State:
@@ -260,7 +259,7 @@ def test_who_is_named_later_hears_of_what_is_wrong_now_and_of_nothing_that_is_ov
 def test_the_sensor_of_the_project_looks_at_its_checks_its_gate_and_its_releases_age(graph: Graph) -> None:
     from bcw_assets.definitions import build_definitions
 
-    defs = build_definitions(graph.settings(autostart="true", stale_days="3"))
+    defs = build_definitions(graph.settings(autostart=True, stale_days=3))
     assert defs.resolve_sensor_def(alerts.SENSOR).default_status is dg.DefaultSensorStatus.RUNNING
     policies = {spec.key: spec.freshness_policy for spec in defs.resolve_all_asset_specs() if spec.freshness_policy}
     assert policies == {dg.AssetKey("release"): dg.FreshnessPolicy.time_window(timedelta(days=3))}
@@ -322,7 +321,7 @@ def test_no_message_shows_a_secret_or_rouses_everybody_and_its_length_is_bounded
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2/environment")
-    world.settings = world.settings.model_copy(update={"storage": f"s3://bcw/{'x' * 500}"})
+    world.settings = replace(world.settings, storage=f"s3://bcw/{'x' * 500}")
     url = "https://me:hunter2@example.org/x?X-Amz-Signature=hunter2&a=1"
     words = f"<!everyone> @channel: hunter2/environment, {url}, {SECRET}"
     run = world.fail("table", why=f"{words}\n{'y' * 100_000}")

@@ -109,7 +109,7 @@ def test_of_a_history_in_which_everything_happened_every_value_is_exported_and_n
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_everything_happen(graph, monkeypatch)
-    definitions = build_definitions(graph.settings(autostart="true"))
+    definitions = build_definitions(graph.settings(autostart=True))
     known = list(exporter.collect_history(graph.instance, definitions, graph.places()))
     with serve(answer_locations(bcw_assets="RepositoryLocation")) as server:
         registry = register(

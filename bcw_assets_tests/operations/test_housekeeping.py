@@ -30,7 +30,7 @@ def test_the_job_deletes_every_night_what_is_older_than_the_setting(graph: Graph
     for days in (8, 6):
         run = dg.DagsterRun("refresh_job", str(days), status=dg.DagsterRunStatus.FAILURE)
         graph.instance.run_storage.add_historical_run(run, datetime.now(UTC) - timedelta(days=days))
-    definitions = build_definitions(graph.settings(keep_days="7", autostart="true"))
+    definitions = build_definitions(graph.settings(keep_days=7, autostart=True))
     job = definitions.resolve_job_def("housekeeping_job").execute_in_process(instance=graph.instance)
     assert {run.run_id for run in graph.instance.get_runs()} == {"6", job.run_id}
     nightly = definitions.resolve_schedule_def("housekeeping_schedule")

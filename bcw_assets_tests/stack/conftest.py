@@ -17,6 +17,7 @@ from bcw_assets_tests.conftest import CHECKOUT
 from bcw_assets_tests.servers import find_ports
 
 PROJECT = "bcw-assets-test"  # beside a stack of one's own
+NOWHERE = "http://127.0.0.1:9"  # the proxy that every container and every command is told to use
 RECEIVER = """
 import http.server, json
 class Receiver(http.server.BaseHTTPRequestHandler):
@@ -88,7 +89,7 @@ class Stack:
 
 def call(command: list[str], folder: Path, *, check: bool) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        command, cwd=folder, env=os.environ | {"COMPOSE_PROJECT_NAME": PROJECT},
+        command, cwd=folder, env=os.environ | {"COMPOSE_PROJECT_NAME": PROJECT, "http_proxy": NOWHERE},
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=1800,
     )  # fmt: skip
     assert not check or done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
@@ -101,18 +102,25 @@ def docker(*arguments: str) -> str:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    monkeypatch = pytest.MonkeyPatch()
     stack = Stack(tmp_path_factory.mktemp("stack"))
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in call(command, CHECKOUT, check=True).stdout.splitlines():
         (stack.folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CHECKOUT / name, stack.folder / name)
     call(["git", "init", "-q"], stack.folder, check=True)
+    configuration = Path(os.environ.get("DOCKER_CONFIG", Path.home() / ".docker"))
+    shutil.copytree(configuration, stack.folder / "docker", ignore=shutil.ignore_patterns("config.json"))
+    proxies = {"default": {"httpProxy": NOWHERE, "httpsProxy": NOWHERE}}
+    (stack.folder / "docker/config.json").write_text(json.dumps({"proxies": proxies}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(stack.folder / "docker"))
     docker("network", "prune", "--force")
     call(["python3", "deploy/stack.py", "settings"], stack.folder, check=True)
     stack.set(BCW_PORT=str(find_ports(1)[0]), COMPOSE_PROFILES="monitoring", BCW_SOURCE="embedded",
-              BCW_NOTIFY_URLS="json://receiver:8000", BCW_SCHEDULE_CRON="0 0 1 1 *")  # fmt: skip
+              BCW_NOTIFY_URLS="json://receiver:8000", NO_PROXY="receiver", BCW_SCHEDULE_CRON="0 0 1 1 *")  # fmt: skip
     try:
         yield stack
     finally:
         subprocess.run(["docker", "rm", "--force", f"{PROJECT}-receiver"], capture_output=True, check=False)
         stack.make("clean", "FORCE=1", check=False)
+        monkeypatch.undo()

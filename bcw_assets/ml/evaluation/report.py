@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy
 import sklearn
-from annotated_types import Gt
+from msgspec import Meta
 from sklearn.pipeline import Pipeline
 
 from bcw_assets.errors import ArtifactError
@@ -49,7 +49,7 @@ class Provenance:
     """What all numbers follow from; `libraries` are the versions of those that decide a number."""
 
     fingerprint: str
-    rows: Annotated[int, Gt(0)]
+    rows: Annotated[int, Meta(gt=0)]
     malignant: scores.Count
     prevalence: float
     split: preparation.Split

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, replace
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Len
+from msgspec import Meta
 
 from bcw_assets.ml.evaluation import influence
 
@@ -15,9 +15,9 @@ THRESHOLD = 0.5  # P(malignant) from which a patient is called malignant
 _SMALLEST = float(np.finfo(np.float64).eps)  # as in scikit-learn: a certain error costs 36, not infinity
 
 Score = float | None  # None: not defined for these rows, for example precision when nobody is called malignant
-Interval = Annotated[list[float], Len(2, 2)] | None  # [low, high] with 95 % confidence
-Count = Annotated[int, Ge(0)]
-MeanCount = Annotated[int | float, Ge(0)]  # no whole number where it is a mean over repeats
+Interval = Annotated[list[float], Meta(min_length=2, max_length=2)] | None  # [low, high] with 95 % confidence
+Count = Annotated[int, Meta(ge=0)]
+MeanCount = Count | Annotated[float, Meta(ge=0)]  # no whole number where it is a mean over repeats
 
 AT_LEAST, AT_MOST = "at least", "at most"
 

@@ -344,7 +344,8 @@ class _Reader:
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(content),
-                pa_csv.ReadOptions(column_names=list(kinds), block_size=len(content)),  # in one piece: no copies
+                # In one piece, without copies; with threads of its own, a process that ends at once may abort.
+                pa_csv.ReadOptions(column_names=list(kinds), block_size=len(content), use_threads=False),
                 pa_csv.ParseOptions(delimiter=self._separator, quote_char=False, ignore_empty_lines=False),
                 pa_csv.ConvertOptions(
                     column_types=kinds, null_values=[], decimal_point="," if self.form.has_decimal_commas else "."

@@ -5,8 +5,11 @@ measured by the same program; also after both were rounded to three significant 
 scaled back. Not a rule: concave points at most concavity, which true rows break.
 """
 
+import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING
 
@@ -23,9 +26,7 @@ if TYPE_CHECKING:  # who scores rows does without pandas
 
 MOST_ROWS = 20  # of offending rows that evidence shows
 ABOVE_ZERO = 5e-324  # the smallest number above 0
-BELOW_HALF, BELOW_ONE = float(np.nextafter(0.5, 0)), float(np.nextafter(1, 0))
 HIGHEST = 1.7976931348623157e308
-ROUNDED = 0.01  # what three digits of perimeter and area may change in a ratio that is about 1
 FULL_SIZE = 569  # rows from which a table is compared with the known one as a whole
 FUNCTIONS = {"pi": np.pi, "abs": np.abs}
 
@@ -111,77 +112,39 @@ class FileRule:
         return ": ".join(filter(None, [self.hint, self.name, value_and_bounds]))
 
 
-# Family: smallest, median and largest of the means, of the standard errors and of the worst values of the 569 rows.
-KNOWN_VALUES = {
-    "radius": ((6.981, 13.37, 28.11), (0.1115, 0.3242, 2.873), (7.93, 14.97, 36.04)),
-    "texture": ((9.71, 18.84, 39.28), (0.3602, 1.108, 4.885), (12.02, 25.41, 49.54)),
-    "perimeter": ((43.79, 86.24, 188.5), (0.757, 2.287, 21.98), (50.41, 97.66, 251.2)),
-    "area": ((143.5, 551.1, 2501), (6.802, 24.53, 542.2), (185.2, 686.5, 4254)),
-    "smoothness": ((0.05263, 0.09587, 0.1634), (0.001713, 0.00638, 0.03113), (0.07117, 0.1313, 0.2226)),
-    "compactness": ((0.01938, 0.09263, 0.3454), (0.002252, 0.02045, 0.1354), (0.02729, 0.2119, 1.058)),
-    "concavity": ((0, 0.06154, 0.4268), (0, 0.02589, 0.396), (0, 0.2267, 1.252)),
-    "concave_points": ((0, 0.0335, 0.2012), (0, 0.01093, 0.05279), (0, 0.09993, 0.291)),
-    "symmetry": ((0.106, 0.1792, 0.304), (0.007882, 0.01873, 0.07895), (0.1565, 0.2822, 0.6638)),
-    "fractal_dimension": ((0.04996, 0.06154, 0.09744), (0.0008948, 0.003187, 0.02984), (0.05504, 0.08004, 0.2075)),
-}
+def _read_table(name: str) -> list[dict[str, str]]:
+    with Path(__file__).with_name(name).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 KNOWN = {
-    f"{family}_{statistic}": bounds
-    for number, statistic in enumerate(columns.STATISTICS)
-    for family, bounds in ((family, by_statistic[number]) for family, by_statistic in KNOWN_VALUES.items())
+    row["column"]: (float(row["smallest"]), float(row["median"]), float(row["largest"]))
+    for row in _read_table("known.csv")
 }
 """Column → smallest, median and largest of the 569 rows."""
 
-CONCAVE = ("concavity", "concave_points")
-SIX_ZEROS = " + ".join(
-    f"(abs({name}_{statistic}) < {NOISE:g}) * 1" for name in CONCAVE for statistic in columns.STATISTICS
-)
-BOUNDED = (
-    ("smoothness", 0, BELOW_HALF, "a relative variation of the radius"),
-    ("symmetry", 0, BELOW_ONE, "a relative difference of lengths"),
-    ("fractal_dimension", 0.02, 0.5, "between a line and a plane"),
-    ("texture", 0, 127.5, "half of 255 grey levels at most"),
-)
 
-
-def _fill_in() -> Iterator[Rule]:
-    """Return the rules of a row: one for each measurement, each family, each outline, or for all together."""
-    families = [family.name for family in columns.FAMILIES]
-    for name in columns.MEASUREMENTS:
-        yield Rule("R1", name, name, -HIGHEST, HIGHEST, "a measurement is a finite number")
-        low = -NOISE if name.startswith(CONCAVE) else ABOVE_ZERO
-        yield Rule("R2", name, name, low, HIGHEST, "sizes and their errors are positive, concave parts may be absent")
-        low, _, high = KNOWN[name]
+def _expand_rules() -> Iterator[Rule]:
+    """Return the rows of rules.csv, each for the families and statistics that it names, or for all of them."""
+    for row in _read_table("rules.csv"):
+        families = row["families"].split() or [family.name for family in columns.FAMILIES]
+        for statistic, family in product(row["statistics"].split() or columns.STATISTICS, families):
+            texts = {name: text.format(f=family, s=statistic) for name, text in row.items()}
+            yield Rule(
+                texts["code"],
+                texts["subject"],
+                texts["expression"],
+                float(texts["low"] or -HIGHEST),
+                float(texts["high"] or HIGHEST),
+                texts["meaning"],
+                (texts["about"], texts["basis"]) if texts["about"] else None,
+            )
+    for name, (low, _, high) in KNOWN.items():
         meaning = "within half and twice of what is known"
         yield Rule("R14", name, name, low / 2 or -NOISE, high * 2, meaning, is_hard=False)
-    for mean, error, worst in (tuple(f"{name}_{statistic}" for statistic in columns.STATISTICS) for name in families):
-        times = 12 if worst.startswith(("compactness", *CONCAVE)) else 4
-        yield Rule("R3", worst, f"{worst} - {mean}", -NOISE, HIGHEST, "the three largest are not below the mean")
-        yield Rule("R4", error, f"{mean} - {error}", -NOISE, HIGHEST, "an error is not above its mean")
-        excess = f"{worst} - {mean} - 30 * {error}"
-        yield Rule("R10", worst, excess, -HIGHEST, 0, "worst is within 30 errors of the mean")
-        excess = f"{worst} - {times} * {mean}"
-        yield Rule("R11", worst, excess, -HIGHEST, 0, f"worst is at most {times} times the mean")
-    for statistic, extra in (("mean", 0.16), ("worst", 1.3)):
-        radius, perimeter, area = (f"{name}_{statistic}" for name in ("radius", "perimeter", "area"))
-        circle, disc, compactness = f"2 * pi * {radius}", f"pi * {radius} ** 2", f"compactness_{statistic}"
-        roundness = f"{perimeter} ** 2 / (4 * pi * {area})"
-        nearly = ((circle, radius), (disc, radius))
-        yield Rule("R5", perimeter, f"{perimeter} / ({circle})", 0.95, 1.30, "an outline is nearly a circle", nearly[0])
-        yield Rule("R6", area, f"{area} / ({disc})", 0.78, 1.10, "a nucleus is nearly a disc", nearly[1])
-        yield Rule("R7", area, roundness, 1.0, 1.6, "no shape has a shorter outline than a disc")
-        difference = f"{compactness} - ({roundness} - 1)"
-        yield Rule("R8", compactness, difference, -ROUNDED, extra, "compactness is made of perimeter and area")
-        for family, low, high, meaning in BOUNDED:
-            yield Rule("R13", f"{family}_{statistic}", f"{family}_{statistic}", low, high, meaning)
-    together = "the six concave values are 0 together or not at all"
-    yield Rule("R9", "concavity_mean", f"abs(2 * ({SIX_ZEROS}) - 6)", 6, 6, together)
-    ratio = "perimeter_se / (2 * pi * radius_se)"
-    yield Rule("R12", "perimeter_se", ratio, 0.5, 5, "outlines vary as radii do")
-    ratio = "area_se / (2 * pi * radius_mean * radius_se)"
-    yield Rule("R12", "area_se", ratio, 0.4, 1.8, "areas vary as radii do")
 
 
-ROWS = tuple(sorted(_fill_in(), key=lambda rule: int(rule.code[1:])))
+ROWS = tuple(_expand_rules())
 HARD, ADVICE = (tuple(rule for rule in ROWS if rule.is_hard == is_hard) for is_hard in (True, False))
 
 
