@@ -426,6 +426,8 @@ function showSingle() {
 }
 
 async function readFile(file) {
+  find("summary").textContent = `Reading ${file.name} …`;
+  await new Promise((resume) => { setTimeout(resume, 20); }); // until that is seen
   const bytes = new Uint8Array(await file.arrayBuffer());
   table = null;
   try {
