@@ -173,7 +173,7 @@ def release(
     The same table and settings are the same release: then nothing is written.
     """
     candidate = Candidate(raw_data, ready_data, model, cross_validation, metrics)
-    problems = expectations.find_problems(candidate.values)
+    problems = expectations.find_problems(vars(candidate))
     result, entry = promotion.promote(releases, candidate, problems, context.run.run_id, config.override)
     return dg.MaterializeResult(
         metadata={

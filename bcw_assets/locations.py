@@ -50,12 +50,6 @@ def require_key(key: str) -> None:
         raise StorageError(f"{key!r} is no key; allowed are names joined by /, without . and ..")
 
 
-def require_prefix(prefix: str) -> None:
-    """Refuse what no key can begin with."""
-    if "/" in prefix:
-        require_key(prefix.rpartition("/")[0])
-
-
 def require_length(key: str, length: int, at_most: int | None) -> None:
     """Refuse what other people may have put there, and is too large to be read."""
     if at_most is not None and length > at_most:

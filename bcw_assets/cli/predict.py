@@ -35,7 +35,7 @@ from bcw_assets.ml.table.forms import Form
 from bcw_assets.ml.table.reading import ENDS_WITH_INDEX, Rows, read_rows
 from bcw_assets.releases.access import Release, open_release
 from bcw_assets.releases.bundle import load_scorer
-from bcw_assets.report.formatting import format_estimate, format_interval, format_score
+from bcw_assets.report.formatting import format_estimate, format_interval, format_probability, format_score
 from bcw_assets.storage.store import open_store
 
 STANDARD = "-"  # the name of standard input and standard output
@@ -44,6 +44,8 @@ LARGE = 20_000_000  # bytes of input from which a terminal shows progress
 SPECIAL = '",\r\n'  # what a field of CSV needs quotes for
 HEADER = (columns.ID, columns.PROBABILITY, "malignant", "release", "problems")
 CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.MOST_CONTRIBUTIONS + 1))
+TABLE_ROW = "{:<16} {:>9}  {:<10}  {}\n"
+TABLE_HEADER = TABLE_ROW.format(columns.ID, "malignant", "call", "what moves it most, in log odds")
 NO_DEVICE = "This is no medical device: nothing here may decide about a patient."
 
 
@@ -56,6 +58,11 @@ class Request:
     release: str | None  # the first characters of a release's id; None for the champion
     threshold: float  # the probability from which a row is called malignant
     explain: bool  # whether to add the largest contributions
+
+    @property
+    def is_for_terminal(self) -> bool:
+        """Whether a person reads the rows as they come."""
+        return self.target == STANDARD and sys.stdout is not None and sys.stdout.isatty()
 
 
 def score_file(request: Request) -> int:
@@ -72,12 +79,13 @@ def score_file(request: Request) -> int:
         first = next(chunks, None)  # an input that is refused at once leaves nothing on standard output
         _say(_describe_release(release), NO_DEVICE, *_describe_form(form))
         try:
-            header = HEADER + (CONTRIBUTIONS if request.explain else ())
-            target.write(f"{','.join(header)}\n".encode())
+            header = f"{','.join(HEADER + (CONTRIBUTIONS if request.explain else ()))}\n"
+            target.write((TABLE_HEADER if request.is_for_terminal else header).encode())
+            format_rows = _format_lines if request.is_for_terminal else _format_rows
             for rows in chain([first] if first else [], chunks):
                 predictions = scoring.score_rows(scorer, rows)
                 tally.add(rows, predictions, request.threshold)
-                target.write(_format_rows(rows, predictions, scorer, release, request))
+                target.write(format_rows(rows, predictions, scorer, release, request))
             target.flush()
         except BrokenPipeError:
             _forget_standard_output()
@@ -236,8 +244,7 @@ def _read_ahead(chunks: Iterator[Rows], source: BinaryIO) -> Generator[Rows]:
 @contextmanager
 def _show_progress(source: BinaryIO, request: Request) -> Iterator[Callable[[], None]]:
     """Show a bar on standard error if that is a terminal, the rows go elsewhere, and the input is large."""
-    has_rows_on_terminal = request.target == STANDARD and sys.stdout.isatty()
-    is_shown = sys.stderr.isatty() and not has_rows_on_terminal and source.seekable()
+    is_shown = sys.stderr.isatty() and not request.is_for_terminal and source.seekable()
     size = os.fstat(source.fileno()).st_size if is_shown else 0
     if size < LARGE:
         yield lambda: None
@@ -312,6 +319,19 @@ def _format_rows(rows: Rows, predictions: RowPredictions, scorer: Scorer, releas
         contributions = zip(*scoring.explain_rows(scorer, rows.measurements, predictions.is_scored), strict=True)
         lines = [",".join((line, *texts)) for line, texts in zip(lines, contributions, strict=True)]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _format_lines(rows: Rows, predictions: RowPredictions, scorer: Scorer, _: Release, request: Request) -> bytes:
+    """Return one line a row for people."""
+    lines = []
+    contributions = zip(*scoring.explain_rows(scorer, rows.measurements, predictions.is_scored), strict=True)
+    fields = zip(rows.ids, predictions.probability.tolist(), predictions.is_scored.tolist(), contributions, strict=True)
+    for row, (identifier, probability, is_scored, reasons) in enumerate(fields):
+        call = ("malignant" if probability >= request.threshold else "benign") if is_scored else "not scored"
+        percent = format_probability(probability) if is_scored else ""
+        remarks = [*(reasons if is_scored else ()), *predictions.remarks.get(row, ())]
+        lines.append(TABLE_ROW.format(identifier, percent, call, ", ".join(remarks)))
+    return "".join(lines).encode()
 
 
 def _quote(text: str) -> str:

@@ -17,7 +17,7 @@ from bcw_assets.report.templates import open_templates
 from bcw_assets.storage.store import Store
 
 Listing = dict[str, Any]
-REMOVED, UNFINISHED, NEVER_CHAMPION, CANNOT_BE_USED = "removed", "unfinished", "never champion", "cannot be used"
+CANNOT_BE_USED = "cannot be used"
 MOST_COEFFICIENTS = 5  # that are shown of those that differ
 
 
@@ -28,7 +28,7 @@ def report_list(store: Store) -> Listing:
         "place": current_log.place,
         "entries": [_describe_entry(store, entry, current_log, ids) for entry in current_log.entries],
         "without_entry": [
-            {"release": release, "state": _find_gap(store, release, ids) or NEVER_CHAMPION}
+            {"release": release, "state": _read_headline(store, release, None, ids)[1] or current_log.absence}
             for release in ids
             if not current_log.list_entries(release)
         ],
@@ -66,12 +66,13 @@ def report_verification(store: Store, prefix: str | None, *, everything: bool) -
     needed = asked | newest | {find_way_back(store, current_log)}
     results = []
     for release in sorted(asked or newest.union(ids)):
-        stored_bundle, gap = current_log.read_bundle(store, release), _find_gap(store, release, ids)
+        stored_bundle = current_log.read_bundle(store, release)
+        gap = stored_bundle.gap
         problems = list(stored_bundle.problems) if not gap or release in needed else []
         size = sum(map(len, stored_bundle.files.values()))
         state = gap or (CANNOT_BE_USED if problems else f"whole: {len(stored_bundle.files)} files, {size:,} bytes")
         if not gap and not current_log.list_entries(release):
-            state += f", {NEVER_CHAMPION}"
+            state += f", {current_log.absence}"
         results.append({"release": release, "state": state, "problems": problems})
     is_good = not current_log.damage and not current_log.problem and not any(result["problems"] for result in results)
     damage = _describe_damage(current_log)
@@ -141,26 +142,26 @@ def _describe_damage(current_log: log.Log) -> list[str]:
 
 
 def _describe_entry(store: Store, entry: log.Entry, current_log: log.Log, ids: list[str]) -> Listing:
-    states, headline = ["champion"] if entry is current_log.champion else [], None
+    states = ["champion"] if entry is current_log.champion else []
     if rollback := current_log.list_rolled_back().get(entry.release):
         states.append(f"rolled back in entry {rollback.sequence}")
-    try:
-        manifest = bundle.read_manifest(store, entry.release, entry.manifest)
-        headline = {name: asdict(summary) for name, summary in manifest.headline.items()}
-    except KeyMissing:
-        states.append(UNFINISHED if entry.release in ids else REMOVED)
-    except (KeyRefused, ValueError) as error:
-        states.append(f"{bundle.MANIFEST} {CANNOT_BE_USED} ({error})")
+    headline, gap = _read_headline(store, entry.release, entry.manifest, ids)
     names = ("sequence", "action", "release", "made", "run", "reason")
-    return {**{name: getattr(entry, name) for name in names}, "headline": headline, "state": states}
+    state = [*states, gap] if gap else states
+    return {**{name: getattr(entry, name) for name in names}, "headline": headline, "state": state}
 
 
-def _find_gap(store: Store, release: str, ids: list[str]) -> str:
-    """Say whether the bundle was removed or is unfinished; nothing if it has a manifest."""
-    if release not in ids:
-        return REMOVED
-    manifest = bundle.locate_file(release, bundle.MANIFEST)
-    return "" if manifest in store.list(manifest) else UNFINISHED
+def _read_headline(
+    store: Store, release: str, sha256: str | None, ids: list[str]
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Return the scores that a manifest has, or why there is none that can be used."""
+    try:
+        manifest = bundle.read_manifest(store, release, sha256)
+    except KeyMissing:
+        return None, bundle.UNFINISHED if release in ids else bundle.REMOVED
+    except (KeyRefused, ValueError) as error:
+        return None, f"{bundle.MANIFEST} {CANNOT_BE_USED} ({error})"
+    return {name: asdict(summary) for name, summary in manifest.headline.items()}, None
 
 
 def _format_scores(summaries: Iterable[Mapping[str, Any] | None]) -> list[str]:

@@ -67,10 +67,7 @@ def roll_back(store: Store, prefix: str | None, reason: str, run: str) -> log.En
         raise ReleaseError(f"Release {release} is the champion already (entry {champion.sequence})")
     current_log.require_bundle(store, release)
     manifest = current_log.list_entries(release)[-1].manifest
-    try:
-        return log.append(store, current_log, log.ROLLBACK, (release, manifest), run, reason)
-    except log.Overtaken as error:
-        raise log.Overtaken(f"{error}; nothing was rolled back. Look at bcw releases list, and decide again") from error
+    return log.append(store, current_log, "rollback", (release, manifest), run, reason)
 
 
 def find_way_back(store: Store, current_log: log.Log) -> str | None:

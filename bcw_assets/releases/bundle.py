@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from bcw_assets.storage.store import Store
 PLACE = "releases"  # under which everything about releases is stored
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 MANIFEST_VERSION = 2  # 1 had ids that are of the inputs alone
+REMOVED, UNFINISHED = "removed", "unfinished"  # a bundle without a manifest: with no file, or with files
 INPUT_DIGITS = 8  # of an id, which begins with the hash of the inputs
 ID_PATTERN = re.compile(r"[0-9a-f]{16}")
 MOST_BYTES_OF_FILE = 2**28  # cross_validation.csv has 250 a patient
@@ -59,6 +61,7 @@ class Bundle:
     files: Mapping[str, bytes]  # name → content, of those that are as the manifest says
     manifest: Manifest | None  # None if it is missing or cannot be read
     problems: tuple[str, ...]  # what is wrong, each beginning with the file's key
+    gap: str | None = None  # whether it is unfinished or was removed, if there is no manifest
 
     @property
     def headline(self) -> Mapping[str, Summary]:
@@ -143,23 +146,19 @@ def publish(store: Store, inputs: Mapping[str, Any], files: Mapping[str, bytes])
     A folder that holds anything else than this bundle, or a part of it, is left as it is: the next edition is stored.
     If another writer changes the bundle at the same time, a ReleaseError says so.
     """
-    editions = (pack(inputs, files, edition) for edition in count(1))
-    release, contents = next(packed for packed in editions if _has_room(store, *packed))
-    for name, content in contents.items():
-        store.create(locate_file(release, name), content)
+    for release, contents in (pack(inputs, files, edition) for edition in count(1)):
+        expected = {locate_file(release, name): content for name, content in contents.items()}
+        with suppress(KeyRefused, KeyError):  # something longer than ours, or that is not ours at all
+            # A part of it may be there: a run was killed, or another is at work.
+            if all(
+                store.read(key, len(expected[key])) == expected[key] for key in store.list(locate_file(release, ""))
+            ):
+                break
+    for key, content in expected.items():
+        store.create(key, content)
     sha256 = digest(contents[MANIFEST])
     read_bundle(store, release, sha256).require()
     return release, sha256
-
-
-def _has_room(store: Store, release: str, files: Mapping[str, bytes]) -> bool:
-    """Say whether the folder of a bundle holds nothing but files of it: a run was killed, or another is at work."""
-    prefix = locate_file(release, "")
-    stored = {key: files.get(key.removeprefix(prefix)) for key in store.list(prefix)}
-    try:
-        return all(content is not None and store.read(key, len(content)) == content for key, content in stored.items())
-    except KeyRefused:
-        return False
 
 
 def read_manifest(store: Store, release: str, sha256: str | None = None) -> Manifest:
@@ -179,31 +178,27 @@ def read_manifest(store: Store, release: str, sha256: str | None = None) -> Mani
 
 def read_bundle(store: Store, release: str, sha256: str | None = None) -> Bundle:
     """Hold every byte of a bundle against its manifest, and its model against its example."""
-    prefix = locate_file(release, "")
-    names = {key.removeprefix(prefix) for key in store.list(prefix)}
-    if MANIFEST not in names:
-        why = f"is missing, so the bundle is {'unfinished' if names else 'not stored any more'}"
-        return Bundle(release, {}, None, (f"{prefix}{MANIFEST} {why}",))
+    prefix, names = locate_file(release, ""), set()
     try:
+        names = {key.removeprefix(prefix) for key in store.list(prefix)}
         manifest = read_manifest(store, release, sha256)
-    except (KeyMissing, KeyRefused, ValueError) as error:
+    except KeyMissing:
+        gap = UNFINISHED if names else REMOVED
+        return Bundle(release, {}, None, (f"{prefix}{MANIFEST} is missing, so the bundle is {gap}",), gap)
+    except (KeyRefused, ValueError) as error:
         return Bundle(release, {}, None, (f"{prefix}{MANIFEST} cannot be used ({error})",))
     problems = [f"{name} does not belong there" for name in sorted(names - {MANIFEST, *manifest.files})]
     files = {}
     for name, member in manifest.files.items():
         try:
-            content = store.read(prefix + name, member.bytes)
+            files[name] = store.read(prefix + name, member.bytes)
+            if digest(files[name]) != member.sha256:
+                length = f"{len(files.pop(name)):,} of {member.bytes:,} bytes"
+                problems.append(f"{name} is not what the manifest says ({length})")
         except KeyMissing:
             problems.append(f"{name} is missing")
         except KeyRefused as error:
             problems.append(f"{name} cannot be used ({error})")
-        else:
-            if digest(content) == member.sha256:
-                files[name] = content
-            elif len(content) == member.bytes:
-                problems.append(f"{name} is not what the manifest says")
-            else:
-                problems.append(f"{name} has {len(content):,} bytes, not {member.bytes:,}")
     problems = problems or _find_example_problems(files)
     return Bundle(release, files, manifest, tuple(prefix + problem for problem in problems))
 
@@ -212,11 +207,9 @@ def load_scorer(files: Mapping[str, bytes]) -> Scorer:
     """Return the model of a bundle; a ScoringError says why there is none that can be used."""
     try:
         return Scorer.load(documents.parse(files["model.json"]))
-    except KeyError:
-        what = "is missing from the bundle"
-    except ValueError as error:
-        what = f"cannot be used: {error}"
-    raise ScoringError(f"model.json {what}; {OTHER_VERSION}, or use another release")
+    except (KeyError, ValueError) as error:
+        what = f"cannot be used: {error}" if "model.json" in files else "is missing from the bundle"
+        raise ScoringError(f"model.json {what}; {OTHER_VERSION}, or use another release") from error
 
 
 def _find_example_problems(files: Mapping[str, bytes]) -> list[str]:

@@ -1,7 +1,7 @@
 """What a run would release: which release it is, and the files of its bundle."""
 
-import csv
 import dataclasses
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from bcw_assets.ml.evaluation import patients
 from bcw_assets.ml.evaluation.comparison import Predictions
 from bcw_assets.ml.evaluation.report import Evaluation, Report, require_one_history
 from bcw_assets.ml.model import numbers, preparation, training
-from bcw_assets.ml.model.resampling import CrossValidation, name_repeats
+from bcw_assets.ml.model.resampling import CrossValidation
 from bcw_assets.ml.table import canonical, columns
 from bcw_assets.releases import bundle
 from bcw_assets.report import card, page
@@ -33,18 +33,13 @@ SHORT = 16  # digits of a fingerprint that stand for a patient
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """The values of all assets, by their names."""
+    """The values of all assets, by their names, and what is made of them, once."""
 
     raw_data: pd.DataFrame
     ready_data: preparation.Prepared
     model: Pipeline
     cross_validation: CrossValidation
     metrics: Evaluation
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """The value of every asset, by its name."""
-        return {asset.name: getattr(self, asset.name) for asset in dataclasses.fields(self)}
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -112,13 +107,11 @@ class Candidate:
 
     def _without_ids(self) -> Report:
         fingerprints = dict(zip(self.raw_data[columns.ID], self.fingerprints, strict=True))
-
-        def rename(rows: list[patients.Patient]) -> list[patients.Patient]:
-            renamed = [dataclasses.replace(row, id=fingerprints[row.id][:SHORT]) for row in rows]
-            return patients.sort_worst_first(renamed)
-
         report = self.metrics.report
-        hardest, suspects = rename(report.hardest_rows), rename(report.label_suspects)
+        hardest, suspects = (
+            patients.sort_worst_first([dataclasses.replace(row, id=fingerprints[row.id][:SHORT]) for row in rows])
+            for rows in (report.hardest_rows, report.label_suspects)
+        )
         return dataclasses.replace(report, hardest_rows=hardest, label_suspects=suspects)
 
     def _measurements(self) -> pd.DataFrame:
@@ -148,25 +141,19 @@ class Candidate:
 
     def _out_of_fold(self) -> bytes:
         """Return one row a patient: fingerprint, diagnosis, split, the model's own log odds, and every repeat."""
-        rows = self.cross_validation.rows
-        frame = pd.DataFrame(
-            {
-                "fingerprint": self.fingerprints,
-                columns.DIAGNOSIS: rows[columns.DIAGNOSIS],
-                preparation.SPLIT: self.ready_data.rows[preparation.SPLIT],
-                "log_odds": self._compute_log_odds(self._measurements()),
-            }
-        )
-        repeats = rows[name_repeats(self.cross_validation.resampling.repeats)]
-        return formats.format_csv(pd.concat([frame, repeats], axis=1))
+        rows = self.cross_validation.rows.rename(columns={columns.ID: "fingerprint"})
+        rows["fingerprint"] = self.fingerprints
+        rows.insert(2, preparation.SPLIT, self.ready_data.rows[preparation.SPLIT])
+        rows.insert(3, "log_odds", self._compute_log_odds(self._measurements()))
+        return formats.format_csv(rows)
 
     def _example(self) -> bytes:
         """Return rows from all over the table, as a file that can be scored, with their probabilities."""
         places = np.unique(np.linspace(0, len(self.raw_data) - 1, EXAMPLES).astype(int))
-        measurements = self._measurements().iloc[places].reset_index(drop=True)
-        measurements.insert(0, columns.ID, [f"example-{number}" for number in range(1, len(places) + 1)])
-        log_odds = self._compute_log_odds(measurements[list(columns.MEASUREMENTS)])
-        return formats.format_csv(measurements.assign(**{columns.PROBABILITY: numbers.compute_probability(log_odds)}))
+        ids = [f"example-{number}" for number in range(1, len(places) + 1)]
+        probability = numbers.compute_probability(self._compute_log_odds(self._measurements().iloc[places]))
+        rows = self.raw_data.iloc[places].assign(**{columns.ID: ids}).assign(**{columns.PROBABILITY: probability})
+        return formats.format_csv(rows.drop(columns=columns.DIAGNOSIS))
 
     def _compute_log_odds(self, measurements: pd.DataFrame) -> np.ndarray:
         """Return log odds to the same last digit as `bcw predict`; scikit-learn's depend on where the rows lie."""
@@ -179,13 +166,14 @@ def read_predictions(files: Mapping[str, bytes]) -> Predictions:
     if "cross_validation.csv" not in files:
         raise ValueError("it has no cross_validation.csv")
     try:
-        rows = list(csv.DictReader(files["cross_validation.csv"].decode().splitlines()))
-        repeats = [name for name in rows[0] if name.startswith("repeat_")]
-        fingerprints = [row["fingerprint"] for row in rows]
-        malignant = np.array([(columns.BENIGN, columns.MALIGNANT).index(row[columns.DIAGNOSIS]) for row in rows])
-        probabilities = np.array([[float(row[name]) for name in repeats] for row in rows])
-    except (LookupError, TypeError, ValueError, csv.Error) as error:
+        rows = pd.read_csv(
+            io.BytesIO(files["cross_validation.csv"]), dtype={"fingerprint": "str"}, keep_default_na=False
+        )
+        malignant = rows[columns.DIAGNOSIS].map({columns.BENIGN: 0, columns.MALIGNANT: 1}).to_numpy(np.int64)
+        probabilities = rows.filter(regex="^repeat_").to_numpy(np.float64)
+        predictions = Predictions(rows["fingerprint"].tolist(), malignant, probabilities)
+    except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"its cross_validation.csv cannot be read ({error!r}; {OTHER_VERSION})") from error
-    if not repeats or not ((probabilities >= 0) & (probabilities <= 1)).all():
+    if not (probabilities.size and ((probabilities >= 0) & (probabilities <= 1)).all()):
         raise ValueError(f"its cross_validation.csv has no probabilities of 0 to 1; {OTHER_VERSION}")
-    return Predictions(fingerprints, malignant, probabilities)
+    return predictions

@@ -20,8 +20,6 @@ NO_RELEASE = "There is no release in {} yet. To make one: bcw refresh"
 ENTRY_KEY = re.compile(rf"{LOG_PREFIX}(?!000000)([0-9]{{6}})\.json")
 LAST = 999_999  # the number of the last entry that a log can have
 MOST_BYTES_OF_ENTRY = 2**20  # most have some thousand
-PROMOTE: Literal["promote"] = "promote"
-ROLLBACK: Literal["rollback"] = "rollback"
 Action = Literal["promote", "rollback", "prune"]  # the last is of version 0.1.0, and names the champion of then
 
 
@@ -94,6 +92,12 @@ class Log:
             raise ReleaseError(NO_RELEASE.format(self.place))
         return self.champion
 
+    @property
+    def absence(self) -> str:
+        """What there is to say of a release that no entry of the log is for."""
+        gap = self._find_gap(0)
+        return "never champion" if gap is None else f"perhaps champion in entry {gap}, which cannot be read"
+
     def choose_release(self, store: Store, prefix: str | None) -> str:
         """Return the id of the stored release that `prefix` begins; the champion's without a prefix."""
         return self.require_champion().release if prefix is None else bundle.resolve(store, prefix)
@@ -113,9 +117,9 @@ class Log:
         known: set[str] = set()
         for entry in self.entries:
             places = [place for place, earlier in enumerate(way) if earlier.inputs_hash == entry.inputs_hash]
-            if places and (entry.action == ROLLBACK or places[-1] == len(way) - 1):
+            if places and (entry.action == "rollback" or places[-1] == len(way) - 1):
                 del way[places[-1] :]
-            elif entry.action == ROLLBACK and entry.inputs_hash not in known:
+            elif entry.action == "rollback" and entry.inputs_hash not in known:
                 way.clear()
             way.append(entry)
             known.add(entry.inputs_hash)
@@ -127,7 +131,7 @@ class Log:
         for before, entry in zip([None, *self.entries], self.entries, strict=False):
             for release in [release for release in rollbacks if cut_inputs_hash(release) == entry.inputs_hash]:
                 del rollbacks[release]
-            if entry.action == ROLLBACK and before and before.inputs_hash != entry.inputs_hash:
+            if entry.action == "rollback" and before and before.inputs_hash != entry.inputs_hash:
                 rollbacks[before.release] = entry
         return rollbacks
 
@@ -137,9 +141,12 @@ class Log:
         It may be a rollback from them. Where no entry of them is left, they may have been champion if they are stored.
         """
         own = [entry.sequence for entry in self.entries if entry.inputs_hash == inputs_hash]
+        return self._find_gap(max(own, default=1)) if own or is_stored else None  # the first entry is no rollback
+
+    def _find_gap(self, number: int) -> int | None:
+        """Return the number of the first entry after this one that cannot be read."""
         numbers = {entry.sequence for entry in self.entries}
-        later = range(max(own, default=1) + 1, self.newest + 1)  # the first entry is no rollback
-        return next((number for number in later if number not in numbers), None) if own or is_stored else None
+        return next((later for later in range(number + 1, self.newest + 1) if later not in numbers), None)
 
     def list_entries(self, release: str) -> list[Entry]:
         """Return the entries for a release, the oldest first; none if it never was champion."""
@@ -153,7 +160,7 @@ class Log:
     def require_bundle(self, store: Store, release: str) -> Bundle:
         """Return the bundle of a release that was champion and is whole; else, raise a ReleaseError."""
         if not self.list_entries(release):
-            raise ReleaseError(f"Release {release} never was champion, so the gate has not seen it")
+            raise ReleaseError(f"Release {release} was {self.absence}: nothing says that the gate let it pass")
         return self.read_bundle(store, release).require()
 
 
@@ -164,14 +171,13 @@ def read_log(store: Store) -> Log:
     foreign: dict[str, str] = {}
     newest, digest = 0, None
     for key in store.list(LOG_PREFIX):
-        match = ENTRY_KEY.fullmatch(key)
-        if not match:
+        if not (match := ENTRY_KEY.fullmatch(key)):
             damage[key] = "is no entry of the log and does not belong there"
             continue
-        number, before = int(match[1]), digest
-        if number != newest + 1:
+        number, before, is_chained = int(match[1]), digest, int(match[1]) == newest + 1
+        if not is_chained:
             damage[_locate_entry(newest + 1)] = f"is missing, and {key} is there"
-        is_chained, newest, digest = number == newest + 1, number, None
+        newest, digest = number, None
         try:
             content = store.read(key, MOST_BYTES_OF_ENTRY)
             digest = documents.digest(content)
@@ -214,14 +220,17 @@ def append(
     )
     key, content = _locate_entry(entry.sequence), documents.seal(asdict(entry))
     # A lost answer makes a client try again, and the second try is told "exists": the nonce says whose entry it is.
-    if not store.create(key, content) and store.read(key) != content:
-        try:
-            winner = documents.read_sealed(Entry, store.read(key, MOST_BYTES_OF_ENTRY))
-            what = f"{winner.action} of {winner.release} by {winner.run}"
-        except (KeyRefused, ValueError) as error:
-            what = str(error)
-        raise Overtaken(f"{key} was written by another run at the same time ({what})")
-    return entry
+    try:
+        if store.create(key, content) or (stored := store.read(key, MOST_BYTES_OF_ENTRY)) == content:
+            return entry
+        winner = documents.read_sealed(Entry, stored)
+        what = f"{winner.action} of {winner.release} by {winner.run}"
+    except KeyRefused as error:  # a folder, which no listing names
+        raise ReleaseError(f"The next entry of the log has no place: {error}") from error
+    except ValueError as error:
+        what = str(error)
+    remedy = "Nothing was changed. Look at bcw releases list, and decide again"
+    raise Overtaken(f"{key} was written by another run at the same time ({what}). {remedy}")
 
 
 def _locate_entry(number: int) -> str:

@@ -10,7 +10,6 @@ from bcw_assets.releases import bundle, gate, log
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
 
-REFUSAL_PREFIX = f"{bundle.PLACE}/refused/"
 TRIES = 100  # more writers than that at once, and something else is wrong
 
 PROMOTED, ALREADY_CHAMPION = "promoted", "unchanged"
@@ -47,7 +46,7 @@ def promote(
             _probe(store)
         release = bundle.publish(store, candidate.inputs, candidate.files)
         try:
-            entry = log.append(store, current_log, log.PROMOTE, release, run, reason if broken else None, table)
+            entry = log.append(store, current_log, "promote", release, run, reason if broken else None, table)
         except log.Overtaken:
             continue  # another release may be the champion now: the gate must look again
         return PROMOTED, entry
@@ -59,7 +58,7 @@ def _keep_refusal(
 ) -> ReleaseRefused:
     """Store the gate's table, and return the refusal."""
     inputs, broken = bundle.hash_inputs(candidate.inputs), gate.find_broken(table)
-    key = f"{REFUSAL_PREFIX}{inputs}.json"
+    key = f"{bundle.PLACE}/refused/{inputs}.json"
     document = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table}
     store.write({key: documents.encode(document)})
     what = "; ".join(map("{rule}: {value} (allowed: {limit})".format_map, broken))

@@ -32,6 +32,15 @@ def format_percent(value: Score, digits: int = 1) -> str:
     return "not defined" if value is None else f"{100 * value:.{digits}f} %"
 
 
+def format_probability(value: float) -> str:
+    """Return a probability in percent, which is never said to be 0 or 1.
+
+    >>> [format_probability(value) for value in (0.0001, 0.967, 0.9999)]
+    ['< 0.1 %', '96.7 %', '> 99.9 %']
+    """
+    return "< 0.1 %" if value < 0.0005 else "> 99.9 %" if value >= 0.9995 else format_percent(value)
+
+
 def format_percent_interval(interval: Interval) -> str:
     """Return an interval in percent."""
     return "no interval" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"

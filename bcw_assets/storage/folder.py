@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
-from bcw_assets.locations import TEMPORARY, require_key, require_length, require_prefix
+from bcw_assets.locations import TEMPORARY, require_key, require_length
 
 LOSSES = {errno.EIO, errno.ENOSPC, errno.EDQUOT}  # of a folder's fsync: a name was lost; else it cannot be done there
 
@@ -23,6 +23,7 @@ class FolderStore:
         path = self._path(key)
         with self._explain_errors("read", key):
             if not path.exists():
+                self._locate_folder(key.rpartition("/")[0])
                 raise KeyMissing(f"{key} is not in {self._root.absolute()}")
             if not path.is_file():  # reading a pipe would wait for ever
                 raise KeyRefused(f"{key} in {self._root.absolute()} is no regular file. Move it away and try again")
@@ -47,7 +48,10 @@ class FolderStore:
         path = self._path(key)
         with self._explain_errors("create", key), _stage(path, content) as temporary:
             try:
-                _name_if_free(temporary, path, content)
+                try:
+                    os.link(temporary, path)
+                except OSError:  # each share says in its own way that it has no links; a full disk stops this, too
+                    _write_new(path, content)
             except FileExistsError:
                 return False
             try:
@@ -58,12 +62,8 @@ class FolderStore:
             return True
 
     def list(self, prefix: str) -> list[str]:
-        require_prefix(prefix)
-        above = prefix.rpartition("/")[0]
-        folder = self._path(above) if above else self._root
         with self._explain_errors("list", prefix or "what is"):
-            if folder.exists() and not folder.is_dir():
-                raise KeyRefused(f"{above} in {self._root.absolute()} is no folder. Move it away and try again")
+            folder = self._locate_folder(prefix.rpartition("/")[0])
             # Pipes and links to nowhere too, so that whoever expects a file there hears of them.
             paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
             keys = (path.relative_to(self._root).as_posix() for path in paths)
@@ -76,6 +76,13 @@ class FolderStore:
     def address(self, key: str) -> str:
         self._path(key)
         return f"{self._root.resolve()}/{key}"
+
+    def _locate_folder(self, name: str) -> Path:
+        """Return the folder of keys that begin with `name`, which is there or not, but is nothing else."""
+        folder = self._path(name) if name else self._root
+        if folder.exists() and not folder.is_dir():
+            raise KeyRefused(f"{name} in {self._root.absolute()} is no folder. Move it away and try again")
+        return folder
 
     def _path(self, key: str) -> Path:
         """Return the file of a key, which cannot leave the folder."""
@@ -115,16 +122,6 @@ def _stage(path: Path, content: bytes) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it got its name, or it stays: nothing lists it
             temporary.unlink()
-
-
-def _name_if_free(temporary: Path, path: Path, content: bytes) -> None:
-    """Make `path` a second name of the temporary file, or a copy where there are no links; FileExistsError if taken."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:  # which one says that there are no links, depends on the share; a full disk stops the copy, too
-        _write_new(path, content)
 
 
 def _write_new(path: Path, content: bytes) -> None:

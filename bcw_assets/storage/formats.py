@@ -19,6 +19,7 @@ from bcw_assets.ml.model import numbers, preparation, resampling
 from bcw_assets.ml.table import canonical, columns
 
 HASHES = "sha256"
+TEXT_COLUMNS = (columns.ID, columns.DIAGNOSIS, preparation.SPLIT)  # columns that are no numbers
 
 
 class FormatError(BcwError):
@@ -77,16 +78,16 @@ def format_csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def _read_frame(content: bytes, expected: list[str], texts: tuple[str, ...]) -> pd.DataFrame:
+def _read_frame(content: bytes, expected: list[str]) -> pd.DataFrame:
     """Return what is in a CSV as it stands there, mending nothing: what it is worth is for the checks to say."""
-    frame = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(texts, "str"), keep_default_na=False)
+    frame = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(TEXT_COLUMNS, "str"), keep_default_na=False)
     if list(frame.columns) != expected:
         raise ValueError(f"the columns are {list(frame.columns)}, not {expected}")
     return frame
 
 
 def _load_table(content: bytes) -> pd.DataFrame:
-    frame = _read_frame(content, list(columns.RAW), texts=(columns.ID, columns.DIAGNOSIS))
+    frame = _read_frame(content, list(columns.RAW))
     return frame.astype(dict.fromkeys(columns.MEASUREMENTS, "float64"))  # a column of 1 and 2 is one of floats too
 
 
@@ -97,12 +98,8 @@ def _dump_prepared(value: preparation.Prepared) -> tuple[bytes, documents.Docume
 
 def _load_prepared(content: bytes, document: documents.Document) -> preparation.Prepared:
     split = preparation.Split(**document["split"])
-    rows = _read_frame(content, list(preparation.READY), texts=(columns.ID, preparation.SPLIT))
+    rows = _read_frame(content, list(preparation.READY_DESCRIPTIONS))
     return preparation.Prepared(rows, numbers.load_scaler(document["scaler"]), split, document["fingerprint"])
-
-
-def _dump_model(model: Pipeline) -> tuple[bytes, documents.Document]:
-    return pickle.dumps(model, protocol=5), numbers.dump_model(model)
 
 
 def _dump_cross_validation(value: resampling.CrossValidation) -> tuple[bytes, documents.Document]:
@@ -113,15 +110,10 @@ def _dump_cross_validation(value: resampling.CrossValidation) -> tuple[bytes, do
 def _load_cross_validation(content: bytes, document: documents.Document) -> resampling.CrossValidation:
     how = resampling.Resampling(**document["resampling"])
     repeats = content.partition(b"\n")[0].count(b",") - 1  # not by the document, which may say a thousand million
-    names = [columns.ID, columns.DIAGNOSIS, *resampling.name_repeats(repeats)]
-    rows = _read_frame(content, names, texts=(columns.ID, columns.DIAGNOSIS))
+    rows = _read_frame(content, list(resampling.describe_columns(repeats)))
     if how.repeats != repeats:
         raise ValueError(f"it has {repeats} repeats, and the document says {how.repeats}")
     return resampling.CrossValidation(rows, how, document["settings"], document["fingerprint"])
-
-
-def _dump_evaluation(value: Evaluation) -> tuple[bytes, bytes, documents.Document]:
-    return value.figure, value.card.encode(), asdict(value.report)
 
 
 def _load_evaluation(figure: bytes, card: bytes, document: documents.Document) -> Evaluation:
@@ -135,7 +127,15 @@ FORMATS = {  # type of the value → how it is stored
     pd.DataFrame: Format(("{}.csv",), lambda value: (canonical.write_table(value),), _load_table),
     preparation.Prepared: Format(("{}.csv", "{}.json"), _dump_prepared, _load_prepared),
     # The pickle, which could execute anything, is for others.
-    Pipeline: Format(("{}.pkl", "{}.json"), _dump_model, lambda _, document: numbers.load_model(document)),
+    Pipeline: Format(
+        ("{}.pkl", "{}.json"),
+        lambda value: (pickle.dumps(value, protocol=5), numbers.dump_model(value)),
+        lambda _, document: numbers.load_model(document),
+    ),
     resampling.CrossValidation: Format(("{}.csv", "{}.json"), _dump_cross_validation, _load_cross_validation),
-    Evaluation: Format(("evaluation.png", "MODEL_CARD.md", "{}.json"), _dump_evaluation, _load_evaluation),
+    Evaluation: Format(
+        ("evaluation.png", "MODEL_CARD.md", "{}.json"),
+        lambda value: (value.figure, value.card.encode(), asdict(value.report)),
+        _load_evaluation,
+    ),
 }

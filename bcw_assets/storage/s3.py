@@ -24,7 +24,7 @@ from botocore.parsers import ResponseParserError
 
 from bcw_assets.deadline import within
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError, StorageRefused
-from bcw_assets.locations import TEMPORARY, Bucket, require_key, require_length, require_prefix
+from bcw_assets.locations import TEMPORARY, Bucket, require_key, require_length
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 10  # seconds of silence after which boto3 gives one attempt up
 ATTEMPTS = 5  # of a request by boto3; and again by us, where boto3 gives up what may pass
@@ -66,8 +66,13 @@ class S3Store:
         def attempt() -> None:
             target.seek(0)
             target.truncate()
-            body = within(REQUEST_LIMIT, partial(self._open, key, at_most))
-            while piece := within(REQUEST_LIMIT, partial(_read_piece, body)):
+            answer = within(REQUEST_LIMIT, partial(self._send, "get_object", Key=self._root + key))
+            try:
+                require_length(key, answer["ContentLength"], at_most)
+            except KeyRefused:
+                answer["Body"].close()
+                raise
+            while piece := within(REQUEST_LIMIT, partial(_read_piece, answer["Body"])):
                 target.write(piece)
 
         with self._explain_errors("read", key):
@@ -96,7 +101,8 @@ class S3Store:
             return True
 
     def list(self, prefix: str) -> list[str]:
-        require_prefix(prefix)
+        if "/" in prefix:
+            require_key(prefix.rpartition("/")[0])
         with self._explain_errors("list", prefix or "what is"):
             keys = [key.removeprefix(self._root) for key in self._list_objects(self._root + prefix)]
             # Consoles make an object with a slash at its end to show an empty folder.
@@ -118,9 +124,9 @@ class S3Store:
         config = Config(connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT, retries=retries)
         try:
             return boto3.session.Session().client("s3", config=config)
-        except BotoCoreError:  # some are ValueErrors, too
-            raise
-        except ValueError:  # what boto3 raises for an endpoint that is no URL
+        except ValueError as error:  # what boto3 raises for an endpoint that is no URL
+            if isinstance(error, BotoCoreError):  # some are ValueErrors, too
+                raise
             allowed = "allowed is one like http://127.0.0.1:8333"
             raise StorageRefused(f"AWS_ENDPOINT_URL is no URL; {allowed}. Set it, and try again") from None
 
@@ -136,16 +142,6 @@ class S3Store:
             if not token:
                 return
             options = {"ContinuationToken": token}
-
-    def _open(self, key: str, at_most: int | None) -> Any:
-        """Return the body of an object."""
-        answer = self._send("get_object", Key=self._root + key)
-        try:
-            require_length(key, answer["ContentLength"], at_most)
-        except KeyRefused:
-            answer["Body"].close()
-            raise
-        return answer["Body"]
 
     def _put(self, key: str, content: bytes, **conditions: str) -> None:
         self._ask("put_object", Key=self._root + key, Body=content, **conditions)

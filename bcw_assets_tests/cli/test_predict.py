@@ -365,6 +365,19 @@ def test_a_terminal_sees_how_far_a_large_input_is_and_a_pipe_does_not(
     assert "100%" not in bcw("table.csv", "-o", "out.csv").stderr
 
 
+def test_a_person_at_a_terminal_sees_a_table_with_reasons(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "two.csv").write_bytes(b"".join(uci_form().splitlines(keepends=True)[:2]).replace(b",17.99,", b",x,"))
+    controller, terminal = pty.openpty()
+    with open(terminal, "w") as output, monkeypatch.context() as at_a_terminal:
+        at_a_terminal.setattr(sys, "stdout", output)
+        assert predict.score_file(predict.Request("two.csv", "-", None, 0.5, explain=False)) == 3
+        header, first, second = os.read(controller, 10_000).decode().splitlines()
+    os.close(controller)
+    assert header.split()[:3] == ["id", "malignant", "call"]
+    assert re.search(r"^\S+ +not scored  .*radius_mean is 'x'", first)
+    assert re.search(r"^\S+ +(> )?\d+\.\d %  malignant   \w+ [+-]\d\.\d\d, \w+ [+-]\d\.\d\d, \w+ [+-]", second)
+
+
 @pytest.mark.parametrize(("rows", "without"), [(1, {"pyarrow"}), (1138, set())])
 def test_scoring_needs_no_pandas_scikit_learn_or_dagster_and_few_rows_no_pyarrow(
     scoring_graph: Graph, rows: int, without: set[str]

@@ -137,7 +137,7 @@ def test_verify_names_the_file_and_fails(published: Store, candidate: Candidate)
     assert bcw("verify").exit_code == 0  # of the champion
     for asked in ("--all", candidate.id[:6]):
         done = bcw("verify", asked)
-        assert (done.exit_code, f"{key} has 5 bytes, not" in done.stdout) == (1, True)
+        assert (done.exit_code, f"{key} is not what the manifest says (5 of" in done.stdout) == (1, True)
         assert not read_json("verify", asked)["good"]
 
 

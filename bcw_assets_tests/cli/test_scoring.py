@@ -58,7 +58,7 @@ def change(files: dict[str, bytes], **changes: object) -> dict[str, bytes]:
     [
         ({"features": ["age", ["x"]]}, "does not know ('age', ['x']); perhaps another version of bcw_assets"),
         ({"classes": [False, True]}, "has the classes [False, True]; allowed are [0, 1]"),
-        ({"mean": [1.0]}, "has no 30 numbers as mean"),
+        ({"mean": [1.0]}, "has no 30 finite numbers as mean"),
         ({"scale": [0.0] * 30}, "has a scale that is not above 0"),
         ({"coefficients": [float("nan")] * 30}, "NaN is no number"),
     ],

@@ -1,5 +1,6 @@
 """What is in a bundle, and that it is of use to somebody who has nothing else."""
 
+import dataclasses
 import io
 import pickle
 import pickletools
@@ -79,7 +80,7 @@ def test_an_onnx_model_that_says_something_else_is_not_released(
     convert = partial(skl2onnx.convert_sklearn, challenger.model)
     monkeypatch.setattr(skl2onnx, "convert_sklearn", lambda _, *rest, **named: convert(*rest, **named))
     with pytest.raises(ReleaseError, match=r"model\.onnx gives other probabilities than the model, by 0\.\d"):
-        assert Candidate(**candidate.values).files
+        assert dataclasses.replace(candidate).files
 
 
 def test_ucis_file_in_any_order_and_the_copy_without_ids_are_one_release_byte_for_byte() -> None:
@@ -125,5 +126,5 @@ def test_values_that_do_not_belong_together_are_refused(store: Store, candidate:
     ]
     for changes, to_run_again in cases:
         with pytest.raises(ArtifactError, match=f"--select {to_run_again}$"):
-            promotion.promote(store, Candidate(**candidate.values | changes), [], "run")
+            promotion.promote(store, dataclasses.replace(candidate, **changes), [], "run")
     assert store.list("") == []

@@ -21,8 +21,12 @@ from bcw_assets_tests.conftest import STORES, sweep
 from bcw_assets_tests.releases.candidates import MEMBERS
 
 
+def verify_all(store: Store) -> releases.Listing:
+    return releases.report_verification(store, None, everything=True)
+
+
 def is_good(store: Store) -> bool:
-    return bool(releases.report_verification(store, None, everything=True)["good"])
+    return bool(verify_all(store)["good"])
 
 
 def is_refused(store: Store, because: str, release: str, other: str | None = None) -> None:
@@ -158,6 +162,9 @@ def test_other_damage_in_the_log_is_told_and_stops_nothing(
     damage = releases.report_verification(released, None, everything=False)["damage"]
     assert [line.split()[:2] for line in damage] == [["Damaged:", name] for name in files or [key]]
     assert open_release(released, None).id == challenger.id
+    for name, report in (("list", releases.report_list(released)), ("verification", verify_all(released))):
+        is_in_doubt = "perhaps champion in entry 1, which cannot be read" in releases.format_listing(name, report)
+        assert is_in_doubt == (what in ("cut", "gone"))
     if what in ("edited", "more files"):
         access.roll_back(released, candidate.id, "why", "me")
     assert access.check_release(released, None).problems == ()
@@ -222,3 +229,17 @@ def test_a_link_in_the_place_of_a_bundle_is_not_followed_and_a_file_in_that_of_t
     (tmp_path / "store/releases/log").write_bytes(b"")
     with pytest.raises(BcwError, match=r"releases/log in .* is no folder"):
         open_release(released, None)
+
+
+def test_a_folder_in_the_place_of_an_entry_and_a_file_in_that_of_a_bundle_are_named(
+    tmp_path: Path, released: Store, candidate: Candidate
+) -> None:
+    folder = tmp_path / "store/releases"
+    (folder / "log/000003.json").mkdir()
+    with pytest.raises(ReleaseError, match=r"has no place: .*000003\.json in .* is no regular file\. Move it away"):
+        access.roll_back(released, None, "why", "me")
+    (folder / candidate.id).rename(tmp_path / "elsewhere")
+    (folder / candidate.id).touch()
+    says = r"manifest\.json cannot be used \(.* is no folder\. Move it away"
+    is_refused(released, says, candidate.id)
+    assert re.search(says, releases.format_listing("list", releases.report_list(released)))

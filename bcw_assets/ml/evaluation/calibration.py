@@ -10,9 +10,9 @@ from bcw_assets.ml.evaluation import influence, scores
 EDGES = np.linspace(0, 1, 11)  # of the reliability curve's bins
 TINY = 1e-15  # probabilities are held this far from 0 and 1, where the logit has no value
 
-MAX_STEPS, MAX_HALVINGS = 100, 30  # five to ten steps are usual
+MAX_STEPS = 100  # five to ten are usual
 STEP_TOLERANCE = 1e-8  # a step below this leaves an error of about its square
-LIKELIHOOD_ROUNDING = 1e-10  # of a log likelihood, relative: a sum over the patients
+LARGEST_OVERSHOOT = 0.1  # slope of the likelihood behind a step, of that before it
 LEAST_CURVATURE = 1e-12  # smallest eigenvalue of the Hessian, per patient, below which there is no optimum
 
 
@@ -89,19 +89,12 @@ def fit_logistic(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray) 
             moved = (malignant - predicted) * (design @ np.linalg.inv(hessian)[0])
             return influence.Estimate(float(coefficients[0] + step[0]), len(design) * moved)
         # Where the likelihood is flat, the whole step would leap beyond the optimum, to where it is flatter still.
-        reached, change = compute_log_likelihood(malignant, odds), design @ step
-        enough = reached - LIKELIHOOD_ROUNDING * abs(reached)
-        for _ in range(MAX_HALVINGS):
-            if compute_log_likelihood(malignant, odds + change) >= enough:
-                break
-            step, change = step / 2, change / 2
+        change = design @ step
+        least = -LARGEST_OVERSHOOT * ((malignant - predicted) @ change)
+        while (malignant - expit(odds + change)) @ change < least:
+            step, change, least = step / 2, change / 2, least / 2
         coefficients = coefficients + step
     return influence.Estimate(np.nan, np.zeros(len(design)))
-
-
-def compute_log_likelihood(malignant: np.ndarray, odds: np.ndarray) -> float:
-    """Return the log likelihood of n truths under n log odds."""
-    return float(malignant @ odds - np.logaddexp(0, odds).sum())
 
 
 def bin_probabilities(malignant: np.ndarray, probabilities: np.ndarray) -> list[Bin]:

@@ -53,20 +53,17 @@ def compare(challenger: Predictions, relabelled: list[str], champion: Prediction
     pairs = [(row, place[patient]) for row, patient in enumerate(challenger.fingerprints) if patient in place]
     changed = tuple(row for row, patient in enumerate(relabelled) if patient in place)
     ours, theirs = np.array(pairs, dtype=int).reshape(-1, 2).T
-    malignant = challenger.malignant[ours]
-    new, old = challenger.probabilities[ours], champion.probabilities[theirs]
-    new_losses, old_losses = (compute_log_losses(malignant[:, None], each).mean(axis=1) for each in (new, old))
-    is_malignant = malignant == 1
-    called, was_called = (each[is_malignant].mean(axis=1) >= THRESHOLD for each in (new, old))
-    gained, lost = int((called & ~was_called).sum()), int((was_called & ~called).sum())
-    patients = int(is_malignant.sum())
-    return Comparison(
-        len(pairs) + len(changed),
-        patients,
-        changed,
-        _bound_mean(new_losses - old_losses),
-        Difference((gained - lost) / patients, compute_tango(gained, lost, patients)) if patients else None,
-    )
+    malignant, log_loss, sensitivity = challenger.malignant[ours], None, None
+    both = challenger.probabilities[ours], champion.probabilities[theirs]
+    if len(pairs) > 1:  # the repeats, whose folds may differ, cannot be paired too
+        losses, old_losses = (compute_log_losses(malignant[:, None], each).mean(axis=1) for each in both)
+        mean, error = (losses - old_losses).mean(), (losses - old_losses).std(ddof=1) / math.sqrt(len(pairs))
+        log_loss = Difference(float(mean), float(mean + Z * error))
+    if patients := int(malignant.sum()):
+        called, was_called = (each[malignant == 1].mean(axis=1) >= THRESHOLD for each in both)
+        gained, lost = int((called & ~was_called).sum()), int((was_called & ~called).sum())
+        sensitivity = Difference((gained - lost) / patients, compute_tango(gained, lost, patients))
+    return Comparison(len(pairs) + len(changed), patients, changed, log_loss, sensitivity)
 
 
 def compute_tango(gained: int, lost: int, patients: int) -> float:
@@ -90,11 +87,3 @@ def compute_tango(gained: int, lost: int, patients: int) -> float:
 
     # Without discordant patients the excess is 0 at the estimate too, so the search ends just below.
     return float(brentq(excess, -1, max((gained - lost) / patients - 1e-9, -1)))
-
-
-def _bound_mean(differences: np.ndarray) -> Difference | None:
-    """Bound the mean of paired differences from above; the repeats, whose folds may differ, cannot be paired too."""
-    if len(differences) < 2:
-        return None
-    mean, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    return Difference(mean, mean + Z * error)

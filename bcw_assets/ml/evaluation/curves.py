@@ -19,25 +19,18 @@ class Curve:
     highest: list[float]
 
 
-def trace_roc(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
-    """Return the sensitivity over 1 - specificity of n patients in R repeats (n × R)."""
-    curves = []
+def trace_curves(malignant: np.ndarray, probabilities: np.ndarray) -> tuple[Curve, Curve]:
+    """Return sensitivity over 1 - specificity, and precision over recall, of n patients in R repeats (n × R)."""
+    sensitivities, precisions = [], []
     for probability in probabilities.T:
         false_positives, sensitivity, _ = roc_curve(malignant, probability, drop_intermediate=False)
         # No more false positives than allowed.
-        curves.append(sensitivity[np.searchsorted(false_positives, GRID + GRID_ROUNDING, side="right") - 1])
-    return _summarise_curves(np.stack(curves))
-
-
-def trace_precision_recall(malignant: np.ndarray, probabilities: np.ndarray) -> Curve:
-    """Return the precision over the recall of n patients in R repeats (n × R)."""
-    curves = []
-    for probability in probabilities.T:
+        sensitivities.append(sensitivity[np.searchsorted(false_positives, GRID + GRID_ROUNDING, side="right") - 1])
         precision, recall, _ = precision_recall_curve(malignant, probability)  # recall falls from 1 to 0
         # At least that recall.
-        curves.append(precision[::-1][np.searchsorted(recall[::-1], GRID - GRID_ROUNDING, side="left")])
-    return _summarise_curves(np.stack(curves))
-
-
-def _summarise_curves(values: np.ndarray) -> Curve:
-    return Curve(GRID.tolist(), values.mean(0).tolist(), values.min(0).tolist(), values.max(0).tolist())
+        precisions.append(precision[::-1][np.searchsorted(recall[::-1], GRID - GRID_ROUNDING, side="left")])
+    roc, precision_recall = (
+        Curve(GRID.tolist(), values.mean(0).tolist(), values.min(0).tolist(), values.max(0).tolist())
+        for values in (np.stack(sensitivities), np.stack(precisions))
+    )
+    return roc, precision_recall

@@ -45,11 +45,6 @@ class Patient:
     probability: float
     misclassified: int
 
-    @property
-    def label_probability(self) -> float:
-        """The out-of-fold probability of the diagnosis that the table gives."""
-        return self.probability if self.diagnosis == columns.MALIGNANT else 1 - self.probability
-
 
 def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Subgroup]:
     """Return sensitivity by terciles of size among n patients' malignant (n × R), and specificity among the benign."""
@@ -72,23 +67,20 @@ def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> li
     return groups
 
 
-def list_patients(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Patient]:
-    """Return every patient, in the order of the rows."""
-    wrong = ((probabilities >= scores.THRESHOLD) != (canonical.malignant(raw_data) == 1)[:, None]).sum(axis=1)
-    means = probabilities.mean(axis=1).tolist()
-    return list(map(Patient, raw_data[columns.ID], raw_data[columns.DIAGNOSIS], means, wrong.tolist()))
-
-
-def select_hardest(patients: list[Patient], repeats: int) -> list[Patient]:
-    """Return the patients who are misclassified in nearly every repeat, the worst first."""
-    return sort_worst_first([patient for patient in patients if patient.misclassified >= NEARLY_ALL * repeats])
-
-
-def select_label_suspects(patients: list[Patient]) -> list[Patient]:
-    """Return the patients whose label the models think nearly impossible, the least possible first."""
-    return sort_worst_first([patient for patient in patients if patient.label_probability < SUSPICIOUS])
+def select_patients(raw_data: pd.DataFrame, probabilities: np.ndarray) -> tuple[list[Patient], list[Patient]]:
+    """Return who of n patients (n × R) are misclassified in nearly every repeat, and whose labels are suspected."""
+    is_malignant, means = canonical.malignant(raw_data) == 1, probabilities.mean(axis=1)
+    wrong = ((probabilities >= scores.THRESHOLD) != is_malignant[:, None]).sum(axis=1)
+    is_hard = wrong >= NEARLY_ALL * probabilities.shape[1]
+    is_suspect = np.where(is_malignant, means, 1 - means) < SUSPICIOUS
+    known = raw_data[[columns.ID, columns.DIAGNOSIS]].assign(probability=means, misclassified=wrong)
+    hardest, suspects = (
+        sort_worst_first([Patient(*row) for row in known[is_chosen].itertuples(index=False)])
+        for is_chosen in (is_hard, is_suspect)
+    )
+    return hardest, suspects
 
 
 def sort_worst_first(patients: list[Patient]) -> list[Patient]:
     """Return the patients in the order of the probability of their label, the least possible first."""
-    return sorted(patients, key=lambda patient: (patient.label_probability, patient.id))
+    return sorted(patients, key=lambda row: (abs((row.diagnosis == columns.BENIGN) - row.probability), row.id))

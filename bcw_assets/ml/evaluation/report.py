@@ -19,7 +19,6 @@ from bcw_assets.ml.model.coefficients import Coefficient, describe_coefficients
 from bcw_assets.ml.model.resampling import CrossValidation, Resampling, explain_repeats
 from bcw_assets.ml.table import canonical, columns
 
-PREDICTORS = len(columns.MEASUREMENTS)
 METRICS_VERSION = 4  # of metrics.json: raised when a name in it changes its meaning or goes
 
 # What the project that this one replaces published for its one split of the original table.
@@ -127,21 +126,22 @@ def evaluate(
     """Measure `model` on the test rows, and its recipe by cross-validation on all rows, or raise an ArtifactError."""
     require_one_history(raw_data, ready_data, model, cross_validation)
     malignant, probabilities = canonical.malignant(raw_data), cross_validation.probabilities
-    how, everybody = cross_validation.resampling, patients.list_patients(raw_data, probabilities)
+    how, (hardest, suspects) = cross_validation.resampling, patients.select_patients(raw_data, probabilities)
     events = min(np.bincount(ready_data.select_truths(preparation.TRAIN)).tolist())
+    roc, precision_recall = curves.trace_curves(malignant, probabilities)
     return Report(
         **_score_test_rows(raw_data, ready_data, model),
         cross_validation=scores.summarise_scores(malignant, probabilities, how.folds),
         calibration=summarise_calibration(malignant, probabilities, how.folds),
         operating_points=utility.summarise_operating_points(malignant, probabilities, how.folds),
         decision_curve=utility.trace_decision_curve(malignant, probabilities, how.folds),
-        roc=curves.trace_roc(malignant, probabilities),
-        precision_recall=curves.trace_precision_recall(malignant, probabilities),
+        roc=roc,
+        precision_recall=precision_recall,
         subgroups=patients.summarise_subgroups(raw_data, probabilities),
         coefficients=describe_coefficients(ready_data, model),
-        hardest_rows=patients.select_hardest(everybody, how.repeats),
-        label_suspects=patients.select_label_suspects(everybody),
-        sample_size=SampleSize(events, PREDICTORS, events / PREDICTORS),
+        hardest_rows=hardest,
+        label_suspects=suspects,
+        sample_size=SampleSize(events, len(columns.MEASUREMENTS), events / len(columns.MEASUREMENTS)),
         provenance=_describe_provenance(ready_data, model, how),
     )
 

@@ -129,12 +129,15 @@ class Confusion:
         called malignant or are so. Balanced accuracy combines its independent halves (MOVER): G. Y. Zou, A. Donner,
         Stat. Med. 27 (2008) 1693-1702.
         """
-        counts = self.proportions
+        counts, both = self.proportions, None
+        intervals = {name: compute_wilson(*count) for name, count in counts.items()}
+        if (of_ill := intervals["sensitivity"]) and (of_well := intervals["specificity"]):
+            ill, well = (successes / trials for successes, trials in (counts["sensitivity"], counts["specificity"]))
+            below, above = (math.hypot(ill - of_ill[end], well - of_well[end]) / 2 for end in (0, 1))
+            both = [(ill + well) / 2 - below, (ill + well) / 2 + above]
         jaccard = compute_wilson(self.true_positives, self.true_positives + self.false_positives + self.false_negatives)
-        return {name: compute_wilson(*count) for name, count in counts.items()} | {
-            "balanced_accuracy": _combine_intervals(counts["sensitivity"], counts["specificity"]),
-            "f1": jaccard and [2 * limit / (1 + limit) for limit in jaccard],
-        }
+        f1 = jaccard and [2 * limit / (1 + limit) for limit in jaccard]
+        return intervals | {"balanced_accuracy": both, "f1": f1}
 
 
 @dataclass(frozen=True)
@@ -167,19 +170,6 @@ def compute_wilson(successes: float, trials: float) -> Interval:
     half = math.sqrt(square * (successes * (1 - successes / trials) + square / 4))
     low, high = ((centre + side) / (trials + square) for side in (-half, half))
     return [max(low, 0.0) if successes else 0.0, min(high, 1.0) if successes < trials else 1.0]
-
-
-def _combine_intervals(*proportions: tuple[float, float]) -> Interval:
-    """Return the 95 % interval of the mean of independent proportions, each given as (successes, trials)."""
-    limits = [interval for counts in proportions if (interval := compute_wilson(*counts))]
-    if len(limits) < len(proportions):
-        return None
-    shares = [successes / trials for successes, trials in proportions]
-    below, above = (
-        math.hypot(*(share - interval[end] for share, interval in zip(shares, limits, strict=True))) / len(shares)
-        for end in (0, 1)
-    )
-    return [statistics.fmean(shares) - below, statistics.fmean(shares) + above]
 
 
 def compute_log_losses(malignant: np.ndarray, probability: np.ndarray) -> np.ndarray:

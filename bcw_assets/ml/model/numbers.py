@@ -148,9 +148,8 @@ def _read_features(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _read_numbers(document: Mapping[str, Any], name: str, count: int) -> np.ndarray:
-    values = document.get(name)
-    if not isinstance(values, list) or len(values) != count or {*map(type, values)} - {int, float}:
-        raise ValueError(f"it has no {count} numbers as {name}")
-    if not all(abs(value) <= sys.float_info.max for value in values):
-        raise ValueError(f"it has a number among {name} that is not finite")
+    values: Any = document.get(name)
+    is_numeric = isinstance(values, list) and len(values) == count and {*map(type, values)} <= {int, float}
+    if not is_numeric or not all(abs(value) <= sys.float_info.max for value in values):
+        raise ValueError(f"it has no {count} finite numbers as {name}")
     return np.array(values, dtype=np.float64)

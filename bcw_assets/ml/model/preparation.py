@@ -15,9 +15,7 @@ from bcw_assets.ml.table.ranks import compute_aucs
 SPLIT = "split"
 TRAIN, TEST = "train", "test"
 IS_MALIGNANT = "malignant"
-# The columns of `ready_data`, in order; what they mean, and their units.
-READY = (columns.ID, SPLIT, IS_MALIGNANT, *columns.MEASUREMENTS)
-READY_DESCRIPTIONS = {
+READY_DESCRIPTIONS = {  # the columns of `ready_data`, in order → what they mean, and their units
     columns.ID: columns.DESCRIPTIONS[columns.ID],
     SPLIT: (f"{TRAIN} = the model learns from this row, {TEST} = it is judged on it", ""),
     IS_MALIGNANT: ("1 = malignant, 0 = benign", ""),
@@ -48,7 +46,7 @@ class Split:
 class Prepared:
     """The standardised table with its split, and the scaler, which was fitted on the raw training rows alone.
 
-    `rows` are n × 33 (`READY`): id, split (train or test), malignant (0 or 1), and the 30 measurements in standard
+    `rows` are n × 33: id, split (train or test), malignant (0 or 1), and the 30 measurements in standard
     deviations of the training rows from their mean. The fingerprint is that of the table that this was made from.
     """
 
@@ -143,10 +141,11 @@ def check_features(ready_data: Prepared) -> Findings:
     """Find a measurement that is the id, the row number or the diagnosis in disguise."""
     rows, malignant = ready_data.rows, ready_data.rows[IS_MALIGNANT].to_numpy()
     measurements = rows[list(columns.MEASUREMENTS)]
-    orders = [np.arange(len(rows)), pd.to_numeric(rows[columns.ID], errors="coerce").to_numpy(dtype=np.float64)]
-    by_order = max(_largest_correlation(measurements.to_numpy(), order) for order in orders if np.isfinite(order).all())
-    by_label = _largest_correlation(measurements.to_numpy(), malignant)
-    areas = compute_aucs(measurements, malignant)
+    orders = [malignant, np.arange(len(rows)), pd.to_numeric(rows[columns.ID], errors="coerce").to_numpy(np.float64)]
+    with np.errstate(all="ignore"):  # a constant column and ids that are no numbers have no correlation
+        all_pairs = np.nan_to_num(np.corrcoef(measurements.to_numpy(), np.stack(orders, axis=1), rowvar=False))
+    by_label, *by_orders = np.abs(all_pairs[-len(orders) :, : -len(orders)]).max(axis=1).tolist()
+    by_order, areas = max(by_orders), compute_aucs(measurements, malignant)
     alone, rarer = float(np.maximum(areas, 1 - areas).max()), min(malignant.sum(), (1 - malignant).sum())
     tells = f"a measurement alone tells the diagnosis (ROC AUC {alone:.4f}), which none does"
     return Findings.of(
@@ -157,10 +156,3 @@ def check_features(ready_data: Prepared) -> Findings:
         largest_correlation_with_diagnosis=by_label,
         largest_ROC_AUC_alone=alone,
     )
-
-
-def _largest_correlation(values: np.ndarray, order: np.ndarray) -> float:
-    """Return the largest absolute value of Pearson's correlation of a column with `order`; 0 where it is constant."""
-    centred, order = values - values.mean(axis=0), order - order.mean()
-    norm = np.sqrt((centred**2).sum(axis=0) * (order**2).sum())
-    return float(np.abs(np.divide(order @ centred, norm, out=np.zeros(values.shape[1]), where=norm > 0)).max())

@@ -8,8 +8,8 @@ scaled back. Not a rule: concave points at most concavity, which true rows break
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from itertools import product
-from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING
 
@@ -113,8 +113,7 @@ class FileRule:
 
 
 def _read_table(name: str) -> list[dict[str, str]]:
-    with Path(__file__).with_name(name).open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader((resources.files(__package__) / name).read_text().splitlines()))
 
 
 KNOWN = {

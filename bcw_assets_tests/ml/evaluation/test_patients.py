@@ -53,10 +53,8 @@ def test_on_the_real_table_small_malignant_nuclei_are_found_least(made: dict[str
 def test_hard_and_suspected_patients_by_hand() -> None:
     raw = small(2, 2)
     probabilities = np.array([[0.4] * 9 + [0.6], [0.6] * 2 + [0.4] * 8, [0.97] * 10, [0.49] * 10])
-    everybody = patients.list_patients(raw, probabilities)
-    hardest = patients.select_hardest(everybody, 10)
+    hardest, (suspect,) = patients.select_patients(raw, probabilities)
     assert [(patient.id, patient.misclassified) for patient in hardest] == [("2", 10), ("0", 9)]
-    (suspect,) = patients.select_label_suspects(everybody)
     assert (suspect.id, suspect.diagnosis, suspect.misclassified) == ("2", "B", 10)
     assert suspect.probability == pytest.approx(0.97)
 
@@ -64,6 +62,6 @@ def test_hard_and_suspected_patients_by_hand() -> None:
 def test_flipped_labels_are_suspected(raw: pd.DataFrame) -> None:
     wrong = flipped(raw, 17)
     predicted = resampling.predict_out_of_fold(wrong, training.build(1.0), Resampling(10, 2, 0))
-    suspects = patients.select_label_suspects(patients.list_patients(wrong, predicted.probabilities))
+    _, suspects = patients.select_patients(wrong, predicted.probabilities)
     is_flipped = (raw["diagnosis"] != wrong["diagnosis"]).to_numpy()
     assert len({patient.id for patient in suspects} & set(raw["id"][is_flipped])) >= 8
