@@ -64,8 +64,10 @@ def page(one_release: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
 
 def predict(page: Page, content: bytes, *options: str) -> Rows | None:
     """Return the rows that `bcw predict` gives with the release of the page; None if it refuses the file."""
-    environment = {"BCW_STORAGE": str(Path(page.url.removeprefix("file://")).parents[2])}
-    done = CliRunner().invoke(main, ["predict", "-", "--explain", *options], input=content, env=environment)
+    folder = Path(page.url.removeprefix("file://")).parents[2]
+    (folder / "table").write_bytes(content)
+    command = ["predict", str(folder / "table"), "--explain", *options]
+    done = CliRunner().invoke(main, command, env={"BCW_STORAGE": str(folder)})
     return read_rows(done.stdout) if done.exit_code in (0, 3) else None
 
 
