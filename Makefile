@@ -18,7 +18,7 @@ STACK := COMPOSE_ENV_FILES=deploy/stack.env docker compose
 ASK := "$(PYTHON)" deploy/stack.py
 BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H-%M-%SZ)
 
-.PHONY: help install materialize checks notify-test dev test test-all test-stack fuzz lint lock docs bench resolution coverage clean $(STALE) \
+.PHONY: help install materialize checks notify-test dev test test-all test-stack fuzz lint lock docs screenshots bench resolution coverage clean $(STALE) \
 	up down run pause unpause reload bash python logs ps image backup restore upgrade
 
 help:  ## list the targets
@@ -83,6 +83,9 @@ docs: materialize  ## write the documentation that is made from the code
 	@cp results/evaluation.png docs/evaluation.png
 	@$(BIN)/python -c 'import jinja2, sys; from bcw_assets.ml.table import rules; \
 		print(jinja2.Template(sys.stdin.read(), trim_blocks=True).render(rules=rules), end="")' < docs/rules.md.j2 > docs/rules.md
+
+screenshots: install  ## take the pictures of docs/pictures anew, with chromium, which must be installed (a minute)
+	@$(BIN)/python docs/screenshots.py
 
 bench: install  ## time the refresh, on S3 too, and bcw predict against bare scripts that do the same, the rules on a million rows, and the refresh of more and more rows
 	@$(BIN)/python bench/refresh.py

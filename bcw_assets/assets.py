@@ -1,6 +1,7 @@
 """The graph on one screen: what each stage is, and what the UI shows of it. How it is done stands in `ml`."""
 
 from dataclasses import asdict
+from datetime import datetime
 
 import dagster as dg
 import pandas as pd
@@ -8,19 +9,23 @@ from pydantic import Field
 from sklearn.pipeline import Pipeline
 
 from bcw_assets import source
+from bcw_assets.errors import ReleaseRefused
 from bcw_assets.ml import expectations
 from bcw_assets.ml.evaluation.report import Evaluation, evaluate
 from bcw_assets.ml.model import numbers, preparation, resampling, training
 from bcw_assets.ml.model.preparation import Prepared, Split
 from bcw_assets.ml.model.resampling import CrossValidation, Resampling
 from bcw_assets.ml.table import admission, canonical, columns
-from bcw_assets.releases import bundle, promotion
-from bcw_assets.releases.candidate import Candidate
+from bcw_assets.releases import bundle, gate, promotion
+from bcw_assets.releases.candidate import SHORT, Candidate
 from bcw_assets.report import card, figure, tables
+from bcw_assets.report.formatting import format_percent
 from bcw_assets.settings import Settings
-from bcw_assets.stages import as_table, stage
+from bcw_assets.stages import show_rows, stage
 from bcw_assets.storage.io_manager import PATH
 from bcw_assets.storage.store import Store
+
+SHOWN_ROWS, SHOWN_COLUMNS = 3, 4  # of the table, for which a page of the UI has place
 
 
 class SplitConfig(dg.Config):
@@ -55,53 +60,56 @@ class ReleaseConfig(dg.Config):
 def raw_data(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """The table of patients: an id, the diagnosis, and 30 measurements of the cell nuclei in one image each.
+    """The patients: diagnosis and 30 measurements.
 
-    One row is one patient whose breast mass was sampled with a fine needle. The rows are sorted by id.
+    One row is one patient whose breast mass was sampled with a fine needle; a program measured the cell nuclei in one
+    image of the sample. The rows are sorted by id.
     """
     download = source.fetch(settings, tell=context.log.info)
     left_out: list[str] = []
     patients = admission.read_table(download.content, download.origin, left_out.append)
+    is_malignant = canonical.malignant(patients)
     return dg.MaterializeResult(
         value=patients,
         metadata={
-            "dagster/row_count": len(patients),
-            "dagster/column_schema": _schema(patients, columns.DESCRIPTIONS),
             "source": download.origin,
-            "source_is_named": settings.source_is_named,
+            "malignant": f"{is_malignant.sum()} of {len(patients)} patients ({format_percent(is_malignant.mean())})",
+            **show_rows("first rows", patients.iloc[:SHOWN_ROWS, :SHOWN_COLUMNS].to_dict("records")),
+            **show_rows("tries", list(map(asdict, download.tries))),
             "fallback": download.fallback,
-            "tries": as_table([asdict(attempt) for attempt in download.tries]),
-            "fingerprint": canonical.fingerprint(patients),
-            canonical.LEFT_OUT: ", ".join(left_out),
-            "malignant": int(canonical.malignant(patients).sum()),
+            canonical.CHOSEN: settings.source_is_named,
+            **({canonical.LEFT_OUT: ", ".join(left_out)} if left_out else {}),
+            "columns": _schema(patients, columns.DESCRIPTIONS),
+            "fingerprint": canonical.fingerprint(patients)[:SHORT],
+            "dagster/row_count": len(patients),
         },
     )
 
 
 @stage("preprocess", "data", "csv", "scikitlearn")
 def ready_data(raw_data: pd.DataFrame, config: SplitConfig) -> dg.MaterializeResult[Prepared]:
-    """The table made ready for training: divided into training and test rows, and standardised.
+    """The same patients, divided and on one scale.
 
-    Each measurement is given in standard deviations from its mean over the training rows, so that nothing of the test
-    rows leaks into the model.
+    Each is a training row or a test row. Each measurement is given in standard deviations from its mean over the
+    training rows, so that nothing of the test rows leaks into the model.
     """
     prepared = preparation.prepare(raw_data, Split(config.test_size, config.seed, config.stratify))
     return dg.MaterializeResult(
         value=prepared,
         metadata={
-            "dagster/row_count": len(prepared.rows),
-            "dagster/column_schema": _schema(prepared.rows, preparation.READY_DESCRIPTIONS),
             "settings": dg.MetadataValue.json(asdict(prepared.split)),
+            "columns": _schema(prepared.rows, preparation.READY_DESCRIPTIONS),
+            "dagster/row_count": len(prepared.rows),
         },
     )
 
 
 @stage("train", "results", "scikitlearn")
 def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[Pipeline]:
-    """The classifier: from a patient's 30 raw measurements to the probability that the mass is malignant.
+    """The chance of malignancy, as a formula.
 
-    A logistic regression on standardised measurements. Load it from `model.json`, which is numbers only; `model.pkl` is
-    the same for those who expect a pickle.
+    A logistic regression: from a patient's 30 raw measurements to the probability that the mass is malignant. Load it
+    from `model.json`, which is numbers only; `model.pkl` is the same for those who expect a pickle.
     """
     pipeline = training.train(ready_data, config.C)
     coefficients = numbers.Scorer.load(numbers.dump_model(pipeline)).list_coefficients()
@@ -109,7 +117,7 @@ def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[
         value=pipeline,
         metadata={
             "settings": dg.MetadataValue.json(training.read_settings(pipeline)),
-            "coefficients": as_table(coefficients),
+            **show_rows("coefficients", coefficients),
         },
     )
 
@@ -118,19 +126,19 @@ def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[
 def cross_validation(
     raw_data: pd.DataFrame, model: Pipeline, config: ResamplingConfig
 ) -> dg.MaterializeResult[CrossValidation]:
-    """The probability of malignancy of every patient by models that were trained without that patient.
+    """What models say of patients they never saw.
 
-    One row a patient, one column a repeat: in each, the table is divided into folds, and each fold is predicted by a
-    model with the settings of `model` that was refitted on the others.
+    The probability of malignancy, one row a patient and one column a repeat: in each, the patients are divided into
+    folds, and each fold is predicted by a model with the settings of `model` that was refitted on the others.
     """
     repeats = config.repeats or resampling.choose_repeats(len(raw_data))
     probabilities = resampling.predict_out_of_fold(raw_data, model, Resampling(config.folds, repeats, config.seed))
     return dg.MaterializeResult(
         value=probabilities,
         metadata={
-            "dagster/row_count": len(probabilities.rows),
-            "dagster/column_schema": _schema(probabilities.rows, resampling.describe_columns(repeats)),
             "settings": dg.MetadataValue.json(asdict(probabilities.resampling)),
+            "columns": _schema(probabilities.rows, resampling.describe_columns(repeats)),
+            "dagster/row_count": len(probabilities.rows),
         },
     )
 
@@ -139,19 +147,20 @@ def cross_validation(
 def metrics(
     raw_data: pd.DataFrame, ready_data: Prepared, model: Pipeline, cross_validation: CrossValidation
 ) -> dg.MaterializeResult[Evaluation]:
-    """How good the model is, and how far that can be trusted: numbers with intervals, a figure and a model card.
+    """How good the model is, and how sure that is.
 
-    The four published numbers are of the test rows of one split: an anchor for comparison. The cross-validated ones are
-    evidence.
+    Scores with 95 % intervals, a figure and a model card. The cross-validated scores are evidence. The four published
+    ones are of the test rows of one split: an anchor for comparison.
     """
     report = evaluate(raw_data, ready_data, model, cross_validation)
-    picture = figure.draw(report)
+    picture, text = figure.draw(report), card.write_card(report)
     return dg.MaterializeResult(
-        value=Evaluation(report, picture, card.write_card(report)),
+        value=Evaluation(report, picture, text),
         metadata={
-            "evaluation": dg.MetadataValue.md(figure.inline(picture)),
-            "scores with intervals": dg.MetadataValue.md(tables.tabulate_scores(report)),
-            "beside the published numbers": dg.MetadataValue.md(tables.tabulate_published(report)),
+            "figure": dg.MetadataValue.md(figure.inline(picture)),
+            "scores": dg.MetadataValue.md(tables.tabulate_scores(report, is_brief=True)),
+            "model card": dg.MetadataValue.md(card.cut_card(text)),
+            f"published split, {report.confusion.total} rows": dg.MetadataValue.md(tables.tabulate_published(report)),
             **report.collect_numbers(),
         },
     )
@@ -168,22 +177,34 @@ def release(
     metrics: Evaluation,
     config: ReleaseConfig,
 ) -> dg.MaterializeResult[None]:
-    """The model that others use: a bundle of files that never changes, made champion if the gate lets it pass.
+    """The model that others use, if it is good enough.
 
-    The same table and settings are the same release: then nothing is written.
+    A folder of files that never changes. It becomes the champion if the gate lets it pass, which asks for enough
+    quality, and for no less than the champion has. The same table and settings are the same release: then nothing is
+    written.
     """
     candidate = Candidate(raw_data, ready_data, model, cross_validation, metrics)
     problems = expectations.find_problems(vars(candidate))
-    result, entry = promotion.promote(releases, candidate, problems, context.run.run_id, config.override)
+    try:
+        result, entry = promotion.promote(releases, candidate, problems, context.run.run_id, config.override)
+    except ReleaseRefused as refusal:  # the asset's events list it; of a failed run they show the last alone
+        seen = dg.AssetObservation(context.asset_key, str(refusal), metadata=show_rows("gate", refusal.rows))
+        context.log_event(seen)
+        raise
+    unjudged = gate.explain_unjudged(entry.gate)
+    pages = releases.list(bundle.locate_file(entry.release, "index.html"))  # none if an earlier version made it
     return dg.MaterializeResult(
         metadata={
-            "release": entry.release,
             "result": result,
-            "sequence": entry.sequence,
+            "release": entry.release,
+            "champion since": dg.MetadataValue.timestamp(datetime.fromisoformat(entry.made)),
+            **({"page": dg.MetadataValue.path(releases.address(pages[0]))} if pages else {}),
+            **show_rows("gate", gate.fold_table(entry.gate)),
+            **({"not judged": unjudged} if unjudged else {}),
+            **({"override": entry.reason} if entry.reason else {}),
+            "log entry": entry.sequence,
             "bundle": dg.MetadataValue.path(releases.address(f"{bundle.PLACE}/{entry.release}")),
             PATH: dg.MetadataValue.path(releases.address(bundle.PLACE)),
-            **({"override": entry.reason} if entry.reason else {}),
-            "gate": as_table(entry.gate),
         },
         data_version=dg.DataVersion(entry.manifest),
     )

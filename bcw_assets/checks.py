@@ -10,7 +10,7 @@ from bcw_assets.errors import ArtifactError
 from bcw_assets.ml.expectations import EXPECTATIONS, FACTS, Expectation
 from bcw_assets.ml.findings import Findings
 from bcw_assets.releases import access, bundle
-from bcw_assets.stages import FOLDER_KEY, as_table
+from bcw_assets.stages import FOLDER_KEY, explain_failures, show_rows
 from bcw_assets.storage.io_manager import ArtifactIOManager, StoredValue, find_latest
 from bcw_assets.storage.store import Store
 
@@ -25,7 +25,7 @@ PUBLISHED_TITLE = "The release can be used: all its files and the log are as the
 def build_checks(graph: Sequence[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
     """Return one multi-check per asset of the graph: that it is stored as recorded, and what is expected of it."""
     artifacts = _artifacts(graph)
-    return [*(_build_check(asset, artifacts) for asset in artifacts), _build_release_check()]
+    return [_build_check(asset, artifacts) for asset in (*artifacts, RELEASE_KEY)]
 
 
 def locate_assets(
@@ -72,11 +72,12 @@ def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]
     @dg.multi_asset_check(
         name=asset.to_user_string() + CHECKS,
         specs=specs,
-        required_resource_keys={"io_manager"},
+        required_resource_keys={"io_manager", "releases"},
         can_subset=True,  # without it the UI has no button for running checks alone
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         artifacts: ArtifactIOManager = context.resources.io_manager
+        releases: Store = context.resources.releases
 
         @cache
         def load(key: dg.AssetKey) -> StoredValue:
@@ -89,6 +90,9 @@ def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]
             return made.facts if made else {}
 
         def examine(name: str) -> Findings:
+            if name == PUBLISHED_CHECK:
+                made = find_latest(asset, releases.address(bundle.PLACE), context.instance)
+                return access.check_release(releases, made.facts["release"] if made else None)
             try:
                 if name == STORED:
                     artifacts.verify(asset, load(asset), context.instance, context.run.run_id)
@@ -99,33 +103,20 @@ def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]
             return expectations[name].predicate(**inputs)
 
         selected = {key.name for key in context.selected_asset_check_keys}
-        for spec in specs:
-            if spec.name in selected:
-                yield _report(spec, examine(spec.name))
-
-    return check
-
-
-def _build_release_check() -> dg.AssetChecksDefinition:
-    (spec,) = specify_checks(RELEASE_KEY)
-
-    @dg.multi_asset_check(
-        name=RELEASE_KEY.to_user_string() + CHECKS, specs=[spec], required_resource_keys={"releases"}, can_subset=True
-    )
-    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        releases: Store = context.resources.releases
-        made = find_latest(RELEASE_KEY, releases.address(bundle.PLACE), context.instance)
-        yield _report(spec, access.check_release(releases, made.facts["release"] if made else None))
+        with explain_failures():
+            results = [_report(spec, examine(spec.name)) for spec in specs if spec.name in selected]
+        yield from results
 
     return check
 
 
 def _report(spec: dg.AssetCheckSpec, findings: Findings) -> dg.AssetCheckResult:
+    evidence = {name: float(f"{fact:.4g}") if type(fact) is float else fact for name, fact in findings.evidence.items()}
     return dg.AssetCheckResult(
         passed=not findings.problems,
         asset_key=spec.asset_key,
         check_name=spec.name,
         severity=dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN,
         description="; ".join(findings.problems) or None,
-        metadata={**findings.evidence, **({"offending rows": as_table(findings.rows)} if findings.rows else {})},
+        metadata={**evidence, **show_rows("offending rows", findings.rows)},
     )

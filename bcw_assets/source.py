@@ -41,14 +41,14 @@ EMBEDDED_ORIGIN = "scikit-learn's embedded copy"
 
 @dataclass(frozen=True)
 class Try:
-    """An attempt: where, after how many seconds it ended, and how."""
+    """An attempt: how it ended, where, and after how many seconds, to a tenth; people meet them in this order."""
 
+    outcome: str
     address: str
     seconds: float
-    outcome: str
 
     def __str__(self) -> str:
-        return f"{self.address}: {self.outcome} ({self.seconds:.1f} s)"
+        return f"{self.address}: {self.outcome} ({self.seconds} s)"
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ def _fetch_first(
                 failure = _Failure(SLOW)
             except _Failure as error:
                 failure = error
-            tries.append(Try(address, time.monotonic() - began, str(failure or f"{len(content):,} bytes")))
+            outcome = str(failure or f"{len(content):,} bytes")
+            tries.append(Try(outcome, address, round(time.monotonic() - began, 1)))
             tell(str(tries[-1]))
             if failure is None:
                 return Download(content, address, tuple(tries))

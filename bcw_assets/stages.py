@@ -16,6 +16,7 @@ from bcw_assets.errors import BcwError
 
 PACKAGE = __name__.partition(".")[0]
 DATA = (".csv", ".j2")  # what modules read of the files beside them
+GROUPS = {"download": "data", "preprocess": "data", "train": "model", "evaluate": "evaluation", "upload": "release"}
 FOLDER_KEY = "folder"  # in an asset's metadata: the folder of its files
 
 
@@ -28,7 +29,7 @@ def stage(name: str, folder: str | None, *kinds: str) -> Callable[[Callable[...,
             tags={"stage": name},
             kinds={"python", *kinds},
             owners=["team:bcw"],
-            group_name="refresh",
+            group_name=GROUPS[name],
             code_version=hash_sources(function),
         )(explain_failures()(function))
 
@@ -43,15 +44,17 @@ def explain_failures() -> Iterator[None]:
     except BcwError as error:
         raise dg.Failure(
             description=str(error),
-            metadata={"error": type(error).__name__, **({error.rows_are: as_table(error.rows)} if error.rows else {})},
+            metadata={**show_rows(error.rows_are, error.rows), "error": type(error).__name__},
             allow_retries=error.retry_may_help,
         ) from error
 
 
-def as_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """Return rows that all have the same names as a table for the UI."""
-    schema = dg.TableSchema([dg.TableColumn(name) for name in rows[0]] if rows else [])
-    return dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows], schema)
+def show_rows(name: str, rows: Sequence[Mapping[Any, Any]]) -> dict[str, dg.TableMetadataValue]:
+    """Return metadata that shows rows, which all have the same names, as a table in the UI; empty without rows."""
+    if not rows:
+        return {}
+    schema = dg.TableSchema([dg.TableColumn(column) for column in rows[0]])
+    return {name: dg.MetadataValue.table([dg.TableRecord({**row}) for row in rows], schema)}
 
 
 def _link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMetadataValue]:

@@ -27,7 +27,7 @@ from bcw_assets_tests.tables import uci_form
 
 Values = dict[str, Any]
 SPECS = [spec for asset in GRAPH for spec in checks.specify_checks(asset.key)]
-FACTS = {"source": "UCI", "source_is_named": False, "fallback": False}
+FACTS = {"source": "UCI", "chosen by the user": False, "fallback": False}
 
 
 @pytest.fixture(scope="session")
@@ -100,11 +100,11 @@ BROKEN: list[tuple[str, Callable[[Values], Any], str]] = [
     ("coverage", lambda v: assign(v[PREDICTED], repeat_1=np.nan), "a value is no probability"),
     ("beats_always_benign", lambda v: report(v, balanced_accuracy=0.69), "balanced accuracy is 0.69, below 0.7"),
     ("floors", lambda v: score(v, "sensitivity", [0.9, 0.944]), "0.9440, at the best end of its interval, and must be"),
-    ("floors", lambda v: score(v, "log_loss", [0.091, 0.12]), "log_loss reaches 0.0910, at the best"),
-    ("floors", lambda v: report(v, cross_validation={}), "log_loss reaches nothing (not in these metrics)"),
+    ("floors", lambda v: score(v, "log_loss", [0.091, 0.12]), "log loss reaches 0.0910, at the best"),
+    ("floors", lambda v: report(v, cross_validation={}), "log loss reaches nothing (not in these metrics)"),
     ("calibration", lambda v: slope(v, [0.3, 0.69]), "slope is 0.30 to 0.69, and must overlap 0.7 to 1.6"),
     ("calibration", lambda v: slope(v, None), "the calibration slope has no interval: unbounded"),
-    ("label_suspects", lambda v: suspect(v, 12), "12 of 569 labels (2.1 %) have an out-of-fold probability below 0.05"),
+    ("labels", lambda v: suspect(v, 12), "12 of 569 labels (2.1 %) have an out-of-fold probability below 0.05"),
 ]
 
 
@@ -129,7 +129,7 @@ def test_the_real_table_meets_every_expectation(values: Values) -> None:
 
 def test_what_is_at_the_edge_is_accepted(values: Values) -> None:
     floors, calibration = score(values, "sensitivity", [0.8, 0.945]), slope(values, [0.3, 0.7])
-    edges = {"floors": floors, "calibration": calibration, "label_suspects": suspect(values, 11)}
+    edges = {"floors": floors, "calibration": calibration, "labels": suspect(values, 11)}
     findings = [examine(name, {"metrics": metrics}) for name, metrics in edges.items()]
     assert [(finding.problems, finding.rows) for finding in findings] == [((), ())] * 3
 

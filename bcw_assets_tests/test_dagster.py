@@ -63,7 +63,10 @@ def test_an_asset_names_what_it_needs_and_shows_its_stage_its_owner_and_its_sour
     assert all(spec.owners == ["team:bcw"] and "stage" in spec.tags for spec in specs.values())
     model = specs["model"]
     assert (model.tags["stage"], "scikitlearn" in model.kinds) == ("train", True)
-    assert (model.description or "").startswith("The classifier: from a patient's 30 raw measurements")
+    groups = {"raw_data": "data", "ready_data": "data", "cross_validation": "evaluation", "metrics": "evaluation"}
+    assert {name: spec.group_name for name, spec in specs.items()} == groups | {"model": "model", "release": "release"}
+    heads = {name: (spec.description or "").partition("\n")[0] for name, spec in specs.items()}
+    assert [name for name, head in heads.items() if not 20 < len(head) < 50] == []  # the catalogue cuts what is longer
     (reference,) = model.metadata["dagster/code_references"].code_references
     assert reference.file_path == str(CHECKOUT / "bcw_assets" / "assets.py")
 

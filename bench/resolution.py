@@ -16,7 +16,7 @@ from bcw_assets_tests.releases.candidates import candidate_of, flipped
 from bcw_assets_tests.tables import uci_form
 
 PERCENT = (0.5, 1, 2, 3, 4, 5)
-FLOORS = {name for name, profile in SCORES.items() if profile.floor}
+FLOORS = {profile.title for profile in SCORES.values() if profile.floor}
 NO_LOG = Log(place="", entries=(), damage={}, foreign={}, newest=0, digest=None)
 BESIDE = ("log loss beside the champion", "sensitivity beside the champion")
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import click
 import dagster as dg
 from dagster._core.execution import compute_logs
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 
 import bcw_assets
 from bcw_assets.automation import refresh_job
@@ -18,7 +19,6 @@ from bcw_assets.errors import BcwError
 from bcw_assets.ml.evaluation.report import STANDARD_NAMES, TEST_HEADLINE, Report
 from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.operations import history
-from bcw_assets.releases.gate import NOT_JUDGED
 from bcw_assets.releases.promotion import ALREADY_CHAMPION
 from bcw_assets.report.templates import open_templates
 
@@ -40,9 +40,19 @@ def refresh_graph(*, show_progress: bool) -> str:
         # of it: they get a group of their own. Dagster ends them.
         vars(compute_logs)["subprocess"] = SimpleNamespace(Popen=partial(subprocess.Popen, process_group=0))
         result = job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False, run_config=SILENT)
+        _assign_run(instance, result.dagster_run)
     if not result.success:
         raise BcwError("\n".join(history.explain_failure(result.all_events)))
     return _describe_refresh(result)
+
+
+def _assign_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Assign a run to the code location, as `dagster run migrate-repository` does: the UI's timeline asks for it."""
+    location = RegisteredCodeLocationOrigin(bcw_assets.__name__)  # the name in workspace.yaml and pyproject.toml
+    repository = RemoteRepositoryOrigin(location, "__repository__")
+    instance.add_run_tags(run.run_id, {".dagster/repository": repository.get_label()})
+    if stored_run := instance.get_run_by_id(run.run_id):
+        instance.run_storage.replace_job_origin(stored_run, repository.get_job_origin(run.job_name))
 
 
 def _report_stage(entry: dg.EventLogEntry) -> None:
@@ -72,6 +82,6 @@ def _describe_refresh(result: dg.ExecuteInProcessResult) -> str:
     templates.filters["list_rows"] = lambda table: [record.data for record in table.records]
     return templates.get_template("refresh.j2").render(
         report=report, facts=facts, place=place, released=released, scores=scores,
-        already_champion=ALREADY_CHAMPION, not_judged=NOT_JUDGED,
+        already_champion=ALREADY_CHAMPION,
         failed_checks=[history.describe_check(check) for _, check in history.list_failed_checks(result.all_events)],
     )  # fmt: skip

@@ -1,17 +1,18 @@
 """Every expectation about every asset, as one table: `checks` makes Dagster's checks of it, the release asks it itself.
 
-A new check is a predicate, beside what it looks at, and a row here.
+A new check is a predicate, beside what it looks at, and a row of expectations.csv.
 """
 
-from collections.abc import Callable, Mapping
+import csv
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from inspect import signature
+from pkgutil import resolve_name
 from typing import Any
 
 from bcw_assets.ml.evaluation import thresholds
 from bcw_assets.ml.findings import Findings
-from bcw_assets.ml.model import preparation, resampling, training
-from bcw_assets.ml.table import canonical, rules
 
 FACTS = "facts"
 
@@ -37,49 +38,14 @@ class Expectation:
         return list(signature(self.predicate).parameters)
 
 
-EXPECTATIONS = (
-    Expectation("raw_data", "schema",
-        "Every patient has an id, a diagnosis and 30 measurements that are numbers, and the rows are sorted by id.",
-        canonical.check_schema),
-    Expectation("raw_data", "invariants",
-        "The measurements of every patient can be those of cell nuclei, no patient and no id is in it twice, and the "
-        "diagnoses are M and B and fit the measurements.",
-        rules.check_invariants),
-    Expectation("raw_data", "plausibility",
-        "The patients are like the 569 that are known.", rules.check_plausibility, blocking=False),
-    Expectation("raw_data", "source",
-        "The table is UCI's, or one that the user named, and no column of it was left out.",
-        canonical.check_source, blocking=False),
-    Expectation("ready_data", "split",
-        "Every patient is either a training row or a test row, and both sides have both diagnoses.",
-        preparation.check_split),
-    Expectation("ready_data", "scaling",
-        "The measurements are standardised by the training rows alone: the model knows nothing of the test rows.",
-        preparation.check_scaling),
-    Expectation("ready_data", "features",
-        "No measurement is the diagnosis, the id or the order of the rows in disguise.", preparation.check_features),
-    Expectation("model", "converged",
-        "The model is the best that its settings allow on the training rows: the fit was not stopped early.",
-        training.check_convergence),
-    Expectation("cross_validation", "coverage",
-        "Every patient has a probability in every repeat, by a model that was trained without this patient.",
-        resampling.check_coverage),
-    Expectation("metrics", "beats_always_benign",
-        "The model is clearly better than to call every patient benign: its balanced accuracy is at least "
-        f"{thresholds.BALANCED_ACCURACY_FLOOR}, and that of calling every patient benign is 0.5.",
-        thresholds.check_balanced_accuracy, blocking=False),
-    Expectation("metrics", "floors",
-        "No cross-validated score misses its floor: a floor is missed when the whole interval lies beyond it.",
-        thresholds.check_floors, blocking=False),
-    Expectation("metrics", "calibration",
-        "The predicted probabilities are neither too extreme nor too cautious: the interval of the calibration slope "
-        "overlaps {} to {}.".format(*thresholds.TOLERABLE_SLOPES),
-        thresholds.check_calibration, blocking=False),
-    Expectation("metrics", "label_suspects",
-        f"At most {thresholds.MAX_SUSPECT_SHARE:.0%} of the diagnoses look wrong to models that were trained without "
-        "the patient.",
-        thresholds.check_labels, blocking=False),
-)  # fmt: skip
+def _read_expectations() -> Iterator[Expectation]:
+    """Return the rows of expectations.csv, in whose titles the limits are those of `thresholds`."""
+    for row in csv.DictReader((resources.files(__package__) / "expectations.csv").read_text().splitlines()):
+        title, predicate = row["title"].format_map(vars(thresholds)), resolve_name(f"{__package__}.{row['predicate']}")
+        yield Expectation(row["asset"], row["name"], title, predicate, row["blocking"] == "yes")
+
+
+EXPECTATIONS = tuple(_read_expectations())
 
 
 def find_problems(values: Mapping[str, Any]) -> list[str]:

@@ -42,8 +42,8 @@ def check_release(store: Store, release: str | None) -> Findings:
     entry, champion = entries[-1], current_log.champion
     stored_bundle = current_log.read_bundle(store, entry.release)
     is_champion = champion is not None and champion.release == entry.release
-    evidence: dict[str, Fact] = {"release": entry.release, "entry": entry.sequence, "is champion": is_champion}
-    evidence["bytes"] = sum(map(len, stored_bundle.files.values()))
+    evidence: dict[str, Fact] = {"release": entry.release, "entry": str(entry.sequence), "is champion": is_champion}
+    evidence["bytes"] = f"{sum(map(len, stored_bundle.files.values())):,}"  # text: numbers are plotted
     return Findings((*problem, *stored_bundle.problems), evidence)
 
 

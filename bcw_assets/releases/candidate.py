@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,6 +104,11 @@ class Candidate:
             "example.csv": self._example(),
             "README.txt": (card.TEXTS / "bundle.txt").read_bytes(),
         }
+
+    def name_patients(self, text: str) -> str:
+        """Return a text in which patients have their ids in the place of the digits that stand for them."""
+        ids = dict(zip([digits[:SHORT] for digits in self.fingerprints], self.raw_data[columns.ID], strict=True))
+        return re.sub(rf"\b[0-9a-f]{{{SHORT}}}\b", lambda found: ids.get(found[0], found[0]), text)
 
     def _without_ids(self) -> Report:
         fingerprints = dict(zip(self.raw_data[columns.ID], self.fingerprints, strict=True))

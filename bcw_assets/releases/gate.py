@@ -7,7 +7,7 @@ from bcw_assets.ml.evaluation import comparison, thresholds
 from bcw_assets.releases.bundle import Bundle, cut_inputs_hash, hash_inputs
 from bcw_assets.releases.candidate import SHORT, Candidate, read_predictions
 from bcw_assets.releases.log import Log, Ruling
-from bcw_assets.report.formatting import format_estimate
+from bcw_assets.report.formatting import format_estimate, shorten
 
 KEPT, BROKEN, NOT_JUDGED = "kept", "broken", "not judged"
 
@@ -34,9 +34,11 @@ def judge(
     may have been rolled back from.
     """
     return [
-        _judge_rule(("blocking checks", "all kept"), "; ".join(problems)[:1000] or "all kept", is_kept=not problems),
+        _judge_rule(
+            ("blocking checks", "all passed"), "; ".join(problems)[:1000] or "all passed", is_kept=not problems
+        ),
         *(
-            _judge_rule((floor.score, floor.limit), format_estimate(floor.summary, 4), is_kept=not floor.is_missed)
+            _judge_rule((floor.title, floor.limit), format_estimate(floor.summary, 4), is_kept=not floor.is_missed)
             for floor in thresholds.compare_with_floors(candidate.metrics.report)
         ),
         *_compare(candidate, champion, log),
@@ -47,6 +49,20 @@ def judge(
 def find_broken(table: Sequence[Ruling]) -> list[Ruling]:
     """Return the rules that keep the candidate out."""
     return [row for row in table if row["verdict"] == BROKEN]
+
+
+def explain_unjudged(table: Sequence[Ruling]) -> str:
+    """Return why rules were not judged, each reason once; nothing if all were."""
+    return "; ".join(dict.fromkeys(row["value"] for row in table if row["verdict"] == NOT_JUDGED))
+
+
+def fold_table(table: Sequence[Ruling]) -> list[dict[str, str]]:
+    """Return the table in two columns of short texts: the page of an asset has no place for four."""
+    folded = []
+    for row in table:
+        value = row["value"] if row["verdict"] == KEPT else "{verdict}: {value}".format_map(row)
+        folded.append({"rule (limit)": shorten("{rule} ({limit})".format_map(row)), "value": shorten(value)})
+    return folded
 
 
 def _judge_rule(rule: tuple[str, str], value: str, *, is_kept: bool | None) -> Ruling:
@@ -94,7 +110,7 @@ def _judge_rollback(candidate: Candidate, log: Log, stored_ids: Collection[str])
     inputs = hash_inputs(candidate.inputs)
     rollbacks = [entry for release, entry in log.list_rolled_back().items() if cut_inputs_hash(release) == inputs]
     hidden = log.find_hidden_entry(inputs, is_stored=inputs in map(cut_inputs_hash, stored_ids))
-    value = "no" if hidden is None else f"perhaps, in or after entry {hidden}, which cannot be read"
+    value = "never" if hidden is None else f"perhaps, in or after entry {hidden}, which cannot be read"
     if rollbacks:
         value = f"in entry {rollbacks[0].sequence}, because: {rollbacks[0].reason}"
-    return _judge_rule(("rolled back from", "no"), value, is_kept=value == "no")
+    return _judge_rule(("rolled back from", "never"), value, is_kept=value == "never")

@@ -41,7 +41,8 @@ def promote(
         reason = " ".join(override.split()) or (champion.reason if champion and is_same else None)
         broken = gate.find_broken(table)
         if broken and (problems or not reason):  # no reason passes over what the blocking checks find
-            raise _keep_refusal(store, candidate, table, run, may_be_overridden=not problems)
+            stays = f"The champion {champion.release} stays" if champion else "Nothing was released"
+            raise _keep_refusal(store, candidate, table, run, stays, may_be_overridden=not problems)
         if current_log.newest == 0:
             _probe(store)
         release = bundle.publish(store, candidate.inputs, candidate.files)
@@ -54,19 +55,21 @@ def promote(
 
 
 def _keep_refusal(
-    store: Store, candidate: Candidate, table: list[log.Ruling], run: str, *, may_be_overridden: bool
+    store: Store, candidate: Candidate, table: list[log.Ruling], run: str, stays: str, *, may_be_overridden: bool
 ) -> ReleaseRefused:
-    """Store the gate's table, and return the refusal."""
-    inputs, broken = bundle.hash_inputs(candidate.inputs), gate.find_broken(table)
+    """Store the gate's table, and return the refusal, in which patients have the ids of the table at hand."""
+    inputs = bundle.hash_inputs(candidate.inputs)
     key = f"{bundle.PLACE}/refused/{inputs}.json"
     document = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table}
     store.write({key: documents.encode(document)})
-    what = "; ".join(map("{rule}: {value} (allowed: {limit})".format_map, broken))
+    rows = [log.Ruling({**row, "value": candidate.name_patients(row["value"])}) for row in table]
+    what = "; ".join(map("{rule}: {value}".format_map, gate.find_broken(rows)))
+    unjudged = gate.explain_unjudged(rows)
     remedy = "; if it is right all the same, run release with the config override: the reason, which the log keeps"
     return ReleaseRefused(
-        f"The gate refused this candidate: {what}. The champion stays. Compare rows and labels with their source"
-        f"{remedy if may_be_overridden else ''}. The whole table is in {store.address(key)}",
-        tuple(dict[str, Any](row) for row in table),
+        f"The gate refused this candidate: {what}{unjudged and f'; not judged: {unjudged}'}. {stays}. Compare rows and "
+        f"labels with their source{remedy if may_be_overridden else ''}. The whole table is in {store.address(key)}",
+        tuple(dict[str, Any](row) for row in rows),
     )
 
 

@@ -40,6 +40,11 @@ def write_card(report: Report) -> str:
     return "\n\n".join(map(_wrap, re.split(r"\n{2,}", text.strip()))) + "\n"
 
 
+def cut_card(text: str) -> str:
+    """Return a card for the UI: without the front matter, and without the picture, which is another file."""
+    return re.sub(r"!\[.*\]\(.*\)\n\n", "", text.split("---\n", 2)[2])
+
+
 def read_guideline(name: str) -> list[dict[str, str]]:
     """Return what `probast` or `tripod_ai` asks, an item a row, and the answer of this project."""
     with (TEXTS / f"{name}.csv").open(encoding="utf-8", newline="") as file:

@@ -46,6 +46,12 @@ def format_percent_interval(interval: Interval) -> str:
     return "no interval" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
 
 
+def shorten(text: str) -> str:
+    """Return a text for a narrow cell of the UI, which does not break it if it is no longer than an interval."""
+    text = text.replace("at least", "≥").replace("at most", "≤")
+    return text.replace(" ", "\u00a0") if len(text) <= len("0.9642 (0.9297 to 0.9820)") else text
+
+
 def escape_markdown(text: str) -> str:
     r"""Return text from a user's file as Markdown that shows it and does nothing else.
 

@@ -4,11 +4,14 @@ from tabulate import tabulate
 
 from bcw_assets.ml.evaluation.report import PUBLISHED_SCORES, Report
 from bcw_assets.ml.evaluation.scores import SCORES
-from bcw_assets.report.formatting import format_interval, format_score
+from bcw_assets.report.formatting import format_interval, format_score, shorten
 
 
-def tabulate_scores(report: Report) -> str:
-    """Return the cross-validated scores and the calibration, with intervals and, where one is missing, the reason."""
+def tabulate_scores(report: Report, *, is_brief: bool = False) -> str:
+    """Return the cross-validated scores and the calibration, with intervals and, where one is missing, the reason.
+
+    In brief it has a line a score. The UI shows Markdown of less than 1,000 characters without a click.
+    """
     summaries = {SCORES[name].title: row for name, row in report.cross_validation.items() if name in SCORES} | {
         "calibration slope": report.calibration.slope,
         "calibration-in-the-large": report.calibration.calibration_in_the_large,
@@ -18,14 +21,17 @@ def tabulate_scores(report: Report) -> str:
         [title, format_score(row.estimate, 3), format_interval(row.interval), format_score(row.sd), row.reason or ""]
         for title, row in summaries.items()
     ]
-    return _format_table(rows, ["cross-validated", "estimate", "95 % interval", "sd over repeats", "note"])
+    heads = ["cross-validated", "estimate", "95 % interval", "sd over repeats", "note"]
+    if is_brief:
+        rows = [[shorten(cell) for cell in row[:3]] for row in rows]
+    return _write_table(rows, heads[: len(rows[0])])
 
 
 def tabulate_published(report: Report) -> str:
     """Return the four published numbers and ours for the same names."""
     rows = [[name, *map(format_score, (getattr(report, name), known))] for name, known in PUBLISHED_SCORES.items()]
-    return _format_table(rows, ["test split", "this run", "published"])
+    return _write_table(rows, ["score", "this run", "published"])
 
 
-def _format_table(rows: list[list[str]], heads: list[str]) -> str:
+def _write_table(rows: list[list[str]], heads: list[str]) -> str:
     return str(tabulate(rows, heads, "pipe", disable_numparse=True))  # else it would write 0.9640 as 0.964

@@ -52,7 +52,7 @@ class ArtifactIOManager(dg.IOManager):
         # An IO manager cannot return a data version; Dagster 1.13 takes it from here, and the checks' tests notice.
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(digest(content)))
         place, length = dg.MetadataValue.path(self._store.address(key)), sum(map(len, files.values()))
-        context.add_output_metadata({PATH: place, "files": ", ".join(files), "bytes": length})
+        context.add_output_metadata({PATH: place, "files": ", ".join(files), "dagster/size_bytes": length})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the value of an upstream asset as the type that the downstream one annotates."""

@@ -26,6 +26,11 @@ def test_in_a_pipe_a_refresh_says_only_the_summary_(graph: Graph) -> None:
     assert f"Files        {graph.store.address('data')}/ and {graph.store.address('results')}/\n" in done.stdout
     assert f" of the log ({graph.store.address('releases')}/" in done.stdout
     assert re.search(rf"bcw predict {graph.store.address('releases')}/\w+/example.csv\n", done.stdout)
+    assert "Gate         not judged: there is no champion before it\n" in done.stdout
+    with dg.DagsterInstance.from_config(str(graph.home("home"))) as instance:
+        (run,) = instance.get_runs(dg.RunsFilter(tags={".dagster/repository": "__repository__@bcw_assets"}))
+        assert run.remote_job_origin
+        assert run.remote_job_origin.location_name == "bcw_assets"  # for the timeline of the UI
 
 
 def read_terminal(controller: int) -> str:

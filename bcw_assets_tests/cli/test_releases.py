@@ -26,8 +26,7 @@ def read_metadata(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     """Return what the materialisation of release in a run tells."""
     assert result.success, why(result)
     (event,) = result.asset_materializations_for_node("release")
-    gate = [record.data for record in event.metadata["gate"].records]  # type: ignore[attr-defined]  # it is a table
-    return {name: entry.value for name, entry in event.metadata.items()} | {"gate": gate}
+    return {name: entry.value for name, entry in event.metadata.items()}
 
 
 @pytest.mark.parametrize("source", ["", "embedded"])
@@ -46,13 +45,15 @@ def test_a_candidate_that_is_refused_fails_the_run_with_the_table_and_a_reason_l
     result = graph.run(config={"model": {"C": 0.0001}})
     assert not result.success
     assert "The gate refused" in why(result)
-    assert re.search(r"log_loss: 0\.[5-6]", why(result))
+    assert re.search(r"log loss: 0\.[5-6]", why(result))
     (failure,) = result.get_step_failure_events()
     table = failure.step_failure_data.user_failure_data.metadata["gate"].records
     assert {record.data["verdict"] for record in table} == {"kept", "broken"}
+    seen: Any = graph.instance.fetch_observations(dg.AssetKey("release"), limit=1).records[0].asset_observation
+    assert (seen.description, seen.metadata["gate"].value.records) == (why(result), table)
     assert champion(graph) == first
     metadata = read_metadata(graph.run("release", config={"release": {"override": " for the seminar "}}))
-    assert (metadata["result"], metadata["override"], metadata["sequence"]) == ("promoted", "for the seminar", 2)
+    assert (metadata["result"], metadata["override"], metadata["log entry"]) == ("promoted", "for the seminar", 2)
 
 
 def test_what_a_blocking_check_would_find_is_refused_although_nobody_ran_the_check(graph: Graph) -> None:

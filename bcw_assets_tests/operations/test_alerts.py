@@ -274,7 +274,7 @@ def test_the_sensor_of_the_project_looks_at_its_checks_its_gate_and_its_releases
     context = dg.build_sensor_context(graph.instance)
     defs.resolve_sensor_def(alerts.SENSOR)(context)
     evidence = {incident.title: incident.evidence for incident in read_state(context.cursor, 0).list_open()}
-    assert "log_loss" in evidence["Check floors of metrics failed"]
+    assert "log loss" in evidence["Check floors of metrics failed"]
     assert evidence["The gate refused a release"].startswith("release: The gate refused this candidate: ")
 
 

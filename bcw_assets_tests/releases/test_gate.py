@@ -34,7 +34,7 @@ def add_patients(raw: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("make", "because"),
     [
-        (lambda raw: candidate_of(flipped(raw, 28)), "log_loss"),
+        (lambda raw: candidate_of(flipped(raw, 28)), "log loss: "),
         (lambda raw: candidate_of(raw, C=0.0001), "sensitivity beside the champion"),
         (lambda raw: candidate_of(flipped(raw, 7)), "relabelled rows: 7 of 569"),
         (lambda raw: candidate_of(round_to_float32(flipped(raw, 6))), "relabelled rows: 6 of 569"),
@@ -50,8 +50,25 @@ def test_the_gate_keeps_out(
     table = [dict(row) for row in refusal.value.rows]
     assert {row["verdict"] for row in table} >= {"kept", "broken"}
     after = contents(store)
-    assert documents.parse(after.pop(f"releases/refused/{bundle.hash_inputs(worse.inputs)}.json"))["gate"] == table
+    stored = documents.parse(after.pop(f"releases/refused/{bundle.hash_inputs(worse.inputs)}.json"))["gate"]
+    assert [row | {"value": worse.name_patients(row["value"])} for row in stored] == table
     assert after == one_release
+
+
+def test_a_refusal_names_patients_by_their_ids_and_the_champion_if_there_is_one(
+    store: Store, raw: pd.DataFrame, one_release: dict[str, bytes]
+) -> None:
+    worse = candidate_of(flipped(raw, 7))
+    changed = sorted(raw["id"][raw["diagnosis"] != worse.raw_data["diagnosis"]])
+    why = rf"relabelled rows: 7 of 569: {', '.join(changed)}\. The champion \w+ stays"
+    with pytest.raises(ReleaseRefused, match=why):
+        promotion.promote(with_all(store, one_release), worse, [], "second")
+
+
+def test_a_refusal_without_a_champion_says_what_was_not_judged(store: Store, raw: pd.DataFrame) -> None:
+    why = r"not judged: there is no champion before it\. Nothing was released"
+    with pytest.raises(ReleaseRefused, match=why):
+        promotion.promote(store, candidate_of(raw, C=0.0001), [], "first")
 
 
 @pytest.mark.parametrize(

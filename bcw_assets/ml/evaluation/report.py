@@ -99,16 +99,11 @@ class Report:
     schema_version: int = METRICS_VERSION
 
     def collect_numbers(self) -> dict[str, float]:
-        """Return every number worth following from run to run that is defined; those cross-validated begin with cv_."""
-        values = {name: getattr(self, name) for name in (*PUBLISHED_SCORES, *scores.SCORES) if hasattr(self, name)}
-        values |= {f"cv_{name}": summary.estimate for name, summary in self.cross_validation.items()}
-        values |= {
-            "calibration_slope": self.calibration.slope.estimate,
-            "calibration_in_the_large": self.calibration.calibration_in_the_large.estimate,
-            "label_suspects": len(self.label_suspects),
-            "hardest_rows": len(self.hardest_rows),
-        }
-        return {name: float(value) for name, value in values.items() if value is not None}
+        """Return the numbers worth following from run to run that are defined, by names in words."""
+        headline = {name: profile.title for name, profile in scores.SCORES.items() if profile.is_headline}
+        values = {f"{title}, cross-validated": self.cross_validation[name].estimate for name, title in headline.items()}
+        values |= {"calibration slope": self.calibration.slope.estimate, "doubtful labels": len(self.label_suspects)}
+        return {name: round(value, 4) for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)

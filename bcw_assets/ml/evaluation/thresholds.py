@@ -28,7 +28,7 @@ def check_balanced_accuracy(metrics: Evaluation) -> Findings:
 class Floor:
     """What a cross-validated score must reach, what it does reach, in words, and whether it misses the limit."""
 
-    score: str
+    title: str
     limit: str
     reach: str
     summary: Summary
@@ -44,14 +44,14 @@ def compare_with_floors(report: Report) -> Iterator[Floor]:
             best = summary.interval[kind == AT_LEAST] if summary.interval else summary.estimate
             reach = f"nothing ({summary.reason})" if best is None else f"{best:.4f}, at the best end of its interval,"
             is_missed = best is None or (best < limit if kind == AT_LEAST else best > limit)
-            yield Floor(name, f"{kind} {limit}", reach, summary, is_missed)
+            yield Floor(profile.title, f"{kind} {limit}", reach, summary, is_missed)
 
 
 def check_floors(metrics: Evaluation) -> Findings:
     """Find cross-validated scores whose whole interval lies beyond their floor."""
     floors = list(compare_with_floors(metrics.report))
-    missed = [f"{floor.score} reaches {floor.reach} and must be {floor.limit}" for floor in floors if floor.is_missed]
-    evidence: dict[str, Fact] = {f"{SCORES[row.score].title}, {row.limit}": row.summary.estimate for row in floors}
+    missed = [f"{floor.title} reaches {floor.reach} and must be {floor.limit}" for floor in floors if floor.is_missed]
+    evidence: dict[str, Fact] = {f"{row.title}, {row.limit}": row.summary.estimate for row in floors}
     return Findings(tuple(missed), evidence)
 
 

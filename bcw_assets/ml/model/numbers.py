@@ -50,7 +50,7 @@ class Scorer:
     def list_coefficients(self) -> list[dict[str, str | float]]:
         """Return a row for each measurement, that of the largest coefficient first."""
         pairs = sorted(zip(self.features, self.coefficients.tolist(), strict=True), key=lambda pair: -abs(pair[1]))
-        return [{"measurement": name, "log odds per standard deviation": value} for name, value in pairs]
+        return [{"measurement": name, "log odds per sd": round(value, 3)} for name, value in pairs]
 
     def compute_contributions(self, measurements: np.ndarray) -> np.ndarray:
         """Return what each of m features adds to the intercept in the log odds of n rows (30 × n), of shape (m, n)."""

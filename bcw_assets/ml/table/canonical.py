@@ -15,7 +15,8 @@ from bcw_assets.ml.table.identity import format_number, hash_row, round_values
 UCI_FINGERPRINT = "ae5f3663df59b8d56b571fb9ff28b36cfba023a6075f2d98c2d5a9e76a6499b2"
 """The fingerprint of the 569 rows that UCI has served since 1995, in any of their forms."""
 
-LEFT_OUT = "columns left out"  # what was recorded of them, by the name of the fact
+# The names of what is recorded of the download.
+LEFT_OUT, CHOSEN = "columns left out", "chosen by the user"
 
 
 def write_table(table: pd.DataFrame) -> bytes:
@@ -62,7 +63,7 @@ def check_schema(raw_data: pd.DataFrame) -> Findings:
 
 def check_source(raw_data: pd.DataFrame, facts: Mapping[str, object]) -> Findings:
     """Find a table that stands in for UCI's, or that is another than UCI's although nobody named a source."""
-    is_named, its_fingerprint = bool(facts.get("source_is_named")), fingerprint(raw_data)
+    is_named, its_fingerprint = bool(facts.get(CHOSEN)), fingerprint(raw_data)
     return Findings.of(
         ("nothing is recorded of where the table is from", not facts),
         (f"UCI could not be reached, and {facts.get('source')} stands in", bool(facts.get("fallback"))),
@@ -72,7 +73,7 @@ def check_source(raw_data: pd.DataFrame, facts: Mapping[str, object]) -> Finding
         ),
         (f"columns were left out that the model has no use for: {facts.get(LEFT_OUT)}", bool(facts.get(LEFT_OUT))),
         source=str(facts.get("source")),
-        source_is_named=is_named,
+        chosen_by_the_user=is_named,
         fingerprint=its_fingerprint,
         fingerprint_of_uci=UCI_FINGERPRINT,
     )

@@ -49,7 +49,7 @@ def test_noise_makes_no_stranger_and_a_sixth_digit_does(raw: pd.DataFrame) -> No
 
 
 def test_the_check_of_the_source_warns_of_columns_that_were_left_out(raw: pd.DataFrame) -> None:
-    facts = {"source": "table.csv", "source_is_named": True}
+    facts = {"source": "table.csv", "chosen by the user": True}
     assert canonical.check_source(raw, facts).problems == ()
     (problem,) = canonical.check_source(raw, facts | {canonical.LEFT_OUT: "age, Y"}).problems
     assert problem == "columns were left out that the model has no use for: age, Y"
