@@ -19,7 +19,7 @@ ASK := "$(PYTHON)" deploy/stack.py
 BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H-%M-%SZ)
 
 .PHONY: help install materialize checks notify-test dev test test-all test-stack fuzz lint lock docs screenshots bench resolution coverage clean $(STALE) \
-	up down run pause unpause reload bash python logs ps image backup restore upgrade
+	docker up down run pause unpause reload bash python logs ps image backup restore upgrade
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -49,13 +49,11 @@ checks: install  ## the latest result of every check; fails if a blocking one di
 	@$(BIN)/bcw checks
 
 notify-test:  ## send a test message to everybody in BCW_NOTIFY_URLS: the stack's, if there is one, or those of .env
-	@if test -e deploy/stack.env; then $(STACK) exec -T code bcw notify-test; \
+	@if test -e deploy/stack.env; then $(MAKE) --no-print-directory docker && $(STACK) exec -T code bcw notify-test; \
 		else $(MAKE) --no-print-directory install && $(BIN)/bcw notify-test; fi
 
 dev: install  ## the UI at http://localhost:3000, with schedule and queue; PORT=… for another port
-	@# Several processes on a fresh history race for making it.
-	@test -e "$(DAGSTER_HOME)/history" || $(BIN)/dagster instance migrate >/dev/null 2>&1
-	@$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
+	@$(BIN)/bcw dev --port $(PORT)
 
 test: install  ## run the tests, one of each class of kill, fault and attack
 	@$(BIN)/pytest
@@ -104,14 +102,20 @@ clean:  ## remove what runs produced here and their history, and the stack with 
 	@echo "What git tracks, releases/ and backups/ stay"
 	@test -n "$(FORCE)" || { test -t 0 && printf 'Go on? [y/N] ' && read answer && test "$$answer" = y; } || \
 		{ echo "Nothing was removed. Without a terminal: make clean FORCE=1"; exit 1; }
-	@! test -e deploy/stack.env || { $(STACK) --profile '*' down --volumes && rm deploy/stack.env; }
+	@! test -e deploy/stack.env || { $(MAKE) --no-print-directory docker && $(STACK) --profile '*' down --volumes && rm deploy/stack.env; }
 	@git clean -fqX -- $(PRODUCED)
 	@git clean -ffdqX -- .dagster
+
+docker:
+	@command -v docker > /dev/null || { echo "There is no program docker here; install Docker Engine with Compose v2: https://docs.docker.com/engine/install"; exit 1; }
+	@docker compose version > /dev/null 2>&1 || { echo "This docker has no Compose v2 (docker compose); install it: https://docs.docker.com/compose/install"; exit 1; }
+	@why=`docker version 2>&1 > /dev/null` || { echo "Docker's daemon cannot be used; start it (sudo systemctl start docker), or get into its group. It says:" $$why; exit 1; }
 
 deploy/stack.env:
 	@echo "No stack was started here, for $@ is missing; start one: make up"; exit 1
 
 down run pause unpause reload bash python logs ps backup restore upgrade: | deploy/stack.env
+up down run pause unpause reload bash python logs ps image backup restore upgrade test-stack: | docker
 
 up:  ## start the stack of docker-compose.yml, or apply what was changed in deploy/stack.env
 	@$(ASK) settings

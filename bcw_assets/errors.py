@@ -1,6 +1,6 @@
 """What can go wrong, as a small tree with one root. Imports nothing, so that everybody may import it."""
 
-COMMAND = "dagster asset materialize -m bcw_assets --select {}"
+COMMAND = "bcw refresh {}"
 # What to do about something whose seal or digest is right, and that cannot be understood all the same.
 OTHER_VERSION = "perhaps another version of bcw_assets wrote it: try the newest"
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,7 +18,6 @@ from bcw_assets.locations import parse_bucket
 
 PREFIX = "BCW_"
 AUTO, EMBEDDED = "auto", "embedded"
-NO_HISTORY = "DAGSTER_HOME is not set"
 SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_SECRET = 6  # characters; a shorter one would be found in every text
@@ -146,6 +146,7 @@ def read_env_file() -> None:
         load_dotenv(".env", override=True)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f".env cannot be read ({error}); allowed is a text file in UTF-8") from error
+    os.environ["DAGSTER_HOME"] = dagster_home()  # for the processes that this one starts
 
 
 def list_secrets() -> list[str]:
@@ -170,11 +171,14 @@ def bypass_proxies_on_loopback() -> None:
 
 
 def dagster_home() -> str:
-    """Return the folder of Dagster's history, or an empty text."""
-    return os.environ.get("DAGSTER_HOME", "")
+    """Return the folder of Dagster's history, by default the folder `.dagster` of the working folder."""
+    return str(Path(os.environ.get("DAGSTER_HOME") or ".dagster").expanduser().absolute())
 
 
 def require_dagster_home() -> None:
-    """Refuse to look into a history that is not kept."""
-    if not dagster_home():
-        raise SettingsError(f"{NO_HISTORY}, so there is no history to look into. `make install` sets it")
+    """Refuse to look into a history that does not exist."""
+    if not Path(dagster_home()).is_dir():
+        raise SettingsError(
+            f"There is no history in {dagster_home()}, so nothing was made from here yet: bcw refresh. If another "
+            f"folder has it, go there, or name its .dagster in DAGSTER_HOME"
+        )

@@ -138,22 +138,22 @@ def test_a_missing_upstream_is_named_with_the_command_that_makes_it(graph: Graph
                 graph.store.delete(key)
         says = why(graph.run(name))
         assert f"{missing} has not been materialised" in says
-        assert f"dagster asset materialize -m bcw_assets --select {missing}" in says
+        assert f"bcw refresh {missing}" in says
 
 
 def test_metrics_refuses_artifacts_that_do_not_belong_together(graph: Graph) -> None:
     graph.prepare()
     assert graph.run("ready_data", config={"ready_data": {"seed": 7}}).success
     before = graph.files()
-    assert "--select model" in why(graph.run("metrics"))
+    assert "bcw refresh model" in why(graph.run("metrics"))
     assert graph.files() == before
     assert graph.run("ready_data").success
     assert graph.run("model", config={"model": {"C": 0.01}}).success
-    assert "--select cross_validation" in why(graph.run("metrics"))
+    assert "bcw refresh cross_validation" in why(graph.run("metrics"))
     graph.source.write_bytes(b"".join(uci_form().splitlines(keepends=True)[:300]))
     for name, stale in (("raw_data", "ready_data"), ("ready_data", "model"), ("model", "cross_validation")):
         assert graph.run(name).success
-        assert f"--select {stale}" in why(graph.run("metrics"))
+        assert f"bcw refresh {stale}" in why(graph.run("metrics"))
 
 
 def test_a_knob_of_every_stage_reaches_the_report(graph: Graph) -> None:

@@ -190,8 +190,8 @@ def test_a_stored_artifact_changed_by_hand_is_found_by_its_check_and_refused_on_
         graph.store.write({file: change(content)})
         asset = file.partition("/")[2].partition(".")[0]
         says = broken(graph.check(asset))[asset, checks.STORED]
-        assert f"To make it: dagster asset materialize -m bcw_assets --select {asset}" in says
-        assert f"--select {asset}" in why(graph.run("release" if asset == "metrics" else "metrics"))
+        assert f"To make it: bcw refresh {asset}" in says
+        assert f"bcw refresh {asset}" in why(graph.run("release" if asset == "metrics" else "metrics"))
         graph.store.write({file: content})
 
 

@@ -89,5 +89,5 @@ def test_a_kill_between_two_files_or_before_the_record_is_refused_on_loading_wit
     asset = file.partition(".")[0]
     result = graph.run(ASSETS[ASSETS.index(asset) + 1])
     assert not result.success
-    assert f"To make it: dagster asset materialize -m bcw_assets --select {asset}" in why(result)
+    assert f"To make it: bcw refresh {asset}" in why(result)
     assert graph.run(*ASSETS).success

@@ -70,6 +70,29 @@ def test_without_a_stack_its_targets_say_how_to_start_one(checkout: Path) -> Non
         assert "No stack was started here, for deploy/stack.env is missing; start one: make up" in done.stdout
 
 
+DOCKERS = {
+    "There is no program docker here; install Docker Engine with Compose v2: https://": None,
+    "This docker has no Compose v2": 'case $1 in compose) echo "unknown command: docker compose" >&2; exit 1; esac',
+    "Docker's daemon cannot be used; .* It says: No daemon$": "case $1 in version) echo No daemon >&2; exit 1; esac",
+}
+
+
+@pytest.mark.parametrize("says", DOCKERS)
+def test_what_is_missing_of_docker_is_said_in_a_line(checkout: Path, says: str) -> None:
+    for folder in ("deploy", "programs"):
+        (checkout / folder).mkdir()
+    (checkout / "deploy" / "stack.env").touch()
+    for name in ("sh", "make", "cat"):
+        (checkout / "programs" / name).symlink_to(shutil.which(name) or "")
+    if program := DOCKERS[says]:
+        (checkout / "programs" / "docker").write_text(f"#!/bin/sh\n{program}\n")
+        (checkout / "programs" / "docker").chmod(0o755)
+    for target in ("up", "run", "logs", "image", "backup", "notify-test"):
+        done = make(checkout, target, f"PATH={checkout / 'programs'}")
+        assert (done.returncode, len(done.stdout.splitlines())) == (2, 1), target
+        assert re.match(says, done.stdout.strip()), target
+
+
 def test_clean_knows_every_file_that_a_run_stores(golden: Golden) -> None:
     files = {key for key in golden.files if not key.startswith("releases/")}
     assert {*PRODUCED, "results/metrics.json"} >= files

@@ -94,9 +94,10 @@ def test_what_every_command_names_is_there() -> None:
 
     defs = build_definitions(Settings())
     assets = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
-    for options in map(parse, PROGRAMS):
+    for options in map(parse, [*PROGRAMS, *(line for line in COMMANDS if line.startswith("bcw "))]):
         selection = options.get("select") or options.get("assets") or "*"
-        assert selection == "*" or set(selection.split(",")) <= assets
+        names = selection.split(",") if isinstance(selection, str) else selection
+        assert selection == "*" or set(names) <= assets
         job = defs.resolve_job_def(options.get("job") or options.get("job_name") or "refresh_job")
         assert dg.validate_run_config(job, json.loads(options.get("config_json") or "{}"))
 

@@ -36,31 +36,45 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands)
+@click.version_option(package_name="bcw-assets")
 def main() -> None:
     """Train and measure a classifier of the Breast Cancer Wisconsin (Diagnostic) table."""
 
 
-@main.command()
-def refresh() -> None:
-    """Make every asset again, with every check.
+@main.command(epilog="Example: bcw refresh metrics release")
+@click.argument("assets", metavar="[ASSET]...", nargs=-1)
+def refresh(assets: tuple[str, ...]) -> None:
+    """Make every asset again, or the named ones.
 
-    This is the run of `dagster asset materialize -m bcw_assets --select '*'`. Progress goes to the terminal while it
-    works, and a summary to standard output. The exit code is 0, or 1 if an asset or a blocking check failed: the last
-    lines then say why, and what to do.
+    ASSET is raw_data, ready_data, model, cross_validation, metrics or release; each is made with its checks, from what
+    the stages before it stored. Progress goes to the terminal, and a summary to standard output. The exit code is 0,
+    or 1 if an asset or a blocking check failed: the last lines then say why, and what to do.
     """
     from bcw_assets import defs  # noqa: F401 (it first saves a fifth of the time)
     from bcw_assets.cli.refresh import refresh_graph
 
-    click.echo(refresh_graph(show_progress=sys.stderr.isatty()))
+    click.echo(refresh_graph(assets, show_progress=sys.stderr.isatty()))
 
 
-@main.command()
+@main.command(epilog="Example: bcw dev --port 3001")
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Of 127.0.0.1.")
+def dev(port: int) -> None:
+    """Show graph, runs and checks in the browser, until Ctrl-C.
+
+    This is Dagster's UI, with its schedules, of the history in DAGSTER_HOME, by default in the folder .dagster here.
+    """
+    from bcw_assets.cli.dev import serve_ui
+
+    serve_ui(port)
+
+
+@main.command(epilog="Example: bcw checks --json")
 @json_option
 def checks(*, as_json: bool) -> None:
-    """Show the latest result of every check of the latest materialisations.
+    """Show the latest result of every check.
 
-    Nothing is run and no server is needed. The exit code is 0 if every blocking check passed, and 1 if one did not, or
-    has not run.
+    It is about what was made last. Nothing is run and no server is needed. The exit code is 0 if every blocking check
+    passed, and 1 if one did not, or has not run.
     """
     from bcw_assets.cli.checks import format_report, read_latest_report
 
@@ -76,7 +90,7 @@ def _refuse_nan(_: click.Context, __: click.Parameter, value: float) -> float:
     return value
 
 
-@main.command()
+@main.command(epilog="Example: bcw predict my_table.csv -o scores.csv")
 @click.argument("source", metavar="INPUT")
 @click.option("-o", "target", metavar="OUT", default="-", help="The file for the rows; standard output if left out.")
 @click.option("--release", metavar="ID", help="The first characters of a release's id; the champion if left out.")
@@ -103,7 +117,7 @@ def predict(source: str, target: str, release: str | None, threshold: float, *, 
     sys.exit(score_file(Request(source, target, release, threshold, explain)))
 
 
-@main.command("notify-test")
+@main.command("notify-test", epilog="Example: bcw notify-test")
 def notify_test() -> None:
     """Send a test message to every messenger in BCW_NOTIFY_URLS.
 
@@ -125,30 +139,30 @@ def releases() -> None:
     """
 
 
-@releases.command("list")
+@releases.command("list", epilog="Example: bcw releases list")
 @json_option
 def list_releases(*, as_json: bool) -> None:
     """Show every promotion and rollback, the champion last."""
     _show("list", as_json=as_json)
 
 
-@releases.command()
+@releases.command(epilog="Example: bcw releases show 2842")
 @click.argument("release", required=False)
 @json_option
 def show(release: str | None, *, as_json: bool) -> None:
-    """Show what RELEASE was made from, its scores, what the gate said, its files; the champion by default."""
+    """Show a release, or the champion: inputs, scores, gate, files."""
     _show("release", release, as_json=as_json)
 
 
-@releases.command()
+@releases.command(epilog="Example: bcw releases verify --all")
 @click.argument("release", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every release, and the whole log.")
 @json_option
 def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
-    """Hold every byte of RELEASE against its manifest and the log, and its model against its example.
+    """Compare every byte of a release with what was published.
 
-    By default the champion. The exit code is 1 if something is not as it was published. Checksums find damage
-    and accidental changes; whoever can write all files of a bundle and the log can forge them.
+    By default of the champion. The exit code is 1 if something is not as it was published. Checksums find damage and
+    accidental changes; whoever can write all files of a bundle and the log can forge them.
     """
     if release and everything:
         raise click.UsageError("Give RELEASE or --all, not both")
@@ -156,23 +170,24 @@ def verify(release: str | None, *, everything: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-@releases.command()
+@releases.command(epilog="Example: bcw releases diff 2842 5f0a")
 @click.argument("first")
 @click.argument("second")
 @json_option
 def diff(first: str, second: str, *, as_json: bool) -> None:
-    """Show how the releases FIRST and SECOND differ: what they were made from, scores, coefficients, patients."""
+    """Show how two releases differ: inputs, scores, patients."""
     _show("comparison", first, second, as_json=as_json)
 
 
-@releases.command("rollback")
+@releases.command("rollback", epilog="Example: bcw releases rollback --reason 'two labels were exchanged'")
 @click.argument("release", required=False)
 @click.option("--reason", required=True, help="Why, for the log.")
 @json_option
 def roll_release_back(release: str | None, *, reason: str, as_json: bool) -> None:
-    """Make RELEASE the champion again; by default the one before this champion.
+    """Make an earlier release the champion again.
 
-    What is gone back from stays stored, and a refresh does not release it again without an override.
+    By default the one before this champion. What is gone back from stays stored, and a refresh does not release it
+    again without an override.
     """
     if not reason.strip():
         raise click.UsageError("--reason is empty; the log needs to say why")
@@ -184,12 +199,12 @@ def roll_release_back(release: str | None, *, reason: str, as_json: bool) -> Non
     _write(report, text, as_json=as_json)
 
 
-@main.command()
+@main.command(epilog="Example: bcw exporter --port 9465")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="0 for any that is free.")
 @click.option("--webserver", metavar="URL", default="http://127.0.0.1:3000", show_default=True, help=WEBSERVER_HELP)
 def exporter(host: str, port: int, webserver: str) -> None:
-    """Tell Prometheus how runs, schedules, checks and releases are, at /metrics.
+    """Tell Prometheus about runs, checks and releases, at /metrics.
 
     The numbers are collected at every scrape. A source that is away then, or hangs, is left out, and named.
     """

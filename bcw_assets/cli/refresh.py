@@ -1,49 +1,57 @@
-"""Runs the whole graph in this process and tells a person at a terminal about it; the words are in `refresh.j2`."""
+"""Runs the graph in this process and tells a person at a terminal about it; the words are in `refresh.j2`."""
 
 import shlex
-import subprocess
+import shutil
+import sys
 import uuid
-from functools import partial
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from types import SimpleNamespace
 
 import click
 import dagster as dg
-from dagster._core.execution import compute_logs
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin  # of 1.13; not public
 
 import bcw_assets
+from bcw_assets.assets import GRAPH
 from bcw_assets.automation import refresh_job
 from bcw_assets.checks import CHECKS
 from bcw_assets.errors import BcwError
-from bcw_assets.ml.evaluation.report import STANDARD_NAMES, TEST_HEADLINE, Report
+from bcw_assets.ml.evaluation.report import STANDARD_NAMES, TEST_HEADLINE
 from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.operations import history
 from bcw_assets.releases.promotion import ALREADY_CHAMPION
 from bcw_assets.report.templates import open_templates
 
+ASSET_NAMES = [asset.key.to_user_string() for asset in GRAPH]
 # What Dagster logs is kept in the history; on the terminal it would bury the progress and the summary.
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def refresh_graph(*, show_progress: bool) -> str:
-    """Materialise everything, perhaps with a line on standard error for every stage, and return the closing summary.
+def refresh_graph(names: Sequence[str], *, show_progress: bool) -> str:
+    """Materialise the named assets, or everything, and return the closing summary.
 
-    A stage or a blocking check that fails raises a BcwError, which says what to do.
+    With progress, every stage is a line on standard error. A BcwError says which name no asset has, or why a stage or a
+    blocking check failed, and what to do.
     """
+    for name in names:
+        if name not in ASSET_NAMES:
+            (near,) = get_close_matches(name, ASSET_NAMES, n=1, cutoff=0)
+            raise BcwError(f"{name} is no asset; did you mean {near}? Allowed are {', '.join(ASSET_NAMES)}")
+    defs, run_id = bcw_assets.defs, str(uuid.uuid4())
+    # The second is what Dagster calls a run of chosen assets: whoever watches refresh_job takes no part for the whole.
+    job = defs.resolve_implicit_global_asset_job_def() if names else defs.resolve_job_def(refresh_job.name)
+    chosen = [dg.AssetKey(name) for name in names] or None
     with history.open_history() as instance:
-        job = bcw_assets.defs.resolve_job_def(refresh_job.name)
-        run_id = str(uuid.uuid4())
         if show_progress:
             instance.add_event_listener(run_id, _report_stage)
-        # Ctrl-C reaches all processes of a terminal's group, and those that copy what a step writes print tracebacks
-        # of it: they get a group of their own. Dagster ends them.
-        vars(compute_logs)["subprocess"] = SimpleNamespace(Popen=partial(subprocess.Popen, process_group=0))
-        result = job.execute_in_process(instance=instance, run_id=run_id, raise_on_error=False, run_config=SILENT)
+        result = job.execute_in_process(
+            instance=instance, run_id=run_id, raise_on_error=False, run_config=SILENT, asset_selection=chosen
+        )
         _assign_run(instance, result.dagster_run)
     if not result.success:
         raise BcwError("\n".join(history.explain_failure(result.all_events)))
-    return _describe_refresh(result)
+    return _describe_refresh(result, [name for name in ASSET_NAMES if name in names or not names])
 
 
 def _assign_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
@@ -67,21 +75,17 @@ def _report_stage(entry: dg.EventLogEntry) -> None:
         click.echo("failed", err=True)
 
 
-def _describe_refresh(result: dg.ExecuteInProcessResult) -> str:
-    report: Report = result.asset_value("metrics").report
-    facts, place, released = (
-        result.asset_materializations_for_node(name)[0].metadata for name in ("raw_data", "metrics", "release")
-    )
-    scores = []
-    for name in TEST_HEADLINE:
-        standard = STANDARD_NAMES.get(name, name)
-        label = name if standard == name else f"{name} ({SCORES[standard].title})"
-        scores.append((label, getattr(report, name), report.cross_validation[standard]))
+def _describe_refresh(result: dg.ExecuteInProcessResult, names: Sequence[str]) -> str:
+    later = dg.AssetSelection.assets(*names).downstream(include_self=False).resolve(GRAPH)
     templates = open_templates(Path(__file__).parent)
     templates.filters["quote"] = shlex.quote
     templates.filters["list_rows"] = lambda table: [record.data for record in table.records]
     return templates.get_template("refresh.j2").render(
-        report=report, facts=facts, place=place, released=released, scores=scores,
+        report=result.asset_value("metrics").report if len(names) == len(ASSET_NAMES) else None,
+        headline={name: STANDARD_NAMES.get(name, name) for name in TEST_HEADLINE}, titles=SCORES,
         already_champion=ALREADY_CHAMPION,
+        made={name: result.asset_materializations_for_node(name)[0].metadata for name in names},
+        later=[name for name in ASSET_NAMES if dg.AssetKey(name) in later],
         failed_checks=[history.describe_check(check) for _, check in history.list_failed_checks(result.all_events)],
+        program="bcw" if shutil.which("bcw") == sys.argv[0] else sys.argv[0],
     )  # fmt: skip

@@ -3,14 +3,14 @@
 import fcntl
 import itertools
 import os
-import tempfile
+import shutil
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-import click
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -29,6 +29,9 @@ NEWEST = 10  # evaluations or runs in which the last one that counts is searched
 NEWEST_FAILURES = 100  # of a job that are looked at, the newest
 UNDECIDED = 60.0  # seconds in which Dagster sets WILL_RETRY of a failed run, at first without it
 
+SETTINGS_OF_DAGSTER = "dagster.yaml"
+# What a step writes goes to the terminal alone: the processes that would copy it print tracebacks at Ctrl-C.
+NO_COPIES = {"module": "dagster.core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 KINDS_OF_EVENTS = (
     *("STEP_START", "STEP_SUCCESS", "STEP_FAILURE", "RUN_FAILURE", "ASSET_MATERIALIZATION"),
     *("ASSET_MATERIALIZATION_PLANNED", "ASSET_CHECK_EVALUATION", "ASSET_CHECK_EVALUATION_PLANNED"),
@@ -50,19 +53,13 @@ class CheckResult:
 
 @contextmanager
 def open_history() -> Iterator[dg.DagsterInstance]:
-    """Open the history that DAGSTER_HOME names, or one that is forgotten afterwards, as Dagster's CLI does.
+    """Open the history that DAGSTER_HOME names, or begin it.
 
     If Dagster cannot open, read or write it, a BcwError says so.
     """
     try:
-        if settings.dagster_home():
-            with _open_instance(settings.dagster_home()) as instance:
-                yield instance
-        else:
-            click.echo(f"{settings.NO_HISTORY}: this run will be in no history. `make install` sets it.", err=True)
-            quiet = {"telemetry": {"enabled": False}}
-            with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder, quiet) as instance:
-                yield instance
+        with _open_instance(Path(settings.dagster_home())) as instance:
+            yield instance
     except (dg.DagsterError, SQLAlchemyError, OSError, _too_many_retries()) as error:
         cause = error.__cause__ if isinstance(error, _too_many_retries()) else error
         reason = str(cause).strip().partition("\n")[0][:300].rstrip(".")
@@ -72,12 +69,15 @@ def open_history() -> Iterator[dg.DagsterInstance]:
         ) from error
 
 
-def _open_instance(home: str) -> dg.DagsterInstance:
+def _open_instance(home: Path) -> dg.DagsterInstance:
     """Open the history alone: several first processes would race for making its tables."""
+    home.mkdir(parents=True, exist_ok=True)
     folder = os.open(home, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        return dg.DagsterInstance.get()
+        if not (home / SETTINGS_OF_DAGSTER).exists():
+            shutil.copyfile(Path(__file__).with_name(SETTINGS_OF_DAGSTER), home / SETTINGS_OF_DAGSTER)
+        return dg.DagsterInstance.local_temp(str(home), {"compute_logs": NO_COPIES})  # kept, whatever its name says
     finally:
         os.close(folder)
 
@@ -258,7 +258,7 @@ def _explain_step(event: dg.DagsterEvent) -> str:
         why = "stopped by a signal. What was stored before is unchanged; run it again"
     else:
         message = error.message.strip() if error else "unknown error"
-        why = f"{message} (its traceback is in the run's history: make dev)"
+        why = f"{message} (its traceback is in the run's history: bcw dev)"
     return f"{event.step_key}: {why}"
 
 

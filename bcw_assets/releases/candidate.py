@@ -139,7 +139,7 @@ class Candidate:
         if not error_size <= ONNX_TOLERANCE:
             raise ReleaseError(
                 f"model.onnx gives other probabilities than the model, by {error_size:.3g}; allowed is "
-                f"{ONNX_TOLERANCE:g}. Nothing was released. Install the locked versions again (make install)"
+                f"{ONNX_TOLERANCE:g}. Nothing was released. Install bcw_assets anew, with the versions that it asks for"
             )
         content: bytes = onnx_model.SerializeToString(deterministic=True)
         return content

@@ -16,7 +16,9 @@ from bcw_assets.releases.bundle import Bundle, Digest, ReleaseId, cut_inputs_has
 from bcw_assets.storage.store import Store
 
 LOG_PREFIX = f"{bundle.PLACE}/log/"
+REFUSAL_PREFIX = f"{bundle.PLACE}/refused/"
 NO_RELEASE = "There is no release in {} yet. To make one: bcw refresh"
+ALL_REFUSED = "There is no release in {} yet: the gate refused what was made. Why: bcw checks"
 ENTRY_KEY = re.compile(rf"{LOG_PREFIX}(?!000000)([0-9]{{6}})\.json")
 LAST = 999_999  # the number of the last entry that a log can have
 MOST_BYTES_OF_ENTRY = 2**20  # most have some thousand
@@ -67,6 +69,7 @@ class Log:
     foreign: Mapping[str, str]  # key of an entry of another version that this one does not understand → why
     newest: int  # number of the newest entry, whole or not; 0 in an empty log
     digest: str | None  # the SHA-256 of its file, if there is one that can be read
+    has_refusals: bool = False  # instead of entries: the gate refused whatever was made
 
     @property
     def problem(self) -> str | None:
@@ -89,7 +92,7 @@ class Log:
                 f"a copy, or let a promotion go past it (bcw refresh; the same inputs need the override of release)"
             )
         if not self.champion:
-            raise ReleaseError(NO_RELEASE.format(self.place))
+            raise ReleaseError((ALL_REFUSED if self.has_refusals else NO_RELEASE).format(self.place))
         return self.champion
 
     @property
@@ -191,7 +194,8 @@ def read_log(store: Store) -> Log:
             foreign[key] = f"is not understood ({error})"
         except (KeyRefused, ValueError) as error:
             damage[key] = f"cannot be read ({error})"
-    return Log(store.address(bundle.PLACE), tuple(entries), damage, foreign, newest, digest)
+    has_refusals = newest == 0 and bool(store.list(REFUSAL_PREFIX))
+    return Log(store.address(bundle.PLACE), tuple(entries), damage, foreign, newest, digest, has_refusals)
 
 
 def append(

@@ -59,7 +59,7 @@ def _keep_refusal(
 ) -> ReleaseRefused:
     """Store the gate's table, and return the refusal, in which patients have the ids of the table at hand."""
     inputs = bundle.hash_inputs(candidate.inputs)
-    key = f"{bundle.PLACE}/refused/{inputs}.json"
+    key = f"{log.REFUSAL_PREFIX}{inputs}.json"
     document = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table}
     store.write({key: documents.encode(document)})
     rows = [log.Ruling({**row, "value": candidate.name_patients(row["value"])}) for row in table]

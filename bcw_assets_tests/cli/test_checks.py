@@ -126,5 +126,7 @@ def test_another_storage_has_results_of_its_own(graph: Graph, place: Place) -> N
 
 def test_without_a_history_there_is_nothing_to_report(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(graph.folder)
-    says = "Failed: DAGSTER_HOME is not set, so there is no history to look into. `make install` sets it\n"
-    assert (invoke().exit_code, invoke().stderr) == (1, says)
+    says = f"Failed: There is no history in {graph.folder}/.dagster, so nothing was made from here yet: bcw refresh. "
+    done = invoke()
+    assert (done.exit_code, done.stderr.startswith(says)) == (1, True)
+    assert not (graph.folder / ".dagster").exists()

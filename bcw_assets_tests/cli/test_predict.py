@@ -22,9 +22,10 @@ from click.testing import CliRunner, Result
 from bcw_assets.cli import predict
 from bcw_assets.cli.main import main
 from bcw_assets.ml.table import columns
+from bcw_assets.releases import log
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.folder import FolderStore
-from bcw_assets.storage.store import Store
+from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests.conftest import BIN, Graph, Place, with_all
 from bcw_assets_tests.ml.table.test_forms import WITH_IDS, Form, labels, parquet, table
 from bcw_assets_tests.tables import uci_form
@@ -279,19 +280,19 @@ def test_a_damaged_release_ends_with_code_1_and_its_file(released: Store, candid
     released.write({f"releases/{candidate.id}/model.json": b"{}"})
     done = bcw("table.csv")
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert f"releases/{candidate.id}/model.json has 2 bytes" in done.stderr
+    assert f"releases/{candidate.id}/model.json is not what the manifest says" in done.stderr
 
 
-def test_without_a_release_the_command_that_makes_one_is_said(
+def test_without_a_release_the_command_that_makes_one_or_says_why_it_was_refused_is_said(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BCW_STORAGE", place("store"))
+    says = f"Failed: There is no release in {place('store')}/releases yet"
     done = bcw("table.csv")
-    assert (done.exit_code, done.stderr) == (
-        1,
-        f"Failed: There is no release in {place('store')}/releases yet. To make one: bcw refresh\n",
-    )
+    assert (done.exit_code, done.stderr) == (1, f"{says}. To make one: bcw refresh\n")
+    open_store(place("store")).write({f"{log.REFUSAL_PREFIX}of-the-gate.json": b"{}"})
+    assert bcw("table.csv").stderr == f"{says}: the gate refused what was made. Why: bcw checks\n"
 
 
 @pytest.fixture

@@ -269,8 +269,7 @@ def test_a_history_that_hangs_is_not_asked_for_ever_and_every_scrape_is_answered
 def test_without_a_history_or_a_free_port_it_ends_with_a_message(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(graph.folder)
     done = CliRunner().invoke(main, ["exporter"])
-    says = "Failed: DAGSTER_HOME is not set, so there is no history to look into. `make install` sets it\n"
-    assert (done.exit_code, done.stderr) == (1, says)
+    assert (done.exit_code, done.stderr.startswith("Failed: There is no history in ")) == (1, True)
     monkeypatch.setenv("DAGSTER_HOME", str(graph.home("home")))
     with serve() as server:
         port = str(urlsplit(server.url).port)
