@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+import msgspec
 
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import locate_assets, specify_checks
 from bcw_assets.errors import SettingsError
-from bcw_assets.operations import alerts, housekeeping
+from bcw_assets.operations import alerts, history
 from bcw_assets.settings import Settings
 
 refresh_job = dg.define_asset_job(
@@ -25,13 +26,13 @@ def delete_old_runs(context: dg.OpExecutionContext) -> None:
     keep = timedelta(days=context.resources.settings.keep_days)
     places = locate_assets(GRAPH, context.resources.io_manager, context.resources.releases)
     checks = [spec.key for asset in places for spec in specify_checks(asset)]
-    deleted = housekeeping.delete_runs_before(context.instance, datetime.now(UTC) - keep, places, checks)
+    deleted = history.delete_runs_before(context.instance, datetime.now(UTC) - keep, places, checks)
     context.log.info(f"{deleted} runs deleted that were older than {keep.days} days")
 
 
-@dg.job(description="Deletes old runs from the history, which otherwise grows for ever.")
+@dg.job
 def housekeeping_job() -> None:
-    """Delete old runs."""
+    """Delete old runs from the history, which otherwise grows for ever."""
     delete_old_runs()
 
 
@@ -78,7 +79,7 @@ def build_alerts(settings: Settings, checks: Sequence[dg.AssetCheckKey], release
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         state, done = alerts.tick(context.instance, context.cursor, watched, settings)
-        context.update_cursor(state.model_dump_json())
+        context.update_cursor(msgspec.json.encode(state).decode())
         return dg.SkipReason(done)
 
     return sensor

@@ -6,6 +6,7 @@ from bcw_assets import settings as environment
 from bcw_assets.assets import GRAPH
 from bcw_assets.automation import build_alerts, build_schedules, housekeeping_job, refresh_job, with_freshness
 from bcw_assets.checks import RELEASE_KEY, build_checks
+from bcw_assets.operations import history
 from bcw_assets.storage.io_manager import ArtifactIOManager
 from bcw_assets.storage.store import open_store
 
@@ -32,4 +33,5 @@ def build_definitions(settings: environment.Settings) -> dg.Definitions:
     )
 
 
+history.outwait_postgres()
 defs = build_definitions(environment.read_environment())

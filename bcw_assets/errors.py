@@ -21,9 +21,7 @@ class SettingsError(BcwError):
 
 
 class SourceUnavailable(BcwError):
-    """The table could not be fetched; nothing is known to be wrong with it."""
-
-    retry_may_help = True
+    """The table could not be fetched, in many tries; nothing is known to be wrong with it."""
 
 
 class SourceRefused(BcwError):
@@ -41,20 +39,18 @@ class TrainingError(BcwError):
 class StorageError(BcwError):
     """The storage refused to read or write; what was there before is still there."""
 
+
+class StorageUnavailable(StorageError):
+    """The storage did not answer as it should, and may the next time."""
+
     retry_may_help = True
 
 
-class StorageRefused(StorageError):
-    """The storage will say the same the next time, as where settings or permissions are wrong."""
-
-    retry_may_help = False
-
-
-class KeyMissing(StorageRefused):
+class KeyMissing(StorageError):
     """Nothing is stored under this key."""
 
 
-class KeyRefused(StorageRefused):
+class KeyRefused(StorageError):
     """What is stored under this key is not to be read: it is no regular file, is elsewhere, or is too large."""
 
 

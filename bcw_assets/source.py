@@ -5,7 +5,7 @@ import io
 import re
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,19 +69,6 @@ class _Failure(Exception):
         self.final, self.pause = final, pause
 
 
-class _NoAnswer(SourceUnavailable):
-    """No address answered in time."""
-
-    def __init__(self, tries: tuple[Try, ...], seconds: float) -> None:
-        outcomes = {attempt.address: attempt.outcome for attempt in tries}  # the last of each
-        story = "; ".join(f"{address}: {outcome}" for address, outcome in outcomes.items())
-        super().__init__(
-            f"The table could not be downloaded in {len(tries)} tries and {seconds:.0f} s ({story}). Nothing was "
-            f"changed. Check BCW_SOURCE and the network and try again, or set BCW_SOURCE=embedded to work offline"
-        )
-        self.tries = tries
-
-
 def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
     """Return the table's bytes from where the settings say; `tell` gets a line about each try when it ends.
 
@@ -90,39 +77,38 @@ def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
     """
     if settings.source == EMBEDDED:
         return Download(_read_embedded(), EMBEDDED_ORIGIN)
+    tries: list[Try] = []
+    checksum, what = settings.source_sha256, "BCW_SOURCE_SHA256"
     if not settings.source_is_named:
-        return _fetch_from_uci(tell)
-    if "://" in settings.source:
-        download = _fetch_first((settings.source,), tell, NAMED_DEADLINE)
+        try:
+            content, origin = _fetch_first(UCI_ADDRESSES, tries, tell, UCI_DEADLINE, UCI_LIMIT, UCI_TRIES)
+        except SourceUnavailable:
+            return Download(_read_embedded(), EMBEDDED_ORIGIN, tuple(tries), fallback=True)
+        if urlsplit(origin).path.endswith(".zip"):
+            content = _unpack_member(content, origin)
+        checksum, what = UCI_SHA256, "UCI's file"
+    elif "://" in settings.source:
+        content, origin = _fetch_first((settings.source,), tries, tell, NAMED_DEADLINE)
     else:
-        download = Download(_read_file(Path(settings.source).expanduser()), settings.source)
-    if settings.source_sha256:
-        _require(download.content, settings.source_sha256, download.origin, "BCW_SOURCE_SHA256")
-    return download
-
-
-def _fetch_from_uci(tell: Callable[[str], object]) -> Download:
-    try:
-        download = _fetch_first(UCI_ADDRESSES, tell, UCI_DEADLINE, limit=UCI_LIMIT, most_tries=UCI_TRIES)
-    except _NoAnswer as error:
-        return Download(_read_embedded(), EMBEDDED_ORIGIN, error.tries, fallback=True)
-    content = download.content
-    if urlsplit(download.origin).path.endswith(".zip"):
-        content = _unpack_member(content, download.origin)
-    _require(content, UCI_SHA256, download.origin, "UCI's file")
-    return Download(content, download.origin, download.tries)
+        content, origin = _read_file(Path(settings.source).expanduser()), settings.source
+    if checksum:
+        _require(content, checksum, origin, what)
+    return Download(content, origin, tuple(tries))
 
 
 def _fetch_first(
-    urls: tuple[str, ...],
+    urls: Sequence[str],
+    tries: list[Try],
     tell: Callable[[str], object],
     seconds: float,
     limit: int | None = None,
     most_tries: int | None = None,
-) -> Download:
-    """Return what the first address answers, or the next where it fails; each has its share of the seconds."""
+) -> tuple[bytes, str]:
+    """Return what the first address answers, or the next where it fails, and which; `tries` grows.
+
+    Each has its share of the seconds. If none answers, a SourceUnavailable says so.
+    """
     start = time.monotonic()
-    tries: list[Try] = []
     for turn, url in enumerate(urls, 1):
         parts = urlsplit(url)  # the query may hold a token
         address = urlunsplit((parts.scheme, parts.netloc, parts.path, "…" if parts.query else "", ""))
@@ -140,12 +126,16 @@ def _fetch_first(
             tries.append(Try(outcome, address, round(time.monotonic() - began, 1)))
             tell(str(tries[-1]))
             if failure is None:
-                return Download(content, address, tuple(tries))
+                return content, address
             if failure.final:
                 break
             failures += 1
             pause = BACK_OFF * min(32, 2**failures - 2) if failure.pause is None else failure.pause
-    raise _NoAnswer(tuple(tries), time.monotonic() - start)
+    raise SourceUnavailable(
+        f"The table could not be downloaded ({address}: {tries[-1].outcome}; tries: {len(tries)}, seconds: "
+        f"{time.monotonic() - start:.0f}). Nothing was changed. Check BCW_SOURCE and the network and try again, or set "
+        f"BCW_SOURCE=embedded to work offline"
+    )
 
 
 def _get(url: str, end: float, limit: int | None) -> bytes:
@@ -219,14 +209,11 @@ def _require(content: bytes, expected: str, origin: str, what: str) -> None:
 
 def _read_file(path: Path) -> bytes:
     try:
-        if path.is_file():
-            return path.read_bytes()
+        return path.read_bytes()
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or "it does not fit into the memory"
-        raise SourceUnavailable(f"BCW_SOURCE is {str(path)[:200]!r}: {reason}. Nothing was changed") from error
-    raise SourceUnavailable(
-        f"BCW_SOURCE is {str(path)!r}, which is no file; allowed are auto, embedded, an http(s) URL or a path"
-    )
+        problem = f"BCW_SOURCE is {str(path)[:200]!r}: {reason}. Nothing was changed"
+        raise SourceUnavailable(f"{problem}; allowed are auto, embedded, an http(s) URL or a path") from error
 
 
 def _read_embedded() -> bytes:

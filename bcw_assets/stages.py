@@ -18,6 +18,9 @@ PACKAGE = __name__.partition(".")[0]
 DATA = (".csv", ".j2")  # what modules read of the files beside them
 GROUPS = {"download": "data", "preprocess": "data", "train": "model", "evaluate": "evaluation", "upload": "release"}
 FOLDER_KEY = "folder"  # in an asset's metadata: the folder of its files
+# How often a step that waiting may help is tried again, and after how many seconds: with what a store tries by itself,
+# a minute. That may be too long for who waits, and is short for who would be called.
+RETRIES, RETRY_SECONDS = 3, 10.0
 
 
 def stage(name: str, folder: str | None, *kinds: str) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
@@ -38,15 +41,17 @@ def stage(name: str, folder: str | None, *kinds: str) -> Callable[[Callable[...,
 
 @contextmanager
 def explain_failures() -> Iterator[None]:
-    """Let a BcwError within fail the step with its own words; a retry policy tries again only where it may help."""
+    """Let a BcwError within fail the step with its own words, at once or after the tries that may help.
+
+    No RetryPolicy asks for these: it would also try again after Ctrl-C, and what is wrong in the code.
+    """
     try:
         yield
     except BcwError as error:
-        raise dg.Failure(
-            description=str(error),
-            metadata={**show_rows(error.rows_are, error.rows), "error": type(error).__name__},
-            allow_retries=error.retry_may_help,
-        ) from error
+        failure = dg.Failure(str(error), {**show_rows(error.rows_are, error.rows), "error": type(error).__name__})
+        if error.retry_may_help:
+            raise dg.RetryRequested(RETRIES, RETRY_SECONDS) from failure
+        raise failure from error
 
 
 def show_rows(name: str, rows: Sequence[Mapping[Any, Any]]) -> dict[str, dg.TableMetadataValue]:
@@ -72,30 +77,22 @@ def _link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMetadataVa
 
 def hash_sources(function: Callable[..., Any]) -> str:
     """Return a hash of what makes an asset: its function, its config, the modules it uses, and the data beside them."""
-    parameters = inspect.get_annotations(function).values()
+    parameters, modules = inspect.get_annotations(function).values(), find_modules(function)
     configs = [kind for kind in parameters if isinstance(kind, type) and issubclass(kind, dg.Config)]
-    sources = [inspect.getsource(function), *map(inspect.getsource, configs)]
-    modules = find_modules(function)
-    sources += map(inspect.getsource, modules)
     folders = {Path(inspect.getfile(module)).parent for module in modules}
     files = sorted(path for folder in folders for path in folder.iterdir() if path.suffix in DATA)
+    sources = [inspect.getsource(function), *map(inspect.getsource, configs), *map(inspect.getsource, modules)]
     sources += [path.read_text(encoding="utf-8") for path in files]
     return hashlib.sha256("\n".join(sources).encode()).hexdigest()[:16]
 
 
 def find_modules(function: Callable[..., Any]) -> list[ModuleType]:
     """Return the modules of this package that a function names, other than its own, and all that these use in turn."""
-    modules = {function.__module__: sys.modules[function.__module__]}
-    for name in function.__code__.co_names:
-        _collect(function.__globals__.get(name), modules)
-    del modules[function.__module__]
+    modules: dict[str, ModuleType] = {}
+    values = [function.__globals__.get(name) for name in function.__code__.co_names]
+    for value in values:  # which grow
+        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) or ""
+        if name.startswith(f"{PACKAGE}.") and name not in (function.__module__, *modules):
+            modules[name] = sys.modules[name]
+            values += vars(modules[name]).values()
     return [modules[name] for name in sorted(modules)]
-
-
-def _collect(value: object, modules: dict[str, ModuleType]) -> None:
-    module = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
-    if module is None or module.__name__ in modules or not module.__name__.startswith(f"{PACKAGE}."):
-        return
-    modules[module.__name__] = module
-    for used in list(vars(module).values()):
-        _collect(used, modules)

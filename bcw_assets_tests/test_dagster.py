@@ -87,7 +87,8 @@ def ui(graph: Graph) -> Iterator[DagsterGraphQLClient]:
         wait_until(lambda: is_up(port))
         yield DagsterGraphQLClient("127.0.0.1", port)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # at SIGTERM the code server waits for calls that are under way
+        # At SIGTERM the code server waits for calls that are under way.
+        os.killpg(int((graph.folder / "home" / "dev.lock").read_text()), signal.SIGKILL)
         process.wait()
 
 

@@ -12,10 +12,9 @@ from bcw_assets import settings
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import locate_assets, specify_checks
 from bcw_assets.operations import history
-from bcw_assets.storage.io_manager import PATH, Materialization
+from bcw_assets.storage.io_manager import PATH, Materialization, find_latest
 
 LONGEST_EVIDENCE = 100  # characters of evidence in a line
-MOST_FAILURES = 20  # failed runs that are searched for one of this place
 
 
 def find_places() -> dict[dg.AssetKey, str]:
@@ -37,9 +36,12 @@ def read_report(instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str])
     It is good if every blocking check ran on the latest materialisation of its asset, and passed. Its failure says what
     the newest failed run said, when, and which of the artifacts here that run made; None without one.
     """
-    materialisations = history.read_materialisations(instance, places)
-    specs = [spec for key in places for spec in specify_checks(key)]
-    results = history.read_check_results(instance, specs, materialisations)
+    materialisations = {key: find_latest(key, place, instance) for key, place in places.items()}
+    results = [
+        history.read_check_result(instance, spec, made)
+        for key, made in materialisations.items()
+        for spec in specify_checks(key)
+    ]
     return {
         "good": all(result.result == history.PASSED for result in results if result.blocking),
         "checks": [asdict(result) for result in results],
@@ -63,26 +65,21 @@ def _explain_newest_failure(
     places: Mapping[dg.AssetKey, str],
     materialisations: Mapping[dg.AssetKey, Materialization | None],
 ) -> str | None:
-    """Return what the newest failed run said, unless all that failed in it was made anew since."""
-    conditions = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
-    for run in instance.get_run_records(conditions, limit=MOST_FAILURES):
-        run_id, ended = run.dagster_run.run_id, history.find_end(run)
-        events = history.read_events(instance, run_id)
+    """Return what the newest failed run said that nothing has mended."""
+    times = {key: made.timestamp if made else 0.0 for key, made in materialisations.items()}
+    for failure in history.find_failures(instance, lambda key: times.get(key, 0.0), after=min(times.values())):
         addresses = {
             event.step_materialization_data.materialization.metadata[PATH].value
-            for event in events
+            for event in failure.events
             if event.is_step_materialization
         }
         if addresses and addresses.isdisjoint(places.values()):
             continue  # it ran with another BCW_STORAGE
-        steps = {event.step_key for event in events if event.is_step_failure}
-        failed = history.find_assets(events, steps)
-        made_since = [materialisations[key] for key in failed if key in materialisations]
-        if made_since and all(made and made.timestamp > ended for made in made_since):
-            return None
-        made_by_it = [key.to_user_string() for key, made in materialisations.items() if made and made.run_id == run_id]
+        made_by_it = [
+            key.to_user_string() for key, made in materialisations.items() if made and made.run_id == failure.run_id
+        ]
         changed = f"The run that made {', '.join(made_by_it)} failed"
         which = changed if made_by_it else "A later run failed, and changed nothing here"
-        why = "; ".join(history.explain_failure(events))
-        return f"{which}: {history.format_time(ended)}, {why}"
+        why = "; ".join(history.explain_failure(failure.events))
+        return f"{which}: {history.format_time(failure.ended)}, {why}"
     return None

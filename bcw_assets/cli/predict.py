@@ -162,6 +162,8 @@ def _open_input(source: str) -> Iterator[BinaryIO]:
         with _download(source) as copy:
             yield copy
         return
+    if "://" in source:
+        raise TableError(f"{source} cannot be read: no address is, but s3://bucket/key. Download it and give the file")
     try:
         file = open(source, "rb")  # noqa: SIM115 (closed two lines on: errors of reading are said elsewhere)
     except OSError as error:

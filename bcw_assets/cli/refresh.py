@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import dagster as dg
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin  # of 1.13; not public
+from tabulate import tabulate
 
 import bcw_assets
 from bcw_assets.assets import GRAPH
@@ -24,6 +25,7 @@ from bcw_assets.releases.promotion import ALREADY_CHAMPION
 from bcw_assets.report.templates import open_templates
 
 ASSET_NAMES = [asset.key.to_user_string() for asset in GRAPH]
+WIDTHS = [18, 28, 18, 10]  # characters of the gate's columns, so that a terminal shows them side by side
 # What Dagster logs is kept in the history; on the terminal it would bury the progress and the summary.
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -50,7 +52,8 @@ def refresh_graph(names: Sequence[str], *, show_progress: bool) -> str:
         )
         _assign_run(instance, result.dagster_run)
     if not result.success:
-        raise BcwError("\n".join(history.explain_failure(result.all_events)))
+        gate = tabulate(history.read_gate(result.all_events), "firstrow", disable_numparse=True, maxcolwidths=WIDTHS)
+        raise BcwError("\n".join([*history.explain_failure(result.all_events), *filter(None, [gate])]))
     return _describe_refresh(result, [name for name in ASSET_NAMES if name in names or not names])
 
 
@@ -65,9 +68,11 @@ def _assign_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 def _report_stage(entry: dg.EventLogEntry) -> None:
     event = entry.dagster_event
+    if event and event.is_step_up_for_retry:
+        click.echo(history.explain_retry(event), err=True)
     if event is None or event.step_key is None or event.step_key.endswith(CHECKS):
         return
-    if event.is_step_start:
+    if event.is_step_start or event.is_step_restarted:
         click.echo(f"{event.step_key + ' …':<20}", nl=False, err=True)
     elif event.is_step_success:
         click.echo(f"{event.step_success_data.duration_ms / 1000:5.1f} s", err=True)

@@ -2,21 +2,21 @@
 
 At every tick the whole state is read, so it does not matter how many runs lie between two ticks, or how they were
 launched. The sensor's cursor holds which messenger knows of what: a message that was not delivered is due again at the
-next tick, and a messenger that is added later is sent what is wrong now. A kind of alert is a row of `KINDS`.
+next tick, and a messenger that is added later is sent what is wrong now. A kind of alert is a line of `list_incidents`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from time import time as now
+from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel, ValidationError
+import msgspec
 
 from bcw_assets import settings as environment
-from bcw_assets.errors import ReleaseRefused
 from bcw_assets.locations import S3
 from bcw_assets.operations import history, notifiers
 from bcw_assets.settings import Settings
@@ -29,7 +29,8 @@ DAY = 86_400.0  # seconds
 REFUSAL, STALE = "refused", "stale"
 
 
-class Incident(BaseModel, frozen=True):
+@dataclass(frozen=True)
+class Incident:
     """Something that is wrong, or was."""
 
     key: str  # tells it from others, and is the same at every tick
@@ -37,7 +38,7 @@ class Incident(BaseModel, frozen=True):
     evidence: str
     since: float  # seconds since 1970
     run: str = ""  # the id of the run that shows it, if there is one
-    audience: tuple[str, ...] = ()  # names of the messengers that know of it, and not yet that it is over
+    audience: frozenset[str] = frozenset()  # names of the messengers that know of it, and not yet that it is over
     is_over: bool = False
 
 
@@ -51,7 +52,8 @@ class Watched:
     stale_days: int
 
 
-class State(BaseModel, frozen=True):
+@dataclass(frozen=True)
+class State:
     """What the sensor's cursor holds."""
 
     began: float  # when the first tick was
@@ -67,8 +69,8 @@ class State(BaseModel, frozen=True):
 def read_state(cursor: str | None, when: float) -> State:
     """Return the state in the sensor's cursor; a new one if there is none, or if another version wrote it."""
     try:
-        return State.model_validate_json(cursor or "")
-    except ValidationError:
+        return msgspec.json.decode(cursor or "", type=State)
+    except msgspec.DecodeError:
         return State(began=when)
 
 
@@ -88,21 +90,21 @@ def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watched, set
 
 def list_incidents(instance: dg.DagsterInstance, watched: Watched, began: float, when: float) -> list[Incident]:
     """Return everything that is wrong at a time, of runs the oldest first; `began` is when somebody looked first."""
-    return [incident for kind in KINDS for incident in kind(instance, watched, began, when)]
+    return [
+        *_list_failed_runs(instance, watched.jobs),
+        *_list_failed_checks(instance, watched.checks),
+        *_list_stale_release(instance, watched, began, when),
+    ]
 
 
 def update_incidents(state: State, incidents: Sequence[Incident], hidden: Sequence[str]) -> State:
     """Return the state with what is wrong now, in texts that show no `hidden` secret, and all else as over."""
-    known = {before.key: before.model_copy(update={"is_over": True}) for before in state.incidents}
+    known = {before.key: replace(before, is_over=True) for before in state.incidents}
     for incident in incidents:
         before = known.get(incident.key, incident)
-        changes = {
-            "evidence": notifiers.remove_secrets_and_markup(incident.evidence, hidden),
-            "since": before.since,
-            "audience": before.audience,
-        }
-        known[incident.key] = incident.model_copy(update=changes)
-    return state.model_copy(update={"incidents": tuple(known.values())})
+        evidence = notifiers.remove_secrets_and_markup(incident.evidence, hidden)
+        known[incident.key] = replace(incident, evidence=evidence, since=before.since, audience=before.audience)
+    return replace(state, incidents=tuple(known.values()))
 
 
 def send_due_messages(
@@ -122,10 +124,9 @@ def send_due_messages(
             if reason := messenger.deliver(write_message(incident, settings, when)):
                 refusals[messenger.name] = f"{messenger} ({reason})"
                 break
-            audience = set(incident.audience) ^ {messenger.name}
-            incidents[place] = incident.model_copy(update={"audience": tuple(sorted(audience))})
+            incidents[place] = replace(incident, audience=incident.audience ^ {messenger.name})
     names = {messenger.name for messenger in messengers}
-    due = tuple(incident for incident in incidents if not incident.is_over or names & set(incident.audience))
+    due = tuple(incident for incident in incidents if not incident.is_over or names & incident.audience)
     failures = state.failures + len(refusals)
     state = State(began=state.began, incidents=due, failing=tuple(refusals), failures=failures)
     return state, list(refusals.values())
@@ -137,55 +138,46 @@ def write_message(incident: Incident, settings: Settings, when: float) -> notifi
     lines = [f"Where: {place if place.startswith(S3) else Path(place).absolute()}"[:LONGEST_TITLE]]
     if incident.run:
         lines.append(f"Run: {f'{settings.ui_url}/runs/' if settings.ui_url else ''}{incident.run}")
-    title, since = f"bcw_assets: {incident.title}"[:LONGEST_TITLE], _format_seconds(incident.since)
+    title, since = f"bcw_assets: {incident.title}"[:LONGEST_TITLE], history.format_time(incident.since)
     if incident.is_over:
         lasted = timedelta(seconds=round(when - incident.since))
-        lines.insert(0, f"It is over: so since {since}, and no longer at {_format_seconds(when)} ({lasted}).")
+        lines.insert(0, f"It is over: so since {since}, and no longer at {history.format_time(when)} ({lasted}).")
         return notifiers.Message(f"Recovered: {title}", "\n".join(lines), "success")
     return notifiers.Message(title, "\n".join([f"Evidence: {incident.evidence}", f"Since: {since}", *lines]), "failure")
 
 
-def _format_seconds(when: float) -> str:
-    return f"{datetime.fromtimestamp(when, UTC):%Y-%m-%d %H:%M:%S} UTC"
+def _list_failed_runs(instance: dg.DagsterInstance, jobs: Mapping[str, str]) -> Iterator[Incident]:
+    """Return the failed runs of jobs with their remedies; what checks say, they say themselves."""
 
+    def find_time_made(asset: dg.AssetKey) -> float:
+        latest = instance.get_latest_materialization_event(asset)
+        return latest.timestamp if latest else 0.0
 
-def _list_failed_runs(instance: dg.DagsterInstance, watched: Watched, _: float, when: float) -> Iterator[Incident]:
-    """Return the failed runs, unless all that failed in them was made since; what checks say, they say themselves."""
-    for job, remedy in watched.jobs.items():
-        after = history.find_last_success(instance, remedy)
+    for job, remedy in jobs.items():
         title = "A run of selected assets failed" if job == SELECTED else f"The run of {job} failed"
-        for run, ended in history.read_failed_runs(instance, job, after, when):
-            events = history.read_events(instance, run.run_id)
-            broken = history.find_broken_steps(events)
-            checks = {step for step, check in history.list_failed_checks(events) if check.blocking}
-            steps = [step for step in broken if step not in checks]
-            if (broken and not steps) or _is_mended(instance, events, steps, ended):
+        after = history.find_last_success(instance, remedy)
+        for failure in reversed(list(history.find_failures(instance, find_time_made, after, job))):
+            checks = {step for step, check in history.list_failed_checks(failure.events) if check.blocking}
+            steps = [step for step in failure.steps if step not in checks]
+            if failure.steps and not steps:
                 continue
-            failures = [str(event.event_specific_data) for event in events if event.is_step_failure]
-            is_refusal = any(ReleaseRefused.__name__ in failure for failure in failures)
+            gate = history.read_gate(failure.events)
             where = f"at {', '.join(steps)}" if steps else "before its first step"
             yield Incident(
-                key=REFUSAL if is_refusal else f"run {', '.join(steps) or job}",
-                title="The gate refused a release" if is_refusal else f"{title} {where}",
-                evidence="\n".join(history.explain_failure(events)),
-                since=ended,
-                run=run.run_id,
+                key=REFUSAL if gate else f"run {', '.join(steps) or job}",
+                title="The gate refused a release" if gate else f"{title} {where}",
+                # Few messengers write letters of one width, which a table in columns needs.
+                evidence="\n".join([*history.explain_failure(failure.events), *map(" | ".join, gate)]),
+                since=failure.ended,
+                run=failure.run_id,
             )
 
 
-def _is_mended(
-    instance: dg.DagsterInstance, events: Sequence[dg.DagsterEvent], steps: Sequence[str], ended: float
-) -> bool:
-    """Say whether the assets of these steps, or of the whole run where there are none, were made since."""
-    assets = history.find_assets(events, steps or [step for step, _ in history.list_planned(events)])
-    latest = [instance.get_latest_materialization_event(asset) for asset in assets]
-    return bool(latest) and all(event and event.timestamp > ended for event in latest)
-
-
-def _list_failed_checks(instance: dg.DagsterInstance, watched: Watched, *_: float) -> Iterator[Incident]:
+def _list_failed_checks(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> Iterator[Incident]:
     """Return the checks, blocking or not, that did not pass when they said something last."""
-    for key in watched.checks:
-        execution = history.read_evaluation(instance, key)
+    for key in checks:
+        executions = instance.event_log_storage.get_asset_check_execution_history(key, limit=history.NEWEST)
+        execution: Any = next(filter(history.has_evaluation, executions), None)
         if execution and not execution.evaluation.passed:
             yield Incident(
                 key=f"check {key.to_user_string()}",
@@ -206,10 +198,3 @@ def _list_stale_release(
         title = f"No {watched.release.to_user_string()} was made or confirmed for {watched.stale_days} days"
         evidence = "See whether the schedule is on, the daemon runs, and the runs succeed"
         yield Incident(key=STALE, title=title, evidence=evidence, since=since, run=last.run_id if last else "")
-
-
-KINDS: Sequence[Callable[[dg.DagsterInstance, Watched, float, float], Iterator[Incident]]] = (
-    _list_failed_runs,
-    _list_failed_checks,
-    _list_stale_release,
-)

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from bcw_assets.errors import BcwError
 from bcw_assets.operations import alerts, history
 from bcw_assets.releases import bundle, log
-from bcw_assets.storage.io_manager import Materialization
+from bcw_assets.storage.io_manager import find_latest
 from bcw_assets.storage.store import Store
 
 LOCATION = "bcw_assets"  # the name of the code location in workspace.yaml and pyproject.toml
@@ -33,8 +33,7 @@ LOCATION = "bcw_assets"  # the name of the code location in workspace.yaml and p
 SCRAPE_LIMIT = 8.0  # seconds for all sources, which are asked at once; Prometheus waits for 10
 MOST_AT_ONCE = 3  # questions to a source: one that hangs gets no more
 
-QUERY = """query ExporterLocations { workspaceOrError { ... on Workspace {
-    locationEntries { name locationOrLoadError { __typename } } } } }"""
+QUERY = "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError { __typename } } } } }"
 
 
 class Sample(NamedTuple):
@@ -62,7 +61,26 @@ def collect_history(
         when = beats[daemon].timestamp if daemon in beats else 0
         yield Sample("bcw_daemon_heartbeat_timestamp_seconds", when, (daemon,))
     yield from _collect_automation(instance, definitions)
-    yield from _collect_assets(instance, definitions, history.read_materialisations(instance, places))
+    yield from _collect_assets(instance, definitions, places)
+
+
+def _collect_assets(
+    instance: dg.DagsterInstance, definitions: dg.Definitions, places: Mapping[dg.AssetKey, str]
+) -> Iterator[Sample]:
+    materialisations = {key: find_latest(key, place, instance) for key, place in places.items()}
+    for key, made in materialisations.items():
+        if made:
+            asset = key.to_user_string()
+            yield Sample("bcw_asset_last_materialized_timestamp_seconds", made.timestamp, (asset,))
+            if "dagster/row_count" in made.facts:
+                yield Sample("bcw_asset_rows", made.facts["dagster/row_count"], (asset,))
+            if "fallback" in made.facts:
+                yield Sample("bcw_source_fallback", made.facts["fallback"])
+    for spec in [spec for checks in definitions.asset_checks or () for spec in checks.check_specs]:
+        check = history.read_check_result(instance, spec, materialisations[spec.asset_key], history.NEWEST)
+        if check.result in (history.PASSED, history.FAILED, history.CRASHED):
+            labels = (check.asset, check.check, str(check.blocking).lower())
+            yield Sample("bcw_check_passed", check.result == history.PASSED, labels)
 
 
 def _collect_automation(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Iterator[Sample]:
@@ -85,30 +103,8 @@ def _collect_automation(instance: dg.DagsterInstance, definitions: dg.Definition
             yield Sample("bcw_open_incidents", len(cursor.list_open()))
 
 
-def _collect_assets(
-    instance: dg.DagsterInstance,
-    definitions: dg.Definitions,
-    materialisations: Mapping[dg.AssetKey, Materialization | None],
-) -> Iterator[Sample]:
-    for key, made in materialisations.items():
-        if made:
-            yield Sample("bcw_asset_last_materialized_timestamp_seconds", made.timestamp, (key.to_user_string(),))
-        if made and "dagster/row_count" in made.facts:
-            yield Sample("bcw_asset_rows", made.facts["dagster/row_count"], (key.to_user_string(),))
-        if made and "fallback" in made.facts:
-            yield Sample("bcw_source_fallback", made.facts["fallback"])
-    specs = [spec for checks in definitions.asset_checks or () for spec in checks.check_specs]
-    for check in history.read_check_results(instance, specs, materialisations, history.NEWEST):
-        if check.result in (history.PASSED, history.FAILED, history.CRASHED):
-            labels = (check.asset, check.check, "true" if check.blocking else "false")
-            yield Sample("bcw_check_passed", check.result == history.PASSED, labels)
-
-
 def collect_releases(store: Store) -> Iterator[Sample]:
-    """Return what the store says of the champion; nothing before the first.
-
-    A damaged log raises a ReleaseError, and a damaged manifest of the champion a ValueError.
-    """
+    """Return what the store says of the champion; nothing before the first."""
     entries = log.read_log(store)
     if entries.newest:
         champion = entries.require_champion()
@@ -137,7 +133,7 @@ def collect_web_server(url: str) -> Iterator[Sample]:
 
 
 class Exporter(Collector):
-    """What all sources say when somebody asks; a source that fails or hangs is left out."""
+    """What all sources say when somebody asks for all names; a source that fails or hangs is left out."""
 
     def __init__(self, sources: Mapping[str, Callable[[], Iterator[Sample]]], stale_days: int) -> None:
         """Ask nothing yet: every source is a generator, which begins when somebody wants its first sample."""
@@ -156,10 +152,6 @@ class Exporter(Collector):
         for sample in itertools.chain(self._constants, *answers):
             families[sample.name].add_metric(sample.labels, float(sample.value))
         return (family for family in families.values() if family.samples)
-
-    def describe(self) -> Iterator[Metric]:
-        """Return every name: who asks for others, as a health check does, makes no source answer."""
-        return iter(_build_families().values())
 
     def _read_answer(self, name: str, question: Future[list[Sample]], seconds: float) -> list[Sample]:
         """Return what a source says, and whether it is up; write what is wrong if it is something else than before."""

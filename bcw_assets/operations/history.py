@@ -1,21 +1,22 @@
-"""The one reader of Dagster's history: the latest result of every check, run and asset, and why a run failed."""
+"""The one room of Dagster's history: the latest result of every check, run and asset, what failed, why, and its end."""
 
 import fcntl
 import itertools
 import os
 import shutil
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
 
 from bcw_assets import settings
-from bcw_assets.errors import BcwError
+from bcw_assets.errors import BcwError, ReleaseRefused
 from bcw_assets.storage.io_manager import Materialization, find_latest
 
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -27,7 +28,6 @@ CRASHED = "crashed"
 EVALUATIONS = 1000  # that are searched for the beginning of a result
 NEWEST = 10  # evaluations or runs in which the last one that counts is searched
 NEWEST_FAILURES = 100  # of a job that are looked at, the newest
-UNDECIDED = 60.0  # seconds in which Dagster sets WILL_RETRY of a failed run, at first without it
 
 SETTINGS_OF_DAGSTER = "dagster.yaml"
 # What a step writes goes to the terminal alone: the processes that would copy it print tracebacks at Ctrl-C.
@@ -49,6 +49,21 @@ class CheckResult:
     result: str  # passed, failed, crashed, not run (on that materialisation) or not materialised (the asset)
     since: str | None  # in UTC
     evidence: str  # what the check said or looked at
+
+
+class FailedRun(NamedTuple):
+    """A run that failed, and when, in seconds since 1970."""
+
+    run_id: str
+    ended: float
+    events: list[dg.DagsterEvent]
+
+    @property
+    def steps(self) -> list[str]:
+        """The steps that failed, and those that a dead process left behind."""
+        successes = {event.step_key for event in self.events if event.is_step_success}
+        starts = [event.step_key for event in self.events if event.is_step_start or event.is_step_failure]
+        return [step for step in dict.fromkeys(starts) if step and step not in successes]
 
 
 @contextmanager
@@ -89,26 +104,18 @@ def _too_many_retries() -> type[Exception]:
     return DagsterPostgresException
 
 
-def read_materialisations(
-    instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str]
-) -> dict[dg.AssetKey, Materialization | None]:
-    """Return the latest materialisation of every asset at its place, a path or a URI; None without one."""
-    return {key: find_latest(key, place, instance) for key, place in places.items()}
+def outwait_postgres() -> None:
+    """Let a history in PostgreSQL be away for three quarters of a minute; Dagster itself gives a run up after 11 s."""
+    if postgres := sys.modules.get("dagster_postgres.utils"):  # who has its history elsewhere does not import it
+        # Tries after the first, and the seconds before the second, which are doubled each time. No setting does it.
+        postgres.retry_pg_connection_fn.__defaults__ = (7, 0.2)
 
 
-def read_check_results(
-    instance: dg.DagsterInstance,
-    checks: Iterable[dg.AssetCheckSpec],
-    materialisations: Mapping[dg.AssetKey, Materialization | None],
-    limit: int = EVALUATIONS,
-) -> list[CheckResult]:
-    """Return the latest result of every check of these materialisations; `since` looks back so many executions."""
-    return [_read_check_result(instance, check, materialisations[check.asset_key], limit) for check in checks]
-
-
-def _read_check_result(
-    instance: dg.DagsterInstance, check: dg.AssetCheckSpec, made: Materialization | None, limit: int
+def read_check_result(
+    instance: dg.DagsterInstance, check: dg.AssetCheckSpec, made: Materialization | None, limit: int = EVALUATIONS
 ) -> CheckResult:
+    """Return the latest result of a check of this materialisation; `since` looks back so many executions."""
+
     def conclude(result: str, since: float | None = None, evidence: str = "") -> CheckResult:
         when = None if since is None else format_time(since)
         name, severity = check.asset_key.to_user_string(), "ERROR" if check.blocking else "WARN"
@@ -120,8 +127,9 @@ def _read_check_result(
     if executions and _has_crashed(instance, executions[0], made):
         return conclude(CRASHED, find_time(executions[0]), f"see run {executions[0].run_id}")
     # Newer evaluations may be of a materialisation at another place, for places can share a history.
-    completed = _keep_evaluations(executions)
-    evaluations = list(itertools.dropwhile(lambda newer: not _is_of(newer.evaluation, made), completed))
+    evaluations: list[Any] = list(filter(has_evaluation, executions))
+    while evaluations and _find_target(evaluations[0]) != made.storage_id:
+        del evaluations[0]
     if not evaluations:
         return conclude(NOT_RUN)
     newest = evaluations[0].evaluation
@@ -130,14 +138,13 @@ def _read_check_result(
     return conclude(PASSED if newest.passed else FAILED, find_time(first), evidence)
 
 
-def _is_of(evaluation: dg.AssetCheckEvaluation, made: Materialization) -> bool:
-    target = evaluation.target_materialization_data
-    return target is not None and target.storage_id == made.storage_id
+def _find_target(execution: Any) -> int:
+    return getattr(execution.evaluation.target_materialization_data, "storage_id", 0)
 
 
 def _has_crashed(instance: dg.DagsterInstance, execution: Any, made: Materialization) -> bool:
     """Say whether the newest execution of a check broke off: its step failed, and it said nothing."""
-    if isinstance(execution.evaluation, dg.AssetCheckEvaluation) or find_time(execution) < made.timestamp:
+    if has_evaluation(execution) or find_time(execution) < made.timestamp:
         return False
     events = read_events(instance, execution.run_id)
     failed = {event.step_key for event in events if event.is_step_failure}
@@ -155,15 +162,9 @@ def _format_evidence(evaluation: dg.AssetCheckEvaluation) -> Iterator[str]:
             yield f"{name} {entry.value:.4g}" if isinstance(entry.value, float) else f"{name} {entry.value}"
 
 
-def read_evaluation(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> Any:
-    """Return the last execution (Dagster's record) of a check in which it found something; None without one."""
-    executions = instance.event_log_storage.get_asset_check_execution_history(check, limit=NEWEST)
-    return next(iter(_keep_evaluations(executions)), None)
-
-
-def _keep_evaluations(executions: Iterable[Any]) -> list[Any]:
-    """Return the executions that found something; others broke off, or are only planned."""
-    return [execution for execution in executions if isinstance(execution.evaluation, dg.AssetCheckEvaluation)]
+def has_evaluation(execution: Any) -> bool:
+    """Say whether an execution of a check (Dagster's record) found something, and was not only planned or broke off."""
+    return isinstance(execution.evaluation, dg.AssetCheckEvaluation)
 
 
 def read_last_run(
@@ -180,23 +181,27 @@ def find_last_success(instance: dg.DagsterInstance, job: str) -> float:
     return find_end(run) if run else 0.0
 
 
-def read_failed_runs(
-    instance: dg.DagsterInstance, job: str, after: float, now: float
-) -> Iterator[tuple[dg.DagsterRun, float]]:
-    """Return the failed runs of a job that ended after a time, and when, the oldest first; no run that is retried."""
+def find_failures(
+    instance: dg.DagsterInstance, find_time_made: Callable[[dg.AssetKey], float], after: float, job: str | None = None
+) -> Iterator[FailedRun]:
+    """Return the runs, perhaps of one job, that failed after a time and that nothing has mended, the newest first.
+
+    A run is mended when every asset that its broken steps were to make or to check, or the whole run where no step is
+    broken, was made since. A run that Dagster tries again did not fail yet.
+    """
     conditions = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.FAILURE])
-    for record in reversed(instance.get_run_records(conditions, limit=NEWEST_FAILURES)):
+    for record in instance.get_run_records(conditions, limit=NEWEST_FAILURES):
         run, ended = record.dagster_run, find_end(record)
-        is_undecided = WILL_RETRY not in run.tags and instance.run_retries_enabled and now - ended < UNDECIDED
-        if ended > after and run.tags.get(WILL_RETRY) != "true" and not is_undecided:
-            yield run, ended
-
-
-def find_broken_steps(events: Sequence[dg.DagsterEvent]) -> list[str]:
-    """Return the steps that failed, and those that a dead process left behind."""
-    successes = {event.step_key for event in events if event.is_step_success}
-    starts = [event.step_key for event in events if event.is_step_start or event.is_step_failure]
-    return [step for step in dict.fromkeys(starts) if step and step not in successes]
+        if ended <= after or run.tags.get(WILL_RETRY) == "true":
+            continue
+        failure = FailedRun(run.run_id, ended, read_events(instance, run.run_id))
+        assets = {
+            key.asset_key if isinstance(key, dg.AssetCheckKey) else key
+            for step, key in list_planned(failure.events)
+            if step in failure.steps or not failure.steps
+        }
+        if not assets or any(find_time_made(asset) <= ended for asset in assets):
+            yield failure
 
 
 def find_end(run: dg.RunRecord) -> float:
@@ -212,7 +217,7 @@ def read_events(instance: dg.DagsterInstance, run: str) -> list[dg.DagsterEvent]
 
 def format_time(when: float) -> str:
     """Return seconds since 1970 as a time in UTC."""
-    return datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(when, UTC).isoformat(" ", "seconds")
 
 
 def list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None, dg.AssetKey | dg.AssetCheckKey]]:
@@ -223,12 +228,6 @@ def list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None
             yield event.step_key, data.asset_key
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
             yield event.step_key, dg.AssetCheckKey(data.asset_key, data.check_name)
-
-
-def find_assets(events: Iterable[dg.DagsterEvent], steps: Container[str | None]) -> set[dg.AssetKey]:
-    """Return the assets that these steps were to make or to check."""
-    keys = [key for step, key in list_planned(events) if step in steps]
-    return {key.asset_key if isinstance(key, dg.AssetCheckKey) else key for key in keys}
 
 
 def explain_failure(events: Sequence[dg.DagsterEvent]) -> list[str]:
@@ -262,16 +261,50 @@ def _explain_step(event: dg.DagsterEvent) -> str:
     return f"{event.step_key}: {why}"
 
 
+def read_gate(events: Iterable[dg.DagsterEvent]) -> list[list[str]]:
+    """Return the table of the gate with its heads, if it refused a release in this run; else nothing."""
+    for failure in [event.step_failure_data.user_failure_data for event in events if event.is_step_failure]:
+        table: Any = failure and failure.metadata.get(ReleaseRefused.rows_are)
+        if table:
+            heads = [column.name for column in table.schema.columns]  # whose order the history does not keep in rows
+            return [heads, *([str(record.data[head]) for head in heads] for record in table.value.records)]
+    return []
+
+
+def explain_retry(event: dg.DagsterEvent) -> str:
+    """Say why a step is tried again, and when."""
+    failure = event.step_retry_data.error.cause  # written as the class, a colon and the text
+    why = failure.message.partition(": ")[2].strip() if failure else "no reason is given"
+    return f"{why} (the next try is in {event.step_retry_data.seconds_to_wait or 0:.0f} s)"
+
+
 def list_failed_checks(events: Iterable[dg.DagsterEvent]) -> list[tuple[str | None, dg.AssetCheckEvaluation]]:
     """Return the checks that failed, each with its step."""
-    return [
-        (event.step_key, event.asset_check_evaluation_data)
-        for event in events
-        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
-        and not event.asset_check_evaluation_data.passed
-    ]
+    kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    checks = [(event.step_key, event.asset_check_evaluation_data) for event in events if event.event_type is kind]
+    return [(step, check) for step, check in checks if not check.passed]
 
 
 def describe_check(check: dg.AssetCheckEvaluation) -> str:
     """Return a failed check in words."""
     return f"Check {check.check_name} of {check.asset_key.to_user_string()}: {check.description}"
+
+
+def delete_runs_before(
+    instance: dg.DagsterInstance,
+    before: datetime,
+    places: Mapping[dg.AssetKey, str],
+    checks: Sequence[dg.AssetCheckKey],
+) -> int:
+    """Delete the runs that were created before a time and have ended; return how many.
+
+    The runs stay that say what the assets at these places are: which content was recorded, and what the checks found.
+    """
+    latest = [find_latest(key, place, instance) for key, place in places.items()]
+    executions = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+    evidence = {made.run_id for made in latest if made} | {execution.run_id for execution in executions.values()}
+    records = instance.get_run_records(dg.RunsFilter(statuses=ENDED, created_before=before))
+    old = {record.dagster_run.run_id for record in records} - evidence
+    for run in old:
+        instance.delete_run(run)
+    return len(old)

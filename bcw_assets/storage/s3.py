@@ -23,7 +23,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from bcw_assets.deadline import within
-from bcw_assets.errors import KeyMissing, KeyRefused, StorageError, StorageRefused
+from bcw_assets.errors import KeyMissing, KeyRefused, StorageError, StorageUnavailable
 from bcw_assets.locations import TEMPORARY, Bucket, require_key, require_length
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 10  # seconds of silence after which boto3 gives one attempt up
@@ -128,7 +128,7 @@ class S3Store:
             if isinstance(error, BotoCoreError):  # some are ValueErrors, too
                 raise
             allowed = "allowed is one like http://127.0.0.1:8333"
-            raise StorageRefused(f"AWS_ENDPOINT_URL is no URL; {allowed}. Set it, and try again") from None
+            raise StorageError(f"AWS_ENDPOINT_URL is no URL; {allowed}. Set it, and try again") from None
 
     def _list_objects(self, prefix: str) -> Iterator[str]:
         """Return the keys that begin with `prefix`, page by page."""
@@ -165,7 +165,7 @@ class S3Store:
                 raise KeyMissing(f"{key} is not in {self._place}") from None
             problem, remedy, kind = explain(error, self._endpoint)
             state = ". Files may be new now; loading refuses old and new ones mixed" if verb == "write" else ""
-            if verb == "create" and kind is StorageError:  # a refusal stores nothing
+            if verb == "create" and kind is StorageUnavailable:  # a refusal stores nothing
                 state = ". It may be there all the same: look first"
             # Without the cause, whose text may show what the request was signed with.
             raise kind(f"Could not {verb} {key} in {self._place}: {problem}{state}. {remedy}, and try again") from None
@@ -222,4 +222,4 @@ def explain(error: Exception, endpoint: str) -> tuple[str, str, type[StorageErro
         answer=f"{status} {code if code.isalnum() else ''}".rstrip(),
         text=" ".join(str(error).split())[:300].rstrip("."),
     )
-    return problem, row["remedy"], {"yes": StorageError, "no": StorageRefused}[row["may_pass"]]
+    return problem, row["remedy"], {"yes": StorageUnavailable, "no": StorageError}[row["may_pass"]]

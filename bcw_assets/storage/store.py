@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from bcw_assets.errors import StorageRefused
+from bcw_assets.errors import StorageError
 from bcw_assets.locations import parse_bucket
 from bcw_assets.storage.folder import FolderStore
 
@@ -32,11 +32,11 @@ class Store(Protocol):
 
 
 def open_store(place: str) -> Store:
-    """Return the store of a place, a folder's path or `s3://bucket/prefix`, or raise a StorageRefused."""
+    """Return the store of a place, a folder's path or `s3://bucket/prefix`, or raise a StorageError."""
     try:
         bucket = parse_bucket(place)
     except ValueError as error:
-        raise StorageRefused(str(error)) from error
+        raise StorageError(str(error)) from error
     if bucket is None:
         return FolderStore(Path(place).expanduser())
     from bcw_assets.storage.s3 import S3Store  # boto3 takes 0.2 s, and is not needed on disk

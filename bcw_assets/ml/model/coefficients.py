@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from bcw_assets.ml.model import preparation
 from bcw_assets.ml.table import columns
-from bcw_assets.ml.table.ranks import compute_aucs
+from bcw_assets.ml.table.rules import compute_aucs
 
 
 @dataclass(frozen=True)

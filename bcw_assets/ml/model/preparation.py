@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from bcw_assets.errors import TrainingError
 from bcw_assets.ml.findings import Findings
 from bcw_assets.ml.table import canonical, columns
-from bcw_assets.ml.table.ranks import compute_aucs
+from bcw_assets.ml.table.rules import compute_aucs
 
 SPLIT = "split"
 TRAIN, TEST = "train", "test"

@@ -9,13 +9,13 @@ import pandas as pd
 
 from bcw_assets.errors import TableError
 from bcw_assets.ml.table import columns, reading, rules
-from bcw_assets.ml.table.forms import LABEL_IS, explain_value
+from bcw_assets.ml.table.forms import LABEL_IS, Form, explain_value
 from bcw_assets.ml.table.identity import round_values
-from bcw_assets.ml.table.reading import Rows, name_id
+from bcw_assets.ml.table.reading import Rows
 
 FEWEST_OF_A_DIAGNOSIS = 10  # the ten folds of the cross-validation need one patient of each diagnosis in each
 MOST_PROBLEMS = 20  # of a table that are shown; all are counted
-NO_DIAGNOSES = "It has no diagnoses, so no model can be trained on it; allowed is a column with M and B"
+NO_DIAGNOSES = "It has no diagnoses, so no model can be trained on it; allowed is a column diagnosis with M and B"
 
 
 def read_table(content: bytes, where: str, leave_out: Callable[[str], object] = str) -> pd.DataFrame:
@@ -32,10 +32,10 @@ def read_table(content: bytes, where: str, leave_out: Callable[[str], object] = 
             raise TableError(
                 f"It has no diagnoses that say who was malignant: {form.codes}" if form.codes else NO_DIAGNOSES
             )
-        table, lines, problems = _gather(parts, has_ids=form.id is not None)
+        table, lines, problems = _gather(parts, form)
 
         def name(row: int) -> str:
-            return f"Line {lines[row]}{name_id(table[columns.ID].iloc[row] if form.id is not None else '')}"
+            return form.name_row(lines[row], table[columns.ID].iloc[row])
 
         _refuse(problems)
         _require_once(table[[columns.ID]], "its id is that", "each id once", name)
@@ -51,11 +51,11 @@ def read_table(content: bytes, where: str, leave_out: Callable[[str], object] = 
     return table.iloc[order].reset_index(drop=True)  # the same layout in memory, whatever the order was
 
 
-def _gather(parts: Iterable[Rows], *, has_ids: bool) -> tuple[pd.DataFrame, list[int], list[str]]:
+def _gather(parts: Iterable[Rows], form: Form) -> tuple[pd.DataFrame, list[int], list[str]]:
     """Return the rows of all parts as one table in their order, the line of each, and what is wrong with them."""
     every = list(parts)
     ids = [name for rows in every for name in rows.ids]
-    if not has_ids:
+    if form.id is None:
         width = max(4, len(str(len(ids))))
         ids = [f"row-{row:0{width}}" for row in range(1, len(ids) + 1)]
     measurements = np.hstack([np.zeros((len(columns.MEASUREMENTS), 0)), *(rows.measurements for rows in every)])
@@ -63,14 +63,15 @@ def _gather(parts: Iterable[Rows], *, has_ids: bool) -> tuple[pd.DataFrame, list
     table.insert(0, columns.ID, pd.Series(ids, dtype="str"))
     diagnoses = [label for rows in every for label in rows.diagnoses.tolist()]
     table.insert(1, columns.DIAGNOSIS, pd.Series(diagnoses, dtype="str"))
-    problems = [text for rows in every for text in _list_problems(rows)]
+    problems = [text for rows in every for text in _list_problems(rows, form)]
     return table, [line for rows in every for line in rows.lines], problems
 
 
-def _list_problems(rows: Rows) -> Iterator[str]:
+def _list_problems(rows: Rows, form: Form) -> Iterator[str]:
     """Return what keeps rows from being trained on, in their order."""
     for row in sorted({*rows.problems, *rows.warnings, *np.flatnonzero(rows.diagnoses == "").tolist()}):
-        empty = f"Line {rows.lines[row]}{name_id(rows.ids[row])}: {explain_value(columns.DIAGNOSIS, '', LABEL_IS)}"
+        name = form.name_row(rows.lines[row], rows.ids[row])
+        empty = f"{name}: {explain_value(columns.DIAGNOSIS, '', LABEL_IS)}"
         yield from [*rows.problems.get(row, []), *rows.warnings.get(row, [])] or [empty]
 
 

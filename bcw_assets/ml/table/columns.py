@@ -55,9 +55,10 @@ SIZE = "radius_mean"  # by which patients are divided into small and large nucle
 
 PROBABILITY = "probability_malignant"  # in what `bcw predict` writes; a table that has it is read without it
 LABELS = (MALIGNANT, BENIGN)
+WHOLE_WORDS = ("malignant", "benign")
 WORDS = {
     word[:length] + end: label
-    for word, label in (("malignant", MALIGNANT), ("benign", BENIGN))
+    for word, label in zip(WHOLE_WORDS, LABELS, strict=True)
     for length in range(1, len(word) + 1)
     for end in ("", ".")
 }
@@ -95,7 +96,7 @@ SCIKIT_LEARN = frozenset(
     for squeezed in (f"mean{name}", f"{name}error", f"worst{name}")
 )
 """Squeezed names of scikit-learn's columns, beside which `target` is its own."""
-STEMS = ("radius", "texture", "perimet", "area", "smooth", "compact", "concav", "symmet", "fractal")
+STEMS = re.compile("radius|texture|perimet|area|smooth|compact|concav|symmet|fractal")
 ID_NAMES = (ID, "idnumber", "idno", "patientid", "patientnumber", "patient", "sampleid", "caseid", "case", "number")
 LABEL_NAMES = (DIAGNOSIS, TARGET, "class", "label", "y")
 INDEX_NAMES = ("", "unnamed0", "index", "rownames", "rowname", "indexlevel0", "x")

@@ -11,9 +11,9 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from lzma import LZMAError
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
@@ -32,14 +32,16 @@ BATCH = 1 << 14  # rows of a Parquet file or a spreadsheet that are read at once
 HEAD = 1 << 13  # bytes by which a kind of file is known
 SAMPLE = 1000  # rows by which columns without names are known
 LONGEST_LINE = 1 << 20  # bytes
-GZIP, PARQUET, ZIP, OLD_EXCEL = b"\x1f\x8b", b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
-ENDS_WITH_INDEX = (PARQUET, ZIP, OLD_EXCEL)
+LINE_FEED, PLAIN = ord("\n"), bytes(range(33, 127))  # PLAIN: what most ids are made of, and no space
+GZIP, PARQUET, OLD_EXCEL, ZIPS = b"\x1f\x8b", b"PAR1", b"\xd0\xcf\x11\xe0", (b"PK\3\4", b"PK\5\6")
+ENDS_WITH_INDEX = (PARQUET, OLD_EXCEL, *ZIPS)
 """How files begin that can only be read from a stream that is seekable."""
 UTF_8_MARK, UTF_16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 UCI_TABLE = "wdbc.data"  # in UCI's archive, beside a description
 SPREADSHEET = {"[Content_Types].xml", "mimetype"}  # members that tell Excel's and LibreOffice's files from other zips
 LARGEST_SPREADSHEET = 1 << 30  # bytes, unpacked: it is read whole
 QUOTED = re.compile(rb'(?<![^,;\t\n])"([^",;\t\n]*+)"(?![^,;\t\n])')  # a whole field, the same without its quotes
+SEPARATORS = (b"\t", b";", b"|", b",", b" ")  # the first of them that a first line has often
 FILLED = re.compile(rb'[^\s,;"]')  # what a line that is not empty has
 DAMAGES = (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError, RuntimeError, UnicodeError)  # of packed files
 
@@ -74,10 +76,6 @@ class Record(NamedTuple):
     problem: str = ""
 
 
-Texts = tuple[np.ndarray, list[str]]
-"""A column: for every row the place of its text, and the texts."""
-
-
 def read_rows(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
     """Return the form of a table, recognised by content, and its rows, a part at a time.
 
@@ -109,15 +107,15 @@ def _open(stream: BinaryIO, *, is_packed: bool) -> tuple[Form, Iterator[Rows]]:
         return _read_parquet(stream)
     if head.startswith(OLD_EXCEL):
         return _read_spreadsheet(stream)
-    if head.startswith((ZIP, GZIP)) and is_packed:
-        raise TableError("It is packed twice; unpack it once")
-    if head.startswith(ZIP):
-        archive = zipfile.ZipFile(stream)
-        if SPREADSHEET.isdisjoint(archive.namelist()):
-            return _open(_open_member(archive), is_packed=True)
+    archive = zipfile.ZipFile(stream) if head.startswith(ZIPS) else None
+    if archive and not SPREADSHEET.isdisjoint(archive.namelist()):
         if sum(member.file_size for member in archive.infolist()) > LARGEST_SPREADSHEET:
             raise TableError(f"It is a spreadsheet of more than {LARGEST_SPREADSHEET:,} bytes; save it as CSV")
         return _read_spreadsheet(stream)
+    if is_packed and head.startswith((GZIP, *ZIPS)):
+        raise TableError("It is packed twice; unpack it once")
+    if archive:
+        return _open(_open_member(archive), is_packed=True)
     if head.startswith(GZIP):
         return _open(cast(BinaryIO, gzip.GzipFile(fileobj=stream)), is_packed=True)
     forms.refuse_other_files(head)
@@ -136,11 +134,12 @@ def _peek(stream: BinaryIO) -> bytes:
 
 def _open_member(archive: zipfile.ZipFile) -> BinaryIO:
     """Open the one table in a zip."""
-    names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
-    tables = [name for name in names if name == UCI_TABLE] or names
+    names = {name: name.rpartition("/")[2] for name in archive.namelist() if not name.startswith("__MACOSX/")}
+    files = [name for name, last in names.items() if last and not last.startswith(".")]
+    tables = [name for name in files if names[name] == UCI_TABLE] or files
     if len(tables) != 1:
-        first = forms.list_names(names)
-        raise TableError(f"It is a zip with {len(names)} files ({first}); allowed is one: unpack it and give the table")
+        first = f" ({forms.list_names(files)})" if files else ""
+        raise TableError(f"It is a zip with {len(files)} files{first}; allowed is one: unpack it and give the table")
     return cast(BinaryIO, archive.open(tables[0]))
 
 
@@ -160,6 +159,8 @@ def _read_text(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
     first = next((block for block in blocks if FILLED.search(block.content)), None)
     if first is None:
         raise TableError(forms.EMPTY)
+    if len(first.content) < HEAD:  # a last line without an end comes by itself
+        first = Block(first.content + b"".join(block.content for block in islice(blocks, 1)), first.line)
     reader, rest = _recognise(first)
     return reader.form, chain.from_iterable(map(reader.read, chain([rest], blocks)))
 
@@ -177,7 +178,7 @@ def _split_blocks(stream: BinaryIO) -> Iterator[Block]:
         rest = content[end:] + after
         if end:
             yield Block(content[:end], line)
-        line += content.count(b"\n", 0, end)
+        line += int(np.count_nonzero(np.frombuffer(content, np.uint8, end) == LINE_FEED))  # faster than bytes.count
         if len(rest) > LONGEST_LINE:
             raise TableError(f"Line {line} is longer than {LONGEST_LINE:,} bytes, which are allowed; a line is a row")
     if rest:
@@ -188,14 +189,16 @@ def _recognise(block: Block) -> tuple["_Reader", Block]:
     """Return a reader of the form that the input has, and the lines of its first block that are rows."""
     lines = block.content.split(b"\n")
     filled = [place for place, line in enumerate(lines) if FILLED.search(line)]
-    mark = re.fullmatch(rb'"?sep=(.)"?', lines[filled[0]])  # Excel's line
+    mark = re.fullmatch(rb'"?sep=([\t -~])"?', lines[filled[0]])  # Excel's line
     filled = filled[bool(mark) : SAMPLE] or [0]
     unquoted = re.sub(rb'"[^"]*"', b"", lines[filled[0]])
-    separator = mark[1].decode() if mark else next((each for each in "\t;" if unquoted.count(each.encode()) > 4), ",")
+    separator = (mark[1] if mark else next((each for each in SEPARATORS if unquoted.count(each) > 4), b",")).decode()
     first, *more = (_split_line(block.line + place, lines[place], separator) for place in filled)
-    if first.problem:
-        raise TableError(first.problem)
     try:
+        if first.problem:
+            raise TableError(first.problem)
+        if separator == " " and b"  " in unquoted.strip():
+            raise TableError("several blanks separate its fields; allowed is one, or a comma, semicolon, tab or |")
         form = forms.recognise([first.fields, *(record.fields for record in more if any(record.fields))], separator)
     except TableError as error:
         raise TableError(f"Line {first.line}: {error}") from error
@@ -208,14 +211,18 @@ def _split_line(number: int, line: bytes, separator: str) -> Record:
     try:
         fields = next(csv.reader([line.decode()], strict=True, delimiter=separator), [])
     except UnicodeDecodeError as error:
-        problem = f"holds the byte 0x{line[error.start]:02x}, which is not UTF-8; save it as CSV in UTF-8"
+        problem = f"it holds the byte 0x{line[error.start]:02x}, which is not UTF-8; save it as CSV in UTF-8"
     except csv.Error as error:
-        problem = f"is not CSV: {error}; one line is one row"
+        problem = f"it is not CSV: {error}; one line is one row"
     else:
         if b"\0" not in line:
             return Record(number, [text.strip() for text in fields])
-        problem = "holds a NUL byte: it is binary, or UTF-16 without a mark of it; allowed is CSV in UTF-8"
-    return Record(number, (), f"Line {number} {problem}")
+        problem = "it holds a NUL byte: it is binary, or UTF-16 without a mark of it; allowed is CSV in UTF-8"
+    return Record(number, (), problem)
+
+
+Problems = dict[int, str]  # row → why it cannot be read
+Texts = tuple[np.ndarray, list[str]]  # a column: for every row the place of its text, and the texts
 
 
 class _Reader:
@@ -234,39 +241,29 @@ class _Reader:
         elif len(content) <= SMALL or middle in (0, len(content)):
             lines = enumerate(content.removesuffix(b"\n").split(b"\n"), block.line)
             records = (_split_line(number, line, self._separator) for number, line in lines)
-            yield self.gather("Line", [record for record in records if record.problem or any(record.fields)])
+            yield self.gather([record for record in records if record.problem or any(record.fields)])
         else:
             yield from self.read(Block(content[:middle], block.line))
             yield from self.read(Block(content[middle:], block.line + content.count(b"\n", 0, middle)))
 
-    def gather(self, what: str, records: Sequence[Record]) -> Rows:
-        """Return rows given by the texts of their fields; `what` a number of them counts."""
+    def gather(self, records: Sequence[Record]) -> Rows:
+        """Return rows given by the texts of their fields."""
         form = self.form
-        problems: dict[int, list[str]] = {}
-        numbers = np.full((len(records), COUNT), np.nan)
+        problems: Problems = {}
+        numbers = np.full((COUNT, len(records)), np.nan)
         fields: list[Sequence[str]] = [[""] * form.width] * len(records)
-        for row, (line, texts, problem) in enumerate(records):
-            if not problem and form.has_wrong_count(texts):
-                problem = f"{what} {line} has {len(texts)} fields; allowed are {form.width}, as in the first line"
-            elif not problem:
+        for row, (_, texts, problem) in enumerate(records):
+            if problem := problem or form.explain_count(texts):
+                problems[row] = problem
+            else:
                 fields[row] = texts
-                try:
-                    numbers[row] = self._parse(texts)
-                except ValueError as error:
-                    problem = f"{what} {line}{name_id(texts[form.id]) if form.id is not None else ''}: {error}"
-            if problem:
-                problems[row] = [problem]
-        return self.finish(
-            what,
-            [record.line for record in records],
-            [texts[form.id] for texts in fields] if form.id is not None else [""] * len(fields),
-            [(np.arange(len(fields)), [texts[label.place] for texts in fields]) for label in form.labels],
-            np.ascontiguousarray(numbers.T) + 0.0,  # -0.0 and 0.0 are one number
-            problems,
-        )
+                self.parse(row, texts, numbers, problems)
+        ids = [texts[form.id] for texts in fields] if form.id is not None else [""] * len(fields)
+        labels = [(np.arange(len(fields)), [texts[label.place] for texts in fields]) for label in form.labels]
+        return self.finish([record.line for record in records], ids, labels, numbers, problems)
 
-    def _parse(self, fields: Sequence[str]) -> list[float]:
-        """Return the measurements of a row; raise what is wrong with the first that is none."""
+    def parse(self, row: int, fields: Sequence[str], numbers: np.ndarray, problems: Problems) -> None:
+        """Fill in the measurements of a row, or what is wrong with the first that is none."""
         texts, has_commas = [fields[place] for place in self.form.measurements], self.form.has_decimal_commas
         if has_commas:
             texts = [text.replace(".", "_").replace(",", ".") for text in texts]
@@ -274,31 +271,28 @@ class _Reader:
         if wrong:
             name = columns.MEASUREMENTS[self.form.measurements.index(min(wrong))]
             allowed = forms.COMMA_NUMBER_IS if has_commas else forms.NUMBER_IS
-            raise ValueError(forms.explain_value(name, fields[min(wrong)], allowed))
-        return list(map(float, texts))
+            problems[row] = forms.explain_value(name, fields[min(wrong)], allowed)
+        else:
+            numbers[:, row] = [float(text) + 0.0 for text in texts]  # -0.0 and 0.0 are one number
 
     def finish(
-        self,
-        what: str,
-        lines: Sequence[int],
-        ids: list[str],
-        labels: Iterable[Texts],
-        numbers: np.ndarray,
-        problems: dict[int, list[str]],
+        self, lines: Sequence[int], ids: list[str], labels: Sequence[Texts], numbers: np.ndarray, problems: Problems
     ) -> Rows:
         """Return rows given by their columns, with what is wrong with ids and labels."""
-        rows = Rows(ids, np.zeros(len(ids), "<U1"), numbers, problems, {}, lines)
-        if self.form.id is not None and not _are_plain_ids(ids):
+        is_plain = not "".join(ids).encode().translate(None, PLAIN) and all(ids)  # as nearly all are
+        if self.form.id is not None and not (is_plain and max(map(len, ids), default=0) <= forms.LONGEST_ID):
             for row, identifier in enumerate(ids):
                 ids[row] = identifier.strip()
-                if not forms.is_id(ids[row]):
-                    value = forms.explain_value(columns.ID, ids[row], forms.PRINTABLE)
-                    problems.setdefault(row, [f"{what} {lines[row]}: {value}"])
+                if not (ids[row] and ids[row].isprintable() and len(ids[row]) <= forms.LONGEST_ID):
+                    problems.setdefault(row, forms.explain_value(columns.ID, ids[row], forms.PRINTABLE))
                     ids[row] = ""
+        numbers[:, list(problems)] = np.nan
+        rows = Rows(ids, np.zeros(len(ids), "<U1"), numbers, lines=lines)
         for label, (places, texts) in zip(self.form.labels, labels, strict=True):
             for row, problem in self._add_label(rows, label, places, [text.strip() for text in texts]):
-                rows.warnings.setdefault(row, []).append(f"{what} {lines[row]}{name_id(ids[row])}: {problem}")
-        numbers[:, list(problems)] = np.nan
+                rows.warnings.setdefault(row, []).append(f"{self.form.name_row(lines[row], ids[row])}: {problem}")
+        for row, problem in problems.items():
+            rows.problems[row] = [f"{self.form.name_row(lines[row], ids[row])}: {problem}"]
         return rows
 
     def _add_label(self, rows: Rows, label: Label, places: np.ndarray, texts: list[str]) -> Iterator[tuple[int, str]]:
@@ -308,12 +302,14 @@ class _Reader:
         for row in np.flatnonzero(np.isin(places, unknown)).tolist() if unknown else ():
             allowed = forms.LABEL_IS if label.meanings is columns.WORDS else forms.TARGET_IS
             yield row, forms.explain_value(label.name, texts[places[row]], allowed)
-        diagnoses = np.array(meanings, dtype="<U1")[places]
-        differs = (rows.diagnoses != diagnoses) & (rows.diagnoses != "") & (diagnoses != "")
-        for row in np.flatnonzero(differs).tolist():
-            first = f"{self.form.labels[0].name} says {rows.diagnoses[row]}"
-            yield row, f"{first} and {label.name} says {diagnoses[row]}; allowed is the same in both"
-        rows.diagnoses = np.where(differs, "", np.where(rows.diagnoses == "", diagnoses, rows.diagnoses))
+        before, rows.diagnoses = rows.diagnoses, np.array(meanings, dtype="<U1")[places]
+        if label is not self.form.labels[0]:
+            now = np.where(rows.diagnoses == "", before, rows.diagnoses)
+            differs = (before != now) & (before != "")
+            for row in np.flatnonzero(differs).tolist():
+                both = f"{self.form.labels[0].name} says {before[row]} and {label.name} says {now[row]}"
+                yield row, f"{both}; allowed is the same in both"
+            rows.diagnoses = np.where(differs, "", now)
 
     def _read_by_arrow(self, block: Block) -> Rows | None:
         """Return the rows of a block by pyarrow; None if it would read any otherwise than we, or not at all."""
@@ -331,45 +327,29 @@ class _Reader:
         ids = [""] * table.num_rows if self.form.id is None else table.column(self.form.id).to_pylist()
         coded = [table.column(label.place).chunk(0) for label in self.form.labels]
         labels = [(np.from_dlpack(column.indices), column.dictionary.to_pylist()) for column in coded]
-        return self.finish("Line", range(block.line, block.line + table.num_rows), ids, labels, numbers, {})
+        return self.finish(range(block.line, block.line + table.num_rows), ids, labels, numbers, {})
 
     def _parse_by_arrow(self, content: bytes) -> "pa.Table | None":
         import pyarrow as pa  # 0.05 s, which a short table does without
         import pyarrow.csv as pa_csv
 
-        width = max(content.partition(b"\n")[0].count(self._separator.encode()) + 1, self.form.width)
+        width = max(content.count(self._separator.encode(), 0, content.find(b"\n")) + 1, self.form.width)
         types = dict.fromkeys(range(width), pa.string()) | dict.fromkeys(self.form.measurements, pa.float64())
         types |= {label.place: pa.dictionary(pa.int32(), pa.string()) for label in self.form.labels}
-        kinds = {str(place): kind for place, kind in types.items()}
+        kinds, point = {str(place): kind for place, kind in types.items()}, ".,"[self.form.has_decimal_commas]
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(content),
                 # In one piece, without copies; with threads of its own, a process that ends at once may abort.
                 pa_csv.ReadOptions(column_names=list(kinds), block_size=len(content), use_threads=False),
                 pa_csv.ParseOptions(delimiter=self._separator, quote_char=False, ignore_empty_lines=False),
-                pa_csv.ConvertOptions(
-                    column_types=kinds, null_values=[], decimal_point="," if self.form.has_decimal_commas else "."
-                ),
+                pa_csv.ConvertOptions(column_types=kinds, null_values=[], decimal_point=point),
                 pa.system_memory_pool(),  # its own keeps more memory, the longer the input
             )
         except pa.ArrowInvalid:
             return None
-        after = {
-            text.strip().lower() for place in range(self.form.width, width) for text in table.column(place).to_pylist()
-        }
+        after = {text.strip().lower() for column in table.columns[self.form.width :] for text in column.to_pylist()}
         return table if after <= forms.BLANK else None
-
-
-def name_id(identifier: str) -> str:
-    """Return whose a row is, for a message, if that is known."""
-    return f", id {identifier}" if identifier else ""
-
-
-def _are_plain_ids(ids: list[str]) -> bool:
-    """Say whether all ids are allowed, and without spaces around them, as nearly all are."""
-    text = "".join(ids)
-    is_plain = text.isascii() and text.isprintable() and " " not in text
-    return is_plain and all(ids) and max(map(len, ids), default=0) <= forms.LONGEST_ID
 
 
 def _read_parquet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
@@ -378,33 +358,50 @@ def _read_parquet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
 
     with _explain_damage(pa.ArrowException):
         file = pa_parquet.ParquetFile(stream)
-        names = [name.strip() for name in file.schema_arrow.names]
-        sample = next(file.iter_batches(SAMPLE), None)
-        form = forms.recognise([names, *(zip(*map(_format_column, sample.columns), strict=True) if sample else ())])
+        sample = next(_read_batches(file, SAMPLE), file.schema_arrow.empty_table())
+        names = [name.strip() for name in sample.schema.names]
+        form = forms.recognise([names, *zip(*map(_format_column, sample.columns), strict=True)])
     if columns.squeeze_name(names[form.measurements[0]]) not in columns.ALIASES:
         raise TableError(f"Its columns have no names of measurements; allowed are {forms.NAMED}")
-    return form, _read_batches(_Reader(form), file)
+    return form, _read_columns(_Reader(form), file)
 
 
-def _read_batches(reader: _Reader, file: "pa.parquet.ParquetFile") -> Iterator[Rows]:
+def _read_batches(file: "pa.parquet.ParquetFile", size: int) -> Iterator["pa.RecordBatch"]:
+    """Return some rows at a time, with the indices of pandas that have a name and no column, since they count."""
+    import pyarrow as pa
+
+    ranges, count = {}, 0
+    with suppress(LookupError, TypeError, ValueError):  # anybody may write anything there
+        indices = [index for index in file.schema_arrow.pandas_metadata["index_columns"] if isinstance(index, dict)]
+        named = [index for index in indices if index["name"]]
+        ranges = {index["name"]: range(index["start"], index["stop"], index["step"]) for index in named}
+    for batch in file.iter_batches(size):
+        for name, numbers in ranges.items():
+            batch = batch.append_column(name, pa.array(numbers[count : count + batch.num_rows]))
+        count += batch.num_rows
+        yield batch
+
+
+def _read_columns(reader: _Reader, file: "pa.parquet.ParquetFile") -> Iterator[Rows]:
     import pyarrow as pa
 
     form, count = reader.form, 0
     with _explain_damage(pa.ArrowException):
-        for batch in file.iter_batches(BATCH):
-            numbers = np.empty((COUNT, batch.num_rows))
+        for batch in _read_batches(file, BATCH):
+            numbers = np.full((COUNT, batch.num_rows), np.nan)
             for row, place in enumerate(form.measurements):
-                floats = batch.column(place).cast(pa.float64(), safe=False)  # of 17 digits the last may be lost
-                np.add(np.from_dlpack(floats.fill_null(np.nan)), 0.0, out=numbers[row])
-            problems = {}
-            for row in np.flatnonzero(~np.isfinite(numbers).all(axis=0)).tolist():
-                place = int(np.isfinite(numbers[:, row]).argmin())
-                value = forms.explain_value(columns.MEASUREMENTS[place], str(numbers[place, row]), forms.NUMBER_IS)
-                problems[row] = [f"Row {count + row + 1}: {value}"]
+                with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # texts that are no numbers
+                    floats = batch.column(place).cast(pa.float64(), safe=False)  # of 17 digits the last may be lost
+                    np.add(np.from_dlpack(floats.fill_null(np.nan)), 0.0, out=numbers[row])
+            unread = np.flatnonzero(~np.isfinite(numbers).all(axis=0))
+            problems: Problems = {}
+            cells = zip(*map(_format_column, batch.take(pa.array(unread)).columns), strict=True)
+            for row, fields in zip(unread.tolist(), cells, strict=True):
+                reader.parse(row, fields, numbers, problems)
             lines = range(count + 1, count + batch.num_rows + 1)
             ids = [""] * batch.num_rows if form.id is None else _format_column(batch.column(form.id))
             labels = [(np.arange(len(ids)), _format_column(batch.column(label.place))) for label in form.labels]
-            yield reader.finish("Row", lines, ids, labels, numbers, problems)
+            yield reader.finish(lines, ids, labels, numbers, problems)
             count += batch.num_rows
 
 
@@ -414,6 +411,8 @@ def _format_column(column: "pa.Array") -> list[str]:
 
 def _format_cell(cell: object) -> str:
     """Return what stands in a cell as text: whole numbers without a point, as ids are."""
+    if isinstance(cell, bytes):
+        return cell.decode(errors="backslashreplace").strip()
     text = "" if cell is None else str(cell).strip()
     return text.removesuffix(".0") if isinstance(cell, float) else text
 
@@ -423,9 +422,13 @@ def _read_spreadsheet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
     import python_calamine as calamine
 
     stream.seek(0)
-    with _explain_damage(calamine.CalamineError):
+    try:
         book = calamine.CalamineWorkbook.from_filelike(stream)
         sheets = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
+    except calamine.CalamineError as error:
+        raise TableError(
+            f"It is a file of an office program, and no spreadsheet that can be read ({error}); save its table as CSV"
+        ) from error
     refusals = []
     for name, cells in sheets.items():
         texts = (Record(line, list(map(_format_cell, row))) for line, row in enumerate(cells, 1))
@@ -436,5 +439,5 @@ def _read_spreadsheet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
                 refusals.append(f"Sheet {forms.quote(name)}: {error}")
             else:
                 reader, starts = _Reader(form), range(int(form.has_header), len(records), BATCH)
-                return form, (reader.gather("Row", records[start : start + BATCH]) for start in starts)
+                return form, (reader.gather(records[start : start + BATCH]) for start in starts)
     raise TableError(refusals[0] if refusals else forms.EMPTY)

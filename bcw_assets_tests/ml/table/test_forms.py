@@ -1,6 +1,7 @@
 """The forms of the table that people have: what each gives, and what is said of those that are refused."""
 
 import bz2
+import csv
 import gzip
 import io
 import lzma
@@ -121,6 +122,7 @@ SCIKIT = names("{1} {0}") | {
 }
 NUMBERED = {name: str(number) for number, name in enumerate(columns.RAW)}
 LETTERS = {name: chr(97 + number % 26) * (1 + number // 26) for number, name in enumerate(columns.RAW)}
+GERMAN = str.maketrans("_.", ".,")
 V = {name: f"V{number}" for number, name in enumerate(MEASUREMENTS, 1)}
 
 WITH_IDS: dict[str, Form] = {
@@ -153,14 +155,26 @@ WITH_IDS: dict[str, Form] = {
     "semicolons, decimal commas": table(sep=";", decimal=","),
     "semicolons, decimal commas, no header": lambda raw: uci_form().replace(b",", b";").replace(b".", b","),
     "tabs": table(sep="\t"),
+    "bars": table(sep="|"),
+    "blanks, as R writes them": lambda raw: table(sep=" ", index=True, quoting=csv.QUOTE_NONNUMERIC)(raw).removeprefix(
+        b'"" '
+    ),
     "Excel's line": lambda raw: b"sep=;\r\n" + table(sep=";", decimal=",")(raw),
     "gzip": lambda raw: gzip.compress(uci_form()),
     "a zip": pack("table.csv"),
     "UCI's archive": pack("wdbc.data", "wdbc.names", "Index"),
+    "UCI's archive, unpacked on a Mac": pack("breast/wdbc.data", "breast/wdbc.names", "breast/.DS_Store"),
+    "a workbook in a zip": lambda raw: zipped({"a/table.xlsx": office("Excel")(raw)}),
     "a zip from a Mac": pack("a/wdbc.data", "a/", "__MACOSX/a/._wdbc.data"),
     "Parquet": parquet,
     "Parquet, numbers as ids": lambda raw: parquet(raw.astype({"id": "float64"})),
     "Parquet, categories": lambda raw: parquet(raw.astype({"diagnosis": "category"})),
+    "Parquet, bytes": lambda raw: parquet(
+        raw.assign(**{name: raw[name].map(str.encode) for name in ("id", "diagnosis")})
+    ),
+    "Parquet, texts with decimal commas": lambda raw: parquet(
+        raw.astype(dict.fromkeys(MEASUREMENTS, str)).replace(r"\.", ",", regex=True)
+    ),
     "Parquet, an index": lambda raw: parquet(raw.set_index("id"), index=True),
     "Excel": lambda raw: office("Excel")(raw.astype({"id": int})),
     "LibreOffice": office("LibreOffice"),
@@ -208,6 +222,8 @@ WITHOUT_IDS: dict[str, Form] = {
     "an id of two values": table(assign={"id": lambda raw: raw.index % 2}),
     "a patient that stands twice": table(rename={"id": "patient"}, assign={"id": lambda raw: raw.index // 2}),
     "an index, no id": table(["id"], index=True),
+    "R's names of rows, no id": lambda raw: table(["id"], index=True)(raw).removeprefix(b","),
+    "the diagnosis as index": lambda raw: raw.drop(columns="id").set_index("diagnosis").to_csv(index_label="").encode(),
     "Feature1, as in R": table(
         ["id"], index=True, rename={name: f"Feature{number}" for number, name in enumerate(MEASUREMENTS, 1)}
     ),
@@ -241,9 +257,13 @@ WITHOUT_DIAGNOSES: dict[str, Form] = {
     "ours": table(["diagnosis"]),
     "UCI's file": lines(",[MB],", ","),
     "only numbers": lines("^[^,]+,[MB],"),
+    "one letter": table(["diagnosis"], {"sex": "M", "side": "B"}),
     "diagnosis 0 and 1": table(assign={"diagnosis": labels(1, 0)}),
     "diagnosis -1 and 1": table(assign={"diagnosis": labels(-1, 1)}),
     "a target beside other names": table(["diagnosis"], assign={"target": labels(0, 1)}),
+    "a target and another diagnosis": table(
+        rename=SCIKIT, assign={"target": labels(0, 1), "diagnosis": lambda raw: raw.index % 2}
+    ),
     "isBenign": table(["diagnosis"], assign={"isBenign": labels(0, 1)}),
     "scikit-learn's names and diagnosis": table(rename=SCIKIT, assign={"diagnosis": labels(0.0, 1.0)}),
 }
@@ -258,14 +278,25 @@ def test_without_diagnoses_rows_are_read_and_no_model_is_trained(raw: pd.DataFra
     says = "write M for malignant and B for benign" if form.codes else "no model can be trained on it"
     with pytest.raises(TableError, match=f"It has no diagnoses.*{says}"):
         admission.read_table(content, name)
-    assert bool(form.codes) == (name not in [*WITHOUT_DIAGNOSES][:4])
+    assert bool(form.codes) == (name not in [*WITHOUT_DIAGNOSES][:5])
 
 
-def test_columns_that_the_model_has_no_use_for_are_left_out_and_named(raw: pd.DataFrame) -> None:
+LEFT_OUT: dict[str, Form] = {
+    "'age', 'Y', 'Center'": table(assign={"age": 50, "Y": labels(1, 0), "Center": "x"}, index=True),
+    "'class'": table(assign={"class": lambda raw: [*"ABC"] * 189 + ["A", "B"]}),
+    "'diagnosis'": table(rename=SCIKIT, assign={"target": labels(0, 1), "diagnosis": labels(1, 0)}),
+    "'X'": table(rename={"id": "X"}),
+    "a column without a name": table(rename={"id": ""}),
+    "'patient'": table(rename={"id": "patient"}, assign={"id": lambda raw: raw["id"].where(raw.index != 9, "10003")}),
+}
+
+
+@pytest.mark.parametrize("says", LEFT_OUT)
+def test_columns_that_the_model_has_no_use_for_are_left_out_and_named(raw: pd.DataFrame, says: str) -> None:
     left_out: list[str] = []
-    content = table(assign={"age": 50, "Y": labels(1, 0), "Center": "x"}, index=True)(raw)
-    pd.testing.assert_frame_equal(admission.read_table(content, "more.csv", left_out.append), raw)
-    assert left_out == ["'age', 'Y', 'Center'"]
+    read = admission.read_table(LEFT_OUT[says](raw), "more.csv", left_out.append)
+    assert canonical.fingerprint(read) == canonical.UCI_FINGERPRINT
+    assert left_out == [says]
 
 
 MADE: dict[str, Form] = {
@@ -275,6 +306,19 @@ MADE: dict[str, Form] = {
     "a pickle": pickle.dumps,
     "a zip of two": pack("a.csv", "b.csv"),
     "gzip in gzip": lambda raw: gzip.compress(gzip.compress(uci_form())),
+    "a zip of nothing": lambda raw: zipped({}),
+    "a text of Word": lambda raw: zipped({"[Content_Types].xml": "<Types/>", "word/document.xml": "<x/>"}),
+    "a tar archive": lambda raw: b"table.csv".ljust(257, b"\0") + b"ustar\0",
+    "a NumPy archive": lambda raw: zipped({"table.npy": b"\x93NUMPY\x01\x00"}),
+    "units in names": table(rename={name: f"{name} (mm)" for name in MEASUREMENTS[:3]}),
+    "points between thousands": table(
+        sep=";",
+        decimal=",",
+        assign={"area_mean": lambda raw: raw["area_mean"].map("{:_.1f}".format).str.translate(GERMAN)},
+    ),
+    "a field too many": lambda raw: table()(raw).replace(b"\n", b",7\n").replace(b",7\n", b"\n", 1),
+    "a text below an empty name, late": lambda raw: kaggle(raw).removesuffix(b"\r\n") + b",checked",
+    "a repeated id in Parquet": lambda raw: parquet(raw.assign(id=raw["id"].where(raw.index != 7, "10003"))),
     "a damaged zip": lambda raw: pack("a.csv")(raw)[:-30],
     "a damaged gzip": lambda raw: gzip.compress(uci_form())[:5000],
     "Parquet of other columns": lambda raw: parquet(pd.DataFrame({"a": [1.0], "b": ["x"]})),

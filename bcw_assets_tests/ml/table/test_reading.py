@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bcw_assets.errors import TableError
 from bcw_assets.ml.table import canonical, columns, reading
+from bcw_assets.ml.table.forms import COMMA_NUMBER_IS, NUMBER_IS
 from bcw_assets.ml.table.reading import Rows
 from bcw_assets_tests.ml.table.test_forms import WITH_IDS, parquet, table
 from bcw_assets_tests.ml.table.test_properties import try_examples
@@ -80,10 +81,13 @@ def test_a_header_alone_has_no_rows() -> None:
 
 
 SPOILS: dict[str, tuple[bytes, str]] = {
-    "a NUL byte": (b"3,M\0", "Line 3 holds a NUL byte"),
-    "an open quote": (b'3,"M', "Line 3 is not CSV: unexpected end of data; one line is one row"),
-    "a short row": (b"3,M,1.5", "Line 3 has 3 fields; allowed are 32, as in the first line"),
-    "a long row": (TWO_ROWS.partition(b"\n")[0] + b",1.5", "Line 3 has 33 fields; allowed are 32"),
+    "a NUL byte": (b"3,M\0", "Line 3: it holds a NUL byte"),
+    "an open quote": (b'3,"M', "Line 3: it is not CSV: unexpected end of data; one line is one row"),
+    "a short row": (b"3,M,1.5", "Line 3: it has 3 fields; allowed are 32"),
+    "a long row": (
+        TWO_ROWS.partition(b"\n")[0] + b",1.5",
+        "Line 3: it has '1.5' after its 32 fields; allowed is nothing there",
+    ),
     "an underscore": (
         b"3,M,1_5.7" + b",1.5" * 29,
         "Line 3, id 3: radius_mean is '1_5.7'; allowed is a finite decimal number",
@@ -91,7 +95,7 @@ SPOILS: dict[str, tuple[bytes, str]] = {
     "a decimal comma": (b'3,M,"17,9"' + b",1.5" * 29, "Line 3, id 3: radius_mean is '17,9'"),
     "too large": (b"3,M,1e999" + b",1.5" * 29, "Line 3, id 3: radius_mean is '1e999'"),
     "other digits": (b"3,M," + "١٧".encode() + b",1.5" * 29, "Line 3, id 3: radius_mean is '١٧'"),
-    "Latin-1": (b"3,\xe9", "Line 3 holds the byte 0xe9, which is not UTF-8; save it as CSV in UTF-8"),
+    "Latin-1": (b"3,\xe9", "Line 3: it holds the byte 0xe9, which is not UTF-8; save it as CSV in UTF-8"),
     "no id": (b",M" + b",1.5" * 30, "Line 3: id is ''; allowed is a printable text on one line, of at most 100"),
 }
 
@@ -111,7 +115,7 @@ def test_with_decimal_commas_a_point_further_on_spoils_its_row(raw: pd.DataFrame
     head, _, tail = WITH_IDS["semicolons, decimal commas"](raw).rpartition(b",")
     ((row, (problem,)),) = read(head + b"." + tail).problems.items()
     assert row == 568
-    assert problem.endswith("is '0.07039'; allowed is a finite decimal number with a comma, like 17,99")
+    assert problem.endswith(f"is '0.07039'; allowed is {COMMA_NUMBER_IS}")
 
 
 def test_a_label_that_is_none_is_a_warning_and_an_empty_one_is_not() -> None:
@@ -203,10 +207,41 @@ def test_what_is_missing_in_parquet_spoils_its_row(raw: pd.DataFrame) -> None:
     gaps = {"area_se": raw["area_se"].where(raw.index != 1), "id": raw["id"].where(raw.index != 2)}
     rows = read(parquet(raw.assign(**gaps).head(4)))
     assert rows.problems == {
-        1: ["Row 2: area_se is 'nan'; allowed is a finite decimal number with a point, like 17.99"],
+        1: ["Row 2, id 10016: area_se is ''; allowed is a finite decimal number with a point, like 17.99"],
         2: ["Row 3: id is ''; allowed is a printable text on one line, of at most 100 characters"],
     }
     assert np.isnan(rows.measurements[:, [1, 2]]).all()
+
+
+def test_a_text_that_is_no_number_spoils_its_row_of_parquet(raw: pd.DataFrame) -> None:
+    texts = raw["area_se"].map(repr).where(raw.index != 300, "?")
+    rows = read(parquet(raw.assign(area_se=texts)))
+    assert rows.problems == {300: [f"Row 301, id {raw['id'][300]}: area_se is '?'; allowed is {NUMBER_IS}"]}
+    assert_same(read(parquet(raw.drop(index=300))), read(parquet(raw.assign(area_se=texts).drop(index=300))))
+
+
+def test_an_index_of_pandas_that_only_counts_is_the_id_if_it_is_called_so(raw: pd.DataFrame) -> None:
+    index = pd.RangeIndex(5000, 5000 + 2 * len(raw), 2, name="id")
+    rows = read(parquet(raw.drop(columns="id").set_index(index), index=None))
+    assert rows.ids == [str(number) for number in index]
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_under_a_header_that_is_too_short_no_column_moves(raw: pd.DataFrame, count: int) -> None:
+    measurements = raw[list(columns.MEASUREMENTS)].head(count)
+    header, *lines = measurements.to_csv(index=False).encode().splitlines()
+    named = read(b"\n".join([header, *(b"%d,%s" % line for line in enumerate(lines, 1))]))  # as R names rows
+    assert (named.problems, named.measurements.T.tolist()) == ({}, measurements.to_numpy().tolist())
+    longer = read(b"\n".join([header, *(line + b",7" for line in lines)]))
+    says = "it has '7' after its 30 fields; allowed is nothing there"
+    assert longer.problems == {row: [f"Line {row + 2}: {says}"] for row in range(count)}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("header", [True, False])
+def test_patients_may_be_called_1_and_2(raw: pd.DataFrame, count: int, header: bool) -> None:
+    few = raw.head(count).drop(columns="diagnosis").assign(id=range(1, count + 1))
+    assert read(few.to_csv(index=False, header=header).encode()).ids == ["1", "2"][:count]
 
 
 def test_a_parquet_file_cut_in_the_middle_is_refused(raw: pd.DataFrame) -> None:
