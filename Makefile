@@ -18,7 +18,7 @@ STACK := COMPOSE_ENV_FILES=deploy/stack.env docker compose
 ASK := "$(PYTHON)" deploy/stack.py
 BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H-%M-%SZ)
 
-.PHONY: help install materialize checks notify-test dev test test-all test-stack fuzz lint lock docs screenshots bench resolution coverage clean $(STALE) \
+.PHONY: help install materialize checks notify-test dev test test-all test-stack e2e show fuzz lint lock docs screenshots bench resolution coverage clean $(STALE) \
 	docker up down run pause unpause reload bash python logs ps image backup restore upgrade
 
 help:  ## list the targets
@@ -59,10 +59,19 @@ test: install  ## run the tests, one of each class of kill, fault and attack
 	@$(BIN)/pytest
 
 test-all: install  ## run the sweeps over every kill, fault and attack, too
-	@$(BIN)/pytest -m 'not stack'
+	@$(BIN)/pytest -m 'not stack and not e2e'
 
 test-stack: install  ## start the whole stack and attack it, with whatever DOCKER_HOST names (half an hour)
 	@$(BIN)/pytest -n 0 -m stack -s bcw_assets_tests/stack
+
+e2e: install  ## try the page of a release in chromium, which must be installed (a minute)
+	@! command -v npm > /dev/null || npm install --silent --no-save --prefix .venv/axe axe-core@4.14.1
+	@$(BIN)/pytest -n 0 -m e2e bcw_assets_tests/e2e
+
+show: install  ## open the page of the release that is the champion in the browser
+	@report=`$(BIN)/bcw releases show --json` && printf %s "$$report" | $(BIN)/python -c 'import json, pathlib, sys, webbrowser; \
+		page = json.load(sys.stdin)["page"]; print(page or "This release has no page; the next one that is made has"); \
+		page and "://" not in page and webbrowser.open(pathlib.Path(page).as_uri())'
 
 fuzz: install  ## try the reader and the rules on many more tables than make test does (some minutes)
 	@FUZZ_EXAMPLES=10000 $(BIN)/pytest bcw_assets_tests/ml/table/test_properties.py bcw_assets_tests/ml/table/test_reading.py

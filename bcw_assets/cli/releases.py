@@ -46,6 +46,9 @@ def report_release(store: Store, prefix: str | None) -> Listing:
         "release": release,
         "is_champion": current_log.champion is not None and current_log.champion.release == release,
         "entries": [asdict(entry) for entry in current_log.list_entries(release)],
+        "page": store.address(bundle.locate_file(release, "index.html"))
+        if "index.html" in stored_bundle.files
+        else None,
         "manifest": stored_bundle.manifest and asdict(stored_bundle.manifest),
         "problems": list(stored_bundle.problems),
     }

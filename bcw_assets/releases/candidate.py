@@ -22,7 +22,7 @@ from bcw_assets.ml.model import numbers, preparation, training
 from bcw_assets.ml.model.resampling import CrossValidation
 from bcw_assets.ml.table import canonical, columns
 from bcw_assets.releases import bundle
-from bcw_assets.report import card
+from bcw_assets.report import card, page
 from bcw_assets.storage import formats
 
 EXAMPLES = 10  # rows of the example
@@ -94,7 +94,7 @@ class Candidate:
         does not give the model's probabilities, a ReleaseError says so.
         """
         report = self._without_ids()
-        return {
+        files = {
             "model.json": documents.encode(numbers.dump_model(self.model)),
             "model.onnx": self._onnx(),
             "metrics.json": documents.encode(dataclasses.asdict(report)),
@@ -104,6 +104,7 @@ class Candidate:
             "example.csv": self._example(),
             "README.txt": (card.TEXTS / "bundle.txt").read_bytes(),
         }
+        return {**files, "index.html": page.write_page(report, files, bundle.hash_inputs(self.inputs)).encode()}
 
     def name_patients(self, text: str) -> str:
         """Return a text in which patients have their ids in the place of the digits that stand for them."""

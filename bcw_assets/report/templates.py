@@ -9,8 +9,11 @@ from bcw_assets.report import formatting
 
 def open_templates(folder: Path) -> jinja2.Environment:
     """Return the templates of a folder, in which an unknown name is an error."""
-    templates = jinja2.Environment(  # noqa: S701 (text and Markdown: the card's template escapes a user's ids itself)
-        loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined, trim_blocks=True
+    templates = jinja2.Environment(
+        autoescape=jinja2.select_autoescape(["html.j2"]),  # the card's template escapes a user's ids itself
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     filters = vars(formatting).items()
     templates.filters |= {name: call for name, call in filters if name.startswith(("format_", "escape_"))}

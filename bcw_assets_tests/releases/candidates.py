@@ -12,7 +12,7 @@ from bcw_assets.releases.candidate import Candidate
 
 MEMBERS = (
     *("model.json", "model.onnx", "metrics.json", "cross_validation.csv", "evaluation.png", "MODEL_CARD.md"),
-    *("example.csv", "README.txt", "SHA256SUMS"),
+    *("example.csv", "README.txt", "index.html", "SHA256SUMS"),
 )
 """The files of a bundle in the order in which they are stored; the manifest comes after them."""
 
