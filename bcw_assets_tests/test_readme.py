@@ -1,29 +1,36 @@
 """README and docs: each kind of command runs and says what is shown, and every other name in them exists."""
 
+import csv
 import json
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import click
 import dagster as dg
+import pandas as pd
 import pytest
+import yaml
 from dagster._cli import create_dagster_cli
 from dagster_dg_cli.cli import create_dg_cli
 
 from bcw_assets.assets import ReleaseConfig, ResamplingConfig, SplitConfig, TrainingConfig
 from bcw_assets.cli.main import main
+from bcw_assets.ml.table import canonical
 from bcw_assets.settings import PREFIX, Settings
 from bcw_assets.storage.store import open_store
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import CHECKOUT, Graph, contents, with_all
 from bcw_assets_tests.seaweed import BUCKET, Seaweed
 
-PAGES = {path.name: path.read_text() for path in (CHECKOUT / "README.md", *sorted(CHECKOUT.glob("docs/*.md")))}
+FIRST = CHECKOUT / "README.md"
+PAGES = {path.name: path.read_text() for path in (FIRST, CHECKOUT / "SECURITY.md", *sorted(CHECKOUT.glob("docs/*.md")))}
 EVERYTHING = "\n".join(PAGES.values())
 
 
@@ -35,7 +42,7 @@ COMMANDS = [line for block in find_blocks("sh") for line in block.splitlines()]
 PROGRAMS = [line.partition(".venv/bin/")[2] for line in COMMANDS if ".venv/bin/" in line]
 # The last command before an output → what it says, at least.
 OUTPUTS = dict(re.findall(r"\.venv/bin/(.*)\n```\n\n```(?:text|csv)\n([^`]*)", EVERYTHING))
-OUTPUTS["bcw refresh"] = find_blocks("text")[1]  # which is what `make materialize` runs
+OUTPUTS["bcw refresh"] = find_blocks("text")[0]  # which is what `make materialize` runs
 # The first command of each kind, which is told by the words before options and paths.
 KINDS = {" ".join(takewhile(str.isalpha, line.split())): line for line in [*reversed(PROGRAMS), *OUTPUTS]}
 del KINDS["bcw exporter"]  # which runs until it is stopped
@@ -121,13 +128,58 @@ def test_every_target_of_make_is_one() -> None:
 
 def test_every_link_and_file_is_there(at_home: Graph) -> None:
     for page, text in PAGES.items():
-        folder = CHECKOUT if page == "README.md" else CHECKOUT / "docs"
+        folder = CHECKOUT if (CHECKOUT / page).exists() else CHECKOUT / "docs"
         for path, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
             assert (folder / path).exists(), f"{path} in {page}"
             assert not anchor or f"\n## {anchor.replace('-', ' ')}\n" in (folder / path).read_text().lower(), anchor
     places = re.findall(r"`((?:bcw_assets|bcw_assets_tests|bench|deploy|docs)/[\w./]*)`", EVERYTHING)
     assert [name for name in places if not (CHECKOUT / name).exists() and not name.endswith("stack.env")] == []
     assert set(re.findall(r"`((?:data|results)/[\w.]+)`", EVERYTHING)) == set(at_home.files())
+
+
+def outline(text: str) -> dict[str, list[Any]]:
+    """Return what a translation has in common with its original, but for the link from each to the other."""
+    block = re.compile(r"^```.*?^```", flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"README(\.ru)?\.md", "README", block.sub("", text))
+    tables = re.findall(r"(?:^\|.*\n)+", prose, flags=re.MULTILINE)
+    return {
+        "heading levels": re.findall(r"^#+ ", prose, flags=re.MULTILINE),
+        "code blocks": block.findall(text),
+        "code in first columns": [
+            [re.findall(r"`[^`]+`", row.split("|")[1]) for row in table.splitlines()] for table in tables
+        ],
+        "links": re.findall(r"\]\(([^)]*)\)", prose),
+    }
+
+
+def test_both_languages_are_in_step_and_short() -> None:
+    assert outline((CHECKOUT / "README.ru.md").read_text()) == outline(PAGES["README.md"])
+    assert len(PAGES["README.md"].splitlines()) <= 190
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", PAGES["README.md"])
+    assert [name for name in pictures if (CHECKOUT / name).stat().st_size > 250_000] == []
+
+
+def test_the_citation_is_of_this_version_and_of_its_data() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((CHECKOUT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()  # what CFF 1.2.0 asks for
+    assert {name: citation[name] for name in ("version", "license")} == {
+        name: project[name] for name in ("version", "license")
+    }
+    assert f"bcw_assets-{citation['version']}-py3-none-any.whl" in PAGES["README.md"]
+    assert f"DOI {citation['references'][0]['doi']}" in PAGES["README.md"]
+
+
+def test_the_check_of_ones_own_finds_a_small_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    (function,), (row,) = (find_blocks(language, PAGES["own-table.md"]) for language in ("python", "csv"))
+    exec(function, names := {**vars(canonical)})
+    monkeypatch.setattr(canonical, "check_size", names["check_size"], raising=False)
+    header = (CHECKOUT / "bcw_assets/ml/expectations.csv").read_text().splitlines()[0]
+    (fields,) = csv.DictReader([header, row.strip()])
+    predicate = resolve_name(f"bcw_assets.ml.{fields['predicate']}")
+    assert (fields["asset"], fields["blocking"]) == ("raw_data", "no")
+    assert not predicate(rows := pd.DataFrame(index=range(300))).problems
+    assert predicate(rows[1:]).problems == ("it has 299 rows; allowed are at least 300",)
 
 
 def test_the_tables_of_settings_are_those_of_the_code_and_every_variable_is_one() -> None:

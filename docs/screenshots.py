@@ -28,6 +28,7 @@ GRAPH: FloatRect = {"x": 541, "y": 250, "width": 859, "height": 400}  # where it
 MOST_BYTES = 250_000
 PATIENCE = 120  # seconds until the web server answers
 GROUPS = ",".join(f"global@global:{name}" for name in ("data", "model", "evaluation", "release"))
+NO_SLIDER = "[class*=zoomSlider] {visibility: hidden}"  # it lies over the last asset
 # What hides the path of the temporary folder, which says nothing to others.
 HIDE = """folder => {
     const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -107,7 +108,7 @@ def take(
     page.get_by_text(text).first.wait_for()
     page.wait_for_load_state("networkidle")
     page.evaluate(HIDE, hidden)
-    picture = page.screenshot(path=PICTURES / f"{name}.png", animations="disabled", clip=part)
+    picture = page.screenshot(path=PICTURES / f"{name}.png", animations="disabled", clip=part, style=NO_SLIDER)
     print(f"{name}.png: {len(picture):,} bytes")
     if len(picture) > MOST_BYTES:
         raise SystemExit(f"{name}.png is larger than {MOST_BYTES:,} bytes")

@@ -181,7 +181,7 @@ def _read_names(table: list[_Column]) -> Form:
     if missing:
         unknown = list_names(column.title for column in others if columns.STEMS.search(column.name))
         unclear = f", and has {unknown}: write names without units and other words" if unknown else ""
-        lacks = f"it lacks {len(missing)} of the 30 measurements: {', '.join(missing)}"
+        lacks = f"it lacks {len(missing)} of the {COUNT} measurements: {', '.join(missing)}"
         raise TableError(f"{lacks}{unclear}; allowed are {NAMED}")
     others = [column for column in others if (column.name or column.values - BLANK) and not _is_index(column)]
     identifier = _find_id(others)
