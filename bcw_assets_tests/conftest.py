@@ -6,6 +6,7 @@ import os
 import pickle
 import secrets
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import botocore.loaders
 import dagster as dg
 import pandas as pd
 import pytest
+import requests
 from xdist.scheduler import LoadScopeScheduling
 
 from bcw_assets.assets import GRAPH
@@ -42,6 +44,7 @@ from bcw_assets_tests import programs
 from bcw_assets_tests import seaweed as seaweed_server
 from bcw_assets_tests.releases.candidates import candidate_of
 from bcw_assets_tests.seaweed import Seaweed
+from bcw_assets_tests.servers import find_ports, run_server
 from bcw_assets_tests.tables import uci_form
 
 ASSETS = ("raw_data", "ready_data", "model", "cross_validation", "metrics")  # but for the release
@@ -357,3 +360,16 @@ def broken(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], str]:
     """Return the checks that failed: (asset, check) → what it says."""
     checks = [check for check in result.get_asset_check_evaluations() if not check.passed]
     return {(check.asset_key.to_user_string(), check.check_name): check.description or "" for check in checks}
+
+
+@pytest.fixture
+def ui_address(graph: Graph) -> Iterator[str]:
+    """The address of the web server that `make dev` starts, with the daemon."""
+    (port,) = find_ports(1)
+    address, command = f"http://127.0.0.1:{port}", ["make", "--no-print-directory", "-C", str(CHECKOUT), "dev"]
+    environment = graph.environment() | {"PORT": str(port)}
+    try:
+        with run_server(graph.folder / "ui.log", command, environment, lambda: requests.get(f"{address}/server_info")):
+            yield address
+    finally:  # at SIGTERM the code server waits for calls that are under way
+        os.killpg(int((graph.folder / "home" / "dev.lock").read_text()), signal.SIGKILL)

@@ -1,17 +1,9 @@
 """Dagster's own commands and its UI on this code location: all load it, agree on it and run it."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
 
 import dagster as dg
 import pytest
-import requests
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster_graphql import DagsterGraphQLClient
 
@@ -22,9 +14,9 @@ from bcw_assets.ml.expectations import EXPECTATIONS
 from bcw_assets.settings import Settings
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import CHECKOUT, Graph
+from bcw_assets_tests.servers import wait_until
 from bcw_assets_tests.tables import uci_form
 
-PATIENCE = 300  # seconds, more than anything takes on a busy machine
 NAMES = ["cross_validation", "metrics", "model", "raw_data", "ready_data", "release"]
 
 
@@ -72,38 +64,9 @@ def test_an_asset_names_what_it_needs_and_shows_its_stage_its_owner_and_its_sour
 
 
 @pytest.fixture
-def ui(graph: Graph) -> Iterator[DagsterGraphQLClient]:
-    """The web server that `make dev` starts, with the daemon."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        ["make", "--no-print-directory", "dev", f"PORT={port}"],
-        env=graph.environment(),
-        cwd=CHECKOUT, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        wait_until(lambda: is_up(port))
-        yield DagsterGraphQLClient("127.0.0.1", port)
-    finally:
-        # At SIGTERM the code server waits for calls that are under way.
-        os.killpg(int((graph.folder / "home" / "dev.lock").read_text()), signal.SIGKILL)
-        process.wait()
-
-
-def is_up(port: int) -> bool:
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/server_info", timeout=PATIENCE).ok
-    except requests.RequestException:
-        return False
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+def ui(ui_address: str) -> DagsterGraphQLClient:
+    host, _, port = ui_address.rpartition("/")[2].partition(":")
+    return DagsterGraphQLClient(host, int(port))
 
 
 def launch(ui: DagsterGraphQLClient) -> tuple[str, dg.DagsterRunStatus]:

@@ -2,8 +2,6 @@
 
 import csv
 import io
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,18 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from playwright.sync_api import FilePayload, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page
 
 from bcw_assets.cli.main import main
 from bcw_assets.ml.table import columns
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets_tests.conftest import CHECKOUT, sweep, with_all
+from bcw_assets_tests.e2e.conftest import require
 from bcw_assets_tests.ml.table import test_forms
 from bcw_assets_tests.ml.table.test_forms import MEASUREMENTS, Form
 from bcw_assets_tests.tables import uci_form
 
 pytestmark = pytest.mark.e2e
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = CHECKOUT / ".venv/axe/node_modules/axe-core/axe.min.js"
 REMEDY = "This page reads only the common forms. bcw predict FILE reads many more, and says what is wrong with a file."
 SCORED = {  # what the page promises; it may leave any other form to `bcw predict`
@@ -37,29 +35,19 @@ BAD = [(name, test_forms.MADE.get(name, case[0])) for name, case in test_forms.F
 Rows = list[dict[str, str]]
 
 
-def require(what: object, name: str, remedy: str) -> None:
-    if not what:
-        assert "REQUIRE_ALL" not in os.environ, f"{name} is needed; {remedy}"
-        pytest.skip(f"{name} is not installed; {remedy}")
-
-
 @pytest.fixture(scope="session")
-def page(one_release: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(browser: Browser, one_release: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The page, opened from the disk, in a folder with its store."""
-    require(CHROMIUM, "chromium", "apt-get install chromium")
     folder = tmp_path_factory.mktemp("page")
     with_all(FolderStore(folder), one_release)
     (path,) = folder.glob("releases/*/index.html")
-    with sync_playwright() as browsers:
-        browser = browsers.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page, log = browser.new_page(viewport={"width": 1400, "height": 900}), list[str]()
-        page.on("request", lambda request: log.append(request.url))
-        page.on("console", lambda message: log.append(message.text))
-        page.on("pageerror", lambda error: log.append(str(error)))
-        page.goto(path.as_uri())
-        yield page
-        assert [entry for entry in log if not entry.startswith("blob:")] == [path.as_uri()]  # downloads are blobs
-        browser.close()
+    page, log = browser.new_page(viewport={"width": 1400, "height": 900}), list[str]()
+    page.on("request", lambda request: log.append(request.url))
+    page.on("console", lambda message: log.append(message.text))
+    page.on("pageerror", lambda error: log.append(str(error)))
+    page.goto(path.as_uri())
+    yield page
+    assert [entry for entry in log if not entry.startswith("blob:")] == [path.as_uri()]  # downloads are blobs
 
 
 def predict(page: Page, content: bytes, *options: str) -> Rows | None:
