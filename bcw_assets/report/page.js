@@ -67,7 +67,6 @@ const isNumeric = (text) => /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text)
 const isId = (text) => text !== "" && [...text].length <= release.LONGEST_ID && !/(?! )\p{Z}/u.test(text);
 const squeezeName = (text) => text.replace(/[^\p{L}\p{N}]+/gu, "").toLowerCase();
 const explainValue = (column, value, allowed) => `${column} is ${quote(value)}; allowed is ${allowed}`;
-const nameId = (text) => (text ? `, id ${text}` : "");
 
 // The rules: expressions over columns, compiled once.
 
@@ -174,6 +173,7 @@ function splitText(text) {
   if (mark) start = lines.findIndex((line, place) => place > start && isFilled(line));
   if (start < 0) refuse("it is empty");
   const count = (each) => lines[start].replace(/"[^"]*"/g, "").split(each).length - 1;
+  if (!mark && count("|") > 4) refuse("its fields are separated by |");
   const separator = mark ? mark[1] : ["\t", ";"].find((each) => count(each) > 4) ?? ",";
   const records = [];
   for (let place = start; place < lines.length; place++) {
@@ -182,8 +182,7 @@ function splitText(text) {
       const fields = splitLine(lines[place], separator);
       if (fields.some((each) => each)) records.push({ line, fields, problem: "" });
     } catch (error) {
-      const problem = `Line ${line} is not CSV: ${error.message}; one line is one row`;
-      records.push({ line, fields: null, problem });
+      records.push({ line, fields: null, problem: `it is not CSV: ${error.message}; one line is one row` });
     }
   }
   if (records[0].problem) refuse(records[0].problem);
@@ -242,7 +241,7 @@ function readNames(header, names, values, rows) {
   if (!passed.has(0) && release.INDEX_NAMES.includes(names[0])) {
     const first = Number(rows[0]?.[0]);
     const isIndex = rows.every(([text], number) => /^\d{1,15}$/.test(text) && Number(text) === first + number);
-    if (!isIndex) refuse(`its column ${quote(header[0])} may be of ids; call it id, or leave it out`);
+    if (!isIndex || first > 1) refuse(`its column ${quote(header[0])} may be of ids; call it id, or leave it out`);
     passed.add(0);
   }
   const isFilled = (place) => [...values[place]].some((text) => !blank.has(text));
@@ -256,9 +255,11 @@ function readNames(header, names, values, rows) {
   const rest = others.filter((place) => place !== label?.place && place !== coded);
   const idPlace = findId(names, values, rows, rest, header);
   const isUsed = (place) => place === idPlace || names[place] === squeezeName(release.PROBABILITY);
+  const leftOut = rest.filter((place) => !isUsed(place)).map((place) => header[place]);
+  if (leftOut.includes("")) refuse("it has a column without a name");
+  if (coded !== undefined && release.ID_NAMES.includes(names[coded])) refuse("its ids may be diagnoses");
   return {
-    places, label, id: idPlace,
-    leftOut: listNames(rest.filter((place) => !isUsed(place)).map((place) => header[place])),
+    places, label, id: idPlace, leftOut: listNames(leftOut),
     codes: coded === undefined ? "" : explainCodes(header[coded], values[coded]),
   };
 }
@@ -293,7 +294,8 @@ function readOrder(header, names, values, rows) { // UCI's: perhaps an id, perha
   if (fits[2] && fits[3]) refuse("it has several columns that may be of diagnoses");
   const hasId = fits[1] !== "";
   const isNumber = (text) => codes.has(text) || text.includes(".");
-  const isDoubtful = hasId && ((!layout.includes("L") && [...values[0]].some(isNumber)) || hasFew(values[0], rows));
+  const isCoded = isWithin(values[1], codes) || isWithin(values.at(-1), codes) || [...values[0]].some(isNumber);
+  const isDoubtful = hasId && ((!layout.includes("L") && isCoded) || hasFew(values[0], rows));
   if (isDoubtful) refuse("its first column does not tell the rows apart");
   const numbers = [...layout].flatMap((kind, place) => (kind === "#" ? [place] : [])), place = layout.indexOf("L");
   return {
@@ -316,38 +318,41 @@ function explainCodes(title, texts) {
 
 const readNumber = (text, hasCommas) => (hasCommas ? text.replaceAll(".", "_").replaceAll(",", ".") : text);
 
-function parse(fields, hasCommas) { // 30 fields → values by name; refuses the first that is no number
+function parse(fields, { hasCommas }) { // 30 fields → values by name; refuses the first that is no number
   const isWrong = ({ text }) => !isNumeric(readNumber(text, hasCommas));
   const [wrong] = fields.filter(isWrong).sort((left, right) => left.place - right.place);
   if (wrong) refuse(explainValue(wrong.name, wrong.text, hasCommas ? release.COMMA_NUMBER_IS : release.NUMBER_IS));
   return Object.fromEntries(fields.map(({ name, text }) => [name, Number(readNumber(text, hasCommas)) + 0]));
 }
 
+function explainCount({ width }, texts) {
+  if (texts.length < width) return `it has ${texts.length} fields; allowed are ${width}`;
+  const more = texts.slice(width).find((text) => !isBlank(text));
+  return more ? `it has ${quote(more)} after its ${width} fields; allowed is nothing there` : "";
+}
+
 function readRecord(form, { line, fields, problem }, number) {
-  const row = { id: "", diagnosis: "", values: null, problems: problem ? [problem] : [], warnings: [] };
-  let texts = fields ?? [];
-  if (!problem && (texts.length < form.width || texts.slice(form.width).some((text) => !isBlank(text)))) {
-    row.problems.push(`Line ${line} has ${texts.length} fields; allowed are ${form.width}, as in the first line`);
-    texts = [];
-  } else if (!problem) {
-    row.id = form.id === null ? "" : texts[form.id];
+  const texts = fields ?? [], row = { id: "", diagnosis: "", values: null, problems: [], warnings: [] };
+  let fault = problem || explainCount(form, texts);
+  const isRow = !fault;
+  if (isRow) {
     try {
       const named = form.places.map((place, order) => ({ name: measurements[order], place, text: texts[place] }));
-      row.values = parse(named, form.hasCommas);
+      row.values = parse(named, form);
     } catch (error) {
-      row.problems.push(`Line ${line}${nameId(row.id)}: ${error.message}`);
+      fault = error.message;
     }
-    if (form.id !== null && !isId(row.id)) {
-      const problem = `Line ${line}: ${explainValue(release.ID, row.id, release.PRINTABLE)}`;
-      if (row.problems.length === 0) row.problems.push(problem);
-      row.id = "";
-    }
+    const text = form.id === null ? "" : texts[form.id];
+    if (form.id === null || isId(text)) row.id = text;
+    else fault ||= explainValue(release.ID, text, release.PRINTABLE);
   }
-  const text = form.label ? texts[form.label.place] ?? "" : "";
+  const name = `Line ${line}${row.id ? `, id ${row.id}` : ""}`;
+  const text = isRow && form.label ? texts[form.label.place] : "";
+  if (fault) row.problems.push(`${name}: ${fault}`);
   row.diagnosis = (form.label?.isTarget ? targetCodes : words).get(text.toLowerCase()) ?? "";
   if (text && !row.diagnosis) {
     const allowed = form.label.isTarget ? release.TARGET_IS : release.LABEL_IS;
-    row.warnings.push(`Line ${line}${nameId(row.id)}: ${explainValue(form.label.name, text, allowed)}`);
+    row.warnings.push(`${name}: ${explainValue(form.label.name, text, allowed)}`);
   }
   if (form.id === null) row.id = `row-${String(number + 1).padStart(4, "0")}`;
   return row;
@@ -396,7 +401,7 @@ function scoreFields() {
   const has = (mark) => inputs.some(({ text }) => text.includes(mark)), hasCommas = has(",") && !has(".");
   const row = { problems: [], warnings: [], values: null };
   try {
-    row.values = parse(inputs, hasCommas);
+    row.values = parse(inputs, { hasCommas });
   } catch (error) {
     row.problems.push(error.message);
   }
@@ -479,8 +484,8 @@ function summarise({ name, form, rows }) {
   }
   if (known.length) {
     const agreement = `${known.filter(agrees).length.toLocaleString("en")} of ${formatCount(known.length)}`;
-    lines.push(`The model calls ${agreement} as they were diagnosed. That is no evaluation if it was trained on them; ` +
-      "bcw predict counts those.");
+    lines.push(`The model calls ${agreement} as they were diagnosed. ` +
+      "That is no evaluation if it was trained on them; bcw predict counts those.");
   }
   return lines;
 }
