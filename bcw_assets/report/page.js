@@ -235,7 +235,7 @@ function readNames(header, names, values, rows) {
   const stands = measurements.map((name) => all.filter((place) => known[place] === name));
   const missing = measurements.filter((_, number) => stands[number].length === 0);
   if (missing.length === measurements.length) refuse("its first line names no measurements that this page knows");
-  if (missing.length) refuse(`it lacks ${missing.length} of the 30 measurements: ${missing.join(", ")}`);
+  if (missing.length) refuse(`it lacks ${missing.length} of the ${measurements.length} measurements: ${missing.join(", ")}`);
   if (stands.some((places) => places.length > 1)) refuse("it has a measurement twice");
   const places = stands.flat(), passed = new Set(places);
   if (!passed.has(0) && release.INDEX_NAMES.includes(names[0])) {
@@ -289,8 +289,8 @@ function readOrder(header, names, values, rows) { // UCI's: perhaps an id, perha
   const labels = values.map((texts) => isWithin(texts, words));
   if (labels.length > 1) labels[1] ||= ![...values[1]].some(isNumeric);
   const layout = labels.map((isLabel) => (isLabel ? "L" : "#")).join("");
-  const fits = layout.match(/^(#?)(L?)#{30}(L?)$/);
-  if (!fits) refuse(`it has ${names.length} columns without the names of the 30 measurements, and not in UCI's order`);
+  const fits = layout.match(`^(#?)(L?)#{${measurements.length}}(L?)$`);
+  if (!fits) refuse(`it has ${names.length} columns without the names of the ${measurements.length} measurements, and not in UCI's order`);
   if (fits[2] && fits[3]) refuse("it has several columns that may be of diagnoses");
   const hasId = fits[1] !== "";
   const isNumber = (text) => codes.has(text) || text.includes(".");
@@ -299,7 +299,7 @@ function readOrder(header, names, values, rows) { // UCI's: perhaps an id, perha
   if (isDoubtful) refuse("its first column does not tell the rows apart");
   const numbers = [...layout].flatMap((kind, place) => (kind === "#" ? [place] : [])), place = layout.indexOf("L");
   return {
-    places: numbers.slice(-30), id: hasId ? 0 : null, codes: "", leftOut: "",
+    places: numbers.slice(-measurements.length), id: hasId ? 0 : null, codes: "", leftOut: "",
     label: place < 0 ? null : { place, name: release.DIAGNOSIS, isTarget: false },
   };
 }
