@@ -1,4 +1,4 @@
-"""The one room of Dagster's history: the latest result of every check, run and asset, what failed, why, and its end."""
+"""The one reader of Dagster's history: the latest result of every check, run and asset, what failed, and why."""
 
 import fcntl
 import itertools

@@ -168,7 +168,6 @@ def _is_data(first: Sequence[str]) -> bool:
 
 
 def _read_names(table: list[_Column]) -> Form:
-    """Find the columns by their names."""
     names = [column.name for column in table]
     count = Counter(columns.ALIASES[name] for name in names if name in columns.ALIASES)
     if twice := [name for name in count if count[name] > 1]:
