@@ -41,7 +41,6 @@ from bcw_assets.storage.store import open_store
 STANDARD = "-"  # the name of standard input and standard output
 SOME_NOT_SCORED = 3  # exit code
 LARGE = 20_000_000  # bytes of input from which a terminal shows progress
-SPECIAL = '",\r\n'  # what a field of CSV needs quotes for
 HEADER = (columns.ID, columns.PROBABILITY, "malignant", "release", "problems")
 CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.MOST_CONTRIBUTIONS + 1))
 TABLE_ROW = "{:<16} {:>9}  {:<10}  {}\n"
@@ -341,7 +340,7 @@ def _quote(text: str) -> str:
 
 
 def _needs_quotes(text: str) -> bool:
-    return any(mark in text for mark in SPECIAL)
+    return any(mark in text for mark in '",\r\n')
 
 
 def _forget_standard_output() -> None:
