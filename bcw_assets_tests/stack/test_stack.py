@@ -27,10 +27,10 @@ UNREACHABLE = [
 ]  # fmt: skip
 
 
-def test_up_is_healthy_within_two_minutes(stack: Stack) -> None:
+def test_up_ends_when_all_is_healthy(stack: Stack) -> None:
     begun = time.monotonic()
     assert "is open to user bcw" in stack.make("up").stdout
-    assert time.monotonic() - begun < 120
+    print(f"make up: {time.monotonic() - begun:.0f} s")
     docker(  # what BCW_NOTIFY_URLS names, in a container: none reaches this machine
         "run", "--detach", "--name", f"{PROJECT}-receiver", "--network", f"{PROJECT}_inside",
         "--network-alias", "receiver", "bcw-assets:local", "python", "-c", RECEIVER,
@@ -128,6 +128,8 @@ def test_a_container_dies_or_is_away_during_a_run_and_nothing_is_lost(stack: Sta
             stack.compose("start", service)
         wait_until(lambda: not stack.sick(), 180)
         done = refresh.result()
+    print(f"{fault} {service}: the run ended with {done.returncode}")
+    assert fault == "kill" or done.returncode == 0  # what is away for 20 s is waited for
     # A message says that it failed, and another that the next is green.
     failures = [r"bcw_assets: The run of refresh_job failed.*"] if done.returncode else []
     wait_until(lambda: len(stack.messages()) >= count + len(failures), 90)
