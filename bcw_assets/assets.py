@@ -25,8 +25,6 @@ from bcw_assets.stages import show_rows, stage
 from bcw_assets.storage.io_manager import PATH
 from bcw_assets.storage.store import Store
 
-SHOWN_ROWS, SHOWN_COLUMNS = 3, 4  # of the table, for which a page of the UI has place
-
 
 class SplitConfig(dg.Config):
     """How the rows are divided; the defaults are those of the published numbers."""
@@ -74,12 +72,14 @@ def raw_data(
         metadata={
             "source": download.origin,
             "malignant": f"{is_malignant.sum()} of {len(patients)} patients ({format_percent(is_malignant.mean())})",
-            **show_rows("first rows", patients.iloc[:SHOWN_ROWS, :SHOWN_COLUMNS].to_dict("records")),
+            **show_rows(
+                "first rows", patients.iloc[:3, :4].to_dict("records")
+            ),  # a page of the UI has no place for more
             **show_rows("tries", list(map(asdict, download.tries))),
             "fallback": download.fallback,
             canonical.CHOSEN: settings.source_is_named,
             **({canonical.LEFT_OUT: ", ".join(left_out)} if left_out else {}),
-            "columns": _schema(patients, columns.DESCRIPTIONS),
+            "columns": _build_schema(patients, columns.DESCRIPTIONS),
             "fingerprint": canonical.fingerprint(patients)[:SHORT],
             "dagster/row_count": len(patients),
         },
@@ -98,7 +98,7 @@ def ready_data(raw_data: pd.DataFrame, config: SplitConfig) -> dg.MaterializeRes
         value=prepared,
         metadata={
             "settings": dg.MetadataValue.json(asdict(prepared.split)),
-            "columns": _schema(prepared.rows, preparation.READY_DESCRIPTIONS),
+            "columns": _build_schema(prepared.rows, preparation.READY_DESCRIPTIONS),
             "dagster/row_count": len(prepared.rows),
         },
     )
@@ -137,7 +137,7 @@ def cross_validation(
         value=probabilities,
         metadata={
             "settings": dg.MetadataValue.json(asdict(probabilities.resampling)),
-            "columns": _schema(probabilities.rows, resampling.describe_columns(repeats)),
+            "columns": _build_schema(probabilities.rows, resampling.describe_columns(repeats)),
             "dagster/row_count": len(probabilities.rows),
         },
     )
@@ -213,6 +213,6 @@ def release(
 GRAPH = [raw_data, ready_data, model, cross_validation, metrics, release]
 
 
-def _schema(frame: pd.DataFrame, descriptions: dict[str, tuple[str, str]]) -> dg.TableSchema:
+def _build_schema(frame: pd.DataFrame, descriptions: dict[str, tuple[str, str]]) -> dg.TableSchema:
     texts = {name: f"{meaning} [{unit}]" if unit else meaning for name, (meaning, unit) in descriptions.items()}
     return dg.TableSchema([dg.TableColumn(name, str(frame[name].dtype), text) for name, text in texts.items()])

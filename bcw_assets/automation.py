@@ -38,15 +38,15 @@ def housekeeping_job() -> None:
 
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Return the schedule of the refresh, and the one that tidies up after it every night."""
-    nightly = _schedule(housekeeping_job, "30 3 * * *", "every night at 3:30", settings)
+    nightly = _build_schedule(housekeeping_job, "30 3 * * *", "every night at 3:30", settings)
     try:
-        return [_schedule(refresh_job, settings.schedule_cron, "at BCW_SCHEDULE_CRON", settings), nightly]
+        return [_build_schedule(refresh_job, settings.schedule_cron, "at BCW_SCHEDULE_CRON", settings), nightly]
     except dg.DagsterInvalidDefinitionError as error:
         allowed = "allowed are five fields of cron, like '0 6 * * 1'"
         raise SettingsError(f"BCW_SCHEDULE_CRON is {settings.schedule_cron!r}; {allowed}") from error
 
 
-def _schedule(job: Any, cron: str, when: str, settings: Settings) -> dg.ScheduleDefinition:
+def _build_schedule(job: Any, cron: str, when: str, settings: Settings) -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
         name=job.name.replace("_job", "_schedule"),
         job=job,  # Dagster exports no name for the type of refresh_job
@@ -57,7 +57,7 @@ def _schedule(job: Any, cron: str, when: str, settings: Settings) -> dg.Schedule
     )
 
 
-def with_freshness(graph: Sequence[dg.AssetsDefinition], asset: dg.AssetKey, days: int) -> list[dg.AssetsDefinition]:
+def add_freshness(graph: Sequence[dg.AssetsDefinition], asset: dg.AssetKey, days: int) -> list[dg.AssetsDefinition]:
     """Return the graph with one asset that counts as stale when it was not materialised for so many days."""
     policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=days))
     return [

@@ -24,7 +24,7 @@ PUBLISHED_TITLE = "The release can be used: all its files and the log are as the
 
 def build_checks(graph: Sequence[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
     """Return one multi-check per asset of the graph: that it is stored as recorded, and what is expected of it."""
-    artifacts = _artifacts(graph)
+    artifacts = _find_artifacts(graph)
     return [_build_check(asset, artifacts) for asset in (*artifacts, RELEASE_KEY)]
 
 
@@ -32,7 +32,7 @@ def locate_assets(
     graph: Sequence[dg.AssetsDefinition], artifacts: ArtifactIOManager, releases: Store
 ) -> dict[dg.AssetKey, str]:
     """Return where every asset is, as its materialisations record it: a path or a URI."""
-    addresses = {asset: artifacts.address(asset, *stored) for asset, stored in _artifacts(graph).items()}
+    addresses = {asset: artifacts.address(asset, *stored) for asset, stored in _find_artifacts(graph).items()}
     return addresses | {RELEASE_KEY: releases.address(bundle.PLACE)}
 
 
@@ -48,12 +48,12 @@ def specify_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
             description=row.title,
             additional_deps=[name for name in row.inputs if name not in (row.asset, FACTS)],
         )
-        for row in _expectations(asset).values()
+        for row in _select_expectations(asset).values()
     ]
     return [dg.AssetCheckSpec(STORED, asset=asset, blocking=True, description=STORED_TITLE), *expected]
 
 
-def _artifacts(graph: Sequence[dg.AssetsDefinition]) -> dict[dg.AssetKey, tuple[str, type]]:
+def _find_artifacts(graph: Sequence[dg.AssetsDefinition]) -> dict[dg.AssetKey, tuple[str, type]]:
     """Return the folder and the type of the value of every asset that the IO manager stores."""
     return {
         asset.key: (str(asset.metadata_by_key[asset.key][FOLDER_KEY]), asset.op.output_defs[0].dagster_type.typing_type)
@@ -62,12 +62,12 @@ def _artifacts(graph: Sequence[dg.AssetsDefinition]) -> dict[dg.AssetKey, tuple[
     }
 
 
-def _expectations(asset: dg.AssetKey) -> dict[str, Expectation]:
+def _select_expectations(asset: dg.AssetKey) -> dict[str, Expectation]:
     return {row.name: row for row in EXPECTATIONS if row.asset == asset.to_user_string()}
 
 
 def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]) -> dg.AssetChecksDefinition:
-    specs, expectations = specify_checks(asset), _expectations(asset)
+    specs, expectations = specify_checks(asset), _select_expectations(asset)
 
     @dg.multi_asset_check(
         name=asset.to_user_string() + CHECKS,

@@ -4,7 +4,7 @@ import dagster as dg
 
 from bcw_assets import settings as environment
 from bcw_assets.assets import GRAPH
-from bcw_assets.automation import build_alerts, build_schedules, housekeeping_job, refresh_job, with_freshness
+from bcw_assets.automation import add_freshness, build_alerts, build_schedules, housekeeping_job, refresh_job
 from bcw_assets.checks import RELEASE_KEY, build_checks
 from bcw_assets.operations import history
 from bcw_assets.storage.io_manager import ArtifactIOManager
@@ -18,7 +18,7 @@ def build_definitions(settings: environment.Settings) -> dg.Definitions:
     checks = build_checks(GRAPH)
     keys = [key for check in checks for key in check.check_keys]
     return dg.Definitions(
-        assets=with_freshness(GRAPH, RELEASE_KEY, settings.stale_days),
+        assets=add_freshness(GRAPH, RELEASE_KEY, settings.stale_days),
         asset_checks=checks,
         jobs=[refresh_job, housekeeping_job],
         schedules=build_schedules(settings),

@@ -1,6 +1,5 @@
 """What can go wrong, as a small tree with one root. Imports nothing, so that everybody may import it."""
 
-COMMAND = "bcw refresh {}"
 # What to do about something whose seal or digest is right, and that cannot be understood all the same.
 OTHER_VERSION = "perhaps another version of bcw_assets wrote it: try the newest"
 
@@ -9,7 +8,7 @@ class BcwError(Exception):
     """A failure whose text says what is wrong, what is allowed and what to do next."""
 
     retry_may_help = False
-    rows_are = "offending rows"  # what the rows are
+    rows_are = "offending rows"  # the title of the rows
 
     def __init__(self, problem: str, rows: tuple[dict[str, bool | int | float | str | None], ...] = ()) -> None:
         super().__init__(problem)
@@ -58,8 +57,7 @@ class ArtifactError(BcwError):
     """A stored artifact is missing, damaged, or does not belong to the others."""
 
     def __init__(self, problem: str, asset: str) -> None:
-        """Say what is wrong, which asset mends it, and by which command."""
-        super().__init__(f"{problem}. To make it: {COMMAND.format(asset)}")
+        super().__init__(f"{problem}. To make it: bcw refresh {asset}")
 
 
 class ReleaseError(BcwError):

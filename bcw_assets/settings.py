@@ -22,7 +22,7 @@ SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_SECRET = 6  # characters; a shorter one would be found in every text
 # What Kubernetes puts into every pod for a Service of this name.
-OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
+SERVICE_VARIABLE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 MOST_DAYS = 36_500  # a century; Python's own limit of a duration explains nothing
 
 
@@ -66,7 +66,7 @@ def read_environment() -> Settings:
                 values[known[variable]] = PARSERS[known[variable]](text)
             except (ValueError, click.BadParameter) as error:
                 problems.append(f"{variable}: {error}")
-        elif not OF_A_SERVICE.search(name):
+        elif not SERVICE_VARIABLE.search(name):
             near = get_close_matches(variable, known, n=1, cutoff=0)[0]
             problems.append(f"{name} is no setting; did you mean {near}? Allowed are {', '.join(sorted(known))}")
     settings = Settings(**values)

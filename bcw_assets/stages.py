@@ -18,8 +18,7 @@ PACKAGE = __name__.partition(".")[0]
 DATA = (".csv", ".j2")  # what modules read of the files beside them
 GROUPS = {"download": "data", "preprocess": "data", "train": "model", "evaluate": "evaluation", "upload": "release"}
 FOLDER_KEY = "folder"  # in an asset's metadata: the folder of its files
-# How often a step that waiting may help is tried again, and after how many seconds: with what a store tries by itself,
-# a minute. That may be too long for who waits, and is short for who would be called.
+# Tries after the first where waiting may help, and the seconds between them; with a store's own tries, a minute.
 RETRIES, RETRY_SECONDS = 3, 10.0
 
 

@@ -65,7 +65,6 @@ def _explain_newest_failure(
     places: Mapping[dg.AssetKey, str],
     materialisations: Mapping[dg.AssetKey, Materialization | None],
 ) -> str | None:
-    """Return what the newest failed run said that nothing has mended."""
     times = {key: made.timestamp if made else 0.0 for key, made in materialisations.items()}
     for failure in history.find_failures(instance, lambda key: times.get(key, 0.0), after=min(times.values())):
         addresses = {

@@ -41,7 +41,6 @@ from bcw_assets.storage.store import open_store
 STANDARD = "-"  # the name of standard input and standard output
 SOME_NOT_SCORED = 3  # exit code
 LARGE = 20_000_000  # bytes of input from which a terminal shows progress
-SPECIAL = '",\r\n'  # what a field of CSV needs quotes for
 HEADER = (columns.ID, columns.PROBABILITY, "malignant", "release", "problems")
 CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.MOST_CONTRIBUTIONS + 1))
 TABLE_ROW = "{:<16} {:>9}  {:<10}  {}\n"
@@ -95,7 +94,6 @@ def score_file(request: Request) -> int:
 
 
 def _describe_release(release: Release) -> str:
-    """Return which release it is, and how good."""
     champion = "the champion" if release.is_champion else "not the champion"
     values = ", ".join(
         f"{profile.title} {format_estimate(release.headline[name])}"
@@ -107,7 +105,6 @@ def _describe_release(release: Release) -> str:
 
 
 def _describe_form(form: Form) -> Iterator[str]:
-    """Return what of the input is not looked at."""
     if form.codes:
         yield f"The input has no diagnoses that say who was malignant: {form.codes}"
     if form.left_out:
@@ -115,7 +112,6 @@ def _describe_form(form: Form) -> Iterator[str]:
 
 
 def _summarise(tally: Tally, threshold: float) -> Iterator[str]:
-    """Return what to know after the rows."""
     yield f"{_format_count(tally.scored)} scored, {tally.malignant:,} of them malignant at a threshold of {threshold:g}"
     if tally.not_scored:
         ((code, count),) = tally.codes.most_common(1)
@@ -308,7 +304,6 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _format_rows(rows: Rows, predictions: RowPredictions, scorer: Scorer, release: Release, request: Request) -> bytes:
-    """Return one line a row."""
     ids = list(map(_quote, rows.ids)) if _needs_quotes("".join(rows.ids)) else rows.ids
     calls = np.where(predictions.probability >= request.threshold, "1", "0").tolist()
     fields = zip(ids, predictions.probability.tolist(), calls, strict=True)
@@ -324,7 +319,6 @@ def _format_rows(rows: Rows, predictions: RowPredictions, scorer: Scorer, releas
 
 
 def _format_lines(rows: Rows, predictions: RowPredictions, scorer: Scorer, _: Release, request: Request) -> bytes:
-    """Return one line a row for people."""
     lines = []
     contributions = zip(*scoring.explain_rows(scorer, rows.measurements, predictions.is_scored), strict=True)
     fields = zip(rows.ids, predictions.probability.tolist(), predictions.is_scored.tolist(), contributions, strict=True)
@@ -346,7 +340,7 @@ def _quote(text: str) -> str:
 
 
 def _needs_quotes(text: str) -> bool:
-    return any(mark in text for mark in SPECIAL)
+    return any(mark in text for mark in '",\r\n')
 
 
 def _forget_standard_output() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from bcw_assets.ml.evaluation import scores
 from bcw_assets.ml.model.numbers import Scorer, compute_probability
 from bcw_assets.ml.table import columns, rules
-from bcw_assets.ml.table.identity import fingerprint_row, round_values
+from bcw_assets.ml.table.identity import format_number, hash_row, round_values
 from bcw_assets.ml.table.reading import Rows
 
 MOST_CONTRIBUTIONS = 3  # contributions that are given of a row
@@ -119,7 +119,8 @@ class TrainingRows:
 @lru_cache(REMEMBERED)
 def _compute_fingerprints(measurements: bytes) -> set[str]:
     """Return the fingerprints of a row, given by its 30 rounded doubles, under either diagnosis."""
-    return {fingerprint_row(diagnosis, np.frombuffer(measurements)) for diagnosis in columns.LABELS}
+    texts = list(map(format_number, np.frombuffer(measurements).tolist()))
+    return {hash_row([diagnosis, *texts]) for diagnosis in columns.LABELS}
 
 
 @dataclass

@@ -136,7 +136,6 @@ class Exporter(Collector):
     """What all sources say when somebody asks for all names; a source that fails or hangs is left out."""
 
     def __init__(self, sources: Mapping[str, Callable[[], Iterator[Sample]]], stale_days: int) -> None:
-        """Ask nothing yet: every source is a generator, which begins when somebody wants its first sample."""
         self._sources = {name: (ThreadPoolExecutor(MOST_AT_ONCE), collect) for name, collect in sources.items()}
         self._problems = dict.fromkeys(sources, "")
         versions = (metadata.version("bcw-assets"), metadata.version("dagster"), platform.python_version())

@@ -1,4 +1,4 @@
-"""The one room of Dagster's history: the latest result of every check, run and asset, what failed, why, and its end."""
+"""The one reader of Dagster's history: the latest result of every check, run and asset, what failed, and why."""
 
 import fcntl
 import itertools
@@ -75,8 +75,8 @@ def open_history() -> Iterator[dg.DagsterInstance]:
     try:
         with _open_instance(Path(settings.dagster_home())) as instance:
             yield instance
-    except (dg.DagsterError, SQLAlchemyError, OSError, _too_many_retries()) as error:
-        cause = error.__cause__ if isinstance(error, _too_many_retries()) else error
+    except (dg.DagsterError, SQLAlchemyError, OSError, _import_postgres_error()) as error:
+        cause = error.__cause__ if isinstance(error, _import_postgres_error()) else error
         reason = str(cause).strip().partition("\n")[0][:300].rstrip(".")
         raise BcwError(
             f"Dagster could not keep or read the history in {settings.dagster_home()}: {reason}. No artifact is half "
@@ -97,7 +97,7 @@ def _open_instance(home: Path) -> dg.DagsterInstance:
         os.close(folder)
 
 
-def _too_many_retries() -> type[Exception]:
+def _import_postgres_error() -> type[Exception]:
     """Return what dagster-postgres raises, from the database's own error, when PostgreSQL cannot be reached."""
     from dagster_postgres.utils import DagsterPostgresException  # once something is wrong: it brings a driver along
 

@@ -61,14 +61,14 @@ class Candidate:
     @cached_property
     def fingerprints(self) -> list[str]:
         """The fingerprint of every row."""
-        return canonical.row_fingerprints(self.raw_data)
+        return canonical.fingerprint_rows(self.raw_data)
 
     @cached_property
     def fingerprints_if_relabelled(self) -> list[str]:
         """The fingerprint that every row would have under the other diagnosis."""
         is_malignant = self.raw_data[columns.DIAGNOSIS] == columns.MALIGNANT
         others = np.where(is_malignant, columns.BENIGN, columns.MALIGNANT)
-        return canonical.row_fingerprints(self.raw_data.assign(**{columns.DIAGNOSIS: others}))
+        return canonical.fingerprint_rows(self.raw_data.assign(**{columns.DIAGNOSIS: others}))
 
     @property
     def predictions(self) -> Predictions:

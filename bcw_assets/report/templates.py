@@ -1,4 +1,4 @@
-"""How the templates that lie beside a module are opened: every number in them is formatted by `formatting`."""
+"""Opens the templates that lie beside a module, with the functions of `formatting` as filters."""
 
 from pathlib import Path
 

@@ -131,7 +131,6 @@ class S3Store:
             raise StorageError(f"AWS_ENDPOINT_URL is no URL; {allowed}. Set it, and try again") from None
 
     def _list_objects(self, prefix: str) -> Iterator[str]:
-        """Return the keys that begin with `prefix`, page by page."""
         options: dict[str, str] = {}
         while True:
             page = self._ask("list_objects_v2", Prefix=prefix, **options)

@@ -95,7 +95,7 @@ def test_ucis_file_in_any_order_and_the_copy_without_ids_are_one_release_byte_fo
 
 def test_every_row_is_there_by_its_fingerprint(candidate: Candidate) -> None:
     frame = pd.read_csv(io.BytesIO(candidate.files["cross_validation.csv"]))
-    assert frame["fingerprint"].tolist() == canonical.row_fingerprints(candidate.raw_data)
+    assert frame["fingerprint"].tolist() == canonical.fingerprint_rows(candidate.raw_data)
     assert (frame["split"] == "train").sum() == 455
     probability = 1 / (1 + np.exp(-frame["log_odds"]))
     measurements = candidate.raw_data[list(columns.MEASUREMENTS)]

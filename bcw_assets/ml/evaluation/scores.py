@@ -27,7 +27,7 @@ class Profile:
     """How a score is judged, and where people meet it beside `metrics.json` and the table of all scores.
 
     The card has its `meaning`, as a share in percent or not, and its name at Hugging Face. A manifest has the headline,
-    and so have the exporter and `bcw releases show` and `compare`; `bcw predict` and `bcw releases list` show what is
+    and so have the exporter and `bcw releases show` and `diff`; `bcw predict` and `bcw releases list` show what is
     brief of it. The floor is missed only when the whole interval lies beyond.
     """
 

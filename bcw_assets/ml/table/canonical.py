@@ -30,7 +30,7 @@ def write_table(table: pd.DataFrame) -> bytes:
     return text.getvalue().encode()
 
 
-def row_fingerprints(table: pd.DataFrame) -> list[str]:
+def fingerprint_rows(table: pd.DataFrame) -> list[str]:
     """Return, row by row, the SHA-256 of diagnosis and rounded measurements: the patient, whatever the id."""
     rounded = table.assign(**{name: round_values(table[name].to_numpy()) for name in columns.MEASUREMENTS})
     return list(map(hash_row, _format_patients(rounded)))
@@ -38,7 +38,7 @@ def row_fingerprints(table: pd.DataFrame) -> list[str]:
 
 def fingerprint(table: pd.DataFrame) -> str:
     """Return the SHA-256 of the row fingerprints in the table's order, one a line."""
-    return hashlib.sha256("".join(f"{row}\n" for row in row_fingerprints(table)).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{row}\n" for row in fingerprint_rows(table)).encode()).hexdigest()
 
 
 def malignant(table: pd.DataFrame) -> np.ndarray:

@@ -67,7 +67,7 @@ class Form:
         return f"{self.unit} {number}" + (f", id {identifier}" if identifier else "")
 
     def explain_count(self, fields: Sequence[str]) -> str:
-        """Say whether a row has fields too few, or too many that are not empty; nothing if it has not."""
+        """Return what is wrong with the number of fields; nothing if only empty ones follow the last column."""
         if len(fields) < self.width:
             return f"it has {len(fields)} fields; allowed are {self.width}"
         more = [text for text in fields[self.width :] if text.lower() not in BLANK]
@@ -168,7 +168,6 @@ def _is_data(first: Sequence[str]) -> bool:
 
 
 def _read_names(table: list[_Column]) -> Form:
-    """Find the columns by their names."""
     names = [column.name for column in table]
     count = Counter(columns.ALIASES[name] for name in names if name in columns.ALIASES)
     if twice := [name for name in count if count[name] > 1]:

@@ -31,8 +31,3 @@ def format_number(number: float) -> str:
 def hash_row(texts: Iterable[str]) -> str:
     """Return the SHA-256 of a row's diagnosis and rounded numbers: one patient has one, whatever the id."""
     return hashlib.sha256(",".join(texts).encode()).hexdigest()
-
-
-def fingerprint_row(diagnosis: str, numbers: np.ndarray) -> str:
-    """Return the fingerprint of a row of this diagnosis and these 30 measurements, which are rounded already."""
-    return hash_row([diagnosis, *map(format_number, numbers.tolist())])

@@ -133,7 +133,6 @@ def _peek(stream: BinaryIO) -> bytes:
 
 
 def _open_member(archive: zipfile.ZipFile) -> BinaryIO:
-    """Open the one table in a zip."""
     names = {name: name.rpartition("/")[2] for name in archive.namelist() if not name.startswith("__MACOSX/")}
     files = [name for name, last in names.items() if last and not last.startswith(".")]
     tables = [name for name in files if names[name] == UCI_TABLE] or files

@@ -170,18 +170,18 @@ def _count_repeats(table: "pd.DataFrame") -> float:
     return float(table[list(columns.MEASUREMENTS)].apply(round_values, raw=True).duplicated().sum())
 
 
-def _auc(table: "pd.DataFrame") -> float:
+def _measure_auc(table: "pd.DataFrame") -> float:
     malignant = _is_malignant(table)
     if malignant.all() or not malignant.any():
         return 0.0
     return float(compute_aucs(table[["perimeter_worst"]], malignant)[0])
 
 
-def _fewest_distinct(table: "pd.DataFrame") -> float:
+def _count_fewest_distinct(table: "pd.DataFrame") -> float:
     return float(table[list(columns.MEASUREMENTS)].nunique().min())
 
 
-def _largest_shift(table: "pd.DataFrame") -> float:
+def _measure_largest_shift(table: "pd.DataFrame") -> float:
     medians = table[list(columns.MEASUREMENTS)].median()
     return float(max(abs(medians[name] / median - 1) for name, (_, median, _) in KNOWN.items()))
 
@@ -194,10 +194,12 @@ FILES = (
     ),
     FileRule("F4", "repeated ids", lambda table: float(table[columns.ID].duplicated().sum()), 0, 0),
     FileRule("F5", "repeated patients", _count_repeats, 0, 0),
-    FileRule("F6", OUTLINES, _auc, 0.8, 1, hint="the diagnoses look inverted or mixed up"),
-    FileRule("F6b", OUTLINES, _auc, 0.93, 1, FULL_SIZE, is_hard=False),
-    FileRule("F7", "fewest distinct values of a column", _fewest_distinct, 300, HIGHEST, FULL_SIZE, is_hard=False),
-    FileRule("F8", "largest shift of a column's median", _largest_shift, 0, 0.25, FULL_SIZE, is_hard=False),
+    FileRule("F6", OUTLINES, _measure_auc, 0.8, 1, hint="the diagnoses look inverted or mixed up"),
+    FileRule("F6b", OUTLINES, _measure_auc, 0.93, 1, FULL_SIZE, is_hard=False),
+    FileRule(
+        "F7", "fewest distinct values of a column", _count_fewest_distinct, 300, HIGHEST, FULL_SIZE, is_hard=False
+    ),
+    FileRule("F8", "largest shift of a column's median", _measure_largest_shift, 0, 0.25, FULL_SIZE, is_hard=False),
 )
 
 

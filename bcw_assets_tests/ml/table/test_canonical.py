@@ -27,7 +27,7 @@ def test_rows_come_sorted_by_id_as_text_and_an_id_keeps_its_comma(raw: pd.DataFr
 
 def test_a_row_fingerprint_is_the_hash_of_ucis_line_after_the_id(raw: pd.DataFrame) -> None:
     first = uci_form().partition(b"\n")[0].partition(b",")[2]
-    assert canonical.row_fingerprints(raw)[0] == hashlib.sha256(first).hexdigest()
+    assert canonical.fingerprint_rows(raw)[0] == hashlib.sha256(first).hexdigest()
 
 
 def test_the_fingerprint_knows_rows_and_not_ids(raw: pd.DataFrame) -> None:
@@ -38,14 +38,14 @@ def test_the_fingerprint_knows_rows_and_not_ids(raw: pd.DataFrame) -> None:
 
 
 def test_noise_makes_no_stranger_and_a_sixth_digit_does(raw: pd.DataFrame) -> None:
-    numbers, patients = raw[MEASUREMENTS], canonical.row_fingerprints(raw)
+    numbers, patients = raw[MEASUREMENTS], canonical.fingerprint_rows(raw)
     noises = numbers.astype("float32").astype(float), np.nextafter(numbers, -1), numbers * 10 / 10, numbers - 1e-17
     for noisy in noises:
-        assert canonical.row_fingerprints(with_numbers(raw, noisy)) == patients
-    other = canonical.row_fingerprints(with_numbers(raw, numbers * (1 + 1e-5)))
+        assert canonical.fingerprint_rows(with_numbers(raw, noisy)) == patients
+    other = canonical.fingerprint_rows(with_numbers(raw, numbers * (1 + 1e-5)))
     assert not set(patients) & set(other)
     minus_zero = raw.assign(concavity_mean=raw["concavity_mean"].where(raw["concavity_mean"] > 0, -0.0))
-    assert canonical.row_fingerprints(minus_zero) == patients
+    assert canonical.fingerprint_rows(minus_zero) == patients
 
 
 def test_the_check_of_the_source_warns_of_columns_that_were_left_out(raw: pd.DataFrame) -> None:
