@@ -16,10 +16,12 @@ from bcw_assets import settings
 from bcw_assets.errors import BcwError
 
 HOST = "127.0.0.1"
+# All of them: the UI shows a closed box for every group that its address does not name.
+GROUPS = ",".join(f"global@global:{name}" for name in ("data", "model", "evaluation", "release"))
 PAGES = """\
 In some seconds, and until Ctrl-C, open
 everything   http://{0}/
-the graph    http://{0}/asset-groups
+the graph    http://{0}/asset-groups?expanded={1}
 the refresh  http://{0}/locations/bcw_assets/jobs/refresh_job"""
 # The warning is of a program that only developers have.
 DAGSTER = (sys.executable, "-W", "ignore:Function `dev_command` is superseded", "-m", "dagster", "dev")
@@ -49,7 +51,7 @@ def serve_ui(port: int) -> None:
 
     with history.open_history():
         pass  # it makes the tables, for which the processes of Dagster would race
-    click.echo(PAGES.format(f"{HOST}:{port}"))
+    click.echo(PAGES.format(f"{HOST}:{port}", GROUPS))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the first, too, where a script's & ignores it
         signal.signal(number, signal.default_int_handler)
     # As standard input, all processes of Dagster hold the lock, and as long as the last of them lives. Their group is
