@@ -17,7 +17,7 @@ from bcw_assets.errors import BcwError
 
 HOST = "127.0.0.1"
 # All of them: the UI shows a closed box for every group that its address does not name.
-GROUPS = ",".join(f"global@global:{name}" for name in ("data", "model", "evaluation", "release"))
+OPEN_GROUPS = ",".join(f"global@global:{name}" for name in ("data", "model", "evaluation", "release"))
 PAGES = """\
 In some seconds, and until Ctrl-C, open
 everything   http://{0}/
@@ -51,7 +51,7 @@ def serve_ui(port: int) -> None:
 
     with history.open_history():
         pass  # it makes the tables, for which the processes of Dagster would race
-    click.echo(PAGES.format(f"{HOST}:{port}", GROUPS))
+    click.echo(PAGES.format(f"{HOST}:{port}", OPEN_GROUPS))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the first, too, where a script's & ignores it
         signal.signal(number, signal.default_int_handler)
     # As standard input, all processes of Dagster hold the lock, and as long as the last of them lives. Their group is
