@@ -18,6 +18,7 @@ from bcw_assets.storage.store import Store
 
 Listing = dict[str, Any]
 CANNOT_BE_USED = "cannot be used"
+LONGEST_VALUE = 16  # characters of an input in a list; of a longer one, a fingerprint, eight are shown
 MOST_COEFFICIENTS = 5  # that are shown of those that differ
 
 
@@ -28,7 +29,7 @@ def report_list(store: Store) -> Listing:
         "place": current_log.place,
         "entries": [_describe_entry(store, entry, current_log, ids) for entry in current_log.entries],
         "without_entry": [
-            {"release": release, "state": _read_headline(store, release, None, ids)[1] or current_log.absence}
+            {"release": release, "state": _read_facts(store, release, None, ids)[1] or current_log.absence}
             for release in ids
             if not current_log.list_entries(release)
         ],
@@ -106,6 +107,7 @@ def format_listing(name: str, report: Listing) -> str:
     """Return one of the `REPORTS` for people."""
     templates = open_templates(Path(__file__).parent)
     templates.filters |= {"align": _align, "flatten": _flatten, "rank": _rank, "format_scores": _format_scores}
+    templates.filters["list_differences"] = _list_differences
     templates.filters["pick"] = lambda name, headline: headline.get(name)
     brief = {name: profile.title for name, profile in SCORES.items() if profile.is_brief}
     templates.globals |= {"brief": brief, "no_release": log.NO_RELEASE, "row": _join_cells}
@@ -145,23 +147,36 @@ def _describe_entry(store: Store, entry: log.Entry, current_log: log.Log, ids: l
     states = ["champion"] if entry is current_log.champion else []
     if rollback := current_log.list_rolled_back().get(entry.release):
         states.append(f"rolled back in entry {rollback.sequence}")
-    headline, gap = _read_headline(store, entry.release, entry.manifest, ids)
+    facts, gap = _read_facts(store, entry.release, entry.manifest, ids)
     names = ("sequence", "action", "release", "made", "run", "reason")
     state = [*states, gap] if gap else states
-    return {**{name: getattr(entry, name) for name in names}, "headline": headline, "state": state}
+    return {**{name: getattr(entry, name) for name in names}, **facts, "state": state}
 
 
-def _read_headline(
-    store: Store, release: str, sha256: str | None, ids: list[str]
-) -> tuple[dict[str, Any] | None, str | None]:
-    """Return the scores that a manifest has, or why there is none that can be used."""
+def _read_facts(store: Store, release: str, sha256: str | None, ids: list[str]) -> tuple[Listing, str | None]:
+    """Return the inputs and the scores that a manifest has, and why there is none that can be used."""
+    facts: Listing = {"inputs": None, "headline": None}
     try:
         manifest = bundle.read_manifest(store, release, sha256)
     except KeyMissing:
-        return None, bundle.UNFINISHED if release in ids else bundle.REMOVED
+        return facts, bundle.UNFINISHED if release in ids else bundle.REMOVED
     except (KeyRefused, ValueError) as error:
-        return None, f"{bundle.MANIFEST} {CANNOT_BE_USED} ({error})"
-    return {name: asdict(summary) for name, summary in manifest.headline.items()}, None
+        return facts, f"{bundle.MANIFEST} {CANNOT_BE_USED} ({error})"
+    scores = {name: asdict(summary) for name, summary in manifest.headline.items()}
+    return {"inputs": manifest.inputs, "headline": scores}, None
+
+
+def _list_differences(entries: Sequence[Listing]) -> list[str]:
+    """Return for every entry those of its inputs that another entry has otherwise."""
+    inputs = [dict(_flatten(entry["inputs"] or {})) for entry in entries]
+    return [
+        ", ".join(
+            f"{name} {value if len(value) <= LONGEST_VALUE else value[:8]}"
+            for name, value in each.items()
+            if any(value != other.get(name, value) for other in inputs)
+        )
+        for each in inputs
+    ]
 
 
 def _format_scores(summaries: Iterable[Mapping[str, Any] | None]) -> list[str]:

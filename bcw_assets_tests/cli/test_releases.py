@@ -102,9 +102,11 @@ def test_list_shows_each_promotion_what_was_rolled_back_or_removed_and_what_is_u
     published: Store, candidate: Candidate, challenger: Candidate
 ) -> None:
     head, first, second = bcw("list").stdout.splitlines()
-    assert head.split() == ["entry", "action", "release", "made", "sensitivity", "ROC", "AUC", "state", "reason"]
+    names = ["entry", "action", "release", "made", "sensitivity", "ROC AUC", "other inputs", "state", "reason"]
+    assert re.split(" {2,}", head) == names
     assert re.match(rf"1 +promote +{candidate.id} .* 0\.964 \(0\.930 to 0\.982\)", first)
     assert ["champion" in line for line in (first, second)] == [False, True]
+    assert [re.findall(r"split\.seed (\d+)", line) for line in (first, second)] == [["42"], ["7"]]
     assert bcw("rollback", "--reason", "odd").exit_code == 0
     for key in published.list(bundle.locate_file(challenger.id, "")):
         published.delete(key)
