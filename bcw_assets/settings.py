@@ -57,7 +57,7 @@ def read_environment() -> Settings:
     """Return the settings of this process's environment, or raise a SettingsError that names the variables."""
     known = {PREFIX + name.upper(): name for name in PARSERS}
     values, problems = {}, []
-    for name, text in sorted(os.environ.items()):
+    for name, text in sorted(os.environ.items(), reverse=True):  # of two spellings, capitals count
         variable = name.upper()
         if not variable.startswith(PREFIX) or (not text and variable in known):
             continue
@@ -73,7 +73,7 @@ def read_environment() -> Settings:
     if settings.source_sha256 and not settings.source_is_named:
         problems.append("BCW_SOURCE_SHA256 needs a BCW_SOURCE that is a URL or a path; UCI's checksum is built in")
     if problems:
-        raise SettingsError("; ".join(problems))
+        raise SettingsError("; ".join(sorted(problems)))
     return settings
 
 
@@ -111,7 +111,7 @@ def _parse_zone(text: str) -> str:
 
 
 def _parse_address(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
+    if not re.match("https?://[^/]", text):
         raise ValueError(f"allowed is the address of the UI, like https://bcw.example.org, not {text!r}")
     if "@" in text:
         raise ValueError("credentials must not stand in the URL, which every message shows")
@@ -119,9 +119,10 @@ def _parse_address(text: str) -> str:
 
 
 def _parse_days(text: str) -> int:
-    if not text.isdecimal() or not 0 < (days := int(text[:10])) <= MOST_DAYS:
+    digits = text.lstrip("0")
+    if not (digits.isdecimal() and len(digits) <= len(str(MOST_DAYS)) and int(digits) <= MOST_DAYS):
         raise ValueError(f"allowed are whole numbers from 1 to {MOST_DAYS}, not {text!r}")
-    return days
+    return int(digits)
 
 
 # What makes a value of a variable's text, or raises a ValueError or click's own error.
@@ -172,7 +173,10 @@ def bypass_proxies_on_loopback() -> None:
 
 def dagster_home() -> str:
     """Return the folder of Dagster's history, by default the folder `.dagster` of the working folder."""
-    return str(Path(os.environ.get("DAGSTER_HOME") or ".dagster").expanduser().absolute())
+    try:
+        return str(Path(os.environ.get("DAGSTER_HOME") or ".dagster").expanduser().absolute())
+    except RuntimeError as error:
+        raise SettingsError(f"DAGSTER_HOME: {error} Allowed is the path of a folder") from error
 
 
 def require_dagster_home() -> None:

@@ -34,6 +34,17 @@ def test_what_is_not_allowed_is_refused_by_name(
     assert "hunter2" not in str(error.value)
 
 
+def test_leading_zeros_change_no_number_and_of_two_spellings_the_capitals_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"BCW_KEEP_DAYS": "00000000014", "bcw_source": "x.csv", "BCW_SOURCE": "y.csv"}.items():
+        monkeypatch.setenv(name, value)
+    assert (settings.read_environment().keep_days, settings.read_environment().source) == (14, "y.csv")
+    monkeypatch.setenv("DAGSTER_HOME", "~nobody-of-this-name/x")
+    with pytest.raises(SettingsError, match="DAGSTER_HOME: Could not determine home directory"):
+        settings.dagster_home()
+
+
 def test_what_kubernetes_says_of_a_service_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     for end in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"):
         monkeypatch.setenv(f"BCW_ASSETS_{end}", "tcp://10.0.0.1:80")

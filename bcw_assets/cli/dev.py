@@ -34,7 +34,7 @@ def serve_ui(port: int) -> None:
     try:
         socket.create_server((HOST, port)).close()
     except OSError as error:
-        text = f"Port {port} of {HOST} cannot be used: {error.strerror}. Take another: --port {port + 1}"
+        text = f"Port {port} of {HOST} cannot be used: {os.strerror(error.errno or 0)}. Take another: --port {port + 1}"
         raise BcwError(f"{text} (make dev PORT={port + 1})") from error
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -42,8 +42,9 @@ def serve_ui(port: int) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise BcwError(
-            f"Another `bcw dev` works on the history in {home}, and both would start what is scheduled. Stop it, with "
-            f"Ctrl-C where it runs or by kill -- -{os.read(lock, 20).decode()}, or set DAGSTER_HOME to another folder"
+            f"Another `bcw dev`, or what is left of one, works on the history in {home}, and both would start what is "
+            f"scheduled. Stop it, with Ctrl-C where it runs or by kill -- -{os.read(lock, 20).decode()}, or set "
+            f"DAGSTER_HOME to another folder"
         ) from error
     except OSError as error:
         raise BcwError(f"{home} cannot be used: {error.strerror}. Set DAGSTER_HOME to another folder") from error
@@ -65,6 +66,8 @@ def serve_ui(port: int) -> None:
     try:
         for line in process.stdout or ():
             click.echo(line, nl=False, err=True)
+            if "address already in use" in line:  # by who took it since; the others would run on without it
+                raise BcwError(f"Port {port} of {HOST} was taken meanwhile. Take another: --port {port + 1}")
         sys.exit(process.wait())
     except KeyboardInterrupt:
         click.echo("\nStopping, in some seconds")

@@ -232,4 +232,5 @@ def _show(name: str, *arguments: Any, as_json: bool, **options: bool) -> dict[st
 
 
 def _write(report: dict[str, Any], text: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:
-    click.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else text(report))
+    lines = json.dumps(report, indent=2, ensure_ascii=False) if as_json else text(report)
+    click.echo(lines.encode(errors="backslashreplace"))  # a damaged file may hold what is no character

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
+from yaml import YAMLError
 
 from bcw_assets import settings
 from bcw_assets.errors import BcwError, ReleaseRefused
@@ -75,7 +76,7 @@ def open_history() -> Iterator[dg.DagsterInstance]:
     try:
         with _open_instance(Path(settings.dagster_home())) as instance:
             yield instance
-    except (dg.DagsterError, SQLAlchemyError, OSError, _import_postgres_error()) as error:
+    except (dg.DagsterError, SQLAlchemyError, YAMLError, OSError, _import_postgres_error()) as error:
         cause = error.__cause__ if isinstance(error, _import_postgres_error()) else error
         reason = str(cause).strip().partition("\n")[0][:300].rstrip(".")
         raise BcwError(

@@ -207,7 +207,7 @@ function recognise(lines, separator) {
   while (names.length && /^(unnamed\d+)?$/.test(names.at(-1)) && [...collect(names.length - 1)].every(isBlank)) {
     names.pop(); // Kaggle's header ends with a comma
   }
-  if (rows.length && !rows[0].slice(names.length).every(isBlank)) refuse("its rows are longer than its first line");
+  if (rows.length && rows[0].length > header.length) refuse("its rows are longer than its first line");
   if (!hasHeader && !header[0]) refuse("its first field is empty");
   const values = names.map((_, place) => collect(place));
   values.forEach((texts) => texts.delete(""));

@@ -65,7 +65,11 @@ class FolderStore:
         with self._explain_errors("list", prefix or "what is"):
             folder = self._locate_folder(prefix.rpartition("/")[0])
             # Pipes and links to nowhere too, so that whoever expects a file there hears of them.
-            paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+            paths = (
+                Path(above, name)
+                for above, folders, names in os.walk(folder, onerror=_raise_unless_missing)
+                for name in [*names, *(name for name in folders if Path(above, name).is_symlink())]
+            )
             keys = (path.relative_to(self._root).as_posix() for path in paths)
             return sorted(key for key in keys if key.startswith(prefix) and not key.endswith(TEMPORARY))
 
@@ -147,3 +151,8 @@ def _fsync(folder: Path) -> None:
     except OSError as error:
         if error.errno in LOSSES:
             raise
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # nothing was stored yet, or it was deleted meanwhile
+        raise error

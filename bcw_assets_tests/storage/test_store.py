@@ -164,3 +164,16 @@ def test_a_folder_in_the_place_of_a_file_and_a_file_in_the_place_of_a_folder_are
     (tmp_path / "data").write_bytes(b"")
     with pytest.raises(StorageError, match=r"Could not write data/raw_data\.csv .* What was stored before is unchang"):
         FolderStore(tmp_path).write({"data/raw_data.csv": b""})
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    store = FolderStore(tmp_path)
+    store.write({"releases/log/000001.json": b"{}"})
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StorageError, match="Permission denied"):
+        store.list("releases/log/")
