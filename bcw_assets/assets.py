@@ -72,9 +72,8 @@ def raw_data(
         metadata={
             "source": download.origin,
             "malignant": f"{is_malignant.sum()} of {len(patients)} patients ({format_percent(is_malignant.mean())})",
-            **show_rows(
-                "first rows", patients.iloc[:3, :4].to_dict("records")
-            ),  # a page of the UI has no place for more
+            # A page of the UI has no place for more.
+            **show_rows("first rows", patients.iloc[:3, :4].to_dict("records")),
             **show_rows("tries", list(map(asdict, download.tries))),
             "fallback": download.fallback,
             canonical.CHOSEN: settings.source_is_named,

@@ -40,6 +40,9 @@ def test_leading_zeros_change_no_number_and_of_two_spellings_the_capitals_count(
     for name, value in {"BCW_KEEP_DAYS": "00000000014", "bcw_source": "x.csv", "BCW_SOURCE": "y.csv"}.items():
         monkeypatch.setenv(name, value)
     assert (settings.read_environment().keep_days, settings.read_environment().source) == (14, "y.csv")
+
+
+def test_a_home_of_nobody_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", "~nobody-of-this-name/x")
     with pytest.raises(SettingsError, match="DAGSTER_HOME: Could not determine home directory"):
         settings.dagster_home()

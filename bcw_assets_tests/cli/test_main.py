@@ -150,6 +150,22 @@ def test_first_commands_at_once_on_a_new_home_all_end_well(graph: Graph) -> None
     assert [file.read_text() for file in errors] == [""] * 4
 
 
+def test_a_port_that_is_taken_while_the_ui_starts_ends_it(graph: Graph) -> None:
+    (graph.folder / "dagster.py").write_text("print('[Errno 98] address already in use', flush=True)\ninput()\n")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    done = graph.process("bcw", "dev", "--port", str(port))
+    says = f"Failed: Port {port} of 127.0.0.1 was taken meanwhile. Take another: --port {port + 1}\n"
+    assert (done.returncode, done.stderr.endswith(says)) == (1, True)
+
+
+def test_settings_of_dagster_that_are_no_yaml_are_named(graph: Graph) -> None:
+    environment, home = graph.environment(), graph.folder / "home"
+    (home / "dagster.yaml").write_text("{[")
+    done = programs.run(("bcw", "refresh", "raw_data"), environment, graph.folder)
+    assert done.stderr.startswith(f"Failed: Dagster could not keep or read the history in {home}: while parsing a flow")
+
+
 def test_every_help_is_uncut_and_ends_with_an_example_that_is_allowed() -> None:
     run = partial(CliRunner().invoke, main, env={"COLUMNS": "80"}, prog_name="bcw")
     for above, group in (([], main), (["releases"], releases)):
