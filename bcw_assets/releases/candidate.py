@@ -2,8 +2,11 @@
 
 import dataclasses
 import io
+import math
 import re
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,7 +21,7 @@ from bcw_assets.errors import OTHER_VERSION, ArtifactError, ReleaseError
 from bcw_assets.ml.evaluation import patients
 from bcw_assets.ml.evaluation.comparison import Predictions
 from bcw_assets.ml.evaluation.report import Evaluation, Report, require_one_history
-from bcw_assets.ml.model import numbers, preparation, training
+from bcw_assets.ml.model import numbers, preparation, sql, training
 from bcw_assets.ml.model.resampling import CrossValidation
 from bcw_assets.ml.table import canonical, columns
 from bcw_assets.releases import bundle
@@ -26,7 +29,7 @@ from bcw_assets.report import card, page
 from bcw_assets.storage import formats
 
 EXAMPLES = 10  # rows of the example
-ONNX_TOLERANCE = 1e-12
+TOLERANCE = 1e-12  # of a probability, by the other forms of the model
 ONNX_INPUT, ONNX_PROBABILITIES = "measurements", "probabilities"
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # of 2022; any runtime reads it, and the bytes do not change with skl2onnx's newest
 SHORT = 16  # digits of a fingerprint that stand for a patient
@@ -52,11 +55,6 @@ class Candidate:
             "resampling": dataclasses.asdict(self.cross_validation.resampling),
             "scikit_learn": ".".join(sklearn.__version__.split(".")[:2]),
         }
-
-    @cached_property
-    def id(self) -> str:
-        """The id of the bundle of these files, unless a damaged one has it already."""
-        return bundle.pack(self.inputs, self.files)[0]
 
     @cached_property
     def fingerprints(self) -> list[str]:
@@ -91,17 +89,18 @@ class Candidate:
         """The files of the bundle but for SHA256SUMS, in the order in which they are stored.
 
         Patients are named by fingerprints: the copy of UCI's table that has no ids makes the same bytes. If model.onnx
-        does not give the model's probabilities, a ReleaseError says so.
+        or model.sql does not give the model's probabilities, a ReleaseError says so.
         """
-        report = self._without_ids()
+        report, example = self._without_ids(), self._example()
         files = {
             "model.json": documents.encode(numbers.dump_model(self.model)),
             "model.onnx": self._onnx(),
+            "model.sql": self._sql(example),
             "metrics.json": documents.encode(dataclasses.asdict(report)),
             "cross_validation.csv": self._out_of_fold(),
             "evaluation.png": self.metrics.figure,
             "MODEL_CARD.md": card.write_card(report).encode(),
-            "example.csv": self._example(),
+            "example.csv": formats.format_csv(example),
             "README.txt": (card.TEXTS / "bundle.txt").read_bytes(),
         }
         return {**files, "index.html": page.write_page(report, files, bundle.hash_inputs(self.inputs)).encode()}
@@ -136,35 +135,50 @@ class Candidate:
         measurements = self._measurements()
         evaluator = ReferenceEvaluator(onnx_model)
         (probabilities,) = evaluator.run([ONNX_PROBABILITIES], {ONNX_INPUT: measurements.to_numpy()})
-        error_size = float(np.abs(probabilities - self.model.predict_proba(measurements)).max())
-        if not error_size <= ONNX_TOLERANCE:
-            raise ReleaseError(
-                f"model.onnx gives other probabilities than the model, by {error_size:.3g}; allowed is "
-                f"{ONNX_TOLERANCE:g}. Nothing was released. Install bcw_assets anew, with the versions that it asks for"
-            )
+        _require_agreement("model.onnx", np.asarray(probabilities), self.model.predict_proba(measurements))
         content: bytes = onnx_model.SerializeToString(deterministic=True)
         return content
+
+    def _sql(self, example: pd.DataFrame) -> bytes:
+        query = sql.write_query(self._scorer)
+        with closing(sqlite3.connect(":memory:")) as database:
+            # Not every SQLite has an EXP. Python's raises an error where it would overflow, as other engines do.
+            database.create_function("EXP", 1, math.exp)
+            example[list(columns.MEASUREMENTS)].to_sql("measurements", database, index=False)
+            rows = pd.read_sql_query(query, database)
+        _require_agreement("model.sql", *(table[columns.PROBABILITY].to_numpy(np.float64) for table in (rows, example)))
+        return query.encode()
 
     def _out_of_fold(self) -> bytes:
         """Return one row a patient: fingerprint, diagnosis, split, the model's own log odds, and every repeat."""
         rows = self.cross_validation.rows.rename(columns={columns.ID: "fingerprint"})
         rows["fingerprint"] = self.fingerprints
         rows.insert(2, preparation.SPLIT, self.ready_data.rows[preparation.SPLIT])
-        rows.insert(3, "log_odds", self._compute_log_odds(self._measurements()))
+        rows.insert(3, "log_odds", self._scorer.compute_log_odds(self._measurements().to_numpy().T))
         return formats.format_csv(rows)
 
-    def _example(self) -> bytes:
-        """Return rows from all over the table, as a file that can be scored, with their probabilities."""
-        places = np.unique(np.linspace(0, len(self.raw_data) - 1, EXAMPLES).astype(int))
-        ids = [f"example-{number}" for number in range(1, len(places) + 1)]
-        probability = numbers.compute_probability(self._compute_log_odds(self._measurements().iloc[places]))
-        rows = self.raw_data.iloc[places].assign(**{columns.ID: ids}).assign(**{columns.PROBABILITY: probability})
-        return formats.format_csv(rows.drop(columns=columns.DIAGNOSIS))
+    def _example(self) -> pd.DataFrame:
+        """Return rows from all over the table, as a table that can be scored, with their probabilities."""
+        rows = self.raw_data.iloc[np.unique(np.linspace(0, len(self.raw_data) - 1, EXAMPLES).astype(int))]
+        log_odds = self._scorer.compute_log_odds(rows[list(columns.MEASUREMENTS)].to_numpy().T)
+        ids = [f"example-{number + 1}" for number in range(len(rows))]
+        rows = rows.assign(**{columns.ID: ids}).drop(columns=columns.DIAGNOSIS)
+        return rows.assign(**{columns.PROBABILITY: numbers.compute_probability(log_odds)})
 
-    def _compute_log_odds(self, measurements: pd.DataFrame) -> np.ndarray:
-        """Return log odds to the same last digit as `bcw predict`; scikit-learn's depend on where the rows lie."""
-        scorer = numbers.Scorer.load(numbers.dump_model(self.model))
-        return scorer.compute_log_odds(measurements.to_numpy().T)
+    @property
+    def _scorer(self) -> numbers.Scorer:
+        """What `bcw predict` scores with; the last digits of scikit-learn depend on where the rows lie."""
+        return numbers.Scorer.load(numbers.dump_model(self.model))
+
+
+def _require_agreement(name: str, probabilities: np.ndarray, expected: np.ndarray) -> None:
+    """Raise a ReleaseError if a form of the model gives other probabilities than the model."""
+    error_size = float(np.abs(probabilities - expected).max())
+    if not error_size <= TOLERANCE:
+        raise ReleaseError(
+            f"{name} gives other probabilities than the model, by {error_size:.3g}; allowed is {TOLERANCE:g}. "
+            f"Nothing was released. Install bcw_assets anew, with the versions that it asks for"
+        )
 
 
 def read_predictions(files: Mapping[str, bytes]) -> Predictions:

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 
 from bcw_assets.cli.main import main
 from bcw_assets.releases import bundle, log
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import Graph, Place, broken, contents, why, with_all
+from bcw_assets_tests.releases.candidates import Candidate
 
 
 def champion(graph: Graph) -> str:

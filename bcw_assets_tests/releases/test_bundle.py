@@ -23,11 +23,10 @@ from bcw_assets.ml.model.preparation import Split
 from bcw_assets.ml.model.resampling import Resampling
 from bcw_assets.ml.table import admission, canonical, columns
 from bcw_assets.releases import bundle, promotion
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import CHECKOUT
-from bcw_assets_tests.releases.candidates import MEMBERS, candidate_of
+from bcw_assets_tests.releases.candidates import MEMBERS, Candidate, candidate_of
 from bcw_assets_tests.tables import shuffled, uci_form
 
 

@@ -32,13 +32,13 @@ from bcw_assets.errors import StorageError, StorageUnavailable
 from bcw_assets.operations import history
 from bcw_assets.releases import log, promotion
 from bcw_assets.releases.access import open_release
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage import s3
 from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests import loopback
 from bcw_assets_tests import seaweed as seaweed_server
 from bcw_assets_tests.conftest import Graph, Place, broken, contents, on_s3, sweep, why, with_all
 from bcw_assets_tests.loopback import Step, serve
+from bcw_assets_tests.releases.candidates import Candidate
 from bcw_assets_tests.seaweed import Seaweed
 from bcw_assets_tests.storage.test_store import NEW, OLD
 from bcw_assets_tests.tables import uci_form

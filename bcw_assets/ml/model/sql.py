@@ -1,0 +1,38 @@
+"""A model as a query, for those whose rows are in a database."""
+
+from bcw_assets.ml.model.numbers import Scorer
+
+QUERY = """\
+-- The model of this release: probability_malignant of each row of a table named measurements, beside all that the
+-- row has. Where the name is another, put WITH measurements AS (SELECT ... FROM ...) before it, or make a view.
+-- A row without one of the measurements gets NULL. Rules are not checked: bcw predict refuses rows that this scores.
+SELECT
+  *,
+  CASE -- EXP of more than 700 overflows, and of less than -700 is an error in PostgreSQL
+    WHEN log_odds < -700e0 THEN 0e0
+    WHEN log_odds <= 700e0 THEN 1e0 / (1e0 + EXP(-log_odds))
+    ELSE 1e0 + 0e0 * log_odds -- 1, but NULL stays NULL and NaN, which is above all numbers in some engines, NaN
+  END AS probability_malignant
+FROM (
+  SELECT
+    *,
+    {log_odds} AS log_odds
+  FROM measurements
+) AS scored
+"""
+
+
+def write_query(scorer: Scorer) -> str:
+    """Return a SELECT of CASE, EXP and arithmetic, which adds up the log odds in the order of `compute_log_odds`."""
+    numbers = zip(scorer.features, scorer.coefficients, scorer.mean, scorer.scale, strict=True)
+    terms = [
+        f"{_write_double(coefficient)} * (({name} - {_write_double(mean)}) / {_write_double(scale)})"
+        for name, coefficient, mean, scale in numbers
+    ]
+    return QUERY.format(log_odds="\n    + ".join([_write_double(scorer.intercept), *terms]))
+
+
+def _write_double(value: float) -> str:
+    """Return the digits of a number with an exponent: without one, DuckDB, Spark and MySQL read a decimal."""
+    digits = repr(float(value))
+    return digits if "e" in digits else f"{digits}e0"
