@@ -30,7 +30,6 @@ from bcw_assets.storage import formats
 
 EXAMPLES = 10  # rows of the example
 TOLERANCE = 1e-12  # of a probability, by the other forms of the model
-ONNX_INPUT, ONNX_PROBABILITIES = "measurements", "probabilities"
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # of 2022; any runtime reads it, and the bytes do not change with skl2onnx's newest
 SHORT = 16  # digits of a fingerprint that stand for a patient
 
@@ -91,16 +90,21 @@ class Candidate:
         Patients are named by fingerprints: the copy of UCI's table that has no ids makes the same bytes. If model.onnx
         or model.sql does not give the model's probabilities, a ReleaseError says so.
         """
-        report, example = self._without_ids(), self._example()
+        report, document = self._without_ids(), numbers.dump_model(self.model)
+        scorer, measurements = numbers.Scorer.load(document), self.raw_data[list(columns.MEASUREMENTS)]
+        # To the same last digit as `bcw predict`; scikit-learn's depend on where the rows lie.
+        log_odds = scorer.compute_log_odds(measurements.to_numpy().T)
+        probability = numbers.compute_probability(log_odds)
+        examples = np.unique(np.linspace(0, len(probability) - 1, EXAMPLES).astype(int))  # rows from all over the table
         files = {
-            "model.json": documents.encode(numbers.dump_model(self.model)),
-            "model.onnx": self._onnx(),
-            "model.sql": self._sql(example),
+            "model.json": documents.encode(document),
+            "model.onnx": _make_onnx(self.model, measurements, probability),
+            "model.sql": _make_sql(scorer, measurements.iloc[examples], probability[examples]),
             "metrics.json": documents.encode(dataclasses.asdict(report)),
-            "cross_validation.csv": self._out_of_fold(),
+            "cross_validation.csv": self._out_of_fold(log_odds),
             "evaluation.png": self.metrics.figure,
             "MODEL_CARD.md": card.write_card(report).encode(),
-            "example.csv": formats.format_csv(example),
+            "example.csv": self._example(examples, probability[examples]),
             "README.txt": (card.TEXTS / "bundle.txt").read_bytes(),
         }
         return {**files, "index.html": page.write_page(report, files, bundle.hash_inputs(self.inputs)).encode()}
@@ -119,56 +123,45 @@ class Candidate:
         )
         return dataclasses.replace(report, hardest_rows=hardest, label_suspects=suspects)
 
-    def _measurements(self) -> pd.DataFrame:
-        return self.raw_data[list(columns.MEASUREMENTS)]
-
-    def _onnx(self) -> bytes:
-        # 0.4 s of imports that only a new release needs.
-        import skl2onnx
-        from onnx.reference import ReferenceEvaluator
-        from skl2onnx.common.data_types import DoubleTensorType
-
-        inputs = [(ONNX_INPUT, DoubleTensorType([None, len(columns.MEASUREMENTS)]))]
-        onnx_model = skl2onnx.convert_sklearn(
-            self.model, "bcw_assets", inputs, options={"zipmap": False}, target_opset=OPSETS
-        )
-        measurements = self._measurements()
-        evaluator = ReferenceEvaluator(onnx_model)
-        (probabilities,) = evaluator.run([ONNX_PROBABILITIES], {ONNX_INPUT: measurements.to_numpy()})
-        _require_agreement("model.onnx", np.asarray(probabilities), self.model.predict_proba(measurements))
-        content: bytes = onnx_model.SerializeToString(deterministic=True)
-        return content
-
-    def _sql(self, example: pd.DataFrame) -> bytes:
-        query = sql.write_query(self._scorer)
-        with closing(sqlite3.connect(":memory:")) as database:
-            # Not every SQLite has an EXP. Python's raises an error where it would overflow, as other engines do.
-            database.create_function("EXP", 1, math.exp)
-            example[list(columns.MEASUREMENTS)].to_sql("measurements", database, index=False)
-            rows = pd.read_sql_query(query, database)
-        _require_agreement("model.sql", *(table[columns.PROBABILITY].to_numpy(np.float64) for table in (rows, example)))
-        return query.encode()
-
-    def _out_of_fold(self) -> bytes:
+    def _out_of_fold(self, log_odds: np.ndarray) -> bytes:
         """Return one row a patient: fingerprint, diagnosis, split, the model's own log odds, and every repeat."""
         rows = self.cross_validation.rows.rename(columns={columns.ID: "fingerprint"})
         rows["fingerprint"] = self.fingerprints
         rows.insert(2, preparation.SPLIT, self.ready_data.rows[preparation.SPLIT])
-        rows.insert(3, "log_odds", self._scorer.compute_log_odds(self._measurements().to_numpy().T))
+        rows.insert(3, "log_odds", log_odds)
         return formats.format_csv(rows)
 
-    def _example(self) -> pd.DataFrame:
-        """Return rows from all over the table, as a table that can be scored, with their probabilities."""
-        rows = self.raw_data.iloc[np.unique(np.linspace(0, len(self.raw_data) - 1, EXAMPLES).astype(int))]
-        log_odds = self._scorer.compute_log_odds(rows[list(columns.MEASUREMENTS)].to_numpy().T)
-        ids = [f"example-{number + 1}" for number in range(len(rows))]
-        rows = rows.assign(**{columns.ID: ids}).drop(columns=columns.DIAGNOSIS)
-        return rows.assign(**{columns.PROBABILITY: numbers.compute_probability(log_odds)})
+    def _example(self, places: np.ndarray, probability: np.ndarray) -> bytes:
+        """Return these rows of the table as a file that can be scored, with their probabilities."""
+        ids = [f"example-{number + 1}" for number in range(len(places))]
+        rows = self.raw_data.iloc[places].drop(columns=columns.DIAGNOSIS).assign(**{columns.ID: ids})
+        return formats.format_csv(rows.assign(**{columns.PROBABILITY: probability}))
 
-    @property
-    def _scorer(self) -> numbers.Scorer:
-        """What `bcw predict` scores with; the last digits of scikit-learn depend on where the rows lie."""
-        return numbers.Scorer.load(numbers.dump_model(self.model))
+
+def _make_onnx(model: Pipeline, measurements: pd.DataFrame, probability: np.ndarray) -> bytes:
+    # 0.4 s of imports that only a new release needs.
+    import skl2onnx
+    from onnx.reference import ReferenceEvaluator
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    inputs = [("measurements", DoubleTensorType([None, len(columns.MEASUREMENTS)]))]
+    onnx_model = skl2onnx.convert_sklearn(model, "bcw_assets", inputs, options={"zipmap": False}, target_opset=OPSETS)
+    evaluator = ReferenceEvaluator(onnx_model)
+    (probabilities,) = evaluator.run(["probabilities"], {"measurements": measurements.to_numpy()})
+    _require_agreement("model.onnx", np.asarray(probabilities)[:, 1], probability)
+    content: bytes = onnx_model.SerializeToString(deterministic=True)
+    return content
+
+
+def _make_sql(scorer: numbers.Scorer, measurements: pd.DataFrame, probability: np.ndarray) -> bytes:
+    query = sql.write_query(scorer)
+    with closing(sqlite3.connect(":memory:")) as database:
+        # Not every SQLite has an EXP. Python's raises an error where it would overflow, as other engines do.
+        database.create_function("EXP", 1, math.exp)
+        measurements.to_sql("measurements", database, index=False)
+        rows = pd.read_sql_query(query, database)
+    _require_agreement("model.sql", rows[columns.PROBABILITY].to_numpy(), probability)
+    return query.encode()
 
 
 def _require_agreement(name: str, probabilities: np.ndarray, expected: np.ndarray) -> None:
@@ -183,12 +176,10 @@ def _require_agreement(name: str, probabilities: np.ndarray, expected: np.ndarra
 
 def read_predictions(files: Mapping[str, bytes]) -> Predictions:
     """Return what the recipe of a bundle says of patients that it had not seen, or raise a ValueError."""
-    if "cross_validation.csv" not in files:
+    if (table := files.get("cross_validation.csv")) is None:
         raise ValueError("it has no cross_validation.csv")
     try:
-        rows = pd.read_csv(
-            io.BytesIO(files["cross_validation.csv"]), dtype={"fingerprint": "str"}, keep_default_na=False
-        )
+        rows = pd.read_csv(io.BytesIO(table), dtype={"fingerprint": "str"}, keep_default_na=False)
         malignant = rows[columns.DIAGNOSIS].map({columns.BENIGN: 0, columns.MALIGNANT: 1}).to_numpy(np.int64)
         probabilities = rows.filter(regex="^repeat_").to_numpy(np.float64)
         predictions = Predictions(rows["fingerprint"].tolist(), malignant, probabilities)

@@ -48,6 +48,8 @@ def change(
         document = documents.unseal(stored.pop(bundle.MANIFEST))
         changed = dict(stored)
         files(changed)
+        sums = (f"{documents.digest(content)}  {name}\n" for name, content in changed.items() if name != bundle.SUMS)
+        changed[bundle.SUMS] = "".join(sums).encode()
         for name in stored.keys() - changed.keys():
             store.delete(prefix + name)
         document["files"] = {

@@ -2,7 +2,7 @@
 
 from bcw_assets.ml.model.numbers import Scorer
 
-QUERY = """\
+TEMPLATE = """\
 -- The model of this release: probability_malignant of each row of a table named measurements, beside all that the
 -- row has. Where the name is another, put WITH measurements AS (SELECT ... FROM ...) before it, or make a view.
 -- A row without one of the measurements gets NULL. Rules are not checked: bcw predict refuses rows that this scores.
@@ -29,7 +29,7 @@ def write_query(scorer: Scorer) -> str:
         f"{_write_double(coefficient)} * (({name} - {_write_double(mean)}) / {_write_double(scale)})"
         for name, coefficient, mean, scale in numbers
     ]
-    return QUERY.format(log_odds="\n    + ".join([_write_double(scorer.intercept), *terms]))
+    return TEMPLATE.format(log_odds="\n    + ".join([_write_double(scorer.intercept), *terms]))
 
 
 def _write_double(value: float) -> str:

@@ -24,7 +24,6 @@ from bcw_assets.ml.model.sql import write_query
 from bcw_assets.ml.table import columns
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets_tests.conftest import CHECKOUT, with_all
-from bcw_assets_tests.releases.candidates import Candidate
 
 DOUBLE = "DOUBLE PRECISION"
 BLOCKS = re.findall(r"^```\w+\n(.*?)^```", (CHECKOUT / "docs/scoring.md").read_text(), flags=re.DOTALL | re.MULTILINE)
@@ -92,9 +91,9 @@ def test_what_is_not_a_number_is_not_called_malignant(scorer: Scorer, postgres: 
 
 
 def test_the_programs_of_the_docs_score_parquet(
-    tmp_path: Path, raw: pd.DataFrame, candidate: Candidate, one_release: dict[str, bytes]
+    scorer: Scorer, raw: pd.DataFrame, tmp_path: Path, one_release: dict[str, bytes]
 ) -> None:
-    with_all(FolderStore(tmp_path), one_release | {"model.sql": candidate.files["model.sql"]})
+    with_all(FolderStore(tmp_path), one_release | {"model.sql": write_query(scorer).encode()})
     (tmp_path / "rows").mkdir()
     for name, part in raw.groupby("diagnosis"):
         part.to_parquet(tmp_path / f"rows/{name}.parquet")
@@ -104,7 +103,7 @@ def test_the_programs_of_the_docs_score_parquet(
         subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True)
         scores = pd.read_parquet(tmp_path / "scores.parquet").set_index("id")
         assert list(scores) == ["probability_malignant"]
-        np.testing.assert_allclose(scores.loc[raw["id"]].to_numpy()[:, 0], expect(candidate._scorer, rows), atol=1e-12)
+        np.testing.assert_allclose(scores.loc[raw["id"]].to_numpy()[:, 0], expect(scorer, rows), atol=1e-12)
         (tmp_path / "scores.parquet").unlink()
 
 
