@@ -76,8 +76,7 @@ class Candidate:
         """Refuse values that do not belong together by an ArtifactError, which names the stage to run again."""
         require_one_history(self.raw_data, self.ready_data, self.model, self.cross_validation)
         report = self.metrics.report
-        origin = {name: value for name, value in dataclasses.asdict(report.provenance).items() if name in self.inputs}
-        if not origin.items() <= self.inputs.items():
+        if any(self.inputs.get(name, value) != value for name, value in dataclasses.asdict(report.provenance).items()):
             raise ArtifactError("metrics are of another table or model than the one stored now", "metrics")
         ids = {patient.id for patient in (*report.hardest_rows, *report.label_suspects)}
         if strangers := ids.difference(self.raw_data[columns.ID]):
