@@ -80,14 +80,32 @@ def test_every_engine_gives_the_probabilities_of_bcw_predict_and_null_for_null(
     assert {0.0, 1.0} <= set(scored)
 
 
+def query_row(scorer: Scorer, value: str, more: str = "") -> str:
+    """Return a query of the probability of a row whose measurements all have a value, and which has more columns."""
+    row = ", ".join(f"{value} AS {name}" for name in columns.MEASUREMENTS)
+    table = f"WITH measurements AS (SELECT {row}{more})"
+    return f"{table} SELECT probability_malignant FROM ({write_query(scorer)}) AS scores"
+
+
 def test_what_is_not_a_number_is_not_called_malignant(scorer: Scorer, postgres: PostgresServer) -> None:
     """NaN is above all numbers in both engines."""
-    table = f"WITH measurements AS (SELECT {', '.join(f'{{}} AS {name}' for name in columns.MEASUREMENTS)})"
-    query = table.format(*["CAST('NaN' AS DOUBLE PRECISION)"] * 30) + write_query(scorer)
+    query = query_row(scorer, "CAST('NaN' AS DOUBLE PRECISION)")
     with closing(psycopg2.connect(postgres.get_uri())) as connection, duckdb.connect() as memory:
         cursor = connection.cursor()
         cursor.execute(query)
-        assert [str(row[-1]) for row in (cursor.fetchone(), memory.execute(query).fetchone()) if row] == ["nan", "nan"]
+        assert (str(cursor.fetchall()), str(memory.execute(query).fetchall())) == ("[(nan,)]", "[(nan,)]")
+
+
+def test_the_scores_that_a_table_has_already_are_never_taken_for_new_ones(
+    scorer: Scorer, postgres: PostgresServer
+) -> None:
+    query = query_row(scorer, "0e0", ", 0e0 AS log_odds, 5e-1 AS probability_malignant")
+    (probability,) = expect(scorer, np.zeros((1, 30)))
+    with closing(sqlite3.connect(":memory:")) as lite, duckdb.connect() as memory:
+        for found in (lite.execute(query).fetchall(), memory.execute(query).fetchall()):
+            assert found == [(pytest.approx(probability, abs=1e-12),)]
+    with closing(psycopg2.connect(postgres.get_uri())) as connection, pytest.raises(psycopg2.Error, match="ambiguous"):
+        connection.cursor().execute(query)
 
 
 def test_the_programs_of_the_docs_score_parquet(
