@@ -24,15 +24,7 @@ FROM (
 
 def write_query(scorer: Scorer) -> str:
     """Return a SELECT of CASE, EXP and arithmetic, which adds up the log odds in the order of `compute_log_odds`."""
+    # 17 digits are exact, and with an exponent a number is a double where DuckDB, Spark and MySQL would read a decimal.
     numbers = zip(scorer.features, scorer.coefficients, scorer.mean, scorer.scale, strict=True)
-    terms = [
-        f"{_write_double(coefficient)} * (({name} - {_write_double(mean)}) / {_write_double(scale)})"
-        for name, coefficient, mean, scale in numbers
-    ]
-    return TEMPLATE.format(log_odds="\n    + ".join([_write_double(scorer.intercept), *terms]))
-
-
-def _write_double(value: float) -> str:
-    """Return the digits of a number with an exponent: without one, DuckDB, Spark and MySQL read a decimal."""
-    digits = repr(float(value))
-    return digits if "e" in digits else f"{digits}e0"
+    terms = [f"{weight:+.16e} * (({name} - {mean:.16e}) / {scale:.16e})" for name, weight, mean, scale in numbers]
+    return TEMPLATE.format(log_odds="\n    ".join([f"{scorer.intercept:.16e}", *terms]))
