@@ -4,7 +4,6 @@ import os
 import re
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -109,20 +108,20 @@ def test_the_scores_that_a_table_has_already_are_never_taken_for_new_ones(
 
 
 def test_the_programs_of_the_docs_score_parquet(
-    scorer: Scorer, raw: pd.DataFrame, tmp_path: Path, one_release: dict[str, bytes]
+    scorer: Scorer, raw: pd.DataFrame, tmp_path: Path, one_release: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     with_all(FolderStore(tmp_path), one_release | {"model.sql": write_query(scorer).encode()})
-    (tmp_path / "rows").mkdir()
+    Path("rows").mkdir()
     for name, part in raw.groupby("diagnosis"):
-        part.to_parquet(tmp_path / f"rows/{name}.parquet")
-    rows = raw[list(columns.MEASUREMENTS)].to_numpy()
+        part.to_parquet(f"rows/{name}.parquet")
     script, asset = (block for block in BLOCKS if "import duckdb" in block)
     for program in (script, f"{asset}\nassert dg.materialize([scores]).success"):
-        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True)
-        scores = pd.read_parquet(tmp_path / "scores.parquet").set_index("id")
-        assert list(scores) == ["probability_malignant"]
-        np.testing.assert_allclose(scores.loc[raw["id"]].to_numpy()[:, 0], expect(scorer, rows), atol=1e-12)
-        (tmp_path / "scores.parquet").unlink()
+        exec(program, {})
+        scores = pd.read_parquet("scores.parquet").set_index("id").loc[raw["id"]]
+        expected = expect(scorer, raw[list(columns.MEASUREMENTS)].to_numpy())
+        pd.testing.assert_frame_equal(scores.reset_index(drop=True), pd.DataFrame({"probability_malignant": expected}))
+        Path("scores.parquet").unlink()
 
 
 def test_the_commands_of_the_docs_score_a_table_of_postgresql(
