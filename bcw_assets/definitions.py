@@ -6,7 +6,6 @@ from bcw_assets import settings as environment
 from bcw_assets.assets import GRAPH
 from bcw_assets.automation import add_freshness, build_alerts, build_schedules, housekeeping_job, refresh_job
 from bcw_assets.checks import RELEASE_KEY, build_checks
-from bcw_assets.operations import history
 from bcw_assets.storage.io_manager import ArtifactIOManager
 from bcw_assets.storage.store import open_store
 
@@ -33,5 +32,4 @@ def build_definitions(settings: environment.Settings) -> dg.Definitions:
     )
 
 
-history.outwait_postgres()
 defs = build_definitions(environment.read_environment())

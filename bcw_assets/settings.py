@@ -20,7 +20,6 @@ PREFIX = "BCW_"
 AUTO, EMBEDDED = "auto", "embedded"
 SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SHORTEST_SECRET = 6  # characters; a shorter one would be found in every text
 # What Kubernetes puts into every pod for a Service of this name.
 SERVICE_VARIABLE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 MOST_DAYS = 36_500  # a century; Python's own limit of a duration explains nothing
@@ -152,8 +151,7 @@ def read_env_file() -> None:
 
 def list_secrets() -> list[str]:
     """Return the values of this process's environment that no message may show, by the ends of their names."""
-    secrets = (value for name, value in os.environ.items() if SECRET.search(name.upper()))
-    return [value for value in secrets if len(value) >= SHORTEST_SECRET]
+    return [value for name, value in os.environ.items() if SECRET.search(name.upper())]
 
 
 def find_network_variables(url: str) -> tuple[str | None, str | None]:
