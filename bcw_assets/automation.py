@@ -57,15 +57,6 @@ def _build_schedule(job: Any, cron: str, when: str, settings: Settings) -> dg.Sc
     )
 
 
-def add_freshness(graph: Sequence[dg.AssetsDefinition], asset: dg.AssetKey, days: int) -> list[dg.AssetsDefinition]:
-    """Return the graph with one asset that counts as stale when it was not materialised for so many days."""
-    policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=days))
-    return [
-        member.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy)) if member.key == asset else member
-        for member in graph
-    ]
-
-
 def build_alerts(settings: Settings, checks: Sequence[dg.AssetCheckKey], release: dg.AssetKey) -> dg.SensorDefinition:
     """Return the sensor that tells everybody in BCW_NOTIFY_URLS what is wrong, and when it is over."""
     jobs = {job.name: job.name for job in (refresh_job, housekeeping_job)} | {alerts.SELECTED: refresh_job.name}

@@ -1,10 +1,12 @@
 """Wires assets, checks, job, schedule and storage together for Dagster. Only wiring."""
 
+from datetime import timedelta
+
 import dagster as dg
 
 from bcw_assets import settings as environment
 from bcw_assets.assets import GRAPH
-from bcw_assets.automation import add_freshness, build_alerts, build_schedules, housekeeping_job, refresh_job
+from bcw_assets.automation import build_alerts, build_schedules, housekeeping_job, refresh_job
 from bcw_assets.checks import RELEASE_KEY, build_checks
 from bcw_assets.storage.io_manager import ArtifactIOManager
 from bcw_assets.storage.store import open_store
@@ -16,8 +18,11 @@ def build_definitions(settings: environment.Settings) -> dg.Definitions:
     in_one_place = settings.releases_place == settings.storage  # then on S3 they share a client
     checks = build_checks(GRAPH)
     keys = [key for check in checks for key in check.check_keys]
+    policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=settings.stale_days))
     return dg.Definitions(
-        assets=add_freshness(GRAPH, RELEASE_KEY, settings.stale_days),
+        assets=dg.map_asset_specs(
+            lambda spec: dg.apply_freshness_policy(spec, policy) if spec.key == RELEASE_KEY else spec, GRAPH
+        ),
         asset_checks=checks,
         jobs=[refresh_job, housekeeping_job],
         schedules=build_schedules(settings),

@@ -19,7 +19,6 @@ from bcw_assets.operations import notifiers
 if TYPE_CHECKING:
     from bcw_assets.storage.store import Store
 
-WEBSERVER_HELP = "Dagster's web server, which knows whether the code location could be loaded."
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")
 
 
@@ -202,7 +201,7 @@ def roll_release_back(release: str | None, *, reason: str, as_json: bool) -> Non
 @main.command(epilog="Example: bcw exporter --port 9465")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="0 for any that is free.")
-@click.option("--webserver", metavar="URL", default="http://127.0.0.1:3000", show_default=True, help=WEBSERVER_HELP)
+@click.option("--webserver", metavar="URL", default="http://127.0.0.1:3000", show_default=True, help="Of Dagster's UI.")
 def exporter(host: str, port: int, webserver: str) -> None:
     """Tell Prometheus about runs, checks and releases, at /metrics.
 
@@ -223,10 +222,10 @@ def _releases() -> "Store":
 
 
 def _show(name: str, *arguments: Any, as_json: bool, **options: bool) -> dict[str, Any]:
-    """Write one of the `REPORTS` on releases, and return it."""
+    """Write one of the reports of `cli.releases`, and return it."""
     from bcw_assets.cli import releases
 
-    report = releases.REPORTS[name](_releases(), *arguments, **options)
+    report: dict[str, Any] = getattr(releases, f"report_{name}")(_releases(), *arguments, **options)
     _write(report, partial(releases.format_listing, name), as_json=as_json)
     return report
 

@@ -1,7 +1,7 @@
 """What `bcw releases` shows: each report as data, which --json writes; the words of the text are in `releases.j2`."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from bcw_assets.report.templates import open_templates
 from bcw_assets.storage.store import Store
 
 Listing = dict[str, Any]
-CANNOT_BE_USED = "cannot be used"
 LONGEST_VALUE = 16  # characters of an input in a list; of a longer one, a fingerprint, eight are shown
 MOST_COEFFICIENTS = 5  # that are shown of those that differ
 
@@ -43,13 +42,12 @@ def report_release(store: Store, prefix: str | None) -> Listing:
     current_log = log.read_log(store)
     release = current_log.choose_release(store, prefix)
     stored_bundle = current_log.read_bundle(store, release)
+    page = store.address(bundle.locate_file(release, "index.html")) if "index.html" in stored_bundle.files else None
     return {
         "release": release,
         "is_champion": current_log.champion is not None and current_log.champion.release == release,
         "entries": [asdict(entry) for entry in current_log.list_entries(release)],
-        "page": store.address(bundle.locate_file(release, "index.html"))
-        if "index.html" in stored_bundle.files
-        else None,
+        "page": page,
         "manifest": stored_bundle.manifest and asdict(stored_bundle.manifest),
         "problems": list(stored_bundle.problems),
     }
@@ -71,7 +69,7 @@ def report_verification(store: Store, prefix: str | None, *, everything: bool) -
         gap = stored_bundle.gap
         problems = list(stored_bundle.problems) if not gap or release in needed else []
         size = sum(map(len, stored_bundle.files.values()))
-        state = gap or (CANNOT_BE_USED if problems else f"whole: {len(stored_bundle.files)} files, {size:,} bytes")
+        state = gap or ("cannot be used" if problems else f"whole: {len(stored_bundle.files)} files, {size:,} bytes")
         if not gap and not current_log.list_entries(release):
             state += f", {current_log.absence}"
         results.append({"release": release, "state": state, "problems": problems})
@@ -98,13 +96,8 @@ def report_comparison(store: Store, *prefixes: str) -> Listing:
     }  # fmt: skip
 
 
-REPORTS: dict[str, Callable[..., Listing]] = {
-    "list": report_list, "release": report_release, "verification": report_verification, "comparison": report_comparison
-}  # fmt: skip
-
-
 def format_listing(name: str, report: Listing) -> str:
-    """Return one of the `REPORTS` for people."""
+    """Return what `report_` and this name made, for people."""
     templates = open_templates(Path(__file__).parent)
     templates.filters |= {"align": _align, "flatten": _flatten, "rank": _rank, "format_scores": _format_scores}
     templates.filters["list_differences"] = _list_differences
@@ -129,8 +122,8 @@ def _align(lines: str, has_headers: bool = False) -> str:  # noqa: FBT001, FBT00
 def _rank(coefficients: Mapping[str, Sequence[float | None]]) -> list[tuple[str, list[str]]]:
     """Return those that differ most; a measurement that a model does not take has the coefficient 0."""
     by_change = sorted(coefficients.items(), key=lambda item: -abs((item[1][0] or 0) - (item[1][1] or 0)))
-    texts = [(name, ["" if value is None else f"{value:+.3f}" for value in values]) for name, values in by_change]
-    return texts[:MOST_COEFFICIENTS]
+    most = by_change[:MOST_COEFFICIENTS]
+    return [(name, ["" if value is None else f"{value:+.3f}" for value in values]) for name, values in most]
 
 
 def _pair(mappings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -144,13 +137,11 @@ def _describe_damage(current_log: log.Log) -> list[str]:
 
 
 def _describe_entry(store: Store, entry: log.Entry, current_log: log.Log, ids: list[str]) -> Listing:
-    states = ["champion"] if entry is current_log.champion else []
-    if rollback := current_log.list_rolled_back().get(entry.release):
-        states.append(f"rolled back in entry {rollback.sequence}")
     facts, gap = _read_facts(store, entry.release, entry.manifest, ids)
-    names = ("sequence", "action", "release", "made", "run", "reason")
-    state = [*states, gap] if gap else states
-    return {**{name: getattr(entry, name) for name in names}, **facts, "state": state}
+    rollback = current_log.list_rolled_back().get(entry.release)
+    of_champion = "champion" if entry is current_log.champion else None
+    states = (of_champion, rollback and f"rolled back in entry {rollback.sequence}", gap)
+    return asdict(entry) | facts | {"state": list(filter(None, states))}
 
 
 def _read_facts(store: Store, release: str, sha256: str | None, ids: list[str]) -> tuple[Listing, str | None]:
@@ -161,7 +152,7 @@ def _read_facts(store: Store, release: str, sha256: str | None, ids: list[str]) 
     except KeyMissing:
         return facts, bundle.UNFINISHED if release in ids else bundle.REMOVED
     except (KeyRefused, ValueError) as error:
-        return facts, f"{bundle.MANIFEST} {CANNOT_BE_USED} ({error})"
+        return facts, f"{bundle.MANIFEST} cannot be used ({error})"
     scores = {name: asdict(summary) for name, summary in manifest.headline.items()}
     return {"inputs": manifest.inputs, "headline": scores}, None
 

@@ -32,7 +32,7 @@ LOCATION = "bcw_assets"  # the name of the code location in workspace.yaml and p
 METRICS = Path(__file__).with_name("metrics.csv")
 SCRAPE_LIMIT = 8.0  # seconds for all sources, which are asked at once; Prometheus waits for 10
 MOST_AT_ONCE = 3  # questions to a source: one that hangs gets no more
-REPOSITORY = '{repositoryLocationName: "bcw_assets", repositoryName: "__repository__"}'
+REPOSITORY = f'{{repositoryLocationName: "{LOCATION}", repositoryName: "__repository__"}}'
 QUERY = f"{{ repositoryOrError(repositorySelector: {REPOSITORY}) {{ __typename }} }}"
 
 
@@ -66,10 +66,9 @@ def _collect_assets(instance: dg.DagsterInstance, definitions: dg.Definitions, p
     materialisations = {key: find_latest(key, place, instance) for key, place in places.items()}
     for key, made in materialisations.items():
         if made:
-            asset = key.to_user_string()
-            yield Sample("bcw_asset_last_materialized_timestamp_seconds", made.timestamp, (asset,))
+            yield Sample("bcw_asset_last_materialized_timestamp_seconds", made.timestamp, (key.to_user_string(),))
             if "dagster/row_count" in made.facts:
-                yield Sample("bcw_asset_rows", made.facts["dagster/row_count"], (asset,))
+                yield Sample("bcw_asset_rows", made.facts["dagster/row_count"], (key.to_user_string(),))
             if "fallback" in made.facts:
                 yield Sample("bcw_source_fallback", made.facts["fallback"])
     for spec in [spec for checks in definitions.asset_checks or () for spec in checks.check_specs]:

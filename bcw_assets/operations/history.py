@@ -122,9 +122,9 @@ def _has_crashed(instance: dg.DagsterInstance, execution: Any, made: Materializa
     """Say whether the newest execution of a check broke off: its step failed, and it said nothing."""
     if has_evaluation(execution) or find_time(execution) < made.timestamp:
         return False
-    events = read_events(instance, execution.run_id)
+    events = _read_events(instance, execution.run_id)
     failed = {event.step_key for event in events if event.is_step_failure}
-    return any(step in failed for step, key in list_planned(events) if key == execution.key)
+    return any(step in failed for step, key in _list_planned(events) if key == execution.key)
 
 
 def _find_target(execution: Any) -> int:
@@ -168,10 +168,10 @@ def find_failures(
         run, ended = record.dagster_run, find_end(record)
         if ended <= after or run.tags.get(WILL_RETRY) == "true":
             continue
-        failure = FailedRun(run.run_id, ended, read_events(instance, run.run_id))
+        failure = FailedRun(run.run_id, ended, _read_events(instance, run.run_id))
         assets = {
             key.asset_key if isinstance(key, dg.AssetCheckKey) else key
-            for step, key in list_planned(failure.events)
+            for step, key in _list_planned(failure.events)
             if step in failure.steps or not failure.steps
         }
         if not assets or any(find_time_made(asset) <= ended for asset in assets):
@@ -183,8 +183,7 @@ def find_end(run: dg.RunRecord) -> float:
     return run.end_time or run.update_timestamp.timestamp()
 
 
-def read_events(instance: dg.DagsterInstance, run: str) -> list[dg.DagsterEvent]:
-    """Return what the run of this id planned, did, and failed at."""
+def _read_events(instance: dg.DagsterInstance, run: str) -> list[dg.DagsterEvent]:
     return [entry.dagster_event for entry in instance.all_logs(run) if entry.dagster_event]
 
 
@@ -193,8 +192,7 @@ def format_time(when: float) -> str:
     return datetime.fromtimestamp(when, UTC).isoformat(" ", "seconds")
 
 
-def list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None, dg.AssetKey | dg.AssetCheckKey]]:
-    """Return what the run was to make or to check, each with its step."""
+def _list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None, dg.AssetKey | dg.AssetCheckKey]]:
     for event in events:
         data: Any = event.event_specific_data
         if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
-from bcw_assets import settings as environment
 from bcw_assets.deadline import within
 from bcw_assets.errors import SettingsError
-from bcw_assets.settings import Settings
+from bcw_assets.settings import Settings, bypass_proxies_on_loopback, list_secrets
 
 LIMIT = 10.0  # seconds for a message; Apprise's own limits leave out a server that drips
 BETWEEN_URLS = re.compile(r"[\s,]+(?=[a-z0-9]{1,32}://)", re.IGNORECASE)  # as Apprise: a URL may have commas in it
@@ -61,7 +60,7 @@ class Messenger:
 
     def deliver(self, message: Message) -> str:
         """Send a message, and say why it was not accepted in time; empty if it was. Whatever goes wrong is a reason."""
-        environment.bypass_proxies_on_loopback()
+        bypass_proxies_on_loopback()
         try:
             reason = within(LIMIT, lambda: self._send(message))
         except Exception as error:  # noqa: BLE001 (a hundred plugins, of which no run may suffer)
@@ -95,7 +94,7 @@ def list_messengers(settings: Settings) -> list[Messenger]:
 
 def list_secret_parts(messengers: Sequence[Messenger]) -> list[str]:
     """Return what no text may show of the environment, and of the messengers' URLs: all but the host."""
-    parts = {*environment.list_secrets(), *(messenger.url for messenger in messengers)}
+    parts = {*list_secrets(), *(messenger.url for messenger in messengers)}
     for messenger in messengers:
         for before, part in re.findall(r"(^|[/:@?&=]+)([^/:@?&=]+)", messenger.url.partition("://")[2]):
             is_host = before.endswith("@") or (not before and "." in part)  # in slack://token/… a token is there
