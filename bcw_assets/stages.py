@@ -66,11 +66,11 @@ def _link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMetadataVa
 
     Dagster's own `with_source_code_references` would show the decorator that explains failures.
     """
-    path = inspect.getsourcefile(function) or ""
+    place = function.__code__
     with warnings.catch_warnings():
         # In beta in Dagster 1.13: it may change at an upgrade, and no user needs to hear of it.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        reference = dg.LocalFileCodeReference(file_path=path, line_number=function.__code__.co_firstlineno)
+        reference = dg.LocalFileCodeReference(file_path=place.co_filename, line_number=place.co_firstlineno)
         return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 

@@ -8,16 +8,14 @@ import math
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bcw_assets import settings
 from bcw_assets.errors import BcwError, SettingsError, TableError
 from bcw_assets.operations import notifiers
-
-if TYPE_CHECKING:
-    from bcw_assets.storage.store import Store
+from bcw_assets.storage.store import Store, open_store
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")
 
@@ -215,9 +213,7 @@ def exporter(host: str, port: int, webserver: str) -> None:
     serve(build_exporter(defs, find_places(), webserver.rstrip("/")), host, port)
 
 
-def _releases() -> "Store":
-    from bcw_assets.storage.store import open_store
-
+def _releases() -> Store:
     return open_store(settings.read_environment().releases_place)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from tabulate import tabulate
 
 from bcw_assets.errors import KeyMissing, KeyRefused
-from bcw_assets.ml.evaluation.scores import SCORES
+from bcw_assets.ml.evaluation.scores import SCORES, Summary
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.access import find_way_back
-from bcw_assets.report.formatting import format_interval, format_score
+from bcw_assets.report.formatting import format_estimate
 from bcw_assets.report.templates import open_templates
 from bcw_assets.storage.store import Store
 
@@ -172,10 +172,7 @@ def _list_differences(entries: Sequence[Listing]) -> list[str]:
 
 def _format_scores(summaries: Iterable[Mapping[str, Any] | None]) -> list[str]:
     """Return scores of a headline for people; nothing for those that the headline does not have."""
-    return [
-        f"{format_score(summary['estimate'], 3)} ({format_interval(summary['interval'])})" if summary else ""
-        for summary in summaries
-    ]
+    return [format_estimate(Summary(**summary)) if summary else "" for summary in summaries]
 
 
 def _flatten(inputs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
 from bcw_assets.locations import TEMPORARY, require_key, require_length
 
 LOSSES = {errno.EIO, errno.ENOSPC, errno.EDQUOT}  # of a folder's fsync: a name was lost; else it cannot be done there
+UNCHANGED = "What was stored before is unchanged"
 
 
 class FolderStore:
@@ -102,9 +103,7 @@ class FolderStore:
         return path
 
     @contextmanager
-    def _explain_errors(
-        self, verb: str, key: str, state: str = "What was stored before is unchanged"
-    ) -> Iterator[None]:
+    def _explain_errors(self, verb: str, key: str, state: str = UNCHANGED) -> Iterator[None]:
         try:
             yield
         except OSError as error:
