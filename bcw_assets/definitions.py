@@ -1,6 +1,7 @@
 """Wires assets, checks, job, schedule and storage together for Dagster. Only wiring."""
 
 from datetime import timedelta
+from functools import cache
 
 import dagster as dg
 
@@ -14,10 +15,9 @@ from bcw_assets.storage.store import open_store
 
 def build_definitions(settings: environment.Settings) -> dg.Definitions:
     """Return all that Dagster runs, for these settings."""
-    storage = open_store(settings.storage)
-    in_one_place = settings.releases_place == settings.storage  # then on S3 they share a client
+    open_once = cache(open_store)  # in one place on S3, artifacts and releases share a client
     checks = build_checks(GRAPH)
-    keys = [key for check in checks for key in check.check_keys]
+    check_keys = [key for check in checks for key in check.check_keys]
     policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=settings.stale_days))
     return dg.Definitions(
         assets=dg.map_asset_specs(
@@ -26,10 +26,10 @@ def build_definitions(settings: environment.Settings) -> dg.Definitions:
         asset_checks=checks,
         jobs=[refresh_job, housekeeping_job],
         schedules=build_schedules(settings),
-        sensors=[build_alerts(settings, keys, RELEASE_KEY)],
+        sensors=[build_alerts(settings, check_keys, RELEASE_KEY)],
         resources={
-            "io_manager": ArtifactIOManager(storage),
-            "releases": storage if in_one_place else open_store(settings.releases_place),
+            "io_manager": ArtifactIOManager(open_once(settings.storage)),
+            "releases": open_once(settings.releases_place),
             "settings": settings,
         },
         # One process: a new one for each step would spend 1.5 s on imports for work of milliseconds.

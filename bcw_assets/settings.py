@@ -18,7 +18,6 @@ from bcw_assets.locations import parse_bucket
 PREFIX = "BCW_"
 AUTO, EMBEDDED = "auto", "embedded"
 SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # What Kubernetes puts into every pod for a Service of this name.
 SERVICE_VARIABLE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 MOST_DAYS = 36_500  # a century; Python's own limit of a duration explains nothing
@@ -73,10 +72,7 @@ def _parse_days(text: str) -> int:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things are and when they happen, as docs/settings.md says; a knob for one run is the asset's config.
-
-    Each with what makes a value of a variable's text, or raises a ValueError or click's own error.
-    """
+    """Where things are and when they happen, as docs/settings.md says; a knob for one run is the asset's config."""
 
     source: Annotated[str, _parse_source] = AUTO
     source_sha256: Annotated[str | None, _parse_checksum] = None
@@ -101,6 +97,7 @@ class Settings:
         return self.source not in (AUTO, EMBEDDED)
 
 
+# What makes a value of a variable's text, or raises a ValueError or click's own error.
 PARSERS = {name: hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()}
 
 
@@ -152,7 +149,7 @@ def find_network_variables(url: str) -> tuple[str | None, str | None]:
 def bypass_proxies_on_loopback() -> None:
     """Let no proxy that the environment names see what this process sends to this machine."""
     hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    missing = [host for host in LOOPBACK if host not in hosts.split(",")]
+    missing = [host for host in ("127.0.0.1", "localhost", "::1") if host not in hosts.split(",")]
     if missing and hosts != "*":
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*filter(None, hosts.split(",")), *missing])
 
@@ -163,12 +160,3 @@ def dagster_home() -> str:
         return str(Path(os.environ.get("DAGSTER_HOME") or ".dagster").expanduser().absolute())
     except RuntimeError as error:
         raise SettingsError(f"DAGSTER_HOME: {error} Allowed is the path of a folder") from error
-
-
-def require_dagster_home() -> None:
-    """Refuse to look into a history that does not exist."""
-    if not Path(dagster_home()).is_dir():
-        raise SettingsError(
-            f"There is no history in {dagster_home()}, so nothing was made from here yet: bcw refresh. If another "
-            f"folder has it, go there, or name its .dagster in DAGSTER_HOME"
-        )

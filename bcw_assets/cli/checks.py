@@ -1,6 +1,7 @@
 """`bcw checks`: the latest result of every check, and the newest failure that nothing has mended since."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,6 +11,7 @@ import bcw_assets
 from bcw_assets import settings
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import locate_assets, specify_checks
+from bcw_assets.errors import SettingsError
 from bcw_assets.operations import history
 from bcw_assets.storage.io_manager import PATH, Materialization, Places, find_latest
 
@@ -17,16 +19,21 @@ LONGEST_EVIDENCE = 100  # characters of evidence in a line
 
 
 def find_places() -> Places:
-    """Return where every asset of this machine is (`checks.locate_assets`)."""
+    """Return where every asset of this machine is (`checks.locate_assets`), or raise that it has no history yet."""
+    if not Path(home := settings.dagster_home()).is_dir():
+        raise SettingsError(
+            f"There is no history in {home}, so nothing was made from here yet: bcw refresh. If another folder has it, "
+            f"go there, or name its .dagster in DAGSTER_HOME"
+        )
     resources = bcw_assets.defs.resources or {}
     return locate_assets(GRAPH, resources["io_manager"], resources["releases"])
 
 
 def read_latest_report() -> dict[str, Any]:
     """Return the report of this machine's history and storage, or raise that there is no history to look into."""
-    settings.require_dagster_home()
+    places = find_places()
     with history.open_history() as instance:
-        return read_report(instance, find_places())
+        return read_report(instance, places)
 
 
 def read_report(instance: dg.DagsterInstance, places: Places) -> dict[str, Any]:

@@ -205,7 +205,6 @@ def exporter(host: str, port: int, webserver: str) -> None:
 
     The numbers are collected at every scrape. A source that is away then, or hangs, is left out, and named.
     """
-    settings.require_dagster_home()
     from bcw_assets import defs
     from bcw_assets.cli.checks import find_places
     from bcw_assets.operations.exporter import build_exporter, serve

@@ -28,7 +28,7 @@ def report_list(store: Store) -> Listing:
         "place": current_log.place,
         "entries": [_describe_entry(store, entry, current_log, ids) for entry in current_log.entries],
         "without_entry": [
-            {"release": release, "state": _read_facts(store, release, None, ids)[1] or current_log.absence}
+            {"release": release, "state": _read_manifest(store, release, None, ids)[1] or current_log.absence}
             for release in ids
             if not current_log.list_entries(release)
         ],
@@ -100,8 +100,7 @@ def format_listing(name: str, report: Listing) -> str:
     """Return what `report_` and this name made, for people."""
     templates = open_templates(Path(__file__).parent)
     templates.filters |= {"align": _align, "flatten": _flatten, "rank": _rank, "format_scores": _format_scores}
-    templates.filters["list_differences"] = _list_differences
-    templates.filters["pick"] = lambda name, headline: headline.get(name)
+    templates.filters |= {"list_differences": _list_differences, "pick": lambda name, headline: headline.get(name)}
     brief = {name: profile.title for name, profile in SCORES.items() if profile.is_brief}
     templates.globals |= {"brief": brief, "no_release": log.NO_RELEASE, "row": _join_cells}
     text: str = getattr(templates.get_template("releases.j2").module, name)(report)
@@ -112,11 +111,9 @@ def _join_cells(cells: Iterable[object]) -> str:
     return "\t".join(" ".join(str(cell).split()) for cell in cells)
 
 
-def _align(lines: str, has_headers: bool = False) -> str:  # noqa: FBT001, FBT002 (a filter's argument)
+def _align(lines: str, headers: str = "") -> str:
     rows = [line.split("\t") for line in lines.splitlines()]
-    headers = rows.pop(0) if has_headers else ()
-    # An id like 1234e567 is no number.
-    return f"{tabulate(rows, headers, tablefmt='plain', disable_numparse=True)}\n"
+    return f"{tabulate(rows, headers, tablefmt='plain', disable_numparse=True)}\n"  # an id like 1234e567 is no number
 
 
 def _rank(coefficients: Mapping[str, Sequence[float | None]]) -> list[tuple[str, list[str]]]:
@@ -137,24 +134,24 @@ def _describe_damage(current_log: log.Log) -> list[str]:
 
 
 def _describe_entry(store: Store, entry: log.Entry, current_log: log.Log, ids: list[str]) -> Listing:
-    facts, gap = _read_facts(store, entry.release, entry.manifest, ids)
+    manifest, gap = _read_manifest(store, entry.release, entry.manifest, ids)
+    facts = {"inputs": manifest and manifest.inputs, "headline": manifest and asdict(manifest)["headline"]}
     rollback = current_log.list_rolled_back().get(entry.release)
     of_champion = "champion" if entry is current_log.champion else None
     states = (of_champion, rollback and f"rolled back in entry {rollback.sequence}", gap)
     return asdict(entry) | facts | {"state": list(filter(None, states))}
 
 
-def _read_facts(store: Store, release: str, sha256: str | None, ids: list[str]) -> tuple[Listing, str | None]:
-    """Return the inputs and the scores that a manifest has, and why there is none that can be used."""
-    facts: Listing = {"inputs": None, "headline": None}
+def _read_manifest(
+    store: Store, release: str, sha256: str | None, ids: list[str]
+) -> tuple[bundle.Manifest | None, str | None]:
+    """Return the manifest, or why there is none that can be used."""
     try:
-        manifest = bundle.read_manifest(store, release, sha256)
+        return bundle.read_manifest(store, release, sha256), None
     except KeyMissing:
-        return facts, bundle.UNFINISHED if release in ids else bundle.REMOVED
+        return None, bundle.UNFINISHED if release in ids else bundle.REMOVED
     except (KeyRefused, ValueError) as error:
-        return facts, f"{bundle.MANIFEST} cannot be used ({error})"
-    scores = {name: asdict(summary) for name, summary in manifest.headline.items()}
-    return {"inputs": manifest.inputs, "headline": scores}, None
+        return None, f"{bundle.MANIFEST} cannot be used ({error})"
 
 
 def _list_differences(entries: Sequence[Listing]) -> list[str]:

@@ -27,7 +27,6 @@ PIECE = 2**20  # bytes
 
 # What an answer of S3 has, and the page of a proxy that asks for a password has not; that to a deletion is empty.
 SIGNS = {"get_object": "ETag", "put_object": "ETag", "list_objects_v2": "Name"}
-NO_CONTENT = 204
 MISSING = {"NoSuchKey", "404"}
 EXISTS = {"PreconditionFailed", "412"}
 # After these trying again helps, and boto3 does not: two writers met, or bytes were lost.
@@ -88,10 +87,15 @@ class S3Store:
     def list(self, prefix: str) -> list[str]:
         if "/" in prefix:
             require_key(prefix.rpartition("/")[0])
+        keys, options = [], {"Prefix": self._root + prefix}
         with self._explain_errors("list", prefix or "what is"):
-            keys = [key.removeprefix(self._root) for key in self._list_objects(self._root + prefix)]
-            # Consoles make an object with a slash at its end to show an empty folder.
-            return sorted(key for key in keys if not key.endswith((TEMPORARY, "/")))
+            while page := self._ask("list_objects_v2", **options):
+                keys += [item["Key"].removeprefix(self._root) for item in page.get("Contents", [])]
+                if "NextContinuationToken" not in page:
+                    break
+                options["ContinuationToken"] = page["NextContinuationToken"]
+        # Consoles make an object with a slash at its end to show an empty folder.
+        return sorted(key for key in keys if not key.endswith((TEMPORARY, "/")))
 
     def delete(self, key: str) -> None:
         with self._explain_errors("delete", key):
@@ -114,15 +118,6 @@ class S3Store:
             allowed = "allowed is one like http://127.0.0.1:8333"
             raise StorageError(f"AWS_ENDPOINT_URL is no URL; {allowed}. Set it, and try again") from None
 
-    def _list_objects(self, prefix: str) -> Iterator[str]:
-        options = {"Prefix": prefix}
-        while True:
-            page = self._ask("list_objects_v2", **options)
-            yield from (item["Key"] for item in page.get("Contents", []))
-            if "NextContinuationToken" not in page:
-                return
-            options["ContinuationToken"] = page["NextContinuationToken"]
-
     def _locate(self, key: str) -> str:
         require_key(key)
         return self._root + key
@@ -133,7 +128,7 @@ class S3Store:
 
     def _send(self, operation: str, **arguments: Any) -> dict[str, Any]:
         answer: dict[str, Any] = getattr(self._client, operation)(Bucket=self._place.name, **arguments)
-        is_empty = answer["ResponseMetadata"]["HTTPStatusCode"] == NO_CONTENT
+        is_empty = answer["ResponseMetadata"]["HTTPStatusCode"] == 204  # no content
         if not (SIGNS[operation] in answer if operation in SIGNS else is_empty):
             raise ResponseParserError(f"{operation} was not answered by S3")
         return answer
