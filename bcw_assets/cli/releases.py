@@ -18,7 +18,6 @@ from bcw_assets.storage.store import Store
 
 Listing = dict[str, Any]
 LONGEST_VALUE = 16  # characters of an input in a list; of a longer one, a fingerprint, eight are shown
-MOST_COEFFICIENTS = 5  # that are shown of those that differ
 
 
 def report_list(store: Store) -> Listing:
@@ -79,7 +78,7 @@ def report_verification(store: Store, prefix: str | None, *, everything: bool) -
 
 
 def report_comparison(store: Store, *prefixes: str) -> Listing:
-    """Return how two releases differ: what they were made from, scores, coefficients, patients."""
+    """Return how two releases differ: what they were made from, scores, patients."""
     current_log, releases = log.read_log(store), [bundle.resolve(store, prefix) for prefix in prefixes]
     bundles = [current_log.read_bundle(store, release).require() for release in releases]
     inputs = _pair([dict(_flatten(each.manifest.inputs)) for each in bundles if each.manifest])
@@ -88,7 +87,6 @@ def report_comparison(store: Store, *prefixes: str) -> Listing:
         "releases": releases,
         "inputs": {name: values for name, values in inputs.items() if values[0] != values[1]},
         "scores": _pair([{name: asdict(summary) for name, summary in each.headline.items()} for each in bundles]),
-        "coefficients": _pair([_read_coefficients(each) for each in bundles]),
         "patients": None if patients is None or other_patients is None else {
             "in_both": len(patients & other_patients),
             "in_one_only": [len(patients - other_patients), len(other_patients - patients)],
@@ -99,7 +97,7 @@ def report_comparison(store: Store, *prefixes: str) -> Listing:
 def format_listing(name: str, report: Listing) -> str:
     """Return what `report_` and this name made, for people."""
     templates = open_templates(Path(__file__).parent)
-    templates.filters |= {"align": _align, "flatten": _flatten, "rank": _rank, "format_scores": _format_scores}
+    templates.filters |= {"align": _align, "flatten": _flatten, "format_scores": _format_scores}
     templates.filters |= {"list_differences": _list_differences, "pick": lambda name, headline: headline.get(name)}
     brief = {name: profile.title for name, profile in SCORES.items() if profile.is_brief}
     templates.globals |= {"brief": brief, "no_release": log.NO_RELEASE, "row": _join_cells}
@@ -114,13 +112,6 @@ def _join_cells(cells: Iterable[object]) -> str:
 def _align(lines: str, headers: str = "") -> str:
     rows = [line.split("\t") for line in lines.splitlines()]
     return f"{tabulate(rows, headers, tablefmt='plain', disable_numparse=True)}\n"  # an id like 1234e567 is no number
-
-
-def _rank(coefficients: Mapping[str, Sequence[float | None]]) -> list[tuple[str, list[str]]]:
-    """Return those that differ most; a measurement that a model does not take has the coefficient 0."""
-    by_change = sorted(coefficients.items(), key=lambda item: -abs((item[1][0] or 0) - (item[1][1] or 0)))
-    most = by_change[:MOST_COEFFICIENTS]
-    return [(name, ["" if value is None else f"{value:+.3f}" for value in values]) for name, values in most]
 
 
 def _pair(mappings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -178,14 +169,6 @@ def _flatten(inputs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, 
             yield from _flatten(value, f"{above}{name}.")
         else:
             yield above + name, str(value)
-
-
-def _read_coefficients(stored_bundle: bundle.Bundle) -> dict[str, float]:
-    """Return measurement → coefficient; nothing if the bundle has no model."""
-    if "model.json" not in stored_bundle.files:
-        return {}
-    model = bundle.load_scorer(stored_bundle.files)
-    return dict(zip(model.features, model.coefficients.tolist(), strict=True))
 
 
 def _read_fingerprints(stored_bundle: bundle.Bundle) -> set[str] | None:
