@@ -17,7 +17,6 @@ def build_definitions(settings: environment.Settings) -> dg.Definitions:
     """Return all that Dagster runs, for these settings."""
     open_once = cache(open_store)  # in one place on S3, artifacts and releases share a client
     checks = build_checks(GRAPH)
-    check_keys = [key for check in checks for key in check.check_keys]
     policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=settings.stale_days))
     return dg.Definitions(
         assets=dg.map_asset_specs(
@@ -26,7 +25,7 @@ def build_definitions(settings: environment.Settings) -> dg.Definitions:
         asset_checks=checks,
         jobs=[refresh_job, housekeeping_job],
         schedules=build_schedules(settings),
-        sensors=[build_alerts(settings, check_keys, RELEASE_KEY)],
+        sensors=[build_alerts(settings, [key for check in checks for key in check.check_keys], RELEASE_KEY)],
         resources={
             "io_manager": ArtifactIOManager(open_once(settings.storage)),
             "releases": open_once(settings.releases_place),

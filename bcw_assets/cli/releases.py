@@ -73,8 +73,7 @@ def report_verification(store: Store, prefix: str | None, *, everything: bool) -
             state += f", {current_log.absence}"
         results.append({"release": release, "state": state, "problems": problems})
     is_good = not current_log.damage and not current_log.problem and not any(result["problems"] for result in results)
-    damage = _describe_damage(current_log)
-    return {"good": is_good, "place": current_log.place, "releases": results, "damage": damage}
+    return {"good": is_good, "place": current_log.place, "releases": results, "damage": _describe_damage(current_log)}
 
 
 def report_comparison(store: Store, *prefixes: str) -> Listing:
@@ -101,8 +100,7 @@ def format_listing(name: str, report: Listing) -> str:
     templates.filters |= {"list_differences": _list_differences, "pick": lambda name, headline: headline.get(name)}
     brief = {name: profile.title for name, profile in SCORES.items() if profile.is_brief}
     templates.globals |= {"brief": brief, "no_release": log.NO_RELEASE, "row": _join_cells}
-    text: str = getattr(templates.get_template("releases.j2").module, name)(report)
-    return text.rstrip("\n")
+    return str(getattr(templates.get_template("releases.j2").module, name)(report)).rstrip("\n")
 
 
 def _join_cells(cells: Iterable[object]) -> str:

@@ -93,13 +93,12 @@ class FolderStore:
         """Return the file of a key, which cannot leave the folder."""
         require_key(key)
         path = self._root / PurePosixPath(key)
-        with self._explain_errors("look up", key):
-            target = Path(os.path.realpath(path))
-            if not target.is_relative_to(os.path.realpath(self._root)):
-                raise KeyRefused(
-                    f"{key} leads out of {self._root.absolute()} by a symbolic link, to {target}; put the file or the "
-                    f"folder itself there, or set BCW_STORAGE (BCW_RELEASES for releases) to where it is"
-                )
+        target = Path(os.path.realpath(path))
+        if not target.is_relative_to(os.path.realpath(self._root)):
+            raise KeyRefused(
+                f"{key} leads out of {self._root.absolute()} by a symbolic link, to {target}; put the file or the "
+                f"folder itself there, or set BCW_STORAGE (BCW_RELEASES for releases) to where it is"
+            )
         return path
 
     @contextmanager

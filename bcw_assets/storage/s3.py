@@ -17,7 +17,7 @@ from botocore.parsers import ResponseParserError
 
 from bcw_assets.deadline import within
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError, StorageUnavailable
-from bcw_assets.locations import TEMPORARY, Bucket, require_key, require_length
+from bcw_assets.locations import S3, TEMPORARY, Bucket, require_key, require_length
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 10  # seconds of silence after which boto3 gives one attempt up
 ATTEMPTS = 5  # of a request by boto3; and again by us, where boto3 gives up what may pass
@@ -102,8 +102,7 @@ class S3Store:
             self._ask("delete_object", Key=self._locate(key))
 
     def address(self, key: str) -> str:
-        require_key(key)
-        return f"{self._place}/{key}"
+        return f"{S3}{self._place.name}/{self._locate(key)}"
 
     @cached_property
     def _client(self) -> Any:
