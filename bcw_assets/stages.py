@@ -63,9 +63,8 @@ def show_rows(name: str, rows: Sequence[Mapping[Any, Any]]) -> dict[str, dg.Tabl
 def _link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMetadataValue]:
     """Return metadata with the function's source; Dagster's own helper takes the decorator that explains failures."""
     place = function.__code__
-    with warnings.catch_warnings():
-        # In beta in Dagster 1.13: it may change at an upgrade, and no user needs to hear of it.
-        warnings.simplefilter("ignore", dg.BetaWarning)
+    # In beta in Dagster 1.13: it may change at an upgrade, and no user needs to hear of it.
+    with warnings.catch_warnings(action="ignore", category=dg.BetaWarning):
         reference = dg.LocalFileCodeReference(file_path=place.co_filename, line_number=place.co_firstlineno)
         return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 

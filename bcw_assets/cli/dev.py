@@ -36,18 +36,22 @@ def serve_ui(port: int) -> None:
     except OSError as error:
         text = f"Port {port} of {HOST} cannot be used: {os.strerror(error.errno or 0)}. Take another: --port {port + 1}"
         raise BcwError(f"{text} (make dev PORT={port + 1})") from error
-    from bcw_assets.operations import history  # brings Dagster
-
-    with history.open_history():  # it makes the tables, for which the processes of Dagster would race
+    try:
+        home.mkdir(parents=True, exist_ok=True)
         lock = os.open(home / "dev.lock", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BcwError(
-                f"Another `bcw dev`, or what is left of one, works on the history in {home}, and both would start what "
-                f"is scheduled. Stop it, with Ctrl-C where it runs or by kill -- -{os.read(lock, 20).decode()}, or set "
-                f"DAGSTER_HOME to another folder"
-            ) from error
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BcwError(
+            f"Another `bcw dev`, or what is left of one, works on the history in {home}, and both would start what is "
+            f"scheduled. Stop it, with Ctrl-C where it runs or by kill -- -{os.read(lock, 20).decode()}, or set "
+            f"DAGSTER_HOME to another folder"
+        ) from error
+    except OSError as error:
+        raise BcwError(f"{home} cannot be used: {error.strerror}. Set DAGSTER_HOME to another folder") from error
+    from bcw_assets.operations import history  # brings Dagster, when nothing is refused any more
+
+    with history.open_history():
+        pass  # it makes the tables, for which the processes of Dagster would race
     click.echo(PAGES.format(f"{HOST}:{port}", OPEN_GROUPS))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the first, too, where a script's & ignores it
         signal.signal(number, signal.default_int_handler)

@@ -131,9 +131,7 @@ def _describe_entry(store: Store, entry: log.Entry, current_log: log.Log, ids: l
     return asdict(entry) | facts | {"state": list(filter(None, states))}
 
 
-def _read_manifest(
-    store: Store, release: str, sha256: str | None, ids: list[str]
-) -> tuple[bundle.Manifest | None, str | None]:
+def _read_manifest(store: Store, release: str, sha256: str | None, ids: list[str]) -> tuple[Any, str | None]:
     """Return the manifest, or why there is none that can be used."""
     try:
         return bundle.read_manifest(store, release, sha256), None
