@@ -354,7 +354,7 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
 
         with serve(at_write([3], die, loopback.passed_to(server.url))) as proxy:
             process = graph.process("bcw", "refresh", AWS_ENDPOINT_URL=proxy.url)
-        says = r"Failed: ready_data: Could not write .* or does not answer\. Files may be new now"
+        says = r"Failed: ready_data: Could not read data/raw_data\.csv .* or does not answer\. "  # at its last try
         assert process.returncode == 1
         assert re.match(says, process.stderr), process.stderr
         assert "Traceback" not in process.stderr
