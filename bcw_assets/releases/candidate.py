@@ -179,7 +179,8 @@ def read_predictions(files: Mapping[str, bytes]) -> Predictions:
         raise ValueError("it has no cross_validation.csv")
     try:
         rows = pd.read_csv(io.BytesIO(table), dtype={"fingerprint": "str"}, keep_default_na=False)
-        malignant = rows[columns.DIAGNOSIS].map({columns.BENIGN: 0, columns.MALIGNANT: 1}).to_numpy(np.int64)
+        codes = rows[columns.DIAGNOSIS].map({columns.BENIGN: 0, columns.MALIGNANT: 1}.__getitem__)  # or a KeyError
+        malignant = codes.to_numpy(np.int64)
         probabilities = rows.filter(regex="^repeat_").to_numpy(np.float64)
         predictions = Predictions(rows["fingerprint"].tolist(), malignant, probabilities)
     except (LookupError, TypeError, ValueError) as error:
