@@ -7,7 +7,7 @@ from scipy.special import expit
 
 from bcw_assets.ml.evaluation import influence, scores
 
-EDGES = np.linspace(0, 1, 11)  # of the reliability curve's bins
+BINS = 10  # of the reliability curve
 TINY = 1e-15  # probabilities are held this far from 0 and 1, where the logit has no value
 
 MAX_STEPS = 100  # five to ten are usual
@@ -99,13 +99,12 @@ def fit_logistic(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray) 
 
 def bin_probabilities(malignant: np.ndarray, probabilities: np.ndarray) -> list[Bin]:
     """Return the reliability curve of n patients in R repeats (n × R); a bin's counts are means over the repeats."""
-    repeats = probabilities.shape[1]
-    bins = np.minimum(np.searchsorted(EDGES, probabilities, side="right") - 1, len(EDGES) - 2)
-    truths = np.broadcast_to(malignant[:, None], bins.shape)
+    truths = np.broadcast_to(malignant[:, None], probabilities.shape)
     counts, sums, ill = (
-        (np.bincount(bins.ravel(), values.ravel(), len(EDGES) - 1) / repeats).tolist()
-        for values in (np.ones(bins.shape), probabilities, truths)
+        (np.histogram(probabilities, BINS, (0, 1), weights=values)[0] / probabilities.shape[1]).tolist()
+        for values in (None, probabilities, truths)
     )
+    edges = np.linspace(0, 1, BINS + 1).tolist()
     return [
         Bin(
             *(low, high, patients),
@@ -114,7 +113,5 @@ def bin_probabilities(malignant: np.ndarray, probabilities: np.ndarray) -> list[
             interval=scores.compute_wilson(found, patients),
             reason=None if patients else "no patient has such a probability",
         )
-        for low, high, patients, expected, found in zip(
-            EDGES[:-1].tolist(), EDGES[1:].tolist(), counts, sums, ill, strict=True
-        )
+        for low, high, patients, expected, found in zip(edges[:-1], edges[1:], counts, sums, ill, strict=True)
     ]

@@ -47,19 +47,13 @@ class Estimate:
     scale: Scale = IDENTITY
 
 
-def estimate_ratio(numerator: np.ndarray, denominator: np.ndarray, scale: Scale = IDENTITY) -> Estimate:
-    """Return the sum of n numbers over the sum of n others, which are at least 0."""
+def estimate_ratio(numerator: np.ndarray, denominator: np.ndarray | int, scale: Scale = IDENTITY) -> Estimate:
+    """Return the mean of n numbers over that of n others, which are at least 0, or over 1."""
     mean = float(np.mean(denominator))
     if mean == 0:
         return Estimate(math.nan, np.zeros(len(numerator)), scale)
     value = float(np.mean(numerator)) / mean
     return Estimate(value, (numerator - value * denominator) / mean, scale)
-
-
-def estimate_mean(values: np.ndarray, scale: Scale = IDENTITY) -> Estimate:
-    """Return the mean of n numbers."""
-    mean = float(np.mean(values))
-    return Estimate(mean, values - mean, scale)
 
 
 def estimate_areas(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:

@@ -21,13 +21,9 @@ from bcw_assets.ml.table import canonical, columns
 
 METRICS_VERSION = 4  # of metrics.json: raised when a name in it changes its meaning or goes
 
-# What the project that this one replaces published for its one split of the original table.
-PUBLISHED_SCORES = {
-    "accuracy": 0.9736842105263158,
-    "precision": 0.9761904761904762,
-    "recall": 0.9534883720930233,
-    "f1_score": 0.9647058823529412,
-}
+# What the project that this one replaces published for its one split of the original table: of 114 patients, 41 of 43
+# malignant ones were found, with one false alarm.
+PUBLISHED_SCORES = {"accuracy": 111 / 114, "precision": 41 / 42, "recall": 41 / 43, "f1_score": 82 / 85}
 # The published names that are not the field's → the field's.
 STANDARD_NAMES = {"precision": "ppv", "recall": "sensitivity", "f1_score": "f1"}
 # The scores of the held-out rows that people are shown beside those that are cross-validated.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Annotated
 
+import msgspec
 import numpy as np
 from msgspec import Meta
 
@@ -19,7 +20,7 @@ Interval = Annotated[list[float], Meta(min_length=2, max_length=2)] | None  # [l
 Count = Annotated[int, Meta(ge=0)]
 MeanCount = Count | Annotated[float, Meta(ge=0)]  # no whole number where it is a mean over repeats
 
-AT_LEAST, AT_MOST = "at least", "at most"
+AT_LEAST = "at least"  # the other kind of floor is "at most"
 
 
 @dataclass(frozen=True)
@@ -40,23 +41,9 @@ class Profile:
     floor: tuple[str, float] | None = None
 
 
-SCORES = {  # every score of the cross-validation, in the order of `metrics.json`
-    "accuracy": Profile("accuracy", "calls that are right (accuracy)",
-        is_share=True, hub_name="accuracy", is_headline=True, floor=(AT_LEAST, 0.97)),
-    "sensitivity": Profile("sensitivity", "malignant masses that are called malignant (sensitivity)",
-        is_share=True, hub_name="recall", is_headline=True, is_brief=True, floor=(AT_LEAST, 0.945)),
-    "specificity": Profile("specificity", "benign masses that are called benign (specificity)",
-        is_share=True, is_headline=True),
-    "ppv": Profile("PPV", "masses called malignant that are malignant (PPV)", is_share=True, hub_name="precision"),
-    "npv": Profile("NPV", "masses called benign that are benign (NPV)", is_share=True),
-    "balanced_accuracy": Profile("balanced accuracy"),
-    "f1": Profile("F1", hub_name="f1"),
-    "roc_auc": Profile("ROC AUC", "chance that a malignant mass has a higher probability than a benign one (ROC AUC)",
-        hub_name="roc_auc", is_headline=True, is_brief=True, floor=(AT_LEAST, 0.992)),
-    "pr_auc": Profile("PR AUC"),
-    "brier": Profile("Brier score", hub_name="brier_score"),
-    "log_loss": Profile("log loss", "log loss (0 is best)", is_headline=True, floor=(AT_MOST, 0.09)),
-}  # fmt: skip
+with open(__file__.removesuffix("py") + "json", "rb") as _file:
+    SCORES = msgspec.json.decode(_file.read(), type=dict[str, Profile])
+"""Every score of the cross-validation, in the order of `metrics.json`."""
 
 UNDEFINED = {  # score → where it has no value
     "ppv": "nobody is called malignant",
@@ -83,9 +70,7 @@ class Confusion:
     @classmethod
     def count(cls, malignant: np.ndarray, called_malignant: np.ndarray) -> "Confusion":
         """Count two boolean (or 0/1) arrays of shape (n,)."""
-        cells = np.bincount(2 * malignant.astype(int) + called_malignant.astype(int), minlength=4).tolist()
-        true_negatives, false_positives, false_negatives, true_positives = cells
-        return cls(true_positives, false_positives, false_negatives, true_negatives)
+        return cls(*np.bincount(malignant + 2 * called_malignant, minlength=4).tolist()[::-1])
 
     @classmethod
     def average(cls, repeats: Sequence["Confusion"]) -> "Confusion":
@@ -181,8 +166,8 @@ def compute_log_losses(malignant: np.ndarray, probability: np.ndarray) -> np.nda
 def estimate_scores(malignant: np.ndarray, probability: np.ndarray) -> dict[str, influence.Estimate]:
     """Return roc_auc, pr_auc (average precision), brier and log_loss of n patients of both diagnoses."""
     return influence.estimate_areas(malignant, probability) | {
-        "brier": influence.estimate_mean((probability - malignant) ** 2, influence.LOGIT),
-        "log_loss": influence.estimate_mean(compute_log_losses(malignant, probability), influence.LOG),
+        "brier": influence.estimate_ratio((probability - malignant) ** 2, 1, influence.LOGIT),
+        "log_loss": influence.estimate_ratio(compute_log_losses(malignant, probability), 1, influence.LOG),
     }
 
 

@@ -12,16 +12,6 @@ from bcw_assets.ml.findings import Fact, Findings
 TOLERABLE_SLOPES = (0.7, 1.6)  # what the interval of the calibration slope must overlap
 MAX_SUSPECT_SHARE = 0.02  # of all labels; more, and the table is doubted
 MOST_SUSPECTS = 20  # that are listed
-BALANCED_ACCURACY_FLOOR = 0.7  # to call every patient benign has 0.5
-
-
-def check_balanced_accuracy(metrics: Evaluation) -> Findings:
-    """Find a model that is hardly better than calling every patient benign."""
-    accuracy = metrics.report.balanced_accuracy
-    is_low = accuracy is None or accuracy < BALANCED_ACCURACY_FLOOR
-    return Findings.of(
-        (f"balanced accuracy is {accuracy}, below {BALANCED_ACCURACY_FLOOR}", is_low), balanced_accuracy=accuracy
-    )
 
 
 @dataclass(frozen=True)

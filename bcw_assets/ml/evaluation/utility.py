@@ -118,7 +118,7 @@ def estimate_net_benefits(malignant: np.ndarray, probabilities: np.ndarray, t: f
     Source: A. J. Vickers, E. B. Elkin, Med. Decis. Making 26 (2006) 565-574.
     """
     gain = np.where(malignant == 1, 1.0, -t / (1 - t))  # of calling a patient malignant
-    return [influence.estimate_mean(called * gain) for called in (probabilities >= t).T]
+    return [influence.estimate_ratio(called * gain, 1) for called in (probabilities >= t).T]
 
 
 def trace_decision_curve(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> DecisionCurve:
