@@ -9,11 +9,10 @@ import yaml
 
 from bcw_assets.ml.evaluation import patients
 from bcw_assets.ml.evaluation.report import STANDARD_NAMES, TEST_HEADLINE, Report
-from bcw_assets.ml.evaluation.scores import SCORES, THRESHOLD
 from bcw_assets.ml.evaluation.thresholds import TOLERABLE_SLOPES
 from bcw_assets.ml.table import canonical
 from bcw_assets.report import tables
-from bcw_assets.report.templates import open_templates
+from bcw_assets.report.formatting import open_templates
 
 TEXTS = Path(__file__).parent
 
@@ -28,11 +27,9 @@ def write_card(report: Report) -> str:
         is_uci=report.provenance.fingerprint == canonical.UCI_FINGERPRINT,
         table_of_scores=tables.tabulate_scores(report),
         useful_thresholds=sum(model > max(everybody, 0) for model, everybody in gains),
-        threshold=THRESHOLD,
         tolerable_slopes=TOLERABLE_SLOPES,
         standard_names=STANDARD_NAMES,
         test_headline=TEST_HEADLINE,
-        profiles=SCORES,
         patients=patients,
         probast=read_guideline("probast"),
         tripod_ai=read_guideline("tripod_ai"),

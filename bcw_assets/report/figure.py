@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -21,13 +22,7 @@ from bcw_assets.report.formatting import format_interval, format_score
 # Of Okabe and Ito's palette, which colour-blind people can tell apart; the lines differ in style for grey prints too.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
 INCHES, DOTS_PER_INCH = (8.0, 8.6), 120  # the width of the dialog in the UI
-STYLE: dict[Any, Any] = {
-    "font.size": 9.5, "axes.titlesize": 10.5, "legend.fontsize": 8.5, "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#DDDDDD",
-    "text.hinting": "none",  # a seventh of the time
-    "axes.titlelocation": "left", "axes.titley": 1.01,  # a place of its own: to look for one takes 0.1 s
-    "legend.borderpad": 0, "legend.borderaxespad": 0, "legend.handlelength": 1.8, "legend.handletextpad": 0.5,
-}  # fmt: skip
+STYLE = Path(__file__).with_name("figure.mplstyle")
 QUARTERS = [0, 0.25, 0.5, 0.75, 1]
 SIDES = (0.2, 0.4, 1.0)  # of the corner that is shown of a curve: the smallest that holds its bend and its points
 DEEPEST = 0.5  # net benefit is shown down to this share of the prevalence below 0; it falls without end
@@ -39,9 +34,7 @@ MARKERS: tuple[dict[str, Any], ...] = (  # of the operating points: each can be 
 
 def draw(report: Report) -> bytes:
     """Return the figure as PNG, 960 × 1032 pixels."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever a user's matplotlibrc says
-        matplotlib.rcParams.update(STYLE)
+    with matplotlib.rc_context(fname=STYLE):  # and defaults, whatever a user's matplotlibrc says
         picture = io.BytesIO()
         compose(report).savefig(picture, format="png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 3})
     return picture.getvalue()

@@ -177,7 +177,7 @@ def test_the_figure_shows_every_point_bend_and_gain_and_no_text_that_is_cut_or_c
         report = report_on(flipped(raw, 57), Resampling(10, 2, 0))
     else:
         report = smallest if kind == "AUC of 1" else show_the_longest_texts(report)
-    with matplotlib.rc_context(figure.STYLE):
+    with matplotlib.rc_context(fname=figure.STYLE):
         picture = figure.compose(report)
         picture.set_dpi(figure.DOTS_PER_INCH)
         canvas: Any = FigureCanvasAgg(picture)
