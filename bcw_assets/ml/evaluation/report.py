@@ -31,15 +31,6 @@ TEST_HEADLINE = (*PUBLISHED_SCORES, "roc_auc", "log_loss")
 
 
 @dataclass(frozen=True)
-class SampleSize:
-    """How many training patients have the rarer diagnosis (events) for so many measurements (predictors)."""
-
-    events: int
-    predictors: int
-    events_per_predictor: float
-
-
-@dataclass(frozen=True)
 class Provenance:
     """What all numbers follow from; `libraries` are the versions of those that decide a number."""
 
@@ -61,10 +52,8 @@ class Report:
 
     The first four keep the names and the one test split of the project that this one replaces; everything up to
     `intervals` is about the same test rows. All that follows is about the out-of-fold probabilities of all rows, but
-    for `coefficients` and `sample_size`, which are about the model and its training rows.
-
-    `intervals` has every score of the test split that counts give, `hardest_rows` the patients misclassified in nearly
-    every repeat, and `label_suspects` those whose label the models think nearly impossible.
+    for `coefficients` and `sample_size`, which are about the model and its training rows: how many of these have the
+    rarer diagnosis (events) for so many measurements (predictors).
     """
 
     accuracy: scores.Score
@@ -90,7 +79,7 @@ class Report:
     coefficients: list[Coefficient]
     hardest_rows: list[patients.Patient]
     label_suspects: list[patients.Patient]
-    sample_size: SampleSize
+    sample_size: dict[str, int | float]
     provenance: Provenance
     schema_version: int = METRICS_VERSION
 
@@ -118,7 +107,8 @@ def evaluate(
     require_one_history(raw_data, ready_data, model, cross_validation)
     malignant, probabilities = canonical.malignant(raw_data), cross_validation.probabilities
     how, (hardest, suspects) = cross_validation.resampling, patients.select_patients(raw_data, probabilities)
-    events = min(np.bincount(ready_data.select_truths(preparation.TRAIN)).tolist())
+    predictors, truths = len(columns.MEASUREMENTS), ready_data.select_truths(preparation.TRAIN)
+    events = min(np.bincount(truths).tolist())
     roc, precision_recall = curves.trace_curves(malignant, probabilities)
     return Report(
         **_score_test_rows(raw_data, ready_data, model),
@@ -132,8 +122,19 @@ def evaluate(
         coefficients=describe_coefficients(ready_data, model),
         hardest_rows=hardest,
         label_suspects=suspects,
-        sample_size=SampleSize(events, len(columns.MEASUREMENTS), events / len(columns.MEASUREMENTS)),
-        provenance=_describe_provenance(ready_data, model, how),
+        sample_size={"events": events, "predictors": predictors, "events_per_predictor": events / predictors},
+        provenance=Provenance(
+            fingerprint=ready_data.fingerprint,
+            rows=len(malignant),
+            malignant=int(malignant.sum()),
+            prevalence=float(malignant.mean()),
+            split=ready_data.split,
+            resampling=how,
+            repeats_reason=explain_repeats(len(malignant), how.repeats),
+            settings=training.read_settings(model),
+            python=platform.python_version(),
+            libraries={library.__name__: library.__version__ for library in (np, pd, scipy, sklearn)},
+        ),
     )
 
 
@@ -147,22 +148,6 @@ def _score_test_rows(raw_data: pd.DataFrame, ready_data: preparation.Prepared, m
     values |= {**confusion.scores, "confusion": confusion, "intervals": confusion.intervals}
     values |= {name: values[standard] for name, standard in STANDARD_NAMES.items()}
     return {field.name: values[field.name] for field in fields(Report) if field.name in values}
-
-
-def _describe_provenance(ready_data: preparation.Prepared, model: Pipeline, how: Resampling) -> Provenance:
-    malignant = ready_data.rows[preparation.IS_MALIGNANT]
-    return Provenance(
-        fingerprint=ready_data.fingerprint,
-        rows=len(malignant),
-        malignant=int(malignant.sum()),
-        prevalence=float(malignant.mean()),
-        split=ready_data.split,
-        resampling=how,
-        repeats_reason=explain_repeats(len(malignant), how.repeats),
-        settings=training.read_settings(model),
-        python=platform.python_version(),
-        libraries={library.__name__: library.__version__ for library in (np, pd, scipy, sklearn)},
-    )
 
 
 def require_one_history(
