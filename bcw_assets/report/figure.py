@@ -46,8 +46,7 @@ def compose(report: Report) -> Figure:
     grid = figure.add_gridspec(2, 2, left=0.085, right=0.975, top=0.908, bottom=0.12, wspace=0.24, hspace=0.37)
     parts = grid[1, 0].subgridspec(2, 1, height_ratios=[3, 1], hspace=0.12)
     roc = figure.add_subplot(grid[0, 0])
-    _draw_roc(roc, report)
-    _draw_precision_recall(figure.add_subplot(grid[0, 1]), report)
+    _draw_curves(roc, figure.add_subplot(grid[0, 1]), report)
     _draw_reliability(figure.add_subplot(parts[0]), figure.add_subplot(parts[1]), report)
     _draw_decision(figure.add_subplot(grid[1, 1]), report)
     figure.legend(handles=roc.lines[1:], loc="upper left", bbox_to_anchor=(0.085, 0.99), ncols=3, columnspacing=2)
@@ -63,21 +62,18 @@ def inline(picture: bytes) -> str:
     return f"![evaluation](data:image/png;base64,{base64.b64encode(picture).decode()})"
 
 
-def _draw_roc(axes: Axes, report: Report) -> None:
-    points = np.array([1 - _collect_rates(report, "specificity"), _collect_rates(report, "sensitivity")])
-    corner = _draw_curve(axes, report.roc, 0, points)
-    axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1, label="by chance; in the reliability panel: perfect")
-    axes.set_xlabel("1 - specificity (share of benign called malignant)")
-    axes.set_ylabel("sensitivity (share of malignant found)")
-    _set_title(axes, f"ROC curve{corner}\nAUC", report.cross_validation["roc_auc"])
-
-
-def _draw_precision_recall(axes: Axes, report: Report) -> None:
-    points = np.array([_collect_rates(report, "sensitivity"), _collect_rates(report, "ppv")])
-    corner = _draw_curve(axes, report.precision_recall, 1, points)
-    axes.axhline(report.provenance.prevalence, linestyle=":", color=GREY, linewidth=1)  # everybody called malignant
-    axes.set(xlabel="recall (sensitivity)", ylabel="precision (PPV)")
-    _set_title(axes, f"Precision-recall curve{corner}\naverage precision", report.cross_validation["pr_auc"])
+def _draw_curves(roc: Axes, precision_recall: Axes, report: Report) -> None:
+    specificity, sensitivity, ppv = (_collect_rates(report, name) for name in ("specificity", "sensitivity", "ppv"))
+    corner = _draw_curve(roc, report.roc, 0, np.array([1 - specificity, sensitivity]))
+    roc.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1, label="by chance; in the reliability panel: perfect")
+    roc.set_xlabel("1 - specificity (share of benign called malignant)")
+    roc.set_ylabel("sensitivity (share of malignant found)")
+    _set_title(roc, f"ROC curve{corner}\nAUC", report.cross_validation["roc_auc"])
+    corner = _draw_curve(precision_recall, report.precision_recall, 1, np.array([sensitivity, ppv]))
+    precision_recall.axhline(report.provenance.prevalence, linestyle=":", color=GREY, linewidth=1)  # all called so
+    precision_recall.set(xlabel="recall (sensitivity)", ylabel="precision (PPV)")
+    average_precision = report.cross_validation["pr_auc"]
+    _set_title(precision_recall, f"Precision-recall curve{corner}\naverage precision", average_precision)
 
 
 def _draw_reliability(axes: Axes, histogram: Axes, report: Report) -> None:
