@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from bcw_assets.errors import ArtifactError
-from bcw_assets.ml.expectations import EXPECTATIONS, FACTS, Expectation
+from bcw_assets.ml.expectations import EXPECTATIONS, FACTS
 from bcw_assets.ml.findings import Findings
 from bcw_assets.releases import access, bundle
 from bcw_assets.stages import FOLDER_KEY, explain_failures, show_rows
@@ -47,7 +47,8 @@ def specify_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
             description=row.title,
             additional_deps=[name for name in row.inputs if name not in (row.asset, FACTS)],
         )
-        for row in _select_expectations(asset)
+        for row in EXPECTATIONS
+        if row.asset == asset.to_user_string()
     ]
     return [dg.AssetCheckSpec(name, asset=asset, blocking=True, description=title), *expected]
 
@@ -61,12 +62,8 @@ def _find_artifacts(graph: Sequence[dg.AssetsDefinition]) -> dict[dg.AssetKey, t
     }
 
 
-def _select_expectations(asset: dg.AssetKey) -> list[Expectation]:
-    return [row for row in EXPECTATIONS if row.asset == asset.to_user_string()]
-
-
 def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]) -> dg.AssetChecksDefinition:
-    specs, expectations = specify_checks(asset), {row.name: row for row in _select_expectations(asset)}
+    specs, expectations = specify_checks(asset), {row.name: row for row in EXPECTATIONS}
 
     @dg.multi_asset_check(
         name=asset.to_user_string() + CHECKS,

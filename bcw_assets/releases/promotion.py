@@ -60,8 +60,7 @@ def _keep_refusal(
     """Store the gate's table, and return the refusal, in which patients have the ids of the table at hand."""
     inputs = bundle.hash_inputs(candidate.inputs)
     key = f"{log.REFUSAL_PREFIX}{inputs}.json"
-    document = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table}
-    store.write({key: documents.encode(document)})
+    store.write({key: documents.encode({"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table})})
     rows = [log.Ruling({**row, "value": candidate.name_patients(row["value"])}) for row in table]
     what = "; ".join(map("{rule}: {value}".format_map, gate.find_broken(rows)))
     unjudged = gate.explain_unjudged(rows)
