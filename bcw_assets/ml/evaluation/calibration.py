@@ -18,17 +18,13 @@ LEAST_CURVATURE = 1e-12  # smallest eigenvalue of the Hessian, per patient, belo
 
 @dataclass(frozen=True)
 class Bin:
-    """One point of the reliability curve: the patients whose probability lies in [low, high); the last holds 1 too.
-
-    Their number is a mean over the repeats. `predicted` is the mean of their probabilities, `observed` the share of
-    them that is malignant, with Wilson's interval, or the reason why there is none.
-    """
+    """A point of the reliability curve: the patients whose probability lies in [low, high); the last holds 1 too."""
 
     low: float
     high: float
     patients: float
-    predicted: scores.Score
-    observed: scores.Score
+    predicted: scores.Score  # mean of their probabilities
+    observed: scores.Score  # share of them that is malignant
     interval: scores.Interval
     reason: str | None = None
 

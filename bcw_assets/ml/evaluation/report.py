@@ -48,7 +48,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Report:
-    """What is known about the model; `metrics.json` has these names in this order.
+    """What is known about the model; `metrics.json` has these names in this order, and docs/metrics.md defines them.
 
     The first four keep the names and the one test split of the project that this one replaces; everything up to
     `intervals` is about the same test rows. All that follows is about the out-of-fold probabilities of all rows, but

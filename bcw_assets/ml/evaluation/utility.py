@@ -31,12 +31,7 @@ class AtPrevalence:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What happens when everybody from a threshold on is called malignant; counts are means over the repeats.
-
-    One missed cancer is worth k = `cost_ratio` false alarms, which makes the threshold 1 / (1 + k). PPV and NPV are
-    restated at other prevalences, assuming an unchanged spectrum of patients. The net benefit is that of acting on the
-    model; `treat_all` is that of treating everybody, and treating nobody has 0.
-    """
+    """What happens when everybody from a threshold on is called malignant; counts are means over the repeats."""
 
     threshold: float
     cost_ratio: int
@@ -49,16 +44,15 @@ class OperatingPoint:
     ppv: scores.Summary
     npv: scores.Summary
     at_prevalences: list[AtPrevalence]
-    net_benefit: scores.Summary
-    treat_all: float
+    net_benefit: scores.Summary  # of acting on the model
+    treat_all: float  # the net benefit of treating everybody
 
 
 @dataclass(frozen=True)
 class DecisionCurve:
     """Net benefit over the thresholds t: true positives minus false positives · t/(1 - t), per patient.
 
-    `model` is the mean over the repeats, with an interval at each threshold; None where nothing shows an uncertainty.
-    To treat nobody has 0.
+    An interval is None where nothing shows an uncertainty. To treat nobody has 0.
     """
 
     thresholds: list[float]
@@ -87,29 +81,26 @@ def summarise_operating_points(malignant: np.ndarray, probabilities: np.ndarray,
 
 
 def restate(repeats: Sequence[scores.Confusion], prevalence: float) -> AtPrevalence:
-    """Return PPV and NPV where another share of the masses is malignant: its odds, times the likelihood ratio."""
-    odds = prevalence / (1 - prevalence)
-    exchanged = [scores.Confusion(*reversed(astuple(counts))) for counts in repeats]  # the NPV is benign's PPV
-    return AtPrevalence(prevalence, _restate_ppv("ppv", repeats, odds), _restate_ppv("npv", exchanged, 1 / odds))
-
-
-def _restate_ppv(name: str, repeats: Sequence[scores.Confusion], odds: float) -> scores.Summary:
-    """Return the PPV where the odds of being ill are given.
+    """Return PPV and NPV where another share of the masses is malignant: its odds, times the likelihood ratio.
 
     Source of the interval: D. L. Simel et al., J. Clin. Epidemiol. 44 (1991) 763-770.
     """
-    values = []
-    for hits, alarms, missed, spared in map(astuple, repeats):
-        rightly = odds * hits / (hits + missed)
-        values.append(scores.divide(rightly, rightly + alarms / (alarms + spared)))
-    numbers = [value for value in values if value is not None]
-    hits, alarms, missed, spared = astuple(scores.Confusion.average(repeats))
-    interval = None
-    if hits and alarms and len(numbers) == len(values):
-        error = math.sqrt(missed / hits / (hits + missed) + spared / alarms / (alarms + spared))  # of the log ratio
-        centre = influence.LOGIT.to(statistics.fmean(numbers))
-        interval = [influence.LOGIT.back(centre + side * influence.Z * error) for side in (-1, 1)]
-    return scores.summarise(name, values, interval, NO_RATIO)
+    exchanged = [scores.Confusion(*reversed(astuple(counts))) for counts in repeats]  # the NPV is benign's PPV
+    odds, summaries = prevalence / (1 - prevalence), []
+    for name, of_repeats, odds_of_right in (("ppv", repeats, odds), ("npv", exchanged, 1 / odds)):
+        values = []
+        for hits, alarms, missed, spared in map(astuple, of_repeats):
+            rightly = odds_of_right * hits / (hits + missed)
+            values.append(scores.divide(rightly, rightly + alarms / (alarms + spared)))
+        numbers = [value for value in values if value is not None]
+        hits, alarms, missed, spared = astuple(scores.Confusion.average(of_repeats))
+        interval = None
+        if hits and alarms and len(numbers) == len(values):
+            error = math.sqrt(missed / hits / (hits + missed) + spared / alarms / (alarms + spared))  # of the log ratio
+            centre = influence.LOGIT.to(statistics.fmean(numbers))
+            interval = [influence.LOGIT.back(centre + side * influence.Z * error) for side in (-1, 1)]
+        summaries.append(scores.summarise(name, values, interval, NO_RATIO))
+    return AtPrevalence(prevalence, *summaries)
 
 
 def estimate_net_benefits(malignant: np.ndarray, probabilities: np.ndarray, t: float) -> list[influence.Estimate]:
