@@ -1,7 +1,4 @@
-"""Every expectation about every asset, as one table: `checks` makes Dagster's checks of it, the release asks it itself.
-
-A new check is a predicate, beside what it looks at, and a row of expectations.csv.
-"""
+"""Every expectation about every asset, as one table: `checks` makes checks of it, and the release asks it itself."""
 
 import csv
 from collections.abc import Callable, Iterator, Mapping

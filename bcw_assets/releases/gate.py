@@ -33,10 +33,9 @@ def judge(
     `problems` are what the blocking checks find in its values. Where the log cannot be read, a bundle that is stored
     may have been rolled back from.
     """
+    passed = "all passed"
     return [
-        _judge_rule(
-            ("blocking checks", "all passed"), "; ".join(problems)[:1000] or "all passed", is_kept=not problems
-        ),
+        _judge_rule(("blocking checks", passed), "; ".join(problems)[:1000] or passed, is_kept=not problems),
         *(
             _judge_rule((floor.title, floor.limit), format_estimate(floor.summary, 4), is_kept=not floor.is_missed)
             for floor in thresholds.compare_with_floors(candidate.metrics.report)

@@ -18,9 +18,7 @@ PROMOTED, ALREADY_CHAMPION = "promoted", "unchanged"
 def promote(
     store: Store, candidate: Candidate, problems: Sequence[str], run: str, override: str = ""
 ) -> tuple[str, log.Entry]:
-    """Publish a candidate that passes the gate, and make it the champion; what is the champion already stays it.
-
-    Return which of the two happened, and the entry of the log that says it is champion.
+    """Make a candidate that passes the gate the champion, and return PROMOTED or ALREADY_CHAMPION, and its entry.
 
     `problems` are what the blocking checks find in its values, and `override` is why a broken rule is passed over. If
     the gate refuses it, a ReleaseRefused is raised, nothing is published, and the table is kept in releases/refused/.

@@ -132,7 +132,7 @@ def _draw_curve(axes: Axes, curve: Curve, best: int, points: np.ndarray) -> str:
 
 
 def _set_title(axes: Axes, name: str, summary: Summary, digits: int = 3) -> None:
-    """Write a score below the name of a panel, without the reason that it may lack: there is no place for it."""
+    # Without the reason where there is no interval: there is no place for it.
     axes.set_title(f"{name} {format_score(summary.estimate, digits)} ({format_interval(summary.interval, digits)})")
 
 
@@ -143,7 +143,7 @@ def _mark_points(axes: Axes, points: np.ndarray) -> None:
 
 
 def _collect_rates(report: Report, name: str) -> np.ndarray:
-    """Return a rate at the operating points, with NaN, which is not drawn, where it is not defined."""
+    """Return a rate at the operating points; NaN, which is not drawn, where it is not defined."""
     return np.array([getattr(point, name).estimate for point in report.operating_points], dtype=np.float64)
 
 

@@ -1,7 +1,4 @@
-"""How numbers, and ids of a user's file, look to people, in templates too.
-
-Imports nothing heavy: `bcw predict` writes numbers too.
-"""
+"""How numbers, and ids of a user's file, look to people. Imports nothing heavy: `bcw predict` writes numbers too."""
 
 import re
 from pathlib import Path

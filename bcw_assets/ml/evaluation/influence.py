@@ -19,14 +19,11 @@ INFLUENCE_ROUNDING = 1e-12  # of influences that cancel out
 
 @dataclass(frozen=True)
 class Scale:
-    """Where an interval is symmetric: from a value to the scale, back, and the derivative at a value.
-
-    So the interval stays within the values that the score can have.
-    """
+    """Where an interval is symmetric, so that it stays within the values that the score can have."""
 
     to: Callable[[float], float]
     back: Callable[[float], float]
-    slope: Callable[[float], float]
+    slope: Callable[[float], float]  # of `to`
 
 
 LOGIT = Scale(
