@@ -48,10 +48,8 @@ def compute_logit(probability: np.ndarray) -> np.ndarray:
 def summarise_calibration(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> Calibration:
     """Return the calibration of n patients in R repeats (n × R) of so many folds."""
     repeats = [estimate_calibration(malignant, probability) for probability in probabilities.T]
-    summaries = {
-        name: scores.summarise_estimates(name, [repeat[name] for repeat in repeats], folds) for name in repeats[0]
-    }
-    return Calibration(**summaries, reliability=bin_probabilities(malignant, probabilities))
+    reliability = bin_probabilities(malignant, probabilities)
+    return Calibration(**scores.summarise_estimates(repeats, folds), reliability=reliability)
 
 
 def estimate_calibration(malignant: np.ndarray, probability: np.ndarray) -> dict[str, influence.Estimate]:

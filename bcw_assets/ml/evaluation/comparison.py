@@ -29,18 +29,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A challenger beside a champion, on the patients of the challenger whose measurements the champion knows.
-
-    `malignant` counts those who are so for both, and `relabelled` are the challenger's rows that the champion knows
-    under the other diagnosis. The log loss has an upper bound, and is None with fewer than two patients in common; the
-    sensitivity at 0.5 has a lower one, and is None without malignant patients in common.
-    """
+    """A challenger beside a champion, on the patients of the challenger whose measurements the champion knows."""
 
     known: int
-    malignant: int
-    relabelled: tuple[int, ...]
-    log_loss: Difference | None
-    sensitivity: Difference | None
+    malignant: int  # for both
+    relabelled: tuple[int, ...]  # the challenger's rows that the champion knows under the other diagnosis
+    log_loss: Difference | None  # with an upper bound; None with fewer than two patients in common
+    sensitivity: Difference | None  # at 0.5, with a lower bound; None without malignant patients in common
 
 
 def compare(challenger: Predictions, relabelled: list[str], champion: Predictions) -> Comparison:

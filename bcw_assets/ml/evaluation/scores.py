@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Annotated
 
@@ -25,20 +25,15 @@ AT_LEAST = "at least"  # the other kind of floor is "at most"
 
 @dataclass(frozen=True)
 class Profile:
-    """How a score is judged, and where people meet it beside `metrics.json` and the table of all scores.
-
-    The card has its `meaning`, as a share in percent or not, and its name at Hugging Face. A manifest has the headline,
-    and so have the exporter and `bcw releases show` and `diff`; `bcw predict` and `bcw releases list` show what is
-    brief of it. The floor is missed only when the whole interval lies beyond.
-    """
+    """How a score is judged, and where people meet it beside `metrics.json` and the table of all scores."""
 
     title: str
-    meaning: str = ""
-    is_share: bool = False
-    hub_name: str = ""
-    is_headline: bool = False
-    is_brief: bool = False
-    floor: tuple[str, float] | None = None
+    meaning: str = ""  # in the card
+    is_share: bool = False  # which the card gives in percent
+    hub_name: str = ""  # at Hugging Face
+    is_headline: bool = False  # in a manifest, the exporter, `bcw releases show` and `diff`
+    is_brief: bool = False  # in `bcw predict` and `bcw releases list`
+    floor: tuple[str, float] | None = None  # missed only when the whole interval lies beyond
 
 
 with open(__file__.removesuffix("py") + "json", "rb") as _file:
@@ -175,9 +170,7 @@ def summarise_scores(malignant: np.ndarray, probabilities: np.ndarray, folds: in
     """Summarise every score of n patients in R repeats (n × R); where a threshold matters, it is 0.5."""
     counts = [Confusion.count(malignant, called) for called in (probabilities >= THRESHOLD).T]
     repeats = [estimate_scores(malignant, probability) for probability in probabilities.T]
-    return summarise_counts(counts) | {
-        name: summarise_estimates(name, [repeat[name] for repeat in repeats], folds) for name in repeats[0]
-    }
+    return summarise_counts(counts) | summarise_estimates(repeats, folds)
 
 
 def summarise_counts(repeats: Sequence[Confusion]) -> dict[str, Summary]:
@@ -186,13 +179,17 @@ def summarise_counts(repeats: Sequence[Confusion]) -> dict[str, Summary]:
     return {name: summarise(name, [values[name] for values in scores], intervals[name]) for name in intervals}
 
 
-def summarise_estimates(name: str, repeats: Sequence[influence.Estimate], folds: int) -> Summary:
-    """Summarise a score by what each patient contributes to it in each repeat, of so many folds."""
-    values = [None if math.isnan(estimate.value) else estimate.value for estimate in repeats]
-    interval = None if None in values else influence.estimate_interval(repeats, folds)
-    summary = summarise(name, values, interval)
-    is_partial = len(repeats) == 1 and interval is not None
-    return replace(summary, reason=f"{summary.reason}; {LACKS_TRAINING}") if is_partial else summary
+def summarise_estimates(repeats: Sequence[Mapping[str, influence.Estimate]], folds: int) -> dict[str, Summary]:
+    """Summarise scores by what each patient contributes to them in each repeat, of so many folds."""
+    summaries = {}
+    for name in repeats[0]:
+        estimates = [repeat[name] for repeat in repeats]
+        values = [None if math.isnan(estimate.value) else estimate.value for estimate in estimates]
+        interval = None if None in values else influence.estimate_interval(estimates, folds)
+        summaries[name] = summary = summarise(name, values, interval)
+        if len(repeats) == 1 and interval:
+            summaries[name] = replace(summary, reason=f"{summary.reason}; {LACKS_TRAINING}")
+    return summaries
 
 
 def summarise(name: str, values: Sequence[Score], interval: Interval, no_interval: str = NO_UNCERTAINTY) -> Summary:

@@ -67,13 +67,14 @@ def summarise_operating_points(malignant: np.ndarray, probabilities: np.ndarray,
     for cost_ratio, threshold in zip(COST_RATIOS, THRESHOLDS, strict=True):
         repeats = [scores.Confusion.count(malignant, called) for called in (probabilities >= threshold).T]
         rates, benefits = scores.summarise_counts(repeats), estimate_net_benefits(malignant, probabilities, threshold)
+        summaries = scores.summarise_estimates([{"net_benefit": benefit} for benefit in benefits], folds)
         points.append(
             OperatingPoint(
                 threshold=threshold,
                 cost_ratio=cost_ratio,
                 **asdict(scores.Confusion.average(repeats)) | {name: rates[name] for name in RATES},
                 at_prevalences=[restate(repeats, share) for share in PREVALENCES],
-                net_benefit=scores.summarise_estimates("net_benefit", benefits, folds),
+                net_benefit=summaries["net_benefit"],
                 treat_all=prevalence - (1 - prevalence) / cost_ratio,
             )
         )
