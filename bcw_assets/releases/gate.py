@@ -86,15 +86,15 @@ def _compare(candidate: Candidate, champion: Bundle | None, log: Log) -> Iterabl
 
 def _judge_patients(candidate: Candidate, champion: comparison.Predictions) -> Iterator[Ruling]:
     result = comparison.compare(candidate.predictions, candidate.fingerprints_if_relabelled, champion)
-    worse, lost = result.log_loss, result.sensitivity
-    if worse is None or lost is None or result.malignant < FEWEST_MALIGNANT:
+    if result.log_loss is None or result.sensitivity is None or result.malignant < FEWEST_MALIGNANT:
         why = f"{result.malignant} malignant patients in common, fewer than {FEWEST_MALIGNANT}"
         yield from (_judge_rule(rule, why, is_kept=None) for rule in (LOG_LOSS_RULE, SENSITIVITY_RULE))
     else:
-        value = f"{worse.estimate:+.4f}, at most {worse.bound:+.4f}"
-        yield _judge_rule(LOG_LOSS_RULE, value, is_kept=worse.bound <= MOST_EXCESS_LOG_LOSS)
-        value = f"{lost.estimate:+.4f}, at least {lost.bound:+.4f}"
-        yield _judge_rule(SENSITIVITY_RULE, value, is_kept=lost.bound >= -MOST_LOST_SENSITIVITY)
+        (worse, at_most), (better, at_least) = result.log_loss, result.sensitivity
+        value = f"{worse:+.4f}, at most {at_most:+.4f}"
+        yield _judge_rule(LOG_LOSS_RULE, value, is_kept=at_most <= MOST_EXCESS_LOG_LOSS)
+        value = f"{better:+.4f}, at least {at_least:+.4f}"
+        yield _judge_rule(SENSITIVITY_RULE, value, is_kept=at_least >= -MOST_LOST_SENSITIVITY)
     changed = [candidate.fingerprints[row][:SHORT] for row in result.relabelled]
     names = ", ".join([*changed[:MOST_LISTED], *(["…"] if len(changed) > MOST_LISTED else [])])
     value = f"{len(changed)} of {result.known}{': ' if changed else ''}{names}"

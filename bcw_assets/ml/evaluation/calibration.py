@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from bcw_assets.ml.evaluation import influence, scores
 
@@ -39,12 +39,6 @@ class Calibration:
     reliability: list[Bin]
 
 
-def compute_logit(probability: np.ndarray) -> np.ndarray:
-    """Return the log odds, of any shape."""
-    inside = np.clip(probability, TINY, 1 - TINY)
-    return np.asarray(np.log(inside) - np.log1p(-inside))
-
-
 def summarise_calibration(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> Calibration:
     """Return the calibration of n patients in R repeats (n × R) of so many folds."""
     repeats = [estimate_calibration(malignant, probability) for probability in probabilities.T]
@@ -57,7 +51,7 @@ def estimate_calibration(malignant: np.ndarray, probability: np.ndarray) -> dict
 
     Source: D. R. Cox, Biometrika 45 (1958) 562-565; B. Van Calster et al., J. Clin. Epidemiol. 74 (2016) 167-176.
     """
-    odds, intercept = compute_logit(probability), np.ones((len(probability), 1))
+    odds, intercept = logit(np.clip(probability, TINY, 1 - TINY)), np.ones((len(probability), 1))
     return {
         "slope": fit_logistic(np.column_stack([odds, intercept]), malignant, np.zeros_like(odds)),
         "calibration_in_the_large": fit_logistic(intercept, malignant, odds),

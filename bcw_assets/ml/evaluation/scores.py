@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -20,8 +20,6 @@ Interval = Annotated[list[float], Meta(min_length=2, max_length=2)] | None  # [l
 Count = Annotated[int, Meta(ge=0)]
 MeanCount = Count | Annotated[float, Meta(ge=0)]  # no whole number where it is a mean over repeats
 
-AT_LEAST = "at least"  # the other kind of floor is "at most"
-
 
 @dataclass(frozen=True)
 class Profile:
@@ -33,7 +31,7 @@ class Profile:
     hub_name: str = ""  # at Hugging Face
     is_headline: bool = False  # in a manifest, the exporter, `bcw releases show` and `diff`
     is_brief: bool = False  # in `bcw predict` and `bcw releases list`
-    floor: tuple[str, float] | None = None  # missed only when the whole interval lies beyond
+    floor: tuple[Literal["at least", "at most"], float] | None = None  # missed when the whole interval lies beyond
 
 
 with open(__file__.removesuffix("py") + "json", "rb") as _file:

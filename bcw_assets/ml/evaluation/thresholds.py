@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from bcw_assets.ml.evaluation import patients
 from bcw_assets.ml.evaluation.report import Evaluation, Report
-from bcw_assets.ml.evaluation.scores import AT_LEAST, SCORES, Summary
+from bcw_assets.ml.evaluation.scores import SCORES, Summary
 from bcw_assets.ml.findings import Fact, Findings
 
 TOLERABLE_SLOPES = (0.7, 1.6)  # what the interval of the calibration slope must overlap
@@ -31,9 +31,9 @@ def compare_with_floors(report: Report) -> Iterator[Floor]:
     for name, profile in SCORES.items():
         if profile.floor is not None:
             (kind, limit), summary = profile.floor, report.cross_validation.get(name, absent)
-            best = summary.interval[kind == AT_LEAST] if summary.interval else summary.estimate
+            best = summary.interval[kind == "at least"] if summary.interval else summary.estimate
             reach = f"nothing ({summary.reason})" if best is None else f"{best:.4f}, at the best end of its interval,"
-            is_missed = best is None or (best < limit if kind == AT_LEAST else best > limit)
+            is_missed = best is None or (best < limit if kind == "at least" else best > limit)
             yield Floor(profile.title, f"{kind} {limit}", reach, summary, is_missed)
 
 
