@@ -98,9 +98,9 @@ def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]
                 return Findings((str(error) if name == STORED else f"Not looked at: {error}",), {})
             return expectations[name].predicate(**inputs)
 
-        selected = {key.name for key in context.selected_asset_check_keys}
+        selected = context.selected_asset_check_keys
         with explain_failures():
-            results = [_report(spec, examine(spec.name)) for spec in specs if spec.name in selected]
+            results = [_report(spec, examine(spec.name)) for spec in specs if spec.key in selected]
         yield from results
 
     return check

@@ -1,7 +1,4 @@
-"""The model card, for clinicians and engineers, and its tables, which the UI shows too.
-
-The words are in `card.md.j2`, and every number is the report's.
-"""
+"""The model card, for clinicians and engineers, and its tables: the words are in `card.md.j2`, and no number is."""
 
 import csv
 import re

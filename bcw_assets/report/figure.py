@@ -13,10 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator
 
-from bcw_assets.ml.evaluation.curves import Curve
 from bcw_assets.ml.evaluation.report import Report
 from bcw_assets.ml.evaluation.scores import Interval, Summary
-from bcw_assets.ml.evaluation.utility import THRESHOLDS
+from bcw_assets.ml.evaluation.utility import THRESHOLDS, Curve
 from bcw_assets.report.formatting import format_interval, format_score
 
 # Of Okabe and Ito's palette, which colour-blind people can tell apart; the lines differ in style for grey prints too.

@@ -18,8 +18,7 @@ from bcw_assets.report.formatting import open_templates
 def write_page(report: Report, files: Mapping[str, bytes], inputs: str) -> str:
     """Return the page in HTML, whole in itself: nothing is loaded, and only its own script and style are executed.
 
-    `files` are the others of the bundle, and `inputs` are the digits that its id begins with: the rest of the id
-    depends on this page, which reads it from the name of its folder.
+    `files` are the others of the bundle, `inputs` the digits that its id begins with: the rest depends on this page.
     """
     script, style = ((TEXTS / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     template = open_templates(TEXTS).get_template("page.html.j2")

@@ -12,7 +12,7 @@ from msgspec import Meta
 from sklearn.pipeline import Pipeline
 
 from bcw_assets.errors import ArtifactError
-from bcw_assets.ml.evaluation import curves, patients, scores, utility
+from bcw_assets.ml.evaluation import patients, scores, utility
 from bcw_assets.ml.evaluation.calibration import Calibration, summarise_calibration
 from bcw_assets.ml.model import preparation, training
 from bcw_assets.ml.model.coefficients import Coefficient, describe_coefficients
@@ -73,8 +73,8 @@ class Report:
     calibration: Calibration
     operating_points: list[utility.OperatingPoint]
     decision_curve: utility.DecisionCurve
-    roc: curves.Curve
-    precision_recall: curves.Curve
+    roc: utility.Curve
+    precision_recall: utility.Curve
     subgroups: list[patients.Subgroup]
     coefficients: list[Coefficient]
     hardest_rows: list[patients.Patient]
@@ -109,7 +109,7 @@ def evaluate(
     how, (hardest, suspects) = cross_validation.resampling, patients.select_patients(raw_data, probabilities)
     predictors, truths = len(columns.MEASUREMENTS), ready_data.select_truths(preparation.TRAIN)
     events = min(np.bincount(truths).tolist())
-    roc, precision_recall = curves.trace_curves(malignant, probabilities)
+    roc, precision_recall = utility.trace_curves(malignant, probabilities)
     return Report(
         **_score_test_rows(raw_data, ready_data, model),
         cross_validation=scores.summarise_scores(malignant, probabilities, how.folds),

@@ -88,11 +88,7 @@ class Confusion:
 
     @property
     def scores(self) -> dict[str, Score]:
-        """The proportions, their balanced accuracy and F1; None where there is nothing to divide by.
-
-        >>> Confusion(41, 1, 2, 70).scores["f1"]
-        0.9647058823529412
-        """
+        """The proportions, their balanced accuracy and F1; None where there is nothing to divide by."""
         rates = {name: divide(successes, trials) for name, (successes, trials) in self.proportions.items()}
         sensitivity, specificity = rates["sensitivity"], rates["specificity"]
         both = None if sensitivity is None or specificity is None else (sensitivity + specificity) / 2

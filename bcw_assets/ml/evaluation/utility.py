@@ -1,4 +1,4 @@
-"""What it means to act on the probabilities: operating points, and the net benefit of deciding by them."""
+"""What it means to act on the probabilities: ROC and precision-recall curve, operating points, net benefit."""
 
 import math
 import statistics
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 
 import numpy as np
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from bcw_assets.ml.evaluation import influence, scores
 
@@ -15,9 +16,21 @@ COST_RATIOS = (1, 9)
 THRESHOLDS = tuple(1 / (1 + ratio) for ratio in COST_RATIOS)
 PREVALENCES = (0.1, 0.37)  # for which PPV and NPV are restated: a clinic that sees few, and a referral clinic
 RATES = ("sensitivity", "specificity", "ppv", "npv")
+GRID_ROUNDING = 1e-9  # 0.175 of the grid is not 35 of 200 to the last digit
+GRID = np.linspace(0, 1, 201)  # steps of half a percent, finer than one patient of 100
 CURVE_THRESHOLDS = tuple(percent / 100 for percent in range(1, 100))
 
 NO_RATIO = "no interval: all who are called so are so, or nobody is, and the likelihood ratio has no bound"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve at the same places x in every repeat (1 - specificity, or recall): its mean and its extremes."""
+
+    x: list[float]
+    mean: list[float]
+    lowest: list[float]
+    highest: list[float]
 
 
 @dataclass(frozen=True)
@@ -50,15 +63,29 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class DecisionCurve:
-    """Net benefit over the thresholds t: true positives minus false positives · t/(1 - t), per patient.
-
-    An interval is None where nothing shows an uncertainty. To treat nobody has 0.
-    """
+    """Net benefit over the thresholds t: true positives minus false positives · t/(1 - t), per patient."""
 
     thresholds: list[float]
     model: list[float]
-    intervals: list[scores.Interval]
+    intervals: list[scores.Interval]  # None where nothing shows an uncertainty
     treat_all: list[float]
+
+
+def trace_curves(malignant: np.ndarray, probabilities: np.ndarray) -> tuple[Curve, Curve]:
+    """Return sensitivity over 1 - specificity, and precision over recall, of n patients in R repeats (n × R)."""
+    sensitivities, precisions = [], []
+    for probability in probabilities.T:
+        false_positives, sensitivity, _ = roc_curve(malignant, probability, drop_intermediate=False)
+        # No more false positives than allowed.
+        sensitivities.append(sensitivity[np.searchsorted(false_positives, GRID + GRID_ROUNDING, side="right") - 1])
+        precision, recall, _ = precision_recall_curve(malignant, probability)  # recall falls from 1 to 0
+        # At least that recall.
+        precisions.append(precision[::-1][np.searchsorted(recall[::-1], GRID - GRID_ROUNDING, side="left")])
+    roc, precision_recall = (
+        Curve(GRID.tolist(), values.mean(0).tolist(), values.min(0).tolist(), values.max(0).tolist())
+        for values in (np.stack(sensitivities), np.stack(precisions))
+    )
+    return roc, precision_recall
 
 
 def summarise_operating_points(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> list[OperatingPoint]:
