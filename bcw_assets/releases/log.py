@@ -77,7 +77,7 @@ class Log:
         """Why the newest entry does not say who is champion; what is wrong with an older one hides nothing."""
         key = _locate_entry(self.newest)
         what = self.foreign.get(key) or self.damage.get(key)
-        return f"{key} {what}" if what else None
+        return what and f"{key} {what}"
 
     @property
     def champion(self) -> Entry | None:

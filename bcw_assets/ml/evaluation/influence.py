@@ -1,9 +1,8 @@
 """Scores with what each patient contributes to them, so that their uncertainty needs no resampling.
 
 The influence of a patient is n times the change of the score when the patient counts a little more: its mean is 0, and
-its variance over n is that of the score (the infinitesimal jackknife): docs/metrics.md. No scipy, because `bcw predict`
-does without. Sources: B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans (1982), chapter 6; for losses
-that are out of fold P. Bayle et al., NeurIPS 33 (2020) 16339-16350.
+its variance over n is that of the score: docs/metrics.md. No scipy, because `bcw predict` does without. Sources: B.
+Efron, The Jackknife, the Bootstrap and Other Resampling Plans (1982), ch. 6; P. Bayle et al., NeurIPS 33 (2020) 16339.
 """
 
 import math

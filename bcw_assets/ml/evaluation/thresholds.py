@@ -41,8 +41,7 @@ def check_floors(metrics: Evaluation) -> Findings:
     """Find cross-validated scores whose whole interval lies beyond their floor."""
     floors = list(compare_with_floors(metrics.report))
     missed = [f"{floor.title} reaches {floor.reach} and must be {floor.limit}" for floor in floors if floor.is_missed]
-    evidence: dict[str, Fact] = {f"{row.title}, {row.limit}": row.summary.estimate for row in floors}
-    return Findings(tuple(missed), evidence)
+    return Findings(tuple(missed), {f"{floor.title}, {floor.limit}": floor.summary.estimate for floor in floors})
 
 
 def check_calibration(metrics: Evaluation) -> Findings:
