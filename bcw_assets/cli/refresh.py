@@ -22,7 +22,7 @@ from bcw_assets.ml.evaluation.report import STANDARD_NAMES, TEST_HEADLINE
 from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.operations import history
 from bcw_assets.releases.promotion import ALREADY_CHAMPION
-from bcw_assets.report.templates import open_templates
+from bcw_assets.report.formatting import open_templates
 
 ASSET_NAMES = [asset.key.to_user_string() for asset in GRAPH]
 WIDTHS = [18, 28, 18, 10]  # characters of the gate's columns, so that a terminal shows them side by side

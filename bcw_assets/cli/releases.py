@@ -12,8 +12,7 @@ from bcw_assets.errors import KeyMissing, KeyRefused
 from bcw_assets.ml.evaluation.scores import SCORES, Summary
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.access import find_way_back
-from bcw_assets.report.formatting import format_estimate
-from bcw_assets.report.templates import open_templates
+from bcw_assets.report.formatting import format_estimate, open_templates
 from bcw_assets.storage.store import Store
 
 Listing = dict[str, Any]
