@@ -148,6 +148,7 @@ def _make_onnx(model: Pipeline, measurements: pd.DataFrame, probability: np.ndar
     evaluator = ReferenceEvaluator(onnx_model)
     (probabilities,) = evaluator.run(["probabilities"], {"measurements": measurements.to_numpy()})
     _require_agreement("model.onnx", np.asarray(probabilities)[:, 1], probability)
+    onnx_model.opset_import.sort(key=lambda opset: opset.domain)  # their order is not the same in every process
     content: bytes = onnx_model.SerializeToString(deterministic=True)
     return content
 
