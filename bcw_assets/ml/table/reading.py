@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SMALL = 1 << 16  # bytes that are read without pyarrow, whose import takes longer than they do
 BLOCK = 1 << 22  # bytes that are read at once
 BATCH = 1 << 14  # rows of a Parquet file or a spreadsheet that are read at once
+FEW = 1 << 6  # rows of a Parquet file that are read without pyarrow, if it cannot read them all
 HEAD = 1 << 13  # bytes by which a kind of file is known
 SAMPLE = 1000  # rows by which columns without names are known
 LONGEST_LINE = 1 << 20  # bytes
@@ -97,12 +98,14 @@ def _explain_damage(*more: type[Exception]) -> Iterator[None]:
     except failures as error:
         if isinstance(error, OSError) and error.errno:  # the input could not be read, whatever is in it
             raise
-        raise TableError(f"It cannot be read as what it begins as ({str(error).partition(chr(10))[0]})") from error
+        reason = str(error).partition("\n")[0]
+        remedy = "get it again, or save its table as CSV"
+        raise TableError(f"It cannot be read as what it begins as ({reason}); {remedy}") from error
 
 
 def _open(stream: BinaryIO, *, is_packed: bool) -> tuple[Form, Iterator[Rows]]:
     """Find out by its first bytes what a stream is."""
-    head = _peek(stream)
+    head = stream.getvalue()[:HEAD] if isinstance(stream, io.BytesIO) else cast(io.BufferedReader, stream).peek(HEAD)
     if head.startswith(PARQUET):
         return _read_parquet(stream)
     if head.startswith(OLD_EXCEL):
@@ -122,14 +125,6 @@ def _open(stream: BinaryIO, *, is_packed: bool) -> tuple[Form, Iterator[Rows]]:
     if head.startswith(UTF_16_MARKS):
         return _read_text(cast(BinaryIO, codecs.EncodedFile(stream, "utf-8", "utf-16")))
     return _read_text(stream)
-
-
-def _peek(stream: BinaryIO) -> bytes:
-    if hasattr(stream, "peek"):
-        return bytes(stream.peek(HEAD))
-    head = stream.read(HEAD)
-    stream.seek(-len(head), io.SEEK_CUR)
-    return head
 
 
 def _open_member(archive: zipfile.ZipFile) -> BinaryIO:
@@ -235,7 +230,8 @@ class _Reader:
         """Return the rows of a block, which is divided until what pyarrow cannot read is in small parts."""
         content = block.content
         middle = content.find(b"\n", len(content) // 2) + 1
-        if len(content) > SMALL and (rows := self._read_by_arrow(block)):
+        batch = self._parse_by_arrow(content) if len(content) > SMALL else None
+        if batch and (rows := self.take_columns(batch, block.line)):
             yield rows
         elif len(content) <= SMALL or middle in (0, len(content)):
             lines = enumerate(content.removesuffix(b"\n").split(b"\n"), block.line)
@@ -252,17 +248,17 @@ class _Reader:
         numbers = np.full((COUNT, len(records)), np.nan)
         fields: list[Sequence[str]] = [[""] * form.width] * len(records)
         for row, (_, texts, problem) in enumerate(records):
-            if problem := problem or form.explain_count(texts):
-                problems[row] = problem
-            else:
+            if not (problem := problem or form.explain_count(texts)):
                 fields[row] = texts
-                self.parse(row, texts, numbers, problems)
+                problem = self._parse(texts, numbers[:, row])
+            if problem:
+                problems[row] = problem
         ids = [texts[form.id] for texts in fields] if form.id is not None else [""] * len(fields)
         labels = [(np.arange(len(fields)), [texts[label.place] for texts in fields]) for label in form.labels]
-        return self.finish([record.line for record in records], ids, labels, numbers, problems)
+        return self._finish([record.line for record in records], ids, labels, numbers, problems)
 
-    def parse(self, row: int, fields: Sequence[str], numbers: np.ndarray, problems: Problems) -> None:
-        """Fill in the measurements of a row, or what is wrong with the first that is none."""
+    def _parse(self, fields: Sequence[str], numbers: np.ndarray) -> str:
+        """Fill in the measurements of a row, or return what is wrong with the first that is none."""
         texts, has_commas = [fields[place] for place in self.form.measurements], self.form.has_decimal_commas
         if has_commas:
             texts = [text.replace(".", "_").replace(",", ".") for text in texts]
@@ -270,11 +266,11 @@ class _Reader:
         if wrong:
             name = columns.MEASUREMENTS[self.form.measurements.index(min(wrong))]
             allowed = forms.COMMA_NUMBER_IS if has_commas else forms.NUMBER_IS
-            problems[row] = forms.explain_value(name, fields[min(wrong)], allowed)
-        else:
-            numbers[:, row] = [float(text) + 0.0 for text in texts]  # -0.0 and 0.0 are one number
+            return forms.explain_value(name, fields[min(wrong)], allowed)
+        numbers[:] = [float(text) + 0.0 for text in texts]  # -0.0 and 0.0 are one number
+        return ""
 
-    def finish(
+    def _finish(
         self, lines: Sequence[int], ids: list[str], labels: Sequence[Texts], numbers: np.ndarray, problems: Problems
     ) -> Rows:
         """Return rows given by their columns, with what is wrong with ids and labels."""
@@ -310,31 +306,36 @@ class _Reader:
                 yield row, f"{both}; allowed is the same in both"
             rows.diagnoses = np.where(differs, "", now)
 
-    def _read_by_arrow(self, block: Block) -> Rows | None:
-        """Return the rows of a block by pyarrow; None if it would read any otherwise than we, or not at all."""
-        content = QUOTED.sub(rb"\1", block.content) if b'"' in block.content else block.content
-        if b'"' in content or b"\0" in content or content.startswith(UTF_8_MARK):
+    def take_columns(self, batch: "pa.RecordBatch", line: int) -> Rows | None:
+        """Return rows given by their columns; None if a measurement is missing, or no finite number."""
+        import pyarrow as pa  # 0.05 s, which a short table does without
+
+        form = self.form
+        try:  # of numbers with 17 digits the last may be lost
+            floats = [batch.column(place).cast(pa.float64(), safe=False) for place in form.measurements]
+            coded = [batch.column(label.place).cast(pa.string()).dictionary_encode("encode") for label in form.labels]
+        except pa.ArrowException:
             return None
-        table = self._parse_by_arrow(content)
-        if table is None:
+        if any(column.null_count for column in floats):
             return None
-        numbers = np.empty((COUNT, table.num_rows))
-        for row, place in enumerate(self.form.measurements):
-            np.add(np.from_dlpack(table.column(place).chunk(0)), 0.0, out=numbers[row])
+        numbers = np.stack([np.from_dlpack(column) for column in floats])
+        numbers += 0.0  # -0.0 and 0.0 are one number
         if not np.isfinite(numbers).all():
             return None
-        ids = [""] * table.num_rows if self.form.id is None else table.column(self.form.id).to_pylist()
-        coded = [table.column(label.place).chunk(0) for label in self.form.labels]
-        labels = [(np.from_dlpack(column.indices), column.dictionary.to_pylist()) for column in coded]
-        return self.finish(range(block.line, block.line + table.num_rows), ids, labels, numbers, {})
+        labels = [(np.from_dlpack(column.indices), _format_cells(column.dictionary)) for column in coded]
+        ids = [""] * batch.num_rows if form.id is None else _format_cells(batch.column(form.id))
+        return self._finish(range(line, line + batch.num_rows), ids, labels, numbers, {})
 
-    def _parse_by_arrow(self, content: bytes) -> "pa.Table | None":
-        import pyarrow as pa  # 0.05 s, which a short table does without
+    def _parse_by_arrow(self, content: bytes) -> "pa.RecordBatch | None":
+        """Return the columns of lines by pyarrow; None if it would read any otherwise than we, or not at all."""
+        import pyarrow as pa
         import pyarrow.csv as pa_csv
 
+        content = QUOTED.sub(rb"\1", content) if b'"' in content else content
+        if b'"' in content or b"\0" in content or content.startswith(UTF_8_MARK):
+            return None
         width = max(content.count(self._separator.encode(), 0, content.find(b"\n")) + 1, self.form.width)
         types = dict.fromkeys(range(width), pa.string()) | dict.fromkeys(self.form.measurements, pa.float64())
-        types |= {label.place: pa.dictionary(pa.int32(), pa.string()) for label in self.form.labels}
         kinds, point = {str(place): kind for place, kind in types.items()}, ".,"[self.form.has_decimal_commas]
         try:
             table = pa_csv.read_csv(
@@ -348,7 +349,7 @@ class _Reader:
         except pa.ArrowInvalid:
             return None
         after = {text.strip().lower() for column in table.columns[self.form.width :] for text in column.to_pylist()}
-        return table if after <= forms.BLANK else None
+        return table.to_batches()[0] if after <= forms.BLANK else None
 
 
 def _read_parquet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
@@ -359,7 +360,7 @@ def _read_parquet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
         file = pa_parquet.ParquetFile(stream)
         sample = next(_read_batches(file, SAMPLE), file.schema_arrow.empty_table())
         names = [name.strip() for name in sample.schema.names]
-        form = forms.recognise([names, *zip(*map(_format_column, sample.columns), strict=True)])
+        form = forms.recognise([names, *zip(*map(_format_cells, sample.columns), strict=True)])
     if columns.squeeze_name(names[form.measurements[0]]) not in columns.ALIASES:
         raise TableError(f"Its columns have no names of measurements; allowed are {forms.NAMED}")
     return form, _read_columns(_Reader(form), file)
@@ -372,8 +373,7 @@ def _read_batches(file: "pa.parquet.ParquetFile", size: int) -> Iterator["pa.Rec
     ranges, count = {}, 0
     with suppress(LookupError, TypeError, ValueError):  # anybody may write anything there
         indices = [index for index in file.schema_arrow.pandas_metadata["index_columns"] if isinstance(index, dict)]
-        named = [index for index in indices if index["name"]]
-        ranges = {index["name"]: range(index["start"], index["stop"], index["step"]) for index in named}
+        ranges = {each["name"]: range(each["start"], each["stop"], each["step"]) for each in indices if each["name"]}
     for batch in file.iter_batches(size):
         for name, numbers in ranges.items():
             batch = batch.append_column(name, pa.array(numbers[count : count + batch.num_rows]))
@@ -384,28 +384,29 @@ def _read_batches(file: "pa.parquet.ParquetFile", size: int) -> Iterator["pa.Rec
 def _read_columns(reader: _Reader, file: "pa.parquet.ParquetFile") -> Iterator[Rows]:
     import pyarrow as pa
 
-    form, count = reader.form, 0
+    line = 1
     with _explain_damage(pa.ArrowException):
         for batch in _read_batches(file, BATCH):
-            numbers = np.full((COUNT, batch.num_rows), np.nan)
-            for row, place in enumerate(form.measurements):
-                with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # texts that are no numbers
-                    floats = batch.column(place).cast(pa.float64(), safe=False)  # of 17 digits the last may be lost
-                    np.add(np.from_dlpack(floats.fill_null(np.nan)), 0.0, out=numbers[row])
-            unread = np.flatnonzero(~np.isfinite(numbers).all(axis=0))
-            problems: Problems = {}
-            cells = zip(*map(_format_column, batch.take(pa.array(unread)).columns), strict=True)
-            for row, fields in zip(unread.tolist(), cells, strict=True):
-                reader.parse(row, fields, numbers, problems)
-            lines = range(count + 1, count + batch.num_rows + 1)
-            ids = [""] * batch.num_rows if form.id is None else _format_column(batch.column(form.id))
-            labels = [(np.arange(len(ids)), _format_column(batch.column(label.place))) for label in form.labels]
-            yield reader.finish(lines, ids, labels, numbers, problems)
-            count += batch.num_rows
+            yield from _divide(reader, batch, line)
+            line += batch.num_rows
 
 
-def _format_column(column: "pa.Array") -> list[str]:
-    return list(map(_format_cell, column.to_pylist()))
+def _divide(reader: _Reader, batch: "pa.RecordBatch", line: int) -> Iterator[Rows]:
+    """Return the rows of a batch, which is divided until what is no number is in small parts."""
+    half = batch.num_rows // 2
+    if rows := reader.take_columns(batch, line):
+        yield rows
+    elif batch.num_rows <= FEW:
+        cells = zip(*map(_format_cells, batch.columns), strict=True)
+        yield reader.gather([Record(number, fields) for number, fields in enumerate(cells, line)])
+    else:
+        yield from _divide(reader, batch.slice(0, half), line)
+        yield from _divide(reader, batch.slice(half), line + half)
+
+
+def _format_cells(column: "pa.Array") -> list[str]:
+    cells = column.to_pylist()
+    return list(map(str.strip if {*map(type, cells)} == {str} else _format_cell, cells))  # nearly all are texts
 
 
 def _format_cell(cell: object) -> str:
@@ -421,14 +422,10 @@ def _read_spreadsheet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:
     import python_calamine as calamine
 
     stream.seek(0)
-    try:
+    refusals = []
+    with _explain_damage(calamine.CalamineError):
         book = calamine.CalamineWorkbook.from_filelike(stream)
         sheets = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
-    except calamine.CalamineError as error:
-        raise TableError(
-            f"It is a file of an office program, and no spreadsheet that can be read ({error}); save its table as CSV"
-        ) from error
-    refusals = []
     for name, cells in sheets.items():
         texts = (Record(line, list(map(_format_cell, row))) for line, row in enumerate(cells, 1))
         if records := [record for record in texts if any(record.fields)]:
