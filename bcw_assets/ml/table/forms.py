@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,6 @@ COMMA_NUMBER_IS = "a finite decimal number with a comma and without points, like
 LABEL_IS = "M or B"
 TARGET_IS = "0, which is malignant here, or 1"
 EMPTY = "It is empty; allowed is a table with one row a patient"
-DIAGNOSTIC = "the Diagnostic one has 30 measurements of cell nuclei and the diagnoses M and B"
 COUNT = len(columns.MEASUREMENTS)
 NAMED = f"names like {', '.join(columns.MEASUREMENTS[:: COUNT // 3])}, those of UCI's API or those of scikit-learn"
 ALL_THIRTY = f"this model needs all thirty measurements, with {NAMED}"
@@ -37,7 +37,7 @@ OUTPUT = squeeze_name(columns.PROBABILITY)
 FEW_ROWS, FEW_VALUES = 10, 3  # from how many rows a column of so few values is no id
 
 OTHER_FILES = rules.read_data("other_files.csv")  # how a file begins, without marks and blanks before a text
-LOOK_ALIKES = rules.read_data("look_alikes.csv")  # squeezed names that other tables have, and how a row of them begins
+LOOK_ALIKES = rules.read_data("look_alikes.csv")  # squeezed names that other tables have, and how their rows begin
 
 
 class Label(NamedTuple):
@@ -82,6 +82,10 @@ class _Column(NamedTuple):
     values: set[str]  # the different texts, without the empty one
 
     @property
+    def is_distinct(self) -> bool:
+        return len(self.values) == len(self.texts)
+
+    @property
     def has_few(self) -> bool:
         return len(self.texts) >= FEW_ROWS and len(self.values) <= FEW_VALUES
 
@@ -117,17 +121,13 @@ def _try_header(header: Sequence[str], rows: Sequence[Sequence[str]], separator:
         table.pop()  # Kaggle's header ends with a comma, and the lines of others do
     if not table:
         raise TableError("it has no columns; allowed is a table with one row a patient")
-    if not has_header and not header[0] and table[0].texts[1:2] == ["0"]:
-        raise TableError(
-            "its first row has a patient where the names of the columns should be: pandas read UCI's file without "
-            "header=None; read it again with it"
-        )
     names = [column.name for column in table]
-    row = ",".join(column.texts[0] for column in table if rows)
+    two_rows = "\n".join(map(",".join, islice(zip(*(column.texts for column in table), strict=True), 2)))
     is_complete = set(columns.MEASUREMENTS) <= {columns.ALIASES.get(name) for name in names}
     for other in LOOK_ALIKES:
-        if not is_complete and (not set(names).isdisjoint(other["names"].split()) or re.match(other["row"], row)):
-            raise TableError(f"this is {other['table']}; {DIAGNOSTIC}")
+        has_name = not set(names).isdisjoint(other["names"].split())
+        if not is_complete and (has_name or re.match(other["rows"], two_rows, re.MULTILINE)):
+            raise TableError(f"this is {other['table']}")
     has_names = any(name in columns.ALIASES or columns.STEMS.search(name) for name in names)
     form = _read_names(table) if has_names else _read_order(table, has_header=has_header)
     numbers = [row[place] for row in rows for place in form.measurements if place < len(row)]
@@ -186,7 +186,7 @@ def _read_names(table: list[_Column]) -> Form:
     identifier = _find_id(others)
     others = [column for column in others if column is not identifier]
     labels, codes = _find_labels(others, has_target=columns.SCIKIT_LEARN.issubset(names))
-    used = {*(label.place for label in labels), *(column.place for column in codes)}
+    used = {*(label.place for label in labels), codes.place if codes else None}
     left_out = [column for column in others if column.place not in used and column.name != OUTPUT]
     places = {columns.ALIASES.get(name): place for place, name in enumerate(names)}
     return Form(
@@ -194,22 +194,19 @@ def _read_names(table: list[_Column]) -> Form:
         tuple(places[name] for name in columns.MEASUREMENTS),
         identifier.place if identifier else None,
         labels,
-        "; ".join(_explain_codes(f"the column {quote(column.title)}", column.values) for column in codes),
+        _explain_codes(f"the column {quote(codes.title)}", codes.values) if codes else "",
         list_names(column.title for column in left_out),
     )
 
 
 def _find_id(table: list[_Column]) -> _Column | None:
     """Return the ids: a column called so, with many values; another name than id has one a row."""
-    for name in columns.ID_NAMES:
-        for column in table:
-            is_distinct = len(column.values) == len(column.texts)
-            if column.name == name and (is_distinct or (name == columns.ID and not column.has_few)):
-                return column
-    return None
+    ids = [column for column in table if column.name in columns.ID_NAMES]
+    ids = [each for each in ids if each.is_distinct or (each.name == columns.ID and not each.has_few)]
+    return min(ids, key=lambda column: columns.ID_NAMES.index(column.name), default=None)
 
 
-def _find_labels(table: list[_Column], *, has_target: bool) -> tuple[tuple[Label, ...], list[_Column]]:
+def _find_labels(table: list[_Column], *, has_target: bool) -> tuple[tuple[Label, ...], _Column | None]:
     """Return the columns of diagnoses, or without any one that may be of them.
 
     A column is of diagnoses if it is called so and holds nothing else; by any name if it has both, or a whole word: all
@@ -228,9 +225,9 @@ def _find_labels(table: list[_Column], *, has_target: bool) -> tuple[tuple[Label
     found = [*((column, columns.WORDS) for column in words), *((column, columns.TARGET_CODES) for column in targets)]
     for column in codes:
         if column.name == columns.DIAGNOSIS and any(_contradict(column, *labels) for labels in found):
-            return (), [column]
+            return (), column
     labels = tuple(Label(column.place, column.title or columns.DIAGNOSIS, meanings) for column, meanings in found)
-    return labels, [] if found else codes[:1]
+    return labels, codes[0] if codes and not found else None
 
 
 def _contradict(codes: _Column, labels: _Column, meanings: Mapping[str, str]) -> bool:
@@ -249,7 +246,7 @@ def _read_order(table: list[_Column], *, has_header: bool) -> Form:
     fits = re.fullmatch(f"(#?)L?#{{{COUNT}}}L?", "".join(layout)) if first.texts else None
     has_id = bool(fits and fits[1])
     codes = [column for column in (first, *rest[:1], *rest[-1:]) if column.values and column.values <= columns.CODES]
-    if has_id and len(first.values) == len(first.texts):  # the first patients may be called 1 and 2
+    if has_id and first.is_distinct:  # the first patients may be called 1 and 2
         codes = [column for column in codes if column is not first]
     is_number = has_id and "L" not in layout and (codes or any("." in text for text in first.values))
     if fits and not is_number and not (has_id and first.has_few):
@@ -305,10 +302,7 @@ def refuse_other_files(content: bytes) -> None:
     begins = "|".join(f"({file['begins']})" for file in OTHER_FILES).encode()
     if kind := re.match(begins, content, re.DOTALL):
         file = OTHER_FILES[(kind.lastindex or 0) - 1]
-        text = content[:10_000].decode(errors="replace")
-        title = re.search(r"<title[^>]*>\s*(.{1,80}?)\s*</title>", text, flags=re.IGNORECASE | re.DOTALL)
-        titled = f" titled {' '.join(title[1].split())!r}" if title else ""
-        raise TableError(f"It is {file['what']}{titled}: {file['remedy']}")
+        raise TableError(f"It is {file['what']}: {file['remedy']}")
 
 
 def explain_value(column: str, value: str, allowed: str) -> str:
