@@ -33,7 +33,7 @@ FEW = 1 << 6  # rows of a Parquet file that are read without pyarrow, if it cann
 HEAD = 1 << 13  # bytes by which a kind of file is known
 SAMPLE = 1000  # rows by which columns without names are known
 LONGEST_LINE = 1 << 20  # bytes
-LINE_FEED, PLAIN = ord("\n"), bytes(range(33, 127))  # PLAIN: what most ids are made of, and no space
+LINE_FEED = ord("\n")
 GZIP, PARQUET, OLD_EXCEL, ZIPS = b"\x1f\x8b", b"PAR1", b"\xd0\xcf\x11\xe0", (b"PK\3\4", b"PK\5\6")
 ENDS_WITH_INDEX = (PARQUET, OLD_EXCEL, *ZIPS)
 """How files begin that can only be read from a stream that is seekable."""
@@ -274,17 +274,16 @@ class _Reader:
         self, lines: Sequence[int], ids: list[str], labels: Sequence[Texts], numbers: np.ndarray, problems: Problems
     ) -> Rows:
         """Return rows given by their columns, with what is wrong with ids and labels."""
-        is_plain = not "".join(ids).encode().translate(None, PLAIN) and all(ids)  # as nearly all are
-        if self.form.id is not None and not (is_plain and max(map(len, ids), default=0) <= forms.LONGEST_ID):
+        is_plain = "".join(ids).isprintable() and all(ids) and max(map(len, ids), default=0) <= forms.LONGEST_ID
+        if self.form.id is not None and not is_plain:
             for row, identifier in enumerate(ids):
-                ids[row] = identifier.strip()
-                if not (ids[row] and ids[row].isprintable() and len(ids[row]) <= forms.LONGEST_ID):
-                    problems.setdefault(row, forms.explain_value(columns.ID, ids[row], forms.PRINTABLE))
+                if not (identifier and identifier.isprintable() and len(identifier) <= forms.LONGEST_ID):
+                    problems.setdefault(row, forms.explain_value(columns.ID, identifier, forms.PRINTABLE))
                     ids[row] = ""
         numbers[:, list(problems)] = np.nan
         rows = Rows(ids, np.zeros(len(ids), "<U1"), numbers, lines=lines)
         for label, (places, texts) in zip(self.form.labels, labels, strict=True):
-            for row, problem in self._add_label(rows, label, places, [text.strip() for text in texts]):
+            for row, problem in self._add_label(rows, label, places, texts):
                 rows.warnings.setdefault(row, []).append(f"{self.form.name_row(lines[row], ids[row])}: {problem}")
         for row, problem in problems.items():
             rows.problems[row] = [f"{self.form.name_row(lines[row], ids[row])}: {problem}"]
