@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from bcw_assets import documents
 from bcw_assets.errors import OTHER_VERSION, ArtifactError, ReleaseError
 from bcw_assets.ml.evaluation import patients
-from bcw_assets.ml.evaluation.comparison import Predictions
+from bcw_assets.ml.evaluation.comparison import Comparison, Predictions, compare
 from bcw_assets.ml.evaluation.report import Evaluation, Report, require_one_history
 from bcw_assets.ml.model import numbers, preparation, sql, training
 from bcw_assets.ml.model.resampling import CrossValidation
@@ -60,17 +60,13 @@ class Candidate:
         """The fingerprint of every row."""
         return canonical.fingerprint_rows(self.raw_data)
 
-    @cached_property
-    def fingerprints_if_relabelled(self) -> list[str]:
-        """The fingerprint that every row would have under the other diagnosis."""
-        is_malignant = self.raw_data[columns.DIAGNOSIS] == columns.MALIGNANT
-        others = np.where(is_malignant, columns.BENIGN, columns.MALIGNANT)
-        return canonical.fingerprint_rows(self.raw_data.assign(**{columns.DIAGNOSIS: others}))
-
-    @property
-    def predictions(self) -> Predictions:
-        """What the recipe says of patients that it has not seen."""
-        return Predictions(self.fingerprints, canonical.malignant(self.raw_data), self.cross_validation.probabilities)
+    def compare(self, champion: Predictions) -> Comparison:
+        """Hold what the recipe says of patients that it has not seen against what a champion's says of the same."""
+        malignant = canonical.malignant(self.raw_data)
+        others = np.where(malignant, columns.BENIGN, columns.MALIGNANT)
+        relabelled = canonical.fingerprint_rows(self.raw_data.assign(**{columns.DIAGNOSIS: others}))
+        predictions = Predictions(self.fingerprints, malignant, self.cross_validation.probabilities)
+        return compare(predictions, relabelled, champion)
 
     def require_one_history(self) -> None:
         """Refuse values that do not belong together by an ArtifactError, which names the stage to run again."""
@@ -149,8 +145,7 @@ def _make_onnx(model: Pipeline, measurements: pd.DataFrame, probability: np.ndar
     (probabilities,) = evaluator.run(["probabilities"], {"measurements": measurements.to_numpy()})
     _require_agreement("model.onnx", np.asarray(probabilities)[:, 1], probability)
     onnx_model.opset_import.sort(key=lambda opset: opset.domain)  # their order is not the same in every process
-    content: bytes = onnx_model.SerializeToString(deterministic=True)
-    return content
+    return bytes(onnx_model.SerializeToString(deterministic=True))
 
 
 def _make_sql(scorer: numbers.Scorer, measurements: pd.DataFrame, probability: np.ndarray) -> bytes:
@@ -165,7 +160,6 @@ def _make_sql(scorer: numbers.Scorer, measurements: pd.DataFrame, probability: n
 
 
 def _require_agreement(name: str, probabilities: np.ndarray, expected: np.ndarray) -> None:
-    """Raise a ReleaseError if a form of the model gives other probabilities than the model."""
     error_size = float(np.abs(probabilities - expected).max())
     if not error_size <= TOLERANCE:
         raise ReleaseError(

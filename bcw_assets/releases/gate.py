@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from bcw_assets.errors import ReleaseError
-from bcw_assets.ml.evaluation import comparison, thresholds
+from bcw_assets.ml.evaluation import thresholds
+from bcw_assets.ml.evaluation.comparison import Predictions
 from bcw_assets.releases.bundle import Bundle, cut_inputs_hash, hash_inputs
 from bcw_assets.releases.candidate import SHORT, Candidate, read_predictions
 from bcw_assets.releases.log import Log, Ruling
@@ -84,8 +85,8 @@ def _compare(candidate: Candidate, champion: Bundle | None, log: Log) -> Iterabl
     return [_judge_rule(rule, why, is_kept=is_kept) for rule in BESIDE_CHAMPION]
 
 
-def _judge_patients(candidate: Candidate, champion: comparison.Predictions) -> Iterator[Ruling]:
-    result = comparison.compare(candidate.predictions, candidate.fingerprints_if_relabelled, champion)
+def _judge_patients(candidate: Candidate, champion: Predictions) -> Iterator[Ruling]:
+    result = candidate.compare(champion)
     if result.log_loss is None or result.sensitivity is None or result.malignant < FEWEST_MALIGNANT:
         why = f"{result.malignant} malignant patients in common, fewer than {FEWEST_MALIGNANT}"
         yield from (_judge_rule(rule, why, is_kept=None) for rule in (LOG_LOSS_RULE, SENSITIVITY_RULE))

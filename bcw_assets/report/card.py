@@ -60,15 +60,13 @@ def tabulate_scores(report: Report, *, is_brief: bool = False) -> str:
     heads = ["cross-validated", "estimate", "95 % interval", "sd over repeats", "note"]
     if is_brief:
         heads, rows = heads[:3], [[shorten(cell) for cell in row[:3]] for row in rows]
-    table: str = tabulate(rows, heads, "pipe", disable_numparse=True)  # else it would write 0.9640 as 0.964
-    return table
+    return str(tabulate(rows, heads, "pipe", disable_numparse=True))  # else it would write 0.9640 as 0.964
 
 
 def tabulate_published(report: Report) -> str:
     """Return the four published numbers and ours for the same names."""
     rows = [[name, *map(format_score, (getattr(report, name), known))] for name, known in PUBLISHED_SCORES.items()]
-    table: str = tabulate(rows, ["score", "this run", "published"], "pipe", disable_numparse=True)
-    return table
+    return str(tabulate(rows, ["score", "this run", "published"], "pipe", disable_numparse=True))
 
 
 def read_guideline(name: str) -> list[dict[str, str]]:
