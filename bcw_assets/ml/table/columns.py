@@ -23,7 +23,7 @@ class Family:
     name: str
     meaning: str
     unit: str
-    spellings: tuple[str, ...] = ()  # as `squeeze_name` leaves them, if there are others than the name
+    spellings: tuple[str, ...] = ()  # others than the name, as `squeeze_name` leaves them
 
 
 with open(__file__.removesuffix("py") + "json", "rb") as _file:
@@ -62,7 +62,7 @@ ALIASES = {
     alias: f"{family.name}_{statistic}"
     for family in FAMILIES
     for statistic, words in _TEXTS["statistic_words"].items()
-    for spelling in family.spellings or (family.name,)
+    for spelling in (family.name.replace("_", ""), *family.spellings)
     for word in words
     for alias in (spelling + word, word + spelling)
 }
