@@ -99,8 +99,9 @@ def _explain_damage(*more: type[Exception]) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno:  # the input could not be read, whatever is in it
             raise
         reason = str(error).partition("\n")[0]
-        remedy = "get it again, or save its table as CSV"
-        raise TableError(f"It cannot be read as what it begins as ({reason}); {remedy}") from error
+        raise TableError(
+            f"It cannot be read as what it begins as ({reason}); get it again, or save it as CSV"
+        ) from error
 
 
 def _open(stream: BinaryIO, *, is_packed: bool) -> tuple[Form, Iterator[Rows]]:
@@ -267,7 +268,7 @@ class _Reader:
             name = columns.MEASUREMENTS[self.form.measurements.index(min(wrong))]
             allowed = forms.COMMA_NUMBER_IS if has_commas else forms.NUMBER_IS
             return forms.explain_value(name, fields[min(wrong)], allowed)
-        numbers[:] = [float(text) + 0.0 for text in texts]  # -0.0 and 0.0 are one number
+        numbers[:] = list(map(float, texts))
         return ""
 
     def _finish(
@@ -280,6 +281,7 @@ class _Reader:
                 if not (identifier and identifier.isprintable() and len(identifier) <= forms.LONGEST_ID):
                     problems.setdefault(row, forms.explain_value(columns.ID, identifier, forms.PRINTABLE))
                     ids[row] = ""
+        numbers += 0.0  # -0.0 and 0.0 are one number
         numbers[:, list(problems)] = np.nan
         rows = Rows(ids, np.zeros(len(ids), "<U1"), numbers, lines=lines)
         for label, (places, texts) in zip(self.form.labels, labels, strict=True):
@@ -318,7 +320,6 @@ class _Reader:
         if any(column.null_count for column in floats):
             return None
         numbers = np.stack([np.from_dlpack(column) for column in floats])
-        numbers += 0.0  # -0.0 and 0.0 are one number
         if not np.isfinite(numbers).all():
             return None
         labels = [(np.from_dlpack(column.indices), _format_cells(column.dictionary)) for column in coded]
