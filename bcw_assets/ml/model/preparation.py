@@ -140,10 +140,10 @@ def _measure_deviation(values: np.ndarray) -> tuple[float, float]:
 def check_features(ready_data: Prepared) -> Findings:
     """Find a measurement that is the id, the row number or the diagnosis in disguise."""
     rows, malignant = ready_data.rows, ready_data.rows[IS_MALIGNANT].to_numpy()
-    measurements = rows[list(columns.MEASUREMENTS)]
+    measurements = rows[list(columns.MEASUREMENTS)].to_numpy()
     orders = [malignant, np.arange(len(rows)), pd.to_numeric(rows[columns.ID], errors="coerce").to_numpy(np.float64)]
     with np.errstate(all="ignore"):  # a constant column and ids that are no numbers have no correlation
-        all_pairs = np.nan_to_num(np.corrcoef(measurements.to_numpy(), np.stack(orders, axis=1), rowvar=False))
+        all_pairs = np.nan_to_num(np.corrcoef(measurements, np.stack(orders, axis=1), rowvar=False))
     by_label, *by_orders = np.abs(all_pairs[-len(orders) :, : -len(orders)]).max(axis=1).tolist()
     by_order, areas = max(by_orders), compute_aucs(measurements, malignant)
     alone, rarer = float(np.maximum(areas, 1 - areas).max()), min(malignant.sum(), (1 - malignant).sum())
