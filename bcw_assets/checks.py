@@ -100,7 +100,7 @@ def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]
                 inputs = {parameter: read_input(parameter) for parameter in expectations[name].inputs}
             except ArtifactError as error:
                 return Findings((str(error) if name == STORED else f"Not looked at: {error}",), {})
-            return expectations[name].predicate(**inputs)
+            return expectations[name].examine(inputs)
 
         selected = {key.name for key in context.selected_asset_check_keys}
         with explain_failures():

@@ -40,7 +40,7 @@ def fingerprint_rows(table: pd.DataFrame) -> list[str]:
     content = hashlib.sha256("\n".join(diagnoses.to_pylist()).encode())
     measurements = [np.ascontiguousarray(table[name]) for name in columns.MEASUREMENTS]
     for numbers in measurements:
-        content.update(numbers)
+        content.update(numbers.data)
     key = content.hexdigest()
     if key not in _LATEST:
         for start in range(0, len(table), ROWS_AT_ONCE):
@@ -100,4 +100,5 @@ def _format_numbers(numbers: np.ndarray) -> pa.Array:
     sizes = np.abs(numbers)
     is_short = (sizes == 0) | ((sizes >= 1e-4) & (sizes < 1e9))  # beyond, Arrow has other exponents
     texts = pc.cast(pa.array(numbers + 0.0), pa.string())  # -0 is 0
-    return pc.replace_with_mask(texts, ~is_short, pa.array(map(format_number, numbers[~is_short].tolist()), pa.string()))
+    others = map(format_number, numbers[~is_short].tolist())
+    return pc.replace_with_mask(texts, ~is_short, pa.array(others, pa.string()))

@@ -17,7 +17,7 @@ import numpy as np
 from bcw_assets.errors import TableError
 from bcw_assets.ml.findings import Fact, Findings
 from bcw_assets.ml.table import columns
-from bcw_assets.ml.table.identity import NOISE, round_values
+from bcw_assets.ml.table.identity import NOISE, find_repeats
 
 if TYPE_CHECKING:  # who scores rows does without pandas
     import pandas as pd
@@ -165,11 +165,11 @@ def _is_malignant(table: "pd.DataFrame") -> np.ndarray:
 
 
 def _count_wrong_labels(table: "pd.DataFrame") -> float:
-    return float(len(set(table[columns.DIAGNOSIS]) ^ {columns.MALIGNANT, columns.BENIGN}))
+    return float(len(set(table[columns.DIAGNOSIS].unique()) ^ {columns.MALIGNANT, columns.BENIGN}))
 
 
 def _count_repeats(table: "pd.DataFrame") -> float:
-    return float(table[list(columns.MEASUREMENTS)].apply(round_values, raw=True).duplicated().sum())
+    return float(len(find_repeats(table[list(columns.MEASUREMENTS)].to_numpy())))
 
 
 def _measure_auc(table: "pd.DataFrame") -> float:
