@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple, cast
+from weakref import WeakValueDictionary
 
 import pandas as pd
 import pyarrow as pa
@@ -25,6 +26,8 @@ HASHES = "sha256"
 TEXT_COLUMNS = (columns.ID, columns.DIAGNOSIS, preparation.SPLIT)  # columns that are no numbers
 AS_CSV, AS_PARQUET = ".csv", ".parquet"
 MOST_ROWS_OF_CSV = 50_000  # Parquet is read in a twentieth of the time
+# SHA-256 of the bytes of a table that was stored → the table, as long as somebody has it: it need not be parsed again.
+_TABLES: WeakValueDictionary[str, pd.DataFrame] = WeakValueDictionary()
 FORM_RULE = f"CSV up to {MOST_ROWS_OF_CSV:,} rows, Parquet beyond"
 
 
@@ -48,6 +51,7 @@ def dump(value: object, key: str) -> dict[str, bytes]:
     for file, content in zip(list_keys(type(value), key, AS_PARQUET if is_large else AS_CSV), contents, strict=True):
         if isinstance(content, pd.DataFrame):
             files[file] = _format_parquet(content) if is_large else _format_text(content)
+            _TABLES[documents.digest(files[file])] = content
         else:
             files[file] = content if isinstance(content, bytes) else documents.encode(content | {HASHES: _hash(files)})
     return files
@@ -82,6 +86,8 @@ def load(kind: type, files: Mapping[str, bytes]) -> Any:
 def _read_content(file: str, files: Mapping[str, bytes]) -> pd.DataFrame | bytes | documents.Document:
     """Return what is in a file as it stands there, mending nothing: what it is worth is for the checks to say."""
     content = files[file]
+    if file.endswith((AS_CSV, AS_PARQUET)) and (known := _TABLES.get(documents.digest(content))) is not None:
+        return known
     if file.endswith(AS_PARQUET):
         table = pq.read_table(pa.BufferReader(content), use_threads=False)
         return cast(pd.DataFrame, table.to_pandas(use_threads=False, ignore_metadata=True))
@@ -129,7 +135,9 @@ def _require_columns(frame: pd.DataFrame, expected: list[str]) -> None:
 
 def _load_table(frame: pd.DataFrame) -> pd.DataFrame:
     _require_columns(frame, list(columns.RAW))
-    return frame.astype(dict.fromkeys(columns.MEASUREMENTS, "float64"))  # a column of 1 and 2 is one of floats too
+    # A column of 1 and 2 is one of floats too. Of others `astype` would part the block in which they lie in memory.
+    whole = frame[list(columns.MEASUREMENTS)].select_dtypes(exclude="float64").columns
+    return frame.astype(dict.fromkeys(whole, "float64")) if len(whole) else frame
 
 
 def _dump_prepared(value: preparation.Prepared) -> tuple[pd.DataFrame, documents.Document]:
