@@ -55,6 +55,6 @@ def estimate_standard_errors(
     except np.linalg.LinAlgError:
         return np.full(measurements.shape[1], np.nan)
     steps = design @ inverse
-    leverage = weight * (steps * design).sum(axis=1)
+    leverage = weight * np.einsum("ij,ij->i", steps, design)
     steps *= ((malignant - probability) / (1 - leverage))[:, None]
-    return np.asarray(np.sqrt((steps**2).sum(axis=0))[:-1])
+    return np.asarray(np.sqrt(np.einsum("ij,ij->j", steps, steps))[:-1])
