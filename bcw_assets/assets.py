@@ -132,7 +132,7 @@ def cross_validation(
     """
     repeats = config.repeats or resampling.choose_repeats(len(raw_data))
     how = Resampling(config.folds, repeats, config.seed)
-    probabilities = resampling.predict_out_of_fold(raw_data, model, how, tell=context.log.info)
+    probabilities = resampling.predict_out_of_fold(raw_data, model, how, context.log.info)
     return dg.MaterializeResult(
         value=probabilities,
         metadata={
