@@ -18,7 +18,7 @@ from bcw_assets.ml.model.resampling import CrossValidation, Resampling
 from bcw_assets.ml.table import admission, canonical, columns
 from bcw_assets.releases import bundle, gate, promotion
 from bcw_assets.releases.candidate import SHORT, Candidate
-from bcw_assets.report import card, figure, tables
+from bcw_assets.report import card, figure
 from bcw_assets.report.formatting import format_percent
 from bcw_assets.settings import Settings
 from bcw_assets.stages import show_rows, stage
@@ -158,9 +158,9 @@ def metrics(
         value=Evaluation(report, picture, text),
         metadata={
             "figure": dg.MetadataValue.md(figure.inline(picture)),
-            "scores": dg.MetadataValue.md(tables.tabulate_scores(report, is_brief=True)),
+            "scores": dg.MetadataValue.md(card.tabulate_scores(report, is_brief=True)),
             "model card": dg.MetadataValue.md(card.cut_card(text)),
-            f"published split, {report.confusion.total} rows": dg.MetadataValue.md(tables.tabulate_published(report)),
+            f"published split, {report.confusion.total} rows": dg.MetadataValue.md(card.tabulate_published(report)),
             **report.collect_numbers(),
         },
     )

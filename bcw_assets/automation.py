@@ -38,32 +38,25 @@ def housekeeping_job() -> None:
 
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Return the schedule of the refresh, and the one that tidies up after it every night."""
-    nightly = _build_schedule(housekeeping_job, "30 3 * * *", "every night at 3:30", settings)
+    times: list[tuple[Any, str, str]] = [  # Dagster exports no name for the type of refresh_job
+        (refresh_job, settings.schedule_cron, "at BCW_SCHEDULE_CRON"),
+        (housekeeping_job, "30 3 * * *", "every night at 3:30"),
+    ]
     try:
-        return [_build_schedule(refresh_job, settings.schedule_cron, "at BCW_SCHEDULE_CRON", settings), nightly]
+        return [
+            dg.ScheduleDefinition(
+                name=job.name.replace("_job", "_schedule"),
+                job=job,
+                cron_schedule=cron,
+                execution_timezone=settings.schedule_timezone,
+                default_status=dg.DefaultScheduleStatus("RUNNING" if settings.autostart else "STOPPED"),
+                description=f"Runs {job.name} {when} in BCW_SCHEDULE_TIMEZONE.",
+            )
+            for job, cron, when in times
+        ]
     except dg.DagsterInvalidDefinitionError as error:
         allowed = "allowed are five fields of cron, like '0 6 * * 1'"
         raise SettingsError(f"BCW_SCHEDULE_CRON is {settings.schedule_cron!r}; {allowed}") from error
-
-
-def _build_schedule(job: Any, cron: str, when: str, settings: Settings) -> dg.ScheduleDefinition:
-    return dg.ScheduleDefinition(
-        name=job.name.replace("_job", "_schedule"),
-        job=job,  # Dagster exports no name for the type of refresh_job
-        cron_schedule=cron,
-        execution_timezone=settings.schedule_timezone,
-        default_status=dg.DefaultScheduleStatus("RUNNING" if settings.autostart else "STOPPED"),
-        description=f"Runs {job.name} {when} in BCW_SCHEDULE_TIMEZONE.",
-    )
-
-
-def add_freshness(graph: Sequence[dg.AssetsDefinition], asset: dg.AssetKey, days: int) -> list[dg.AssetsDefinition]:
-    """Return the graph with one asset that counts as stale when it was not materialised for so many days."""
-    policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=days))
-    return [
-        member.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy)) if member.key == asset else member
-        for member in graph
-    ]
 
 
 def build_alerts(settings: Settings, checks: Sequence[dg.AssetCheckKey], release: dg.AssetKey) -> dg.SensorDefinition:

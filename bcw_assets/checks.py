@@ -1,13 +1,13 @@
 """The factory of Dagster's checks: of the expectations in `ml.expectations`, and of what is stored and published."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import dagster as dg
 
 from bcw_assets.errors import ArtifactError
-from bcw_assets.ml.expectations import EXPECTATIONS, FACTS, Expectation
+from bcw_assets.ml.expectations import EXPECTATIONS, FACTS
 from bcw_assets.ml.findings import Findings
 from bcw_assets.releases import access, bundle
 from bcw_assets.stages import FOLDER_KEY, explain_failures, show_rows
@@ -38,8 +38,7 @@ def locate_assets(
 
 def specify_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Return the specification of every check of an asset."""
-    if asset == RELEASE_KEY:
-        return [dg.AssetCheckSpec(PUBLISHED_CHECK, asset=asset, blocking=True, description=PUBLISHED_TITLE)]
+    name, title = (PUBLISHED_CHECK, PUBLISHED_TITLE) if asset == RELEASE_KEY else (STORED, STORED_TITLE)
     expected = [
         dg.AssetCheckSpec(
             row.name,
@@ -48,9 +47,10 @@ def specify_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
             description=row.title,
             additional_deps=[name for name in row.inputs if name not in (row.asset, FACTS)],
         )
-        for row in _select_expectations(asset).values()
+        for row in EXPECTATIONS
+        if row.asset == asset.to_user_string()
     ]
-    return [dg.AssetCheckSpec(STORED, asset=asset, blocking=True, description=STORED_TITLE), *expected]
+    return [dg.AssetCheckSpec(name, asset=asset, blocking=True, description=title), *expected]
 
 
 def _find_artifacts(graph: Sequence[dg.AssetsDefinition]) -> dict[dg.AssetKey, tuple[str, type]]:
@@ -62,12 +62,8 @@ def _find_artifacts(graph: Sequence[dg.AssetsDefinition]) -> dict[dg.AssetKey, t
     }
 
 
-def _select_expectations(asset: dg.AssetKey) -> dict[str, Expectation]:
-    return {row.name: row for row in EXPECTATIONS if row.asset == asset.to_user_string()}
-
-
 def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]) -> dg.AssetChecksDefinition:
-    specs, expectations = specify_checks(asset), _select_expectations(asset)
+    specs, expectations = specify_checks(asset), {row.name: row for row in EXPECTATIONS}
 
     @dg.multi_asset_check(
         name=asset.to_user_string() + CHECKS,
@@ -83,28 +79,28 @@ def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]
         def load(key: dg.AssetKey) -> StoredValue:
             return artifacts.read(key, *stored[key])
 
-        def read_input(name: str) -> Any:
-            if name != FACTS:
-                return load(dg.AssetKey(name)).value
-            made = find_latest(asset, load(asset).address, context.instance)
+        def find_facts(address: str) -> Mapping[str, Any]:
+            made = find_latest(asset, address, context.instance)
             return made.facts if made else {}
 
         def examine(name: str) -> Findings:
             if name == PUBLISHED_CHECK:
-                made = find_latest(asset, releases.address(bundle.PLACE), context.instance)
-                return access.check_release(releases, made.facts["release"] if made else None)
+                return access.check_release(releases, find_facts(releases.address(bundle.PLACE)).get("release"))
             try:
                 if name == STORED:
                     artifacts.verify(asset, load(asset), context.instance, context.run.run_id)
                     return Findings((), {"path": load(asset).address, "sha256": load(asset).version})
-                inputs = {parameter: read_input(parameter) for parameter in expectations[name].inputs}
+                inputs = {
+                    key: find_facts(load(asset).address) if key == FACTS else load(dg.AssetKey(key)).value
+                    for key in expectations[name].inputs
+                }
             except ArtifactError as error:
                 return Findings((str(error) if name == STORED else f"Not looked at: {error}",), {})
             return expectations[name].examine(inputs)
 
-        selected = {key.name for key in context.selected_asset_check_keys}
+        selected = context.selected_asset_check_keys
         with explain_failures():
-            results = [_report(spec, examine(spec.name)) for spec in specs if spec.name in selected]
+            results = [_report(spec, examine(spec.name)) for spec in specs if spec.key in selected]
         yield from results
 
     return check

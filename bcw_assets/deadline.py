@@ -20,7 +20,6 @@ def within(seconds: float, call: Callable[[], Value]) -> Value:
 
     # No time-out of a socket covers a look-up of the host, or what drips; no program waits for a daemon at its end.
     threading.Thread(target=work, daemon=True, name="limited in time").start()
-    wait([future], max(0.0, seconds))
-    if not future.done():
+    if not wait([future], max(0.0, seconds)).done:
         raise TimeoutError(f"no whole answer within {seconds:.3g} s")
     return future.result()

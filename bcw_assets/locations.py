@@ -1,7 +1,7 @@
 """How places and the keys in them are written: a folder, or `s3://bucket/prefix`. Imports errors alone."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bcw_assets.errors import KeyRefused, StorageError
 
@@ -10,8 +10,7 @@ TEMPORARY = ".bcw-tmp"  # the ending of files that are being written; never list
 BUCKET = re.compile(r"(?!.*\.\.|[0-9]+(\.[0-9]+){3}$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
-@dataclass(frozen=True)
-class Bucket:
+class Bucket(NamedTuple):
     """A bucket's name, and the prefix of all keys, without a slash at either end; empty for the whole bucket."""
 
     name: str

@@ -2,11 +2,10 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, get_type_hints
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -19,62 +18,9 @@ from bcw_assets.locations import parse_bucket
 PREFIX = "BCW_"
 AUTO, EMBEDDED = "auto", "embedded"
 SECRET = re.compile(r"(KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SHORTEST_SECRET = 6  # characters; a shorter one would be found in every text
 # What Kubernetes puts into every pod for a Service of this name.
 SERVICE_VARIABLE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 MOST_DAYS = 36_500  # a century; Python's own limit of a duration explains nothing
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Where things are and when they happen, as docs/settings.md says; a knob for one run is the asset's config."""
-
-    source: str = AUTO
-    source_sha256: str | None = None
-    storage: str = "."
-    releases: str | None = None
-    schedule_cron: str = "0 6 * * 1"
-    schedule_timezone: str = "UTC"
-    autostart: bool = False
-    notify_urls: str = field(default="", repr=False)  # secrets
-    ui_url: str | None = None
-    stale_days: int = 14
-    keep_days: int = 90
-
-    @property
-    def releases_place(self) -> str:
-        """Where releases go."""
-        return self.releases or self.storage
-
-    @property
-    def source_is_named(self) -> bool:
-        """Whether the user named a URL or a path: then there is no fallback."""
-        return self.source not in (AUTO, EMBEDDED)
-
-
-def read_environment() -> Settings:
-    """Return the settings of this process's environment, or raise a SettingsError that names the variables."""
-    known = {PREFIX + name.upper(): name for name in PARSERS}
-    values, problems = {}, []
-    for name, text in sorted(os.environ.items(), reverse=True):  # of two spellings, capitals count
-        variable = name.upper()
-        if not variable.startswith(PREFIX) or (not text and variable in known):
-            continue
-        if variable in known:
-            try:
-                values[known[variable]] = PARSERS[known[variable]](text)
-            except (ValueError, click.BadParameter) as error:
-                problems.append(f"{variable}: {error}")
-        elif not SERVICE_VARIABLE.search(name):
-            near = get_close_matches(variable, known, n=1, cutoff=0)[0]
-            problems.append(f"{name} is no setting; did you mean {near}? Allowed are {', '.join(sorted(known))}")
-    settings = Settings(**values)
-    if settings.source_sha256 and not settings.source_is_named:
-        problems.append("BCW_SOURCE_SHA256 needs a BCW_SOURCE that is a URL or a path; UCI's checksum is built in")
-    if problems:
-        raise SettingsError("; ".join(sorted(problems)))
-    return settings
 
 
 def _parse_source(text: str) -> str:
@@ -119,26 +65,64 @@ def _parse_address(text: str) -> str:
 
 
 def _parse_days(text: str) -> int:
-    digits = text.lstrip("0")
-    if not (digits.isdecimal() and len(digits) <= len(str(MOST_DAYS)) and int(digits) <= MOST_DAYS):
+    if not (re.fullmatch("0*[0-9]{1,5}", text) and 1 <= int(text[-5:]) <= MOST_DAYS):
         raise ValueError(f"allowed are whole numbers from 1 to {MOST_DAYS}, not {text!r}")
-    return int(digits)
+    return int(text[-5:])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are and when they happen, as docs/settings.md says; a knob for one run is the asset's config."""
+
+    source: Annotated[str, _parse_source] = AUTO
+    source_sha256: Annotated[str | None, _parse_checksum] = None
+    storage: Annotated[str, _parse_place] = "."
+    releases: Annotated[str | None, _parse_place] = None
+    schedule_cron: Annotated[str, str] = "0 6 * * 1"
+    schedule_timezone: Annotated[str, _parse_zone] = "UTC"
+    autostart: Annotated[bool, click.BOOL] = False
+    notify_urls: Annotated[str, str] = field(default="", repr=False)  # secrets
+    ui_url: Annotated[str | None, _parse_address] = None
+    stale_days: Annotated[int, _parse_days] = 14
+    keep_days: Annotated[int, _parse_days] = 90
+
+    @property
+    def releases_place(self) -> str:
+        """Where releases go."""
+        return self.releases or self.storage
+
+    @property
+    def source_is_named(self) -> bool:
+        """Whether the user named a URL or a path: then there is no fallback."""
+        return self.source not in (AUTO, EMBEDDED)
 
 
 # What makes a value of a variable's text, or raises a ValueError or click's own error.
-PARSERS: Mapping[str, Callable[[str], Any]] = {
-    "source": _parse_source,
-    "source_sha256": _parse_checksum,
-    "storage": _parse_place,
-    "releases": _parse_place,
-    "schedule_cron": str,
-    "schedule_timezone": _parse_zone,
-    "autostart": click.BOOL,
-    "notify_urls": str,
-    "ui_url": _parse_address,
-    "stale_days": _parse_days,
-    "keep_days": _parse_days,
-}
+PARSERS = {name: hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()}
+
+
+def read_environment() -> Settings:
+    """Return the settings of this process's environment, or raise a SettingsError that names the variables."""
+    known = {PREFIX + name.upper(): name for name in PARSERS}
+    values, problems = {}, []
+    for name, text in sorted(os.environ.items(), reverse=True):  # of two spellings, capitals count
+        variable = name.upper()
+        if not variable.startswith(PREFIX) or (not text and variable in known):
+            continue
+        if variable in known:
+            try:
+                values[known[variable]] = PARSERS[known[variable]](text)
+            except (ValueError, click.BadParameter) as error:
+                problems.append(f"{variable}: {error}")
+        elif not SERVICE_VARIABLE.search(name):
+            near = get_close_matches(variable, known, n=1, cutoff=0)[0]
+            problems.append(f"{name} is no setting; did you mean {near}? Allowed are {', '.join(sorted(known))}")
+    settings = Settings(**values)
+    if settings.source_sha256 and not settings.source_is_named:
+        problems.append("BCW_SOURCE_SHA256 needs a BCW_SOURCE that is a URL or a path; UCI's checksum is built in")
+    if problems:
+        raise SettingsError("; ".join(sorted(problems)))
+    return settings
 
 
 def read_env_file() -> None:
@@ -152,8 +136,7 @@ def read_env_file() -> None:
 
 def list_secrets() -> list[str]:
     """Return the values of this process's environment that no message may show, by the ends of their names."""
-    secrets = (value for name, value in os.environ.items() if SECRET.search(name.upper()))
-    return [value for value in secrets if len(value) >= SHORTEST_SECRET]
+    return [value for name, value in os.environ.items() if SECRET.search(name.upper())]
 
 
 def find_network_variables(url: str) -> tuple[str | None, str | None]:
@@ -166,7 +149,7 @@ def find_network_variables(url: str) -> tuple[str | None, str | None]:
 def bypass_proxies_on_loopback() -> None:
     """Let no proxy that the environment names see what this process sends to this machine."""
     hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    missing = [host for host in LOOPBACK if host not in hosts.split(",")]
+    missing = [host for host in ("127.0.0.1", "localhost", "::1") if host not in hosts.split(",")]
     if missing and hosts != "*":
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*filter(None, hosts.split(",")), *missing])
 
@@ -177,12 +160,3 @@ def dagster_home() -> str:
         return str(Path(os.environ.get("DAGSTER_HOME") or ".dagster").expanduser().absolute())
     except RuntimeError as error:
         raise SettingsError(f"DAGSTER_HOME: {error} Allowed is the path of a folder") from error
-
-
-def require_dagster_home() -> None:
-    """Refuse to look into a history that does not exist."""
-    if not Path(dagster_home()).is_dir():
-        raise SettingsError(
-            f"There is no history in {dagster_home()}, so nothing was made from here yet: bcw refresh. If another "
-            f"folder has it, go there, or name its .dagster in DAGSTER_HOME"
-        )

@@ -14,8 +14,7 @@ import dagster as dg
 
 from bcw_assets.errors import BcwError
 
-PACKAGE = __name__.partition(".")[0]
-DATA = (".csv", ".j2")  # what modules read of the files beside them
+DATA = (".csv", ".j2", ".json", ".mplstyle")  # what modules read of the files beside them
 GROUPS = {"download": "data", "preprocess": "data", "train": "model", "evaluate": "evaluation", "upload": "release"}
 FOLDER_KEY = "folder"  # in an asset's metadata: the folder of its files
 # Tries after the first where waiting may help, and the seconds between them; with a store's own tries, a minute.
@@ -62,15 +61,11 @@ def show_rows(name: str, rows: Sequence[Mapping[Any, Any]]) -> dict[str, dg.Tabl
 
 
 def _link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMetadataValue]:
-    """Return the metadata that shows the function's source in the UI.
-
-    Dagster's own `with_source_code_references` would show the decorator that explains failures.
-    """
-    path = inspect.getsourcefile(function) or ""
-    with warnings.catch_warnings():
-        # In beta in Dagster 1.13: it may change at an upgrade, and no user needs to hear of it.
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        reference = dg.LocalFileCodeReference(file_path=path, line_number=function.__code__.co_firstlineno)
+    """Return metadata with the function's source; Dagster's own helper takes the decorator that explains failures."""
+    place = function.__code__
+    # In beta in Dagster 1.13: it may change at an upgrade, and no user needs to hear of it.
+    with warnings.catch_warnings(action="ignore", category=dg.BetaWarning):
+        reference = dg.LocalFileCodeReference(file_path=place.co_filename, line_number=place.co_firstlineno)
         return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
@@ -91,7 +86,7 @@ def find_modules(function: Callable[..., Any]) -> list[ModuleType]:
     values = [function.__globals__.get(name) for name in function.__code__.co_names]
     for value in values:  # which grow
         name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) or ""
-        if name.startswith(f"{PACKAGE}.") and name not in (function.__module__, *modules):
+        if name.startswith("bcw_assets.") and name not in (function.__module__, *modules):
             modules[name] = sys.modules[name]
             values += vars(modules[name]).values()
     return [modules[name] for name in sorted(modules)]

@@ -34,7 +34,6 @@ from bcw_assets.ml.model.preparation import Split
 from bcw_assets.ml.model.resampling import Resampling
 from bcw_assets.ml.table import admission
 from bcw_assets.releases import promotion
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.report import card, figure
 from bcw_assets.settings import Settings
 from bcw_assets.storage.folder import FolderStore
@@ -42,7 +41,7 @@ from bcw_assets.storage.io_manager import ArtifactIOManager
 from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests import programs
 from bcw_assets_tests import seaweed as seaweed_server
-from bcw_assets_tests.releases.candidates import candidate_of
+from bcw_assets_tests.releases.candidates import Candidate, candidate_of
 from bcw_assets_tests.seaweed import Seaweed
 from bcw_assets_tests.servers import find_ports, run_server
 from bcw_assets_tests.tables import uci_form

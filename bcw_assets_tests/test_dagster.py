@@ -11,6 +11,7 @@ from bcw_assets.assets import GRAPH
 from bcw_assets.automation import build_schedules
 from bcw_assets.errors import SettingsError
 from bcw_assets.ml.expectations import EXPECTATIONS
+from bcw_assets.operations import exporter
 from bcw_assets.settings import Settings
 from bcw_assets_tests import programs
 from bcw_assets_tests.conftest import CHECKOUT, Graph
@@ -77,7 +78,10 @@ def launch(ui: DagsterGraphQLClient) -> tuple[str, dg.DagsterRunStatus]:
 
 # dagster_graphql 1.13 calls gql in the way of its version 3.
 @pytest.mark.filterwarnings("ignore:Using variable_values:DeprecationWarning")
-def test_the_ui_materialises_the_graph_and_tells_why_a_table_is_refused(ui: DagsterGraphQLClient, graph: Graph) -> None:
+def test_the_ui_materialises_the_graph_and_tells_why_a_table_is_refused(
+    ui: DagsterGraphQLClient, ui_address: str, graph: Graph
+) -> None:
+    assert list(exporter.collect_web_server(ui_address)) == [exporter.Sample("bcw_code_location_loaded", 1)]
     assert launch(ui)[1] == dg.DagsterRunStatus.SUCCESS
     assert b'"accuracy": 0.9736842105263158' in graph.files()["results/metrics.json"]
 

@@ -61,18 +61,19 @@ def test_a_disk_of_three_mebibytes_that_is_full_fails_bcw_refresh_with_the_messa
 def run_until_a_kill(graph: Graph, file: str) -> int:
     """Run everything in a process that SIGKILL ends when `file` is in place; return how the process ended."""
 
-    def kill_after(put_in_place: Callable[..., None]) -> Callable[..., None]:
-        def call(*arguments: object) -> None:
-            put_in_place(*arguments)
-            if any(str(path_or_key).endswith(f"/{file}") for path_or_key in arguments):
+    def kill_after(put_in_place: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **options: object) -> object:
+            answer = put_in_place(*arguments, **options)
+            if any(str(path_or_key).endswith(f"/{file}") for path_or_key in (*arguments, options.get("Key"))):
                 os.kill(os.getpid(), signal.SIGKILL)
+            return answer
 
         return call
 
     child = os.fork()  # everything is imported already: a new program would take three seconds more
     if not child:
-        os.replace = kill_after(os.replace)
-        S3Store._put = kill_after(S3Store._put)  # type: ignore[method-assign]
+        os.replace = kill_after(os.replace)  # type: ignore[assignment]
+        S3Store._ask = kill_after(S3Store._ask)  # type: ignore[method-assign]
         graph.run()
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -1,7 +1,7 @@
 """`bcw checks`: the latest result of every check, and the newest failure that nothing has mended since."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,27 +11,33 @@ import bcw_assets
 from bcw_assets import settings
 from bcw_assets.assets import GRAPH
 from bcw_assets.checks import locate_assets, specify_checks
+from bcw_assets.errors import SettingsError
 from bcw_assets.operations import history
 from bcw_assets.storage.formats import cut_form
-from bcw_assets.storage.io_manager import PATH, Materialization, find_latest
+from bcw_assets.storage.io_manager import PATH, Materialization, Places, find_latest
 
 LONGEST_EVIDENCE = 100  # characters of evidence in a line
 
 
-def find_places() -> dict[dg.AssetKey, str]:
-    """Return where every asset of this machine is (`checks.locate_assets`)."""
+def find_places() -> Places:
+    """Return where every asset of this machine is (`checks.locate_assets`), or raise that it has no history yet."""
+    if not Path(home := settings.dagster_home()).is_dir():
+        raise SettingsError(
+            f"There is no history in {home}, so nothing was made from here yet: bcw refresh. If another folder has it, "
+            f"go there, or name its .dagster in DAGSTER_HOME"
+        )
     resources = bcw_assets.defs.resources or {}
     return locate_assets(GRAPH, resources["io_manager"], resources["releases"])
 
 
 def read_latest_report() -> dict[str, Any]:
     """Return the report of this machine's history and storage, or raise that there is no history to look into."""
-    settings.require_dagster_home()
+    places = find_places()
     with history.open_history() as instance:
-        return read_report(instance, find_places())
+        return read_report(instance, places)
 
 
-def read_report(instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str]) -> dict[str, Any]:
+def read_report(instance: dg.DagsterInstance, places: Places) -> dict[str, Any]:
     """Return the latest result of every check of what is stored at these places (`checks.locate_assets`), by a history.
 
     It is good if every blocking check ran on the latest materialisation of its asset, and passed. Its failure says what
@@ -45,7 +51,7 @@ def read_report(instance: dg.DagsterInstance, places: Mapping[dg.AssetKey, str])
     ]
     return {
         "good": all(result.result == history.PASSED for result in results if result.blocking),
-        "checks": [asdict(result) for result in results],
+        "checks": [result._asdict() for result in results],
         "failure": _explain_newest_failure(instance, places, materialisations),
     }
 
@@ -62,9 +68,7 @@ def format_report(report: dict[str, Any]) -> str:
 
 
 def _explain_newest_failure(
-    instance: dg.DagsterInstance,
-    places: Mapping[dg.AssetKey, str],
-    materialisations: Mapping[dg.AssetKey, Materialization | None],
+    instance: dg.DagsterInstance, places: Places, materialisations: Mapping[dg.AssetKey, Materialization | None]
 ) -> str | None:
     times = {key: made.timestamp if made else 0.0 for key, made in materialisations.items()}
     for failure in history.find_failures(instance, lambda key: times.get(key, 0.0), after=min(times.values())):

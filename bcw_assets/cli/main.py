@@ -8,18 +8,15 @@ import math
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bcw_assets import settings
 from bcw_assets.errors import BcwError, SettingsError, TableError
 from bcw_assets.operations import notifiers
+from bcw_assets.storage.store import Store, open_store
 
-if TYPE_CHECKING:
-    from bcw_assets.storage.store import Store
-
-WEBSERVER_HELP = "Dagster's web server, which knows whether the code location could be loaded."
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")
 
 
@@ -202,13 +199,12 @@ def roll_release_back(release: str | None, *, reason: str, as_json: bool) -> Non
 @main.command(epilog="Example: bcw exporter --port 9465")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="0 for any that is free.")
-@click.option("--webserver", metavar="URL", default="http://127.0.0.1:3000", show_default=True, help=WEBSERVER_HELP)
+@click.option("--webserver", metavar="URL", default="http://127.0.0.1:3000", show_default=True, help="Of Dagster's UI.")
 def exporter(host: str, port: int, webserver: str) -> None:
     """Tell Prometheus about runs, checks and releases, at /metrics.
 
     The numbers are collected at every scrape. A source that is away then, or hangs, is left out, and named.
     """
-    settings.require_dagster_home()
     from bcw_assets import defs
     from bcw_assets.cli.checks import find_places
     from bcw_assets.operations.exporter import build_exporter, serve
@@ -216,17 +212,15 @@ def exporter(host: str, port: int, webserver: str) -> None:
     serve(build_exporter(defs, find_places(), webserver.rstrip("/")), host, port)
 
 
-def _releases() -> "Store":
-    from bcw_assets.storage.store import open_store
-
+def _releases() -> Store:
     return open_store(settings.read_environment().releases_place)
 
 
 def _show(name: str, *arguments: Any, as_json: bool, **options: bool) -> dict[str, Any]:
-    """Write one of the `REPORTS` on releases, and return it."""
+    """Write one of the reports of `cli.releases`, and return it."""
     from bcw_assets.cli import releases
 
-    report = releases.REPORTS[name](_releases(), *arguments, **options)
+    report: dict[str, Any] = getattr(releases, f"report_{name}")(_releases(), *arguments, **options)
     _write(report, partial(releases.format_listing, name), as_json=as_json)
     return report
 

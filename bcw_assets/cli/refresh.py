@@ -22,7 +22,7 @@ from bcw_assets.ml.evaluation.report import STANDARD_NAMES, TEST_HEADLINE
 from bcw_assets.ml.evaluation.scores import SCORES
 from bcw_assets.operations import history
 from bcw_assets.releases.promotion import ALREADY_CHAMPION
-from bcw_assets.report.templates import open_templates
+from bcw_assets.report.formatting import open_templates
 
 ASSET_NAMES = [asset.key.to_user_string() for asset in GRAPH]
 WIDTHS = [18, 28, 18, 10]  # characters of the gate's columns, so that a terminal shows them side by side
@@ -36,10 +36,9 @@ def refresh_graph(names: Sequence[str], *, show_progress: bool) -> str:
     With progress, every stage is a line on standard error. A BcwError says which name no asset has, or why a stage or a
     blocking check failed, and what to do.
     """
-    for name in names:
-        if name not in ASSET_NAMES:
-            (near,) = get_close_matches(name, ASSET_NAMES, n=1, cutoff=0)
-            raise BcwError(f"{name} is no asset; did you mean {near}? Allowed are {', '.join(ASSET_NAMES)}")
+    for name in sorted({*names}.difference(ASSET_NAMES)):
+        (near,) = get_close_matches(name, ASSET_NAMES, n=1, cutoff=0)
+        raise BcwError(f"{name} is no asset; did you mean {near}? Allowed are {', '.join(ASSET_NAMES)}")
     defs, run_id = bcw_assets.defs, str(uuid.uuid4())
     # The second is what Dagster calls a run of chosen assets: whoever watches refresh_job takes no part for the whole.
     job = defs.resolve_implicit_global_asset_job_def() if names else defs.resolve_job_def(refresh_job.name)

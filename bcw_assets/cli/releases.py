@@ -1,7 +1,7 @@
 """What `bcw releases` shows: each report as data, which --json writes; the words of the text are in `releases.j2`."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,14 @@ from typing import Any
 from tabulate import tabulate
 
 from bcw_assets.errors import KeyMissing, KeyRefused
-from bcw_assets.ml.evaluation.scores import SCORES
+from bcw_assets.ml.evaluation.scores import SCORES, Summary
 from bcw_assets.releases import bundle, log
 from bcw_assets.releases.access import find_way_back
-from bcw_assets.report.formatting import format_interval, format_score
-from bcw_assets.report.templates import open_templates
+from bcw_assets.report.formatting import format_estimate, open_templates
 from bcw_assets.storage.store import Store
 
 Listing = dict[str, Any]
-CANNOT_BE_USED = "cannot be used"
 LONGEST_VALUE = 16  # characters of an input in a list; of a longer one, a fingerprint, eight are shown
-MOST_COEFFICIENTS = 5  # that are shown of those that differ
 
 
 def report_list(store: Store) -> Listing:
@@ -29,7 +26,7 @@ def report_list(store: Store) -> Listing:
         "place": current_log.place,
         "entries": [_describe_entry(store, entry, current_log, ids) for entry in current_log.entries],
         "without_entry": [
-            {"release": release, "state": _read_facts(store, release, None, ids)[1] or current_log.absence}
+            {"release": release, "state": _read_manifest(store, release, None, ids)[1] or current_log.absence}
             for release in ids
             if not current_log.list_entries(release)
         ],
@@ -43,13 +40,12 @@ def report_release(store: Store, prefix: str | None) -> Listing:
     current_log = log.read_log(store)
     release = current_log.choose_release(store, prefix)
     stored_bundle = current_log.read_bundle(store, release)
+    page = store.address(bundle.locate_file(release, "index.html")) if "index.html" in stored_bundle.files else None
     return {
         "release": release,
         "is_champion": current_log.champion is not None and current_log.champion.release == release,
         "entries": [asdict(entry) for entry in current_log.list_entries(release)],
-        "page": store.address(bundle.locate_file(release, "index.html"))
-        if "index.html" in stored_bundle.files
-        else None,
+        "page": page,
         "manifest": stored_bundle.manifest and asdict(stored_bundle.manifest),
         "problems": list(stored_bundle.problems),
     }
@@ -71,17 +67,16 @@ def report_verification(store: Store, prefix: str | None, *, everything: bool) -
         gap = stored_bundle.gap
         problems = list(stored_bundle.problems) if not gap or release in needed else []
         size = sum(map(len, stored_bundle.files.values()))
-        state = gap or (CANNOT_BE_USED if problems else f"whole: {len(stored_bundle.files)} files, {size:,} bytes")
+        state = gap or ("cannot be used" if problems else f"whole: {len(stored_bundle.files)} files, {size:,} bytes")
         if not gap and not current_log.list_entries(release):
             state += f", {current_log.absence}"
         results.append({"release": release, "state": state, "problems": problems})
     is_good = not current_log.damage and not current_log.problem and not any(result["problems"] for result in results)
-    damage = _describe_damage(current_log)
-    return {"good": is_good, "place": current_log.place, "releases": results, "damage": damage}
+    return {"good": is_good, "place": current_log.place, "releases": results, "damage": _describe_damage(current_log)}
 
 
 def report_comparison(store: Store, *prefixes: str) -> Listing:
-    """Return how two releases differ: what they were made from, scores, coefficients, patients."""
+    """Return how two releases differ: what they were made from, scores, patients."""
     current_log, releases = log.read_log(store), [bundle.resolve(store, prefix) for prefix in prefixes]
     bundles = [current_log.read_bundle(store, release).require() for release in releases]
     inputs = _pair([dict(_flatten(each.manifest.inputs)) for each in bundles if each.manifest])
@@ -90,7 +85,6 @@ def report_comparison(store: Store, *prefixes: str) -> Listing:
         "releases": releases,
         "inputs": {name: values for name, values in inputs.items() if values[0] != values[1]},
         "scores": _pair([{name: asdict(summary) for name, summary in each.headline.items()} for each in bundles]),
-        "coefficients": _pair([_read_coefficients(each) for each in bundles]),
         "patients": None if patients is None or other_patients is None else {
             "in_both": len(patients & other_patients),
             "in_one_only": [len(patients - other_patients), len(other_patients - patients)],
@@ -98,39 +92,23 @@ def report_comparison(store: Store, *prefixes: str) -> Listing:
     }  # fmt: skip
 
 
-REPORTS: dict[str, Callable[..., Listing]] = {
-    "list": report_list, "release": report_release, "verification": report_verification, "comparison": report_comparison
-}  # fmt: skip
-
-
 def format_listing(name: str, report: Listing) -> str:
-    """Return one of the `REPORTS` for people."""
+    """Return what `report_` and this name made, for people."""
     templates = open_templates(Path(__file__).parent)
-    templates.filters |= {"align": _align, "flatten": _flatten, "rank": _rank, "format_scores": _format_scores}
-    templates.filters["list_differences"] = _list_differences
-    templates.filters["pick"] = lambda name, headline: headline.get(name)
+    templates.filters |= {"align": _align, "flatten": _flatten, "format_scores": _format_scores}
+    templates.filters |= {"list_differences": _list_differences, "pick": lambda name, headline: headline.get(name)}
     brief = {name: profile.title for name, profile in SCORES.items() if profile.is_brief}
     templates.globals |= {"brief": brief, "no_release": log.NO_RELEASE, "row": _join_cells}
-    text: str = getattr(templates.get_template("releases.j2").module, name)(report)
-    return text.rstrip("\n")
+    return str(getattr(templates.get_template("releases.j2").module, name)(report)).rstrip("\n")
 
 
 def _join_cells(cells: Iterable[object]) -> str:
     return "\t".join(" ".join(str(cell).split()) for cell in cells)
 
 
-def _align(lines: str, has_headers: bool = False) -> str:  # noqa: FBT001, FBT002 (a filter's argument)
+def _align(lines: str, headers: str = "") -> str:
     rows = [line.split("\t") for line in lines.splitlines()]
-    headers = rows.pop(0) if has_headers else ()
-    # An id like 1234e567 is no number.
-    return f"{tabulate(rows, headers, tablefmt='plain', disable_numparse=True)}\n"
-
-
-def _rank(coefficients: Mapping[str, Sequence[float | None]]) -> list[tuple[str, list[str]]]:
-    """Return those that differ most; a measurement that a model does not take has the coefficient 0."""
-    by_change = sorted(coefficients.items(), key=lambda item: -abs((item[1][0] or 0) - (item[1][1] or 0)))
-    texts = [(name, ["" if value is None else f"{value:+.3f}" for value in values]) for name, values in by_change]
-    return texts[:MOST_COEFFICIENTS]
+    return f"{tabulate(rows, headers, tablefmt='plain', disable_numparse=True)}\n"  # an id like 1234e567 is no number
 
 
 def _pair(mappings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -144,26 +122,22 @@ def _describe_damage(current_log: log.Log) -> list[str]:
 
 
 def _describe_entry(store: Store, entry: log.Entry, current_log: log.Log, ids: list[str]) -> Listing:
-    states = ["champion"] if entry is current_log.champion else []
-    if rollback := current_log.list_rolled_back().get(entry.release):
-        states.append(f"rolled back in entry {rollback.sequence}")
-    facts, gap = _read_facts(store, entry.release, entry.manifest, ids)
-    names = ("sequence", "action", "release", "made", "run", "reason")
-    state = [*states, gap] if gap else states
-    return {**{name: getattr(entry, name) for name in names}, **facts, "state": state}
+    manifest, gap = _read_manifest(store, entry.release, entry.manifest, ids)
+    facts = {"inputs": manifest and manifest.inputs, "headline": manifest and asdict(manifest)["headline"]}
+    rollback = current_log.list_rolled_back().get(entry.release)
+    of_champion = "champion" if entry is current_log.champion else None
+    states = (of_champion, rollback and f"rolled back in entry {rollback.sequence}", gap)
+    return asdict(entry) | facts | {"state": list(filter(None, states))}
 
 
-def _read_facts(store: Store, release: str, sha256: str | None, ids: list[str]) -> tuple[Listing, str | None]:
-    """Return the inputs and the scores that a manifest has, and why there is none that can be used."""
-    facts: Listing = {"inputs": None, "headline": None}
+def _read_manifest(store: Store, release: str, sha256: str | None, ids: list[str]) -> tuple[Any, str | None]:
+    """Return the manifest, or why there is none that can be used."""
     try:
-        manifest = bundle.read_manifest(store, release, sha256)
+        return bundle.read_manifest(store, release, sha256), None
     except KeyMissing:
-        return facts, bundle.UNFINISHED if release in ids else bundle.REMOVED
+        return None, bundle.UNFINISHED if release in ids else bundle.REMOVED
     except (KeyRefused, ValueError) as error:
-        return facts, f"{bundle.MANIFEST} {CANNOT_BE_USED} ({error})"
-    scores = {name: asdict(summary) for name, summary in manifest.headline.items()}
-    return {"inputs": manifest.inputs, "headline": scores}, None
+        return None, f"{bundle.MANIFEST} cannot be used ({error})"
 
 
 def _list_differences(entries: Sequence[Listing]) -> list[str]:
@@ -181,10 +155,7 @@ def _list_differences(entries: Sequence[Listing]) -> list[str]:
 
 def _format_scores(summaries: Iterable[Mapping[str, Any] | None]) -> list[str]:
     """Return scores of a headline for people; nothing for those that the headline does not have."""
-    return [
-        f"{format_score(summary['estimate'], 3)} ({format_interval(summary['interval'])})" if summary else ""
-        for summary in summaries
-    ]
+    return [format_estimate(Summary(**summary)) if summary else "" for summary in summaries]
 
 
 def _flatten(inputs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
@@ -193,14 +164,6 @@ def _flatten(inputs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, 
             yield from _flatten(value, f"{above}{name}.")
         else:
             yield above + name, str(value)
-
-
-def _read_coefficients(stored_bundle: bundle.Bundle) -> dict[str, float]:
-    """Return measurement → coefficient; nothing if the bundle has no model."""
-    if "model.json" not in stored_bundle.files:
-        return {}
-    model = bundle.load_scorer(stored_bundle.files)
-    return dict(zip(model.features, model.coefficients.tolist(), strict=True))
 
 
 def _read_fingerprints(stored_bundle: bundle.Bundle) -> set[str] | None:

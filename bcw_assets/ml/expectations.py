@@ -1,7 +1,4 @@
-"""Every expectation about every asset, as one table: `checks` makes Dagster's checks of it, the release asks it itself.
-
-A new check is a predicate, beside what it looks at, and a row of expectations.csv.
-"""
+"""Every expectation about every asset, as one table: `checks` makes checks of it, and the release asks it itself."""
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
@@ -20,18 +17,17 @@ FACTS = "facts"
 
 @dataclass(frozen=True)
 class Expectation:
-    """What is expected of a stored asset; its title is what is true when the check `name` passes.
+    """What is expected of a stored asset.
 
-    The predicate finds what is wrong. It gets the stored values of the assets that its parameters are named after, and
-    as `facts` what the asset's latest materialisation recorded. A failure stops what comes after where it is blocking
-    (ERROR), and is advice otherwise (WARN).
+    The predicate gets the stored values of the assets that its parameters are named after, and as `facts` what the
+    asset's latest materialisation recorded.
     """
 
     asset: str
-    name: str
-    title: str
+    name: str  # of the check
+    title: str  # what is true when it passes
     predicate: Callable[..., Findings]
-    blocking: bool = True
+    blocking: bool = True  # stops what comes after (ERROR), or is advice (WARN)
 
     @property
     def inputs(self) -> list[str]:

@@ -8,15 +8,11 @@ Fact = bool | int | float | str | None
 
 @dataclass(frozen=True)
 class Findings:
-    """The outcome of one predicate: what is wrong, each problem in words; without any the expectation is met.
-
-    The evidence is what was looked at, by names in words. Numbers are plotted over time: what never changes is text.
-    The rows are those that are wrong, all with the same names.
-    """
+    """The outcome of one predicate; without problems the expectation is met."""
 
     problems: tuple[str, ...]
-    evidence: dict[str, Fact]
-    rows: tuple[dict[str, Fact], ...] = ()
+    evidence: dict[str, Fact]  # by names in words; numbers are plotted over time: what never changes is text
+    rows: tuple[dict[str, Fact], ...] = ()  # those that are wrong, all with the same names
 
     @classmethod
     def of(cls, *suspicions: tuple[str, bool], **evidence: Fact) -> Self:

@@ -11,12 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from time import time as now
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 import msgspec
 
-from bcw_assets import settings as environment
 from bcw_assets.locations import S3
 from bcw_assets.operations import history, notifiers
 from bcw_assets.settings import Settings
@@ -42,8 +41,7 @@ class Incident:
     is_over: bool = False
 
 
-@dataclass(frozen=True)
-class Watched:
+class Watched(NamedTuple):
     """What is looked at."""
 
     jobs: Mapping[str, str]  # job → the job whose success puts all its failures right
@@ -79,8 +77,8 @@ def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watched, set
     when = now()
     state = read_state(cursor, when)
     messengers = notifiers.list_messengers(settings)
-    hidden = [*environment.list_secrets(), *notifiers.list_url_secrets(messengers)]
-    state = update_incidents(state, list_incidents(instance, watched, state.began, when), hidden)
+    incidents = list_incidents(instance, watched, state.began, when)
+    state = update_incidents(state, incidents, notifiers.list_secret_parts(messengers))
     state, refusals = send_due_messages(state, messengers, settings, when)
     done = "everybody in BCW_NOTIFY_URLS is told" if messengers else "BCW_NOTIFY_URLS is not set, so nobody is told"
     if refusals:
@@ -90,11 +88,14 @@ def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watched, set
 
 def list_incidents(instance: dg.DagsterInstance, watched: Watched, began: float, when: float) -> list[Incident]:
     """Return everything that is wrong at a time, of runs the oldest first; `began` is when somebody looked first."""
-    return [
-        *_list_failed_runs(instance, watched.jobs),
-        *_list_failed_checks(instance, watched.checks),
-        *_list_stale_release(instance, watched, began, when),
-    ]
+    incidents = [*_list_failed_runs(instance, watched.jobs), *_list_failed_checks(instance, watched.checks)]
+    last = instance.get_latest_materialization_event(watched.release)
+    since = last.timestamp if last else began
+    if when - since >= watched.stale_days * DAY:
+        title = f"No {watched.release.to_user_string()} was made or confirmed for {watched.stale_days} days"
+        evidence = "See whether the schedule is on, the daemon runs, and the runs succeed"
+        incidents.append(Incident(STALE, title, evidence, since, last.run_id if last else ""))
+    return incidents
 
 
 def update_incidents(state: State, incidents: Sequence[Incident], hidden: Sequence[str]) -> State:
@@ -186,15 +187,3 @@ def _list_failed_checks(instance: dg.DagsterInstance, checks: Sequence[dg.AssetC
                 since=history.find_time(execution),
                 run=execution.run_id,
             )
-
-
-def _list_stale_release(
-    instance: dg.DagsterInstance, watched: Watched, began: float, when: float
-) -> Iterator[Incident]:
-    """Return that there is no new release; where there never was one, since somebody looked first."""
-    last = instance.get_latest_materialization_event(watched.release)
-    since = last.timestamp if last else began
-    if when - since >= watched.stale_days * DAY:
-        title = f"No {watched.release.to_user_string()} was made or confirmed for {watched.stale_days} days"
-        evidence = "See whether the schedule is on, the daemon runs, and the runs succeed"
-        yield Incident(key=STALE, title=title, evidence=evidence, since=since, run=last.run_id if last else "")

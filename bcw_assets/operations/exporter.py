@@ -25,15 +25,15 @@ from prometheus_client.registry import Collector
 from bcw_assets.errors import BcwError
 from bcw_assets.operations import alerts, history
 from bcw_assets.releases import bundle, log
-from bcw_assets.storage.io_manager import find_latest
+from bcw_assets.storage.io_manager import Places, find_latest
 from bcw_assets.storage.store import Store
 
 LOCATION = "bcw_assets"  # the name of the code location in workspace.yaml and pyproject.toml
-
+METRICS = Path(__file__).with_name("metrics.csv")
 SCRAPE_LIMIT = 8.0  # seconds for all sources, which are asked at once; Prometheus waits for 10
 MOST_AT_ONCE = 3  # questions to a source: one that hangs gets no more
-
-QUERY = "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError { __typename } } } } }"
+REPOSITORY = f'{{repositoryLocationName: "{LOCATION}", repositoryName: "__repository__"}}'
+QUERY = f"{{ repositoryOrError(repositorySelector: {REPOSITORY}) {{ __typename }} }}"
 
 
 class Sample(NamedTuple):
@@ -44,9 +44,7 @@ class Sample(NamedTuple):
     labels: tuple[str, ...] = ()
 
 
-def collect_history(
-    instance: dg.DagsterInstance, definitions: dg.Definitions, places: Mapping[dg.AssetKey, str]
-) -> Iterator[Sample]:
+def collect_history(instance: dg.DagsterInstance, definitions: dg.Definitions, places: Places) -> Iterator[Sample]:
     """Return what the history knows: runs, automation, daemons, and what was made at these places, with its checks."""
     yield Sample("bcw_run_queue_length", instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])))
     for job in definitions.jobs or ():
@@ -64,16 +62,13 @@ def collect_history(
     yield from _collect_assets(instance, definitions, places)
 
 
-def _collect_assets(
-    instance: dg.DagsterInstance, definitions: dg.Definitions, places: Mapping[dg.AssetKey, str]
-) -> Iterator[Sample]:
+def _collect_assets(instance: dg.DagsterInstance, definitions: dg.Definitions, places: Places) -> Iterator[Sample]:
     materialisations = {key: find_latest(key, place, instance) for key, place in places.items()}
     for key, made in materialisations.items():
         if made:
-            asset = key.to_user_string()
-            yield Sample("bcw_asset_last_materialized_timestamp_seconds", made.timestamp, (asset,))
+            yield Sample("bcw_asset_last_materialized_timestamp_seconds", made.timestamp, (key.to_user_string(),))
             if "dagster/row_count" in made.facts:
-                yield Sample("bcw_asset_rows", made.facts["dagster/row_count"], (asset,))
+                yield Sample("bcw_asset_rows", made.facts["dagster/row_count"], (key.to_user_string(),))
             if "fallback" in made.facts:
                 yield Sample("bcw_source_fallback", made.facts["fallback"])
     for spec in [spec for checks in definitions.asset_checks or () for spec in checks.check_specs]:
@@ -84,8 +79,8 @@ def _collect_assets(
 
 
 def _collect_automation(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Iterator[Sample]:
-    ours = [state for state in instance.all_instigator_state() if state.selector.location_name == LOCATION]
-    states: dict[str, Any] = {state.name: state for state in ours}
+    all_states: list[Any] = list(instance.all_instigator_state())
+    states = {state.name: state for state in all_states if state.selector.location_name == LOCATION}
     for automation in [*(definitions.schedules or ()), *(definitions.sensors or ())]:
         state = states.get(automation.name)
         labels = ("sensor" if isinstance(automation, dg.SensorDefinition) else "schedule", automation.name)
@@ -124,12 +119,11 @@ def collect_web_server(url: str) -> Iterator[Sample]:
             session.trust_env = False
             answer = session.post(f"{url}/graphql", json={"query": QUERY}, timeout=SCRAPE_LIMIT)
         answer.raise_for_status()
-        entries = answer.json()["data"]["workspaceOrError"]["locationEntries"]
-        kinds = {entry["name"]: (entry["locationOrLoadError"] or {}).get("__typename") for entry in entries}
-    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:
+        kind = answer.json()["data"]["repositoryOrError"]["__typename"]
+    except (requests.RequestException, LookupError, TypeError) as error:
         what = f"Dagster's web server at {url} does not answer as it should ({type(error).__name__})"
         raise BcwError(f"{what}; start it, or give its address by --webserver") from error
-    yield Sample("bcw_code_location_loaded", kinds.get(LOCATION) == "RepositoryLocation")
+    yield Sample("bcw_code_location_loaded", kind == "Repository")
 
 
 class Exporter(Collector):
@@ -168,16 +162,14 @@ class Exporter(Collector):
 
 def _build_families() -> dict[str, CounterMetricFamily | GaugeMetricFamily]:
     """Return name → an empty family, by `metrics.csv`. None has a label `job` or `instance`: Prometheus uses these."""
-    with Path(__file__).with_name("metrics.csv").open(encoding="utf-8", newline="") as file:
-        return {
-            row["name"]: (CounterMetricFamily if row["name"].endswith("_total") else GaugeMetricFamily)(
-                row["name"], row["says"], labels=row["labels"].split()
-            )
-            for row in csv.DictReader(file)
-        }
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    for row in csv.DictReader(METRICS.read_text(encoding="utf-8").splitlines()):
+        kind = CounterMetricFamily if row["name"].endswith("_total") else GaugeMetricFamily
+        families[row["name"]] = kind(row["name"], row["says"], labels=row["labels"].split())
+    return families
 
 
-def build_exporter(definitions: dg.Definitions, places: Mapping[dg.AssetKey, str], web_server: str) -> Exporter:
+def build_exporter(definitions: dg.Definitions, places: Places, web_server: str) -> Exporter:
     """Return the exporter of this machine, of assets at these places, with the URL of Dagster's web server."""
     resources = definitions.resources or {}
 

@@ -4,28 +4,26 @@ import fcntl
 import itertools
 import os
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import dagster as dg
+from dagster_postgres import utils as postgres
 from sqlalchemy.exc import SQLAlchemyError
 from yaml import YAMLError
 
 from bcw_assets import settings
 from bcw_assets.errors import BcwError, ReleaseRefused
-from bcw_assets.storage.io_manager import Materialization, find_latest
+from bcw_assets.storage.io_manager import Materialization, Places, find_latest
 
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-WILL_RETRY = "dagster/will_retry"
-"""The tag of a failed run that Dagster tries again by itself; it exports no name for it."""
+WILL_RETRY = "dagster/will_retry"  # the tag of a failed run that Dagster tries again; it exports no name for it
 
-PASSED, FAILED, NOT_RUN, NOT_MATERIALISED = "passed", "failed", "not run", "not materialised"
-CRASHED = "crashed"
+PASSED, FAILED, CRASHED, NOT_RUN, NOT_MATERIALISED = "passed", "failed", "crashed", "not run", "not materialised"
 EVALUATIONS = 1000  # that are searched for the beginning of a result
 NEWEST = 10  # evaluations or runs in which the last one that counts is searched
 NEWEST_FAILURES = 100  # of a job that are looked at, the newest
@@ -33,14 +31,12 @@ NEWEST_FAILURES = 100  # of a job that are looked at, the newest
 SETTINGS_OF_DAGSTER = "dagster.yaml"
 # What a step writes goes to the terminal alone: the processes that would copy it print tracebacks at Ctrl-C.
 NO_COPIES = {"module": "dagster.core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-KINDS_OF_EVENTS = (
-    *("STEP_START", "STEP_SUCCESS", "STEP_FAILURE", "RUN_FAILURE", "ASSET_MATERIALIZATION"),
-    *("ASSET_MATERIALIZATION_PLANNED", "ASSET_CHECK_EVALUATION", "ASSET_CHECK_EVALUATION_PLANNED"),
-)
+# For three quarters of a minute PostgreSQL may be away; Dagster itself gives a run up after 11 s, and has no setting.
+# These are the tries after the first, and the seconds before the second, which are doubled each time.
+postgres.retry_pg_connection_fn.__defaults__ = (7, 0.2)
 
 
-@dataclass(frozen=True)
-class CheckResult:
+class CheckResult(NamedTuple):
     """The latest result of one check of the latest materialisation of its asset."""
 
     asset: str
@@ -48,8 +44,8 @@ class CheckResult:
     blocking: bool
     severity: str  # ERROR for a blocking check, WARN for any other
     result: str  # passed, failed, crashed, not run (on that materialisation) or not materialised (the asset)
-    since: str | None  # in UTC
-    evidence: str  # what the check said or looked at
+    since: str | None = None  # in UTC
+    evidence: str = ""  # what the check said or looked at
 
 
 class FailedRun(NamedTuple):
@@ -76,8 +72,8 @@ def open_history() -> Iterator[dg.DagsterInstance]:
     try:
         with _open_instance(Path(settings.dagster_home())) as instance:
             yield instance
-    except (dg.DagsterError, SQLAlchemyError, YAMLError, OSError, _import_postgres_error()) as error:
-        cause = error.__cause__ if isinstance(error, _import_postgres_error()) else error
+    except (dg.DagsterError, SQLAlchemyError, YAMLError, OSError, postgres.DagsterPostgresException) as error:
+        cause = error.__cause__ if isinstance(error, postgres.DagsterPostgresException) else error
         reason = str(cause).strip().partition("\n")[0][:300].rstrip(".")
         raise BcwError(
             f"Dagster could not keep or read the history in {settings.dagster_home()}: {reason}. No artifact is half "
@@ -98,35 +94,17 @@ def _open_instance(home: Path) -> dg.DagsterInstance:
         os.close(folder)
 
 
-def _import_postgres_error() -> type[Exception]:
-    """Return what dagster-postgres raises, from the database's own error, when PostgreSQL cannot be reached."""
-    from dagster_postgres.utils import DagsterPostgresException  # once something is wrong: it brings a driver along
-
-    return DagsterPostgresException
-
-
-def outwait_postgres() -> None:
-    """Let a history in PostgreSQL be away for three quarters of a minute; Dagster itself gives a run up after 11 s."""
-    if postgres := sys.modules.get("dagster_postgres.utils"):  # who has its history elsewhere does not import it
-        # Tries after the first, and the seconds before the second, which are doubled each time. No setting does it.
-        postgres.retry_pg_connection_fn.__defaults__ = (7, 0.2)
-
-
 def read_check_result(
     instance: dg.DagsterInstance, check: dg.AssetCheckSpec, made: Materialization | None, limit: int = EVALUATIONS
 ) -> CheckResult:
     """Return the latest result of a check of this materialisation; `since` looks back so many executions."""
-
-    def conclude(result: str, since: float | None = None, evidence: str = "") -> CheckResult:
-        when = None if since is None else format_time(since)
-        name, severity = check.asset_key.to_user_string(), "ERROR" if check.blocking else "WARN"
-        return CheckResult(name, check.name, check.blocking, severity, result, when, evidence)
-
+    severity = "ERROR" if check.blocking else "WARN"
+    conclude = partial(CheckResult, check.asset_key.to_user_string(), check.name, check.blocking, severity)
     if made is None:
         return conclude(NOT_MATERIALISED)
     executions = instance.event_log_storage.get_asset_check_execution_history(check.key, limit=limit)
     if executions and _has_crashed(instance, executions[0], made):
-        return conclude(CRASHED, find_time(executions[0]), f"see run {executions[0].run_id}")
+        return conclude(CRASHED, format_time(find_time(executions[0])), f"see run {executions[0].run_id}")
     # Newer evaluations may be of a materialisation at another place, for places can share a history.
     evaluations: list[Any] = list(filter(has_evaluation, executions))
     while evaluations and _find_target(evaluations[0]) != made.storage_id:
@@ -135,32 +113,27 @@ def read_check_result(
         return conclude(NOT_RUN)
     newest = evaluations[0].evaluation
     *_, first = itertools.takewhile(lambda earlier: earlier.evaluation.passed == newest.passed, evaluations)
-    evidence = newest.description or ", ".join(_format_evidence(newest))
-    return conclude(PASSED if newest.passed else FAILED, find_time(first), evidence)
-
-
-def _find_target(execution: Any) -> int:
-    return getattr(execution.evaluation.target_materialization_data, "storage_id", 0)
+    facts = {name: entry.value for name, entry in newest.metadata.items() if isinstance(entry.value, int | float | str)}
+    evidence = newest.description or ", ".join(f"{name} {fact}" for name, fact in facts.items())
+    return conclude(PASSED if newest.passed else FAILED, format_time(find_time(first)), evidence)
 
 
 def _has_crashed(instance: dg.DagsterInstance, execution: Any, made: Materialization) -> bool:
     """Say whether the newest execution of a check broke off: its step failed, and it said nothing."""
     if has_evaluation(execution) or find_time(execution) < made.timestamp:
         return False
-    events = read_events(instance, execution.run_id)
+    events = _read_events(instance, execution.run_id)
     failed = {event.step_key for event in events if event.is_step_failure}
-    return any(step in failed for step, key in list_planned(events) if key == execution.key)
+    return any(step in failed for step, key in _list_planned(events) if key == execution.key)
+
+
+def _find_target(execution: Any) -> int:
+    return getattr(execution.evaluation.target_materialization_data, "storage_id", 0)
 
 
 def find_time(execution: Any) -> float:
     """Return when a check was executed; the history's own time stamp knows whole seconds only."""
     return float(execution.event.timestamp if execution.event else execution.create_timestamp)
-
-
-def _format_evidence(evaluation: dg.AssetCheckEvaluation) -> Iterator[str]:
-    for name, entry in evaluation.metadata.items():
-        if isinstance(entry.value, bool | int | str | float):
-            yield f"{name} {entry.value:.4g}" if isinstance(entry.value, float) else f"{name} {entry.value}"
 
 
 def has_evaluation(execution: Any) -> bool:
@@ -195,10 +168,10 @@ def find_failures(
         run, ended = record.dagster_run, find_end(record)
         if ended <= after or run.tags.get(WILL_RETRY) == "true":
             continue
-        failure = FailedRun(run.run_id, ended, read_events(instance, run.run_id))
+        failure = FailedRun(run.run_id, ended, _read_events(instance, run.run_id))
         assets = {
             key.asset_key if isinstance(key, dg.AssetCheckKey) else key
-            for step, key in list_planned(failure.events)
+            for step, key in _list_planned(failure.events)
             if step in failure.steps or not failure.steps
         }
         if not assets or any(find_time_made(asset) <= ended for asset in assets):
@@ -210,10 +183,8 @@ def find_end(run: dg.RunRecord) -> float:
     return run.end_time or run.update_timestamp.timestamp()
 
 
-def read_events(instance: dg.DagsterInstance, run: str) -> list[dg.DagsterEvent]:
-    """Return the events of a run that say what it planned, did, and failed at."""
-    records = instance.get_records_for_run(run, of_type={dg.DagsterEventType[kind] for kind in KINDS_OF_EVENTS}).records
-    return [event for record in records if (event := record.event_log_entry.dagster_event)]
+def _read_events(instance: dg.DagsterInstance, run: str) -> list[dg.DagsterEvent]:
+    return [entry.dagster_event for entry in instance.all_logs(run) if entry.dagster_event]
 
 
 def format_time(when: float) -> str:
@@ -221,8 +192,7 @@ def format_time(when: float) -> str:
     return datetime.fromtimestamp(when, UTC).isoformat(" ", "seconds")
 
 
-def list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None, dg.AssetKey | dg.AssetCheckKey]]:
-    """Return what the run was to make or to check, each with its step."""
+def _list_planned(events: Iterable[dg.DagsterEvent]) -> Iterator[tuple[str | None, dg.AssetKey | dg.AssetCheckKey]]:
     for event in events:
         data: Any = event.event_specific_data
         if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED:
@@ -292,10 +262,7 @@ def describe_check(check: dg.AssetCheckEvaluation) -> str:
 
 
 def delete_runs_before(
-    instance: dg.DagsterInstance,
-    before: datetime,
-    places: Mapping[dg.AssetKey, str],
-    checks: Sequence[dg.AssetCheckKey],
+    instance: dg.DagsterInstance, before: datetime, places: Places, checks: Sequence[dg.AssetCheckKey]
 ) -> int:
     """Delete the runs that were created before a time and have ended; return how many.
 

@@ -8,18 +8,18 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
-from bcw_assets import settings as environment
 from bcw_assets.deadline import within
 from bcw_assets.errors import SettingsError
-from bcw_assets.settings import SHORTEST_SECRET, Settings
+from bcw_assets.settings import Settings, bypass_proxies_on_loopback, list_secrets
 
 LIMIT = 10.0  # seconds for a message; Apprise's own limits leave out a server that drips
 BETWEEN_URLS = re.compile(r"[\s,]+(?=[a-z0-9]{1,32}://)", re.IGNORECASE)  # as Apprise: a URL may have commas in it
 LONGEST_BODY = 1350  # characters: with three lines beside it, a message stays below 2,000
 MASK = "***"
+SHORTEST_SECRET = 6  # characters; a shorter one would be found in every text
 CREDENTIALS = re.compile(r"(?<=://)[^\s/]+(?=@)")
 ASSIGNED = re.compile(r"(?i)((?:token|secret|passw(?:or)?d|signature|credential|api_?key)[\w-]*[\"']?[=:]\s*)[^\s&;,]+")
 ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
@@ -29,8 +29,7 @@ HARMLESS = str.maketrans({"<": "‹", ">": "›", "@": "＠", "`": "'"})
 logging.getLogger("apprise").propagate = False  # what it logs may show parts of a URL: `deliver` reads and masks it
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """What is sent, as plain text; the title is one line, and the kind may colour it."""
 
     title: str
@@ -61,13 +60,12 @@ class Messenger:
 
     def deliver(self, message: Message) -> str:
         """Send a message, and say why it was not accepted in time; empty if it was. Whatever goes wrong is a reason."""
-        environment.bypass_proxies_on_loopback()
+        bypass_proxies_on_loopback()
         try:
             reason = within(LIMIT, lambda: self._send(message))
         except Exception as error:  # noqa: BLE001 (a hundred plugins, of which no run may suffer)
             reason = str(error) or type(error).__name__
-        hidden = [*environment.list_secrets(), *list_url_secrets([self])]
-        return " ".join(remove_secrets_and_markup(reason, hidden).split())
+        return " ".join(remove_secrets_and_markup(reason, list_secret_parts([self])).split())
 
     def _send(self, message: Message) -> str:
         from apprise import Apprise, AppriseAsset, LogCapture, NotifyFormat, NotifyType
@@ -90,14 +88,13 @@ class Messenger:
 
 def list_messengers(settings: Settings) -> list[Messenger]:
     """Return the messengers in the order of BCW_NOTIFY_URLS, which has spaces or commas between them."""
-    text = settings.notify_urls.strip(", \t\r\n")
-    urls = BETWEEN_URLS.split(text) if text else []
+    urls = filter(None, BETWEEN_URLS.split(settings.notify_urls.strip(", \t\r\n")))
     return [Messenger(position, url) for position, url in enumerate(urls, start=1)]
 
 
-def list_url_secrets(messengers: Sequence[Messenger]) -> list[str]:
-    """Return what no text may show of the messengers' URLs: all of each, and its parts but for the host."""
-    parts = {messenger.url for messenger in messengers}
+def list_secret_parts(messengers: Sequence[Messenger]) -> list[str]:
+    """Return what no text may show of the environment, and of the messengers' URLs: all but the host."""
+    parts = {*list_secrets(), *(messenger.url for messenger in messengers)}
     for messenger in messengers:
         for before, part in re.findall(r"(^|[/:@?&=]+)([^/:@?&=]+)", messenger.url.partition("://")[2]):
             is_host = before.endswith("@") or (not before and "." in part)  # in slack://token/… a token is there

@@ -1,7 +1,4 @@
-"""Opens a release for those who use it, once all of it has been verified, and goes back to an earlier one.
-
-People name a release by the beginning of its id.
-"""
+"""Opens a release, named by the beginning of its id, once all of it was verified, and goes back to an earlier one."""
 
 from dataclasses import dataclass
 

@@ -100,11 +100,6 @@ def locate_file(release: str, name: str) -> str:
     return f"{PLACE}/{release}/{name}"
 
 
-def format_sums(files: Mapping[str, bytes]) -> bytes:
-    """Return what `sha256sum -c` reads."""
-    return "".join(f"{digest(content)}  {name}\n" for name, content in files.items() if name != SUMS).encode()
-
-
 def list_ids(store: Store) -> list[str]:
     """Return the ids of all bundles in a store, finished or not."""
     folders = {key.split("/")[1] for key in store.list(f"{PLACE}/")}
@@ -127,7 +122,8 @@ def pack(inputs: Mapping[str, Any], files: Mapping[str, bytes], edition: int = 1
     The id is `hash_inputs` and eight digits of the SHA-256 of the manifest without id and seal. So who writes other
     bytes writes them into another folder. `edition` is more than 1 where a folder of the same content is damaged.
     """
-    files = {**files, SUMS: format_sums(files)}
+    sums = "".join(f"{digest(content)}  {name}\n" for name, content in files.items())
+    files = {**files, SUMS: sums.encode()}
     scores = documents.parse(files["metrics.json"])["cross_validation"]
     manifest = {
         "schema_version": MANIFEST_VERSION,

@@ -2,8 +2,11 @@
 
 import dataclasses
 import io
+import math
 import re
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,7 +21,7 @@ from bcw_assets.errors import OTHER_VERSION, ArtifactError, ReleaseError
 from bcw_assets.ml.evaluation import patients
 from bcw_assets.ml.evaluation.comparison import Predictions
 from bcw_assets.ml.evaluation.report import Evaluation, Report, require_one_history
-from bcw_assets.ml.model import numbers, preparation, training
+from bcw_assets.ml.model import numbers, preparation, sql, training
 from bcw_assets.ml.model.resampling import CrossValidation
 from bcw_assets.ml.table import canonical, columns
 from bcw_assets.releases import bundle
@@ -26,8 +29,7 @@ from bcw_assets.report import card, page
 from bcw_assets.storage import formats
 
 EXAMPLES = 10  # rows of the example
-ONNX_TOLERANCE = 1e-12
-ONNX_INPUT, ONNX_PROBABILITIES = "measurements", "probabilities"
+TOLERANCE = 1e-12  # of a probability, by the other forms of the model
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # of 2022; any runtime reads it, and the bytes do not change with skl2onnx's newest
 SHORT = 16  # digits of a fingerprint that stand for a patient
 
@@ -54,11 +56,6 @@ class Candidate:
         }
 
     @cached_property
-    def id(self) -> str:
-        """The id of the bundle of these files, unless a damaged one has it already."""
-        return bundle.pack(self.inputs, self.files)[0]
-
-    @cached_property
     def fingerprints(self) -> list[str]:
         """The fingerprint of every row."""
         return canonical.fingerprint_rows(self.raw_data)
@@ -79,8 +76,7 @@ class Candidate:
         """Refuse values that do not belong together by an ArtifactError, which names the stage to run again."""
         require_one_history(self.raw_data, self.ready_data, self.model, self.cross_validation)
         report = self.metrics.report
-        origin = {name: value for name, value in dataclasses.asdict(report.provenance).items() if name in self.inputs}
-        if not origin.items() <= self.inputs.items():
+        if any(self.inputs.get(name, value) != value for name, value in dataclasses.asdict(report.provenance).items()):
             raise ArtifactError("metrics are of another table or model than the one stored now", "metrics")
         ids = {patient.id for patient in (*report.hardest_rows, *report.label_suspects)}
         if strangers := ids.difference(self.raw_data[columns.ID]):
@@ -91,17 +87,23 @@ class Candidate:
         """The files of the bundle but for SHA256SUMS, in the order in which they are stored.
 
         Patients are named by fingerprints: the copy of UCI's table that has no ids makes the same bytes. If model.onnx
-        does not give the model's probabilities, a ReleaseError says so.
+        or model.sql does not give the model's probabilities, a ReleaseError says so.
         """
-        report = self._without_ids()
+        report, document = self._without_ids(), numbers.dump_model(self.model)
+        scorer, measurements = numbers.Scorer.load(document), self.raw_data[list(columns.MEASUREMENTS)]
+        # To the same last digit as `bcw predict`; scikit-learn's depend on where the rows lie.
+        log_odds = scorer.compute_log_odds(measurements.to_numpy().T)
+        probability = numbers.compute_probability(log_odds)
+        examples = np.unique(np.linspace(0, len(probability) - 1, EXAMPLES).astype(int))  # rows from all over the table
         files = {
-            "model.json": documents.encode(numbers.dump_model(self.model)),
-            "model.onnx": self._onnx(),
+            "model.json": documents.encode(document),
+            "model.onnx": _make_onnx(self.model, measurements, probability),
+            "model.sql": _make_sql(scorer, measurements.iloc[examples], probability[examples]),
             "metrics.json": documents.encode(dataclasses.asdict(report)),
-            "cross_validation.csv": self._out_of_fold(),
+            "cross_validation.csv": self._out_of_fold(log_odds),
             "evaluation.png": self.metrics.figure,
             "MODEL_CARD.md": card.write_card(report).encode(),
-            "example.csv": self._example(),
+            "example.csv": self._example(examples, probability[examples]),
             "README.txt": (card.TEXTS / "bundle.txt").read_bytes(),
         }
         return {**files, "index.html": page.write_page(report, files, bundle.hash_inputs(self.inputs)).encode()}
@@ -120,62 +122,66 @@ class Candidate:
         )
         return dataclasses.replace(report, hardest_rows=hardest, label_suspects=suspects)
 
-    def _measurements(self) -> pd.DataFrame:
-        return self.raw_data[list(columns.MEASUREMENTS)]
-
-    def _onnx(self) -> bytes:
-        # 0.4 s of imports that only a new release needs.
-        import skl2onnx
-        from onnx.reference import ReferenceEvaluator
-        from skl2onnx.common.data_types import DoubleTensorType
-
-        inputs = [(ONNX_INPUT, DoubleTensorType([None, len(columns.MEASUREMENTS)]))]
-        onnx_model = skl2onnx.convert_sklearn(
-            self.model, "bcw_assets", inputs, options={"zipmap": False}, target_opset=OPSETS
-        )
-        measurements = self._measurements()
-        evaluator = ReferenceEvaluator(onnx_model)
-        (probabilities,) = evaluator.run([ONNX_PROBABILITIES], {ONNX_INPUT: measurements.to_numpy()})
-        error_size = float(np.abs(probabilities - self.model.predict_proba(measurements)).max())
-        if not error_size <= ONNX_TOLERANCE:
-            raise ReleaseError(
-                f"model.onnx gives other probabilities than the model, by {error_size:.3g}; allowed is "
-                f"{ONNX_TOLERANCE:g}. Nothing was released. Install bcw_assets anew, with the versions that it asks for"
-            )
-        content: bytes = onnx_model.SerializeToString(deterministic=True)
-        return content
-
-    def _out_of_fold(self) -> bytes:
+    def _out_of_fold(self, log_odds: np.ndarray) -> bytes:
         """Return one row a patient: fingerprint, diagnosis, split, the model's own log odds, and every repeat."""
         rows = self.cross_validation.rows.rename(columns={columns.ID: "fingerprint"})
         rows["fingerprint"] = self.fingerprints
         rows.insert(2, preparation.SPLIT, self.ready_data.rows[preparation.SPLIT])
-        rows.insert(3, "log_odds", self._compute_log_odds(self._measurements()))
+        rows.insert(3, "log_odds", log_odds)
         return formats.format_csv(rows)
 
-    def _example(self) -> bytes:
-        """Return rows from all over the table, as a file that can be scored, with their probabilities."""
-        places = np.unique(np.linspace(0, len(self.raw_data) - 1, EXAMPLES).astype(int))
-        ids = [f"example-{number}" for number in range(1, len(places) + 1)]
-        probability = numbers.compute_probability(self._compute_log_odds(self._measurements().iloc[places]))
-        rows = self.raw_data.iloc[places].assign(**{columns.ID: ids}).assign(**{columns.PROBABILITY: probability})
-        return formats.format_csv(rows.drop(columns=columns.DIAGNOSIS))
+    def _example(self, places: np.ndarray, probability: np.ndarray) -> bytes:
+        """Return these rows of the table as a file that can be scored, with their probabilities."""
+        ids = [f"example-{number + 1}" for number in range(len(places))]
+        rows = self.raw_data.iloc[places].drop(columns=columns.DIAGNOSIS).assign(**{columns.ID: ids})
+        return formats.format_csv(rows.assign(**{columns.PROBABILITY: probability}))
 
-    def _compute_log_odds(self, measurements: pd.DataFrame) -> np.ndarray:
-        """Return log odds to the same last digit as `bcw predict`; scikit-learn's depend on where the rows lie."""
-        scorer = numbers.Scorer.load(numbers.dump_model(self.model))
-        return scorer.compute_log_odds(measurements.to_numpy().T)
+
+def _make_onnx(model: Pipeline, measurements: pd.DataFrame, probability: np.ndarray) -> bytes:
+    # 0.4 s of imports that only a new release needs.
+    import skl2onnx
+    from onnx.reference import ReferenceEvaluator
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    inputs = [("measurements", DoubleTensorType([None, len(columns.MEASUREMENTS)]))]
+    onnx_model = skl2onnx.convert_sklearn(model, "bcw_assets", inputs, options={"zipmap": False}, target_opset=OPSETS)
+    evaluator = ReferenceEvaluator(onnx_model)
+    (probabilities,) = evaluator.run(["probabilities"], {"measurements": measurements.to_numpy()})
+    _require_agreement("model.onnx", np.asarray(probabilities)[:, 1], probability)
+    onnx_model.opset_import.sort(key=lambda opset: opset.domain)  # their order is not the same in every process
+    content: bytes = onnx_model.SerializeToString(deterministic=True)
+    return content
+
+
+def _make_sql(scorer: numbers.Scorer, measurements: pd.DataFrame, probability: np.ndarray) -> bytes:
+    query = sql.write_query(scorer)
+    with closing(sqlite3.connect(":memory:")) as database:
+        # Not every SQLite has an EXP. Python's raises an error where it would overflow, as other engines do.
+        database.create_function("EXP", 1, math.exp)
+        measurements.to_sql("measurements", database, index=False)
+        rows = pd.read_sql_query(query, database)
+    _require_agreement("model.sql", rows[columns.PROBABILITY].to_numpy(), probability)
+    return query.encode()
+
+
+def _require_agreement(name: str, probabilities: np.ndarray, expected: np.ndarray) -> None:
+    """Raise a ReleaseError if a form of the model gives other probabilities than the model."""
+    error_size = float(np.abs(probabilities - expected).max())
+    if not error_size <= TOLERANCE:
+        raise ReleaseError(
+            f"{name} gives other probabilities than the model, by {error_size:.3g}; allowed is {TOLERANCE:g}. "
+            f"Nothing was released. Install bcw_assets anew, with the versions that it asks for"
+        )
 
 
 def read_predictions(files: Mapping[str, bytes]) -> Predictions:
     """Return what the recipe of a bundle says of patients that it had not seen, or raise a ValueError."""
-    if "cross_validation.csv" not in files:
+    if (table := files.get("cross_validation.csv")) is None:
         raise ValueError("it has no cross_validation.csv")
     try:
-        rows = pd.read_csv(
-            io.BytesIO(files["cross_validation.csv"]), dtype={"fingerprint": "str"}, keep_default_na=False
-        )
-        malignant = rows[columns.DIAGNOSIS].map({columns.BENIGN: 0, columns.MALIGNANT: 1}).to_numpy(np.int64)
+        rows = pd.read_csv(io.BytesIO(table), dtype={"fingerprint": "str"}, keep_default_na=False)
+        codes = rows[columns.DIAGNOSIS].map({columns.BENIGN: 0, columns.MALIGNANT: 1}.__getitem__)  # or a KeyError
+        malignant = codes.to_numpy(np.int64)
         probabilities = rows.filter(regex="^repeat_").to_numpy(np.float64)
         predictions = Predictions(rows["fingerprint"].tolist(), malignant, probabilities)
     except (LookupError, TypeError, ValueError) as error:

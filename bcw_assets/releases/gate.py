@@ -1,6 +1,6 @@
 """May this candidate replace the champion? A table of rules, each with value, limit and verdict."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from bcw_assets.errors import ReleaseError
 from bcw_assets.ml.evaluation import comparison, thresholds
@@ -33,10 +33,9 @@ def judge(
     `problems` are what the blocking checks find in its values. Where the log cannot be read, a bundle that is stored
     may have been rolled back from.
     """
+    passed = "all passed"
     return [
-        _judge_rule(
-            ("blocking checks", "all passed"), "; ".join(problems)[:1000] or "all passed", is_kept=not problems
-        ),
+        _judge_rule(("blocking checks", passed), "; ".join(problems)[:1000] or passed, is_kept=not problems),
         *(
             _judge_rule((floor.title, floor.limit), format_estimate(floor.summary, 4), is_kept=not floor.is_missed)
             for floor in thresholds.compare_with_floors(candidate.metrics.report)
@@ -71,39 +70,35 @@ def _judge_rule(rule: tuple[str, str], value: str, *, is_kept: bool | None) -> R
     return {"rule": rule[0], "value": value, "limit": rule[1], "verdict": verdict}
 
 
-def _compare(candidate: Candidate, champion: Bundle | None, log: Log) -> list[Ruling]:
+def _compare(candidate: Candidate, champion: Bundle | None, log: Log) -> Iterable[Ruling]:
     """Judge the rules beside the champion; a champion that nobody can compare with lets pass only by override."""
-    if champion is None:
-        return [_judge_rule(rule, "there is no champion before it", is_kept=None) for rule in BESIDE_CHAMPION]
-    if champion.problems and not log.problem and champion.is_made_from(candidate.inputs):
+    why, is_kept = "there is no champion before it", None
+    if champion and champion.problems and not log.problem and champion.is_made_from(candidate.inputs):
         why = f"the champion {champion.id} is damaged, and was made from the same inputs"
-        return [_judge_rule(rule, why, is_kept=None) for rule in BESIDE_CHAMPION]
-    try:
-        predictions = read_predictions(champion.require().files)
-    except (ReleaseError, ValueError) as error:
-        why = f"the champion {champion.id} cannot be compared with: {(*champion.problems, error)[0]}"
-        return [_judge_rule(rule, why, is_kept=False) for rule in BESIDE_CHAMPION]
-    result = comparison.compare(candidate.predictions, candidate.fingerprints_if_relabelled, predictions)
-    return [*_judge_inferiority(result), _judge_labels(candidate, result)]
+    elif champion:
+        try:
+            return _judge_patients(candidate, read_predictions(champion.require().files))
+        except (ReleaseError, ValueError) as error:
+            why = f"the champion {champion.id} cannot be compared with: {(*champion.problems, error)[0]}"
+            is_kept = False
+    return [_judge_rule(rule, why, is_kept=is_kept) for rule in BESIDE_CHAMPION]
 
 
-def _judge_inferiority(result: comparison.Comparison) -> Iterator[Ruling]:
-    worse, lost = result.log_loss, result.sensitivity
-    if worse is None or lost is None or result.malignant < FEWEST_MALIGNANT:
+def _judge_patients(candidate: Candidate, champion: comparison.Predictions) -> Iterator[Ruling]:
+    result = comparison.compare(candidate.predictions, candidate.fingerprints_if_relabelled, champion)
+    if result.log_loss is None or result.sensitivity is None or result.malignant < FEWEST_MALIGNANT:
         why = f"{result.malignant} malignant patients in common, fewer than {FEWEST_MALIGNANT}"
         yield from (_judge_rule(rule, why, is_kept=None) for rule in (LOG_LOSS_RULE, SENSITIVITY_RULE))
-        return
-    value = f"{worse.estimate:+.4f}, at most {worse.bound:+.4f}"
-    yield _judge_rule(LOG_LOSS_RULE, value, is_kept=worse.bound <= MOST_EXCESS_LOG_LOSS)
-    value = f"{lost.estimate:+.4f}, at least {lost.bound:+.4f}"
-    yield _judge_rule(SENSITIVITY_RULE, value, is_kept=lost.bound >= -MOST_LOST_SENSITIVITY)
-
-
-def _judge_labels(candidate: Candidate, result: comparison.Comparison) -> Ruling:
+    else:
+        (worse, at_most), (better, at_least) = result.log_loss, result.sensitivity
+        value = f"{worse:+.4f}, at most {at_most:+.4f}"
+        yield _judge_rule(LOG_LOSS_RULE, value, is_kept=at_most <= MOST_EXCESS_LOG_LOSS)
+        value = f"{better:+.4f}, at least {at_least:+.4f}"
+        yield _judge_rule(SENSITIVITY_RULE, value, is_kept=at_least >= -MOST_LOST_SENSITIVITY)
     changed = [candidate.fingerprints[row][:SHORT] for row in result.relabelled]
     names = ", ".join([*changed[:MOST_LISTED], *(["…"] if len(changed) > MOST_LISTED else [])])
     value = f"{len(changed)} of {result.known}{': ' if changed else ''}{names}"
-    return _judge_rule(LABELS_RULE, value, is_kept=len(changed) <= MOST_RELABELLED * result.known)
+    yield _judge_rule(LABELS_RULE, value, is_kept=len(changed) <= MOST_RELABELLED * result.known)
 
 
 def _judge_rollback(candidate: Candidate, log: Log, stored_ids: Collection[str]) -> Ruling:

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Annotated, Literal, TypedDict
 
 from msgspec import Meta
@@ -76,7 +77,7 @@ class Log:
         """Why the newest entry does not say who is champion; what is wrong with an older one hides nothing."""
         key = _locate_entry(self.newest)
         what = self.foreign.get(key) or self.damage.get(key)
-        return f"{key} {what}" if what else None
+        return what and f"{key} {what}"
 
     @property
     def champion(self) -> Entry | None:
@@ -131,10 +132,9 @@ class Log:
     def list_rolled_back(self) -> dict[str, Entry]:
         """Return the releases that were rolled back from, and whose inputs are not back since → the rollback."""
         rollbacks: dict[str, Entry] = {}
-        for before, entry in zip([None, *self.entries], self.entries, strict=False):
-            for release in [release for release in rollbacks if cut_inputs_hash(release) == entry.inputs_hash]:
-                del rollbacks[release]
-            if entry.action == "rollback" and before and before.inputs_hash != entry.inputs_hash:
+        for before, entry in pairwise(self.entries):
+            rollbacks = {of: back for of, back in rollbacks.items() if cut_inputs_hash(of) != entry.inputs_hash}
+            if entry.action == "rollback" and before.inputs_hash != entry.inputs_hash:
                 rollbacks[before.release] = entry
         return rollbacks
 

@@ -18,9 +18,7 @@ PROMOTED, ALREADY_CHAMPION = "promoted", "unchanged"
 def promote(
     store: Store, candidate: Candidate, problems: Sequence[str], run: str, override: str = ""
 ) -> tuple[str, log.Entry]:
-    """Publish a candidate that passes the gate, and make it the champion; what is the champion already stays it.
-
-    Return which of the two happened, and the entry of the log that says it is champion.
+    """Make a candidate that passes the gate the champion, and return PROMOTED or ALREADY_CHAMPION, and its entry.
 
     `problems` are what the blocking checks find in its values, and `override` is why a broken rule is passed over. If
     the gate refuses it, a ReleaseRefused is raised, nothing is published, and the table is kept in releases/refused/.
@@ -60,8 +58,7 @@ def _keep_refusal(
     """Store the gate's table, and return the refusal, in which patients have the ids of the table at hand."""
     inputs = bundle.hash_inputs(candidate.inputs)
     key = f"{log.REFUSAL_PREFIX}{inputs}.json"
-    document = {"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table}
-    store.write({key: documents.encode(document)})
+    store.write({key: documents.encode({"release": inputs, "run": run, "inputs": candidate.inputs, "gate": table})})
     rows = [log.Ruling({**row, "value": candidate.name_patients(row["value"])}) for row in table]
     what = "; ".join(map("{rule}: {value}".format_map, gate.find_broken(rows)))
     unjudged = gate.explain_unjudged(rows)

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -12,22 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator
 
-from bcw_assets.ml.evaluation.curves import Curve
 from bcw_assets.ml.evaluation.report import Report
 from bcw_assets.ml.evaluation.scores import Interval, Summary
-from bcw_assets.ml.evaluation.utility import THRESHOLDS
+from bcw_assets.ml.evaluation.utility import THRESHOLDS, Curve
 from bcw_assets.report.formatting import format_interval, format_score
 
 # Of Okabe and Ito's palette, which colour-blind people can tell apart; the lines differ in style for grey prints too.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
 INCHES, DOTS_PER_INCH = (8.0, 8.6), 120  # the width of the dialog in the UI
-STYLE: dict[Any, Any] = {
-    "font.size": 9.5, "axes.titlesize": 10.5, "legend.fontsize": 8.5, "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#DDDDDD",
-    "text.hinting": "none",  # a seventh of the time
-    "axes.titlelocation": "left", "axes.titley": 1.01,  # a place of its own: to look for one takes 0.1 s
-    "legend.borderpad": 0, "legend.borderaxespad": 0, "legend.handlelength": 1.8, "legend.handletextpad": 0.5,
-}  # fmt: skip
+STYLE = Path(__file__).with_name("figure.mplstyle")
 QUARTERS = [0, 0.25, 0.5, 0.75, 1]
 SIDES = (0.2, 0.4, 1.0)  # of the corner that is shown of a curve: the smallest that holds its bend and its points
 DEEPEST = 0.5  # net benefit is shown down to this share of the prevalence below 0; it falls without end
@@ -39,9 +33,7 @@ MARKERS: tuple[dict[str, Any], ...] = (  # of the operating points: each can be 
 
 def draw(report: Report) -> bytes:
     """Return the figure as PNG, 960 × 1032 pixels."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever a user's matplotlibrc says
-        matplotlib.rcParams.update(STYLE)
+    with matplotlib.rc_context(fname=STYLE):  # and defaults, whatever a user's matplotlibrc says
         picture = io.BytesIO()
         compose(report).savefig(picture, format="png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 3})
     return picture.getvalue()
@@ -53,8 +45,7 @@ def compose(report: Report) -> Figure:
     grid = figure.add_gridspec(2, 2, left=0.085, right=0.975, top=0.908, bottom=0.12, wspace=0.24, hspace=0.37)
     parts = grid[1, 0].subgridspec(2, 1, height_ratios=[3, 1], hspace=0.12)
     roc = figure.add_subplot(grid[0, 0])
-    _draw_roc(roc, report)
-    _draw_precision_recall(figure.add_subplot(grid[0, 1]), report)
+    _draw_curves(roc, figure.add_subplot(grid[0, 1]), report)
     _draw_reliability(figure.add_subplot(parts[0]), figure.add_subplot(parts[1]), report)
     _draw_decision(figure.add_subplot(grid[1, 1]), report)
     figure.legend(handles=roc.lines[1:], loc="upper left", bbox_to_anchor=(0.085, 0.99), ncols=3, columnspacing=2)
@@ -70,21 +61,18 @@ def inline(picture: bytes) -> str:
     return f"![evaluation](data:image/png;base64,{base64.b64encode(picture).decode()})"
 
 
-def _draw_roc(axes: Axes, report: Report) -> None:
-    points = np.array([1 - _collect_rates(report, "specificity"), _collect_rates(report, "sensitivity")])
-    corner = _draw_curve(axes, report.roc, 0, points)
-    axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1, label="by chance; in the reliability panel: perfect")
-    axes.set_xlabel("1 - specificity (share of benign called malignant)")
-    axes.set_ylabel("sensitivity (share of malignant found)")
-    _set_title(axes, f"ROC curve{corner}\nAUC", report.cross_validation["roc_auc"])
-
-
-def _draw_precision_recall(axes: Axes, report: Report) -> None:
-    points = np.array([_collect_rates(report, "sensitivity"), _collect_rates(report, "ppv")])
-    corner = _draw_curve(axes, report.precision_recall, 1, points)
-    axes.axhline(report.provenance.prevalence, linestyle=":", color=GREY, linewidth=1)  # everybody called malignant
-    axes.set(xlabel="recall (sensitivity)", ylabel="precision (PPV)")
-    _set_title(axes, f"Precision-recall curve{corner}\naverage precision", report.cross_validation["pr_auc"])
+def _draw_curves(roc: Axes, precision_recall: Axes, report: Report) -> None:
+    specificity, sensitivity, ppv = (_collect_rates(report, name) for name in ("specificity", "sensitivity", "ppv"))
+    corner = _draw_curve(roc, report.roc, 0, np.array([1 - specificity, sensitivity]))
+    roc.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1, label="by chance; in the reliability panel: perfect")
+    roc.set_xlabel("1 - specificity (share of benign called malignant)")
+    roc.set_ylabel("sensitivity (share of malignant found)")
+    _set_title(roc, f"ROC curve{corner}\nAUC", report.cross_validation["roc_auc"])
+    corner = _draw_curve(precision_recall, report.precision_recall, 1, np.array([sensitivity, ppv]))
+    precision_recall.axhline(report.provenance.prevalence, linestyle=":", color=GREY, linewidth=1)  # all called so
+    precision_recall.set(xlabel="recall (sensitivity)", ylabel="precision (PPV)")
+    average_precision = report.cross_validation["pr_auc"]
+    _set_title(precision_recall, f"Precision-recall curve{corner}\naverage precision", average_precision)
 
 
 def _draw_reliability(axes: Axes, histogram: Axes, report: Report) -> None:
@@ -143,7 +131,7 @@ def _draw_curve(axes: Axes, curve: Curve, best: int, points: np.ndarray) -> str:
 
 
 def _set_title(axes: Axes, name: str, summary: Summary, digits: int = 3) -> None:
-    """Write a score below the name of a panel, without the reason that it may lack: there is no place for it."""
+    # Without the reason where there is no interval: there is no place for it.
     axes.set_title(f"{name} {format_score(summary.estimate, digits)} ({format_interval(summary.interval, digits)})")
 
 
@@ -154,7 +142,7 @@ def _mark_points(axes: Axes, points: np.ndarray) -> None:
 
 
 def _collect_rates(report: Report, name: str) -> np.ndarray:
-    """Return a rate at the operating points, with NaN, which is not drawn, where it is not defined."""
+    """Return a rate at the operating points; NaN, which is not drawn, where it is not defined."""
     return np.array([getattr(point, name).estimate for point in report.operating_points], dtype=np.float64)
 
 

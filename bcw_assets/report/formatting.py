@@ -1,8 +1,29 @@
 """How numbers, and ids of a user's file, look to people. Imports nothing heavy: `bcw predict` writes numbers too."""
 
 import re
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bcw_assets.ml.evaluation.scores import Interval, Score, Summary
+from bcw_assets.ml.evaluation.scores import SCORES, THRESHOLD, Interval, Score, Summary
+
+if TYPE_CHECKING:
+    import jinja2
+
+
+def open_templates(folder: Path) -> "jinja2.Environment":
+    """Return the templates of a folder, with the functions of this module as filters; an unknown name is an error."""
+    import jinja2  # `bcw predict` does without
+
+    templates = jinja2.Environment(
+        autoescape=jinja2.select_autoescape(["html.j2"]),  # the card's template escapes a user's ids itself
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    filters = {name: call for name, call in globals().items() if name.startswith(("format_", "escape_"))}
+    templates.filters |= {**filters, "zip": zip}
+    templates.globals |= {"profiles": SCORES, "threshold": THRESHOLD}
+    return templates
 
 
 def format_score(value: Score, digits: int = 4) -> str:

@@ -4,7 +4,7 @@
 
 const find = (id) => document.getElementById(id);
 const release = JSON.parse(find("release").textContent);
-const { model, rules, MEASUREMENTS: measurements } = release;
+const { model, rules } = release, measurements = release.MEASUREMENTS;
 const aliases = new Map(Object.entries(release.ALIASES));
 const words = new Map(Object.entries(release.WORDS));
 const targetCodes = new Map(Object.entries(release.TARGET_CODES));

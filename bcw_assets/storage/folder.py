@@ -11,6 +11,7 @@ from bcw_assets.errors import KeyMissing, KeyRefused, StorageError
 from bcw_assets.locations import TEMPORARY, require_key, require_length
 
 LOSSES = {errno.EIO, errno.ENOSPC, errno.EDQUOT}  # of a folder's fsync: a name was lost; else it cannot be done there
+UNCHANGED = "What was stored before is unchanged"
 
 
 class FolderStore:
@@ -92,19 +93,16 @@ class FolderStore:
         """Return the file of a key, which cannot leave the folder."""
         require_key(key)
         path = self._root / PurePosixPath(key)
-        with self._explain_errors("look up", key):
-            target = Path(os.path.realpath(path))
-            if not target.is_relative_to(os.path.realpath(self._root)):
-                raise KeyRefused(
-                    f"{key} leads out of {self._root.absolute()} by a symbolic link, to {target}; put the file or the "
-                    f"folder itself there, or set BCW_STORAGE (BCW_RELEASES for releases) to where it is"
-                )
+        target = Path(os.path.realpath(path))
+        if not target.is_relative_to(os.path.realpath(self._root)):
+            raise KeyRefused(
+                f"{key} leads out of {self._root.absolute()} by a symbolic link, to {target}; put the file or the "
+                f"folder itself there, or set BCW_STORAGE (BCW_RELEASES for releases) to where it is"
+            )
         return path
 
     @contextmanager
-    def _explain_errors(
-        self, verb: str, key: str, state: str = "What was stored before is unchanged"
-    ) -> Iterator[None]:
+    def _explain_errors(self, verb: str, key: str, state: str = UNCHANGED) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, cast
 from weakref import WeakValueDictionary
 
+import msgspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -169,7 +170,7 @@ def _load_evaluation(figure: bytes, card: bytes, document: documents.Document) -
     if document["schema_version"] != METRICS_VERSION:
         schema = f"its schema_version is {document['schema_version']!r}, and this version reads {METRICS_VERSION}"
         raise FormatError(f"another version of bcw_assets wrote it ({schema})")
-    return Evaluation(documents.convert(Report, document), figure, card.decode())
+    return Evaluation(msgspec.convert(document, Report), figure, card.decode())
 
 
 FORMATS = {  # type of the value → how it is stored

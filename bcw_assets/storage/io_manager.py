@@ -1,5 +1,6 @@
 """Stores each asset's value and loads it again: format by the value's type, place by the asset's metadata."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -13,6 +14,7 @@ from bcw_assets.storage.store import Store
 PATH = "path"  # the key of a materialisation's metadata that says where it is stored
 FAR_BACK = 100  # materialisations that are searched for one stored at the same place
 DATA_VERSION = "dagster/data_version"  # the tag of a materialisation; Dagster exports no name for it
+Places = Mapping[dg.AssetKey, str]  # asset → where it is, a path or a URI, as its materialisations record it
 
 
 class StoredValue(NamedTuple):

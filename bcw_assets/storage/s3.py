@@ -11,20 +11,13 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import boto3
+from botocore import exceptions as boto
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    FlexibleChecksumError,
-    IncompleteReadError,
-    ReadTimeoutError,
-    ResponseStreamingError,
-)
 from botocore.parsers import ResponseParserError
 
 from bcw_assets.deadline import within
 from bcw_assets.errors import KeyMissing, KeyRefused, StorageError, StorageUnavailable
-from bcw_assets.locations import TEMPORARY, Bucket, require_key, require_length
+from bcw_assets.locations import S3, TEMPORARY, Bucket, require_key, require_length
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 10  # seconds of silence after which boto3 gives one attempt up
 ATTEMPTS = 5  # of a request by boto3; and again by us, where boto3 gives up what may pass
@@ -32,19 +25,14 @@ REQUEST_LIMIT = 75  # seconds for a request with all its attempts, and for each 
 PAUSE = 0.1  # seconds, doubled each time, before what boto3 does not try again by itself
 PIECE = 2**20  # bytes
 
-IS_OF_S3: dict[str, Callable[[dict[str, Any]], bool]] = {  # what the page of a proxy that asks for a password is not
-    "get_object": lambda answer: "ETag" in answer,
-    "put_object": lambda answer: "ETag" in answer,
-    "list_objects_v2": lambda answer: "Name" in answer,
-    "delete_object": lambda answer: answer["ResponseMetadata"]["HTTPStatusCode"] == 204,  # no content
-}
-
+# What an answer of S3 has, and the page of a proxy that asks for a password has not; that to a deletion is empty.
+SIGNS = {"get_object": "ETag", "put_object": "ETag", "list_objects_v2": "Name"}
 MISSING = {"NoSuchKey", "404"}
 EXISTS = {"PreconditionFailed", "412"}
 # After these trying again helps, and boto3 does not: two writers met, or bytes were lost.
 CONFLICTS = {"ConditionalRequestConflict", "OperationAborted", "BadDigest", "IncompleteBody"}
-BROKEN_OFF = (FlexibleChecksumError, IncompleteReadError, ResponseParserError, ResponseStreamingError)
-FAILURES = (BotoCoreError, ClientError, ResponseParserError, TimeoutError)
+BROKEN_OFF = (boto.FlexibleChecksumError, boto.IncompleteReadError, ResponseParserError, boto.ResponseStreamingError)
+FAILURES = (boto.BotoCoreError, boto.ClientError, ResponseParserError, TimeoutError)
 ERRORS = Path(__file__).with_name("s3_errors.csv")  # code, or class of an exception → what is wrong, what to do
 
 
@@ -61,12 +49,11 @@ class S3Store:
 
     def download(self, key: str, target: BinaryIO, at_most: int | None = None) -> None:
         """Write the bytes of the object into a file, which is emptied before every attempt."""
-        require_key(key)
 
         def attempt() -> None:
             target.seek(0)
             target.truncate()
-            answer = within(REQUEST_LIMIT, partial(self._send, "get_object", Key=self._root + key))
+            answer = within(REQUEST_LIMIT, partial(self._send, "get_object", Key=self._locate(key)))
             try:
                 require_length(key, answer["ContentLength"], at_most)
             except KeyRefused:
@@ -79,18 +66,15 @@ class S3Store:
             _retry(attempt)
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        for key in files:
-            require_key(key)
         with self._explain_errors("write", ", ".join(files)):
             for key, content in files.items():
-                self._put(key, content)
+                self._ask("put_object", Key=self._locate(key), Body=content)
 
     def create(self, key: str, content: bytes) -> bool:
         """Put the object on the condition that there is none, which succeeds for one writer only."""
-        require_key(key)
         with self._explain_errors("create", key):
             try:
-                self._put(key, content, IfNoneMatch="*")
+                self._ask("put_object", Key=self._locate(key), Body=content, IfNoneMatch="*")
             except FAILURES as error:
                 if get_code(error) in EXISTS:
                     return False
@@ -103,19 +87,22 @@ class S3Store:
     def list(self, prefix: str) -> list[str]:
         if "/" in prefix:
             require_key(prefix.rpartition("/")[0])
+        keys, options = [], {"Prefix": self._root + prefix}
         with self._explain_errors("list", prefix or "what is"):
-            keys = [key.removeprefix(self._root) for key in self._list_objects(self._root + prefix)]
-            # Consoles make an object with a slash at its end to show an empty folder.
-            return sorted(key for key in keys if not key.endswith((TEMPORARY, "/")))
+            while page := self._ask("list_objects_v2", **options):
+                keys += [item["Key"].removeprefix(self._root) for item in page.get("Contents", [])]
+                if "NextContinuationToken" not in page:
+                    break
+                options["ContinuationToken"] = page["NextContinuationToken"]
+        # Consoles make an object with a slash at its end to show an empty folder.
+        return sorted(key for key in keys if not key.endswith((TEMPORARY, "/")))
 
     def delete(self, key: str) -> None:
-        require_key(key)
         with self._explain_errors("delete", key):
-            self._ask("delete_object", Key=self._root + key)
+            self._ask("delete_object", Key=self._locate(key))
 
     def address(self, key: str) -> str:
-        require_key(key)
-        return f"{self._place}/{key}"
+        return f"{S3}{self._place.name}/{self._locate(key)}"
 
     @cached_property
     def _client(self) -> Any:
@@ -124,26 +111,15 @@ class S3Store:
         config = Config(connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT, retries=retries)
         try:
             return boto3.session.Session().client("s3", config=config)
-        except ValueError as error:  # what boto3 raises for an endpoint that is no URL
-            if isinstance(error, BotoCoreError):  # some are ValueErrors, too
-                raise
+        except boto.BotoCoreError:  # some are ValueErrors, too
+            raise
+        except ValueError:  # of an endpoint that is no URL
             allowed = "allowed is one like http://127.0.0.1:8333"
             raise StorageError(f"AWS_ENDPOINT_URL is no URL; {allowed}. Set it, and try again") from None
 
-    def _list_objects(self, prefix: str) -> Iterator[str]:
-        options: dict[str, str] = {}
-        while True:
-            page = self._ask("list_objects_v2", Prefix=prefix, **options)
-            keys, token = [item["Key"] for item in page.get("Contents", [])], page.get("NextContinuationToken")
-            if (token and token == options.get("ContinuationToken")) or not all(key.startswith(prefix) for key in keys):
-                raise ResponseParserError("another listing than was asked for")
-            yield from keys
-            if not token:
-                return
-            options = {"ContinuationToken": token}
-
-    def _put(self, key: str, content: bytes, **conditions: str) -> None:
-        self._ask("put_object", Key=self._root + key, Body=content, **conditions)
+    def _locate(self, key: str) -> str:
+        require_key(key)
+        return self._root + key
 
     def _ask(self, operation: str, **arguments: Any) -> Any:
         seconds = REQUEST_LIMIT * (1 + len(arguments.get("Body", b"")) / PIECE)  # a slow line is no fault
@@ -151,7 +127,8 @@ class S3Store:
 
     def _send(self, operation: str, **arguments: Any) -> dict[str, Any]:
         answer: dict[str, Any] = getattr(self._client, operation)(Bucket=self._place.name, **arguments)
-        if not IS_OF_S3[operation](answer):
+        is_empty = answer["ResponseMetadata"]["HTTPStatusCode"] == 204  # no content
+        if not (SIGNS[operation] in answer if operation in SIGNS else is_empty):
             raise ResponseParserError(f"{operation} was not answered by S3")
         return answer
 
@@ -183,8 +160,8 @@ def _retry(act: Callable[[], Any]) -> Any:
     for attempt in range(1, ATTEMPTS):
         try:
             return act()
-        except (*BROKEN_OFF, ClientError) as error:
-            if isinstance(error, ClientError) and get_code(error) not in CONFLICTS:
+        except (*BROKEN_OFF, boto.ClientError) as error:
+            if isinstance(error, boto.ClientError) and get_code(error) not in CONFLICTS:
                 raise
         time.sleep(PAUSE * 2**attempt)
     return act()
@@ -194,13 +171,13 @@ def _read_piece(body: Any) -> bytes:
     """Return the next bytes of a body, none at its end, where boto3 looks at length and checksum."""
     try:
         return bytes(body.read(PIECE))
-    except ReadTimeoutError as error:
-        raise ResponseStreamingError(error=error) from error
+    except boto.ReadTimeoutError as error:
+        raise boto.ResponseStreamingError(error=error) from error
 
 
 def get_code(error: Exception) -> str:
     """Return what S3 calls the error, or the status where it says nothing; nothing if it is no answer of S3."""
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, boto.ClientError) else ""
 
 
 def explain(error: Exception, endpoint: str) -> tuple[str, str, type[StorageError]]:
@@ -208,7 +185,7 @@ def explain(error: Exception, endpoint: str) -> tuple[str, str, type[StorageErro
 
     The error's own text may show a signature: it is only taken of settings and of our own limit.
     """
-    answer = error.response if isinstance(error, ClientError) else {}
+    answer = error.response if isinstance(error, boto.ClientError) else {}
     code, region = get_code(error), answer.get("Error", {}).get("Region")
     status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     with ERRORS.open(encoding="utf-8", newline="") as file:

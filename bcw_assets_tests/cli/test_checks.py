@@ -44,7 +44,7 @@ def test_after_a_green_run_every_check_passed_since_that_run(graph: Graph, monke
     assert {check["result"] for check in results.values()} == {"passed"}
     assert all((check["severity"] == "ERROR") is check["blocking"] for check in results.values())
     assert {name for (_, name), check in results.items() if not check["blocking"]} == {
-        "plausibility", "source", "beats_always_benign", "floors", "calibration", "labels",
+        "plausibility", "source", "floors", "calibration", "labels",
     }  # fmt: skip
     assert all(datetime.fromisoformat(check["since"]).tzinfo for check in results.values())
     assert "gradient per patient" in results["model", "converged"]["evidence"]

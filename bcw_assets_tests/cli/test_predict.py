@@ -23,11 +23,11 @@ from bcw_assets.cli import predict
 from bcw_assets.cli.main import main
 from bcw_assets.ml.table import columns
 from bcw_assets.releases import log
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests.conftest import BIN, Graph, Place, with_all
 from bcw_assets_tests.ml.table.test_forms import WITH_IDS, Form, labels, parquet, table
+from bcw_assets_tests.releases.candidates import Candidate
 from bcw_assets_tests.tables import uci_form
 
 

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 
 from bcw_assets.cli.main import main
 from bcw_assets.releases import bundle, log
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import Graph, Place, broken, contents, why, with_all
+from bcw_assets_tests.releases.candidates import Candidate
 
 
 def champion(graph: Graph) -> str:
@@ -129,8 +129,6 @@ def test_show_and_diff_tell_what_releases_were_made_from_what_the_gate_said_and_
     assert read_json("show", challenger.id[:5])["manifest"]["inputs"] == challenger.inputs
     report = read_json("diff", candidate.id, challenger.id)
     assert (report["inputs"]["split.seed"], report["patients"]["in_both"]) == (["42", "7"], 569)
-    weights = dict(zip(candidate.model[0].feature_names_in_, candidate.model[1].coef_[0], strict=True))
-    assert {name: weight for name, (weight, _) in report["coefficients"].items()} == weights
     assert "split.seed" in bcw("diff", candidate.id, challenger.id).stdout
 
 

@@ -60,7 +60,7 @@ def change(files: dict[str, bytes], **changes: object) -> dict[str, bytes]:
         ({"classes": [False, True]}, "has the classes [False, True]; allowed are [0, 1]"),
         ({"mean": [1.0]}, "has no 30 finite numbers as mean"),
         ({"scale": [0.0] * 30}, "has a scale that is not above 0"),
-        ({"coefficients": [float("nan")] * 30}, "NaN is no number"),
+        ({"coefficients": [float("nan")] * 30}, "it is no JSON object of finite numbers"),
     ],
 )
 def test_what_is_no_model_is_refused_by_what_is_wrong_with_it(

@@ -112,7 +112,7 @@ def test_of_a_history_in_which_everything_happened_every_value_is_exported_and_n
     let_everything_happen(graph, monkeypatch)
     definitions = build_definitions(graph.settings(autostart=True))
     known = list(exporter.collect_history(graph.instance, definitions, graph.places()))
-    with serve(answer_locations(bcw_assets="RepositoryLocation")) as server:
+    with serve(answer_repository("Repository")) as server:
         registry = register(
             history=lambda: iter(known),  # a history in memory belongs to one thread
             releases=lambda: exporter.collect_releases(graph.store),
@@ -167,17 +167,16 @@ def test_of_a_damaged_champion_nothing_is_known(store: Store, one_release: dict[
         list(exporter.collect_releases(store))
 
 
-def answer_locations(**kinds: str | None) -> Step:
-    entries = [{"name": name, "locationOrLoadError": kind and {"__typename": kind}} for name, kind in kinds.items()]
-    return body(json.dumps({"data": {"workspaceOrError": {"locationEntries": entries}}}).encode())
+def answer_repository(kind: str) -> Step:
+    return body(json.dumps({"data": {"repositoryOrError": {"__typename": kind}}}).encode())
 
 
 @pytest.mark.parametrize(
     ("step", "result"),
     [
-        (answer_locations(another="PythonError", bcw_assets="RepositoryLocation"), 1),
-        (answer_locations(bcw_assets="PythonError"), 0),
-        (answer_locations(bcw_assets=None), 0),
+        (answer_repository("Repository"), 1),
+        (answer_repository("RepositoryNotFoundError"), 0),
+        (answer_repository("PythonError"), 0),
         (refuse, "ConnectionError"),
         (status(502), "HTTPError"),
         (body(b"<html>a proxy</html>"), "JSONDecodeError"),

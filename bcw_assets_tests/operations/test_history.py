@@ -107,7 +107,6 @@ def test_a_server_that_is_away_for_twenty_seconds_during_a_run_is_waited_for(
             postgres[0].start()
 
     monkeypatch.setattr(source, "fetch", stop_server)
-    history.outwait_postgres()
     assert stack.run("raw_data").success
     assert seconds_away[0] <= 0
 

@@ -1,5 +1,7 @@
 """Candidates that cost little: everything as a refresh makes it, from fewer repeats and without a picture."""
 
+from functools import cached_property
+
 import numpy as np
 import pandas as pd
 
@@ -8,13 +10,20 @@ from bcw_assets.ml.model import preparation, resampling, training
 from bcw_assets.ml.model.preparation import Split
 from bcw_assets.ml.model.resampling import Resampling
 from bcw_assets.ml.table import columns
-from bcw_assets.releases.candidate import Candidate
+from bcw_assets.releases import bundle, candidate
 
 MEMBERS = (
-    *("model.json", "model.onnx", "metrics.json", "cross_validation.csv", "evaluation.png", "MODEL_CARD.md"),
-    *("example.csv", "README.txt", "index.html", "SHA256SUMS"),
+    *("model.json", "model.onnx", "model.sql", "metrics.json", "cross_validation.csv", "evaluation.png"),
+    *("MODEL_CARD.md", "example.csv", "README.txt", "index.html", "SHA256SUMS"),
 )
 """The files of a bundle in the order in which they are stored; the manifest comes after them."""
+
+
+class Candidate(candidate.Candidate):
+    @cached_property
+    def id(self) -> str:
+        """The id of the bundle of these files, unless a damaged one has it already."""
+        return bundle.pack(self.inputs, self.files)[0]
 
 
 def candidate_of(

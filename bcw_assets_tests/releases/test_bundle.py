@@ -18,16 +18,15 @@ from sklearn.datasets import load_breast_cancer
 
 from bcw_assets import documents
 from bcw_assets.errors import ArtifactError, ReleaseError
-from bcw_assets.ml.model import preparation, resampling, training
+from bcw_assets.ml.model import preparation, resampling, sql, training
 from bcw_assets.ml.model.preparation import Split
 from bcw_assets.ml.model.resampling import Resampling
 from bcw_assets.ml.table import admission, canonical, columns
 from bcw_assets.releases import bundle, promotion
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import CHECKOUT
-from bcw_assets_tests.releases.candidates import MEMBERS, candidate_of
+from bcw_assets_tests.releases.candidates import MEMBERS, Candidate, candidate_of
 from bcw_assets_tests.tables import shuffled, uci_form
 
 
@@ -72,14 +71,18 @@ def test_the_programs_of_the_docs_give_the_probabilities_of_the_example_with_not
     np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-12)
 
 
-def test_an_onnx_model_that_says_something_else_is_not_released(
-    candidate: Candidate, challenger: Candidate, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["model.onnx", "model.sql"])
+def test_a_form_of_the_model_that_says_something_else_is_not_released(
+    candidate: Candidate, challenger: Candidate, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     import skl2onnx
 
-    convert = partial(skl2onnx.convert_sklearn, challenger.model)
-    monkeypatch.setattr(skl2onnx, "convert_sklearn", lambda _, *rest, **named: convert(*rest, **named))
-    with pytest.raises(ReleaseError, match=r"model\.onnx gives other probabilities than the model, by 0\.\d"):
+    if name == "model.onnx":
+        convert = partial(skl2onnx.convert_sklearn, challenger.model)
+        monkeypatch.setattr(skl2onnx, "convert_sklearn", lambda _, *rest, **named: convert(*rest, **named))
+    else:
+        monkeypatch.setattr(sql, "write_query", lambda _: challenger.files["model.sql"].decode())
+    with pytest.raises(ReleaseError, match=rf"{re.escape(name)} gives other probabilities than the model, by 0\.\d"):
         assert dataclasses.replace(candidate).files
 
 

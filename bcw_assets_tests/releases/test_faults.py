@@ -18,11 +18,10 @@ import pytest
 from bcw_assets.errors import ReleaseError, ReleaseRefused, StorageError
 from bcw_assets.releases import access, bundle, log, promotion
 from bcw_assets.releases.access import open_release
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.releases.log import Entry, Overtaken
 from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests.conftest import STORES, Place, contents, sweep, with_all
-from bcw_assets_tests.releases.candidates import MEMBERS
+from bcw_assets_tests.releases.candidates import MEMBERS, Candidate
 
 BUNDLE = len(MEMBERS) + 1  # files, with the manifest; the first promotion takes three changes for the probe
 SWEEP = pytest.mark.sweep

@@ -11,10 +11,9 @@ from bcw_assets.errors import ReleaseRefused
 from bcw_assets.ml.table import columns
 from bcw_assets.releases import bundle, gate, log, promotion
 from bcw_assets.releases.bundle import Bundle
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import contents, with_all
-from bcw_assets_tests.releases.candidates import candidate_of, flipped, part
+from bcw_assets_tests.releases.candidates import Candidate, candidate_of, flipped, part
 
 BESIDE = [rule for rule, _ in gate.BESIDE_CHAMPION]
 

@@ -15,10 +15,9 @@ from bcw_assets.cli import releases
 from bcw_assets.errors import BcwError, ReleaseError, ReleaseRefused
 from bcw_assets.releases import access, bundle, promotion
 from bcw_assets.releases.access import open_release
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.store import Store
 from bcw_assets_tests.conftest import STORES, sweep
-from bcw_assets_tests.releases.candidates import MEMBERS
+from bcw_assets_tests.releases.candidates import MEMBERS, Candidate
 
 
 def verify_all(store: Store) -> releases.Listing:

@@ -22,7 +22,7 @@ from PIL import Image
 from bcw_assets.ml.evaluation.report import Report
 from bcw_assets.ml.evaluation.scores import SCORES, Summary
 from bcw_assets.ml.model.resampling import Resampling
-from bcw_assets.report import card, figure, tables
+from bcw_assets.report import card, figure
 from bcw_assets.storage import formats
 from bcw_assets_tests.conftest import CHECKOUT
 from bcw_assets_tests.ml.evaluation.samples import report_on
@@ -177,7 +177,7 @@ def test_the_figure_shows_every_point_bend_and_gain_and_no_text_that_is_cut_or_c
         report = report_on(flipped(raw, 57), Resampling(10, 2, 0))
     else:
         report = smallest if kind == "AUC of 1" else show_the_longest_texts(report)
-    with matplotlib.rc_context(figure.STYLE):
+    with matplotlib.rc_context(fname=figure.STYLE):
         picture = figure.compose(report)
         picture.set_dpi(figure.DOTS_PER_INCH)
         canvas: Any = FigureCanvasAgg(picture)
@@ -223,7 +223,7 @@ def test_the_picture_in_the_readme_is_that_of_a_run(made: dict[str, Any]) -> Non
 
 
 def test_the_table_of_scores_shows_intervals_and_reasons(smallest: Report) -> None:
-    head, _, *rows = csv.reader(re.sub(r" *\| *", "|", tables.tabulate_scores(smallest)).splitlines(), delimiter="|")
+    head, _, *rows = csv.reader(re.sub(r" *\| *", "|", card.tabulate_scores(smallest)).splitlines(), delimiter="|")
     assert head[1:-1] == ["cross-validated", "estimate", "95 % interval", "sd over repeats", "note"]
     assert ["", "sensitivity", "1.000", "0.722 to 1.000", "0.0000", "", ""] in rows
     (roc_auc,) = [row for row in rows if row[1] == "ROC AUC"]

@@ -32,13 +32,13 @@ from bcw_assets.errors import StorageError, StorageUnavailable
 from bcw_assets.operations import history
 from bcw_assets.releases import log, promotion
 from bcw_assets.releases.access import open_release
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage import s3
 from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests import loopback
 from bcw_assets_tests import seaweed as seaweed_server
 from bcw_assets_tests.conftest import Graph, Place, broken, contents, on_s3, sweep, why, with_all
 from bcw_assets_tests.loopback import Step, serve
+from bcw_assets_tests.releases.candidates import Candidate
 from bcw_assets_tests.seaweed import Seaweed
 from bcw_assets_tests.storage.test_store import NEW, OLD
 from bcw_assets_tests.tables import uci_form
@@ -354,7 +354,7 @@ def test_a_refresh_in_which_the_server_dies_is_made_good_by_the_next(
 
         with serve(at_write([3], die, loopback.passed_to(server.url))) as proxy:
             process = graph.process("bcw", "refresh", AWS_ENDPOINT_URL=proxy.url)
-        says = r"Failed: ready_data: Could not write .* or does not answer\. Files may be new now"
+        says = r"Failed: ready_data: Could not read data/raw_data\.csv .* or does not answer\. "  # at its last try
         assert process.returncode == 1
         assert re.match(says, process.stderr), process.stderr
         assert "Traceback" not in process.stderr

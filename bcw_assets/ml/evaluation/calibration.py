@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from bcw_assets.ml.evaluation import influence, scores
 
-EDGES = np.linspace(0, 1, 11)  # of the reliability curve's bins
+BINS = 10  # of the reliability curve
 TINY = 1e-15  # probabilities are held this far from 0 and 1, where the logit has no value
 
 MAX_STEPS = 100  # five to ten are usual
@@ -18,17 +18,13 @@ LEAST_CURVATURE = 1e-12  # smallest eigenvalue of the Hessian, per patient, belo
 
 @dataclass(frozen=True)
 class Bin:
-    """One point of the reliability curve: the patients whose probability lies in [low, high); the last holds 1 too.
-
-    Their number is a mean over the repeats. `predicted` is the mean of their probabilities, `observed` the share of
-    them that is malignant, with Wilson's interval, or the reason why there is none.
-    """
+    """A point of the reliability curve: the patients whose probability lies in [low, high); the last holds 1 too."""
 
     low: float
     high: float
     patients: float
-    predicted: scores.Score
-    observed: scores.Score
+    predicted: scores.Score  # mean of their probabilities
+    observed: scores.Score  # share of them that is malignant
     interval: scores.Interval
     reason: str | None = None
 
@@ -43,19 +39,11 @@ class Calibration:
     reliability: list[Bin]
 
 
-def compute_logit(probability: np.ndarray) -> np.ndarray:
-    """Return the log odds, of any shape."""
-    inside = np.clip(probability, TINY, 1 - TINY)
-    return np.asarray(np.log(inside) - np.log1p(-inside))
-
-
 def summarise_calibration(malignant: np.ndarray, probabilities: np.ndarray, folds: int) -> Calibration:
     """Return the calibration of n patients in R repeats (n × R) of so many folds."""
     repeats = [estimate_calibration(malignant, probability) for probability in probabilities.T]
-    summaries = {
-        name: scores.summarise_estimates(name, [repeat[name] for repeat in repeats], folds) for name in repeats[0]
-    }
-    return Calibration(**summaries, reliability=bin_probabilities(malignant, probabilities))
+    reliability = bin_probabilities(malignant, probabilities)
+    return Calibration(**scores.summarise_estimates(repeats, folds), reliability=reliability)
 
 
 def estimate_calibration(malignant: np.ndarray, probability: np.ndarray) -> dict[str, influence.Estimate]:
@@ -63,7 +51,7 @@ def estimate_calibration(malignant: np.ndarray, probability: np.ndarray) -> dict
 
     Source: D. R. Cox, Biometrika 45 (1958) 562-565; B. Van Calster et al., J. Clin. Epidemiol. 74 (2016) 167-176.
     """
-    odds, intercept = compute_logit(probability), np.ones((len(probability), 1))
+    odds, intercept = logit(np.clip(probability, TINY, 1 - TINY)), np.ones((len(probability), 1))
     return {
         "slope": fit_logistic(np.column_stack([odds, intercept]), malignant, np.zeros_like(odds)),
         "calibration_in_the_large": fit_logistic(intercept, malignant, odds),
@@ -99,13 +87,12 @@ def fit_logistic(design: np.ndarray, malignant: np.ndarray, offset: np.ndarray) 
 
 def bin_probabilities(malignant: np.ndarray, probabilities: np.ndarray) -> list[Bin]:
     """Return the reliability curve of n patients in R repeats (n × R); a bin's counts are means over the repeats."""
-    repeats = probabilities.shape[1]
-    bins = np.minimum(np.searchsorted(EDGES, probabilities, side="right") - 1, len(EDGES) - 2)
-    truths = np.broadcast_to(malignant[:, None], bins.shape)
+    truths = np.broadcast_to(malignant[:, None], probabilities.shape)
     counts, sums, ill = (
-        (np.bincount(bins.ravel(), values.ravel(), len(EDGES) - 1) / repeats).tolist()
-        for values in (np.ones(bins.shape), probabilities, truths)
+        (np.histogram(probabilities, BINS, (0, 1), weights=values)[0] / probabilities.shape[1]).tolist()
+        for values in (None, probabilities, truths)
     )
+    edges = np.linspace(0, 1, BINS + 1).tolist()
     return [
         Bin(
             *(low, high, patients),
@@ -114,7 +101,5 @@ def bin_probabilities(malignant: np.ndarray, probabilities: np.ndarray) -> list[
             interval=scores.compute_wilson(found, patients),
             reason=None if patients else "no patient has such a probability",
         )
-        for low, high, patients, expected, found in zip(
-            EDGES[:-1].tolist(), EDGES[1:].tolist(), counts, sums, ill, strict=True
-        )
+        for low, high, patients, expected, found in zip(edges[:-1], edges[1:], counts, sums, ill, strict=True)
     ]

@@ -20,27 +20,17 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How much more of something the challenger has, and the bound that matters: upper or lower, 97.5 % on one side."""
-
-    estimate: float
-    bound: float
-
-
-@dataclass(frozen=True)
 class Comparison:
     """A challenger beside a champion, on the patients of the challenger whose measurements the champion knows.
 
-    `malignant` counts those who are so for both, and `relabelled` are the challenger's rows that the champion knows
-    under the other diagnosis. The log loss has an upper bound, and is None with fewer than two patients in common; the
-    sensitivity at 0.5 has a lower one, and is None without malignant patients in common.
+    A difference is how much more the challenger has, and its bound with 97.5 % on one side.
     """
 
     known: int
-    malignant: int
-    relabelled: tuple[int, ...]
-    log_loss: Difference | None
-    sensitivity: Difference | None
+    malignant: int  # for both
+    relabelled: tuple[int, ...]  # the challenger's rows that the champion knows under the other diagnosis
+    log_loss: tuple[float, float] | None  # with an upper bound; None with fewer than two patients in common
+    sensitivity: tuple[float, float] | None  # at 0.5, with a lower bound; None without malignant patients in common
 
 
 def compare(challenger: Predictions, relabelled: list[str], champion: Predictions) -> Comparison:
@@ -58,11 +48,11 @@ def compare(challenger: Predictions, relabelled: list[str], champion: Prediction
     if len(pairs) > 1:  # the repeats, whose folds may differ, cannot be paired too
         losses, old_losses = (compute_log_losses(malignant[:, None], each).mean(axis=1) for each in both)
         mean, error = (losses - old_losses).mean(), (losses - old_losses).std(ddof=1) / math.sqrt(len(pairs))
-        log_loss = Difference(float(mean), float(mean + Z * error))
+        log_loss = float(mean), float(mean + Z * error)
     if patients := int(malignant.sum()):
         called, was_called = (each[malignant == 1].mean(axis=1) >= THRESHOLD for each in both)
         gained, lost = int((called & ~was_called).sum()), int((was_called & ~called).sum())
-        sensitivity = Difference((gained - lost) / patients, compute_tango(gained, lost, patients))
+        sensitivity = (gained - lost) / patients, compute_tango(gained, lost, patients)
     return Comparison(len(pairs) + len(changed), patients, changed, log_loss, sensitivity)
 
 

@@ -1,9 +1,8 @@
 """Scores with what each patient contributes to them, so that their uncertainty needs no resampling.
 
 The influence of a patient is n times the change of the score when the patient counts a little more: its mean is 0, and
-its variance over n is that of the score (the infinitesimal jackknife): docs/metrics.md. No scipy, because `bcw predict`
-does without. Sources: B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans (1982), chapter 6; for losses
-that are out of fold P. Bayle et al., NeurIPS 33 (2020) 16339-16350.
+its variance over n is that of the score: docs/metrics.md. No scipy, because `bcw predict` does without. Sources: B.
+Efron, The Jackknife, the Bootstrap and Other Resampling Plans (1982), ch. 6; P. Bayle et al., NeurIPS 33 (2020) 16339.
 """
 
 import math
@@ -19,14 +18,11 @@ INFLUENCE_ROUNDING = 1e-12  # of influences that cancel out
 
 @dataclass(frozen=True)
 class Scale:
-    """Where an interval is symmetric: from a value to the scale, back, and the derivative at a value.
-
-    So the interval stays within the values that the score can have.
-    """
+    """Where an interval is symmetric, so that it stays within the values that the score can have."""
 
     to: Callable[[float], float]
     back: Callable[[float], float]
-    slope: Callable[[float], float]
+    slope: Callable[[float], float]  # of `to`
 
 
 LOGIT = Scale(
@@ -47,19 +43,13 @@ class Estimate:
     scale: Scale = IDENTITY
 
 
-def estimate_ratio(numerator: np.ndarray, denominator: np.ndarray, scale: Scale = IDENTITY) -> Estimate:
-    """Return the sum of n numbers over the sum of n others, which are at least 0."""
+def estimate_ratio(numerator: np.ndarray, denominator: np.ndarray | int, scale: Scale = IDENTITY) -> Estimate:
+    """Return the mean of n numbers over that of n others, which are at least 0, or over 1."""
     mean = float(np.mean(denominator))
     if mean == 0:
         return Estimate(math.nan, np.zeros(len(numerator)), scale)
     value = float(np.mean(numerator)) / mean
     return Estimate(value, (numerator - value * denominator) / mean, scale)
-
-
-def estimate_mean(values: np.ndarray, scale: Scale = IDENTITY) -> Estimate:
-    """Return the mean of n numbers."""
-    mean = float(np.mean(values))
-    return Estimate(mean, values - mean, scale)
 
 
 def estimate_areas(malignant: np.ndarray, probability: np.ndarray) -> dict[str, Estimate]:

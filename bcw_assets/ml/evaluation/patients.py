@@ -17,11 +17,7 @@ SUSPICIOUS = 0.05  # P(the given label) below which a label is suspected
 
 @dataclass(frozen=True)
 class Subgroup:
-    """One third of the patients of a diagnosis, by the size of their nuclei.
-
-    `low` and `high` are the smallest and largest value of `measurement`, in image units; None in an empty group. `rate`
-    is the sensitivity or specificity at 0.5, with Wilson's interval; None below 20 patients.
-    """
+    """A third of the patients of a diagnosis, by the size of their nuclei in image units; an empty one has no size."""
 
     diagnosis: str
     measurement: str
@@ -34,16 +30,12 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Patient:
-    """One patient with the diagnosis of the table, M or B.
-
-    The probability of malignancy, by models that have not seen the patient, is the mean over the repeats; in so many of
-    them the patient is misclassified, on the wrong side of 0.5.
-    """
+    """A patient as models that have not seen the patient judge."""
 
     id: str
-    diagnosis: str
-    probability: float
-    misclassified: int
+    diagnosis: str  # of the table
+    probability: float  # of malignancy, as the mean over the repeats
+    misclassified: int  # in so many repeats
 
 
 def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Subgroup]:

@@ -2,10 +2,11 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
+import msgspec
 import numpy as np
 from msgspec import Meta
 
@@ -19,44 +20,23 @@ Interval = Annotated[list[float], Meta(min_length=2, max_length=2)] | None  # [l
 Count = Annotated[int, Meta(ge=0)]
 MeanCount = Count | Annotated[float, Meta(ge=0)]  # no whole number where it is a mean over repeats
 
-AT_LEAST, AT_MOST = "at least", "at most"
-
 
 @dataclass(frozen=True)
 class Profile:
-    """How a score is judged, and where people meet it beside `metrics.json` and the table of all scores.
-
-    The card has its `meaning`, as a share in percent or not, and its name at Hugging Face. A manifest has the headline,
-    and so have the exporter and `bcw releases show` and `diff`; `bcw predict` and `bcw releases list` show what is
-    brief of it. The floor is missed only when the whole interval lies beyond.
-    """
+    """How a score is judged, and where people meet it beside `metrics.json` and the table of all scores."""
 
     title: str
-    meaning: str = ""
-    is_share: bool = False
-    hub_name: str = ""
-    is_headline: bool = False
-    is_brief: bool = False
-    floor: tuple[str, float] | None = None
+    meaning: str = ""  # in the card
+    is_share: bool = False  # which the card gives in percent
+    hub_name: str = ""  # at Hugging Face
+    is_headline: bool = False  # in a manifest, the exporter, `bcw releases show` and `diff`
+    is_brief: bool = False  # in `bcw predict` and `bcw releases list`
+    floor: tuple[Literal["at least", "at most"], float] | None = None  # missed when the whole interval lies beyond
 
 
-SCORES = {  # every score of the cross-validation, in the order of `metrics.json`
-    "accuracy": Profile("accuracy", "calls that are right (accuracy)",
-        is_share=True, hub_name="accuracy", is_headline=True, floor=(AT_LEAST, 0.97)),
-    "sensitivity": Profile("sensitivity", "malignant masses that are called malignant (sensitivity)",
-        is_share=True, hub_name="recall", is_headline=True, is_brief=True, floor=(AT_LEAST, 0.945)),
-    "specificity": Profile("specificity", "benign masses that are called benign (specificity)",
-        is_share=True, is_headline=True),
-    "ppv": Profile("PPV", "masses called malignant that are malignant (PPV)", is_share=True, hub_name="precision"),
-    "npv": Profile("NPV", "masses called benign that are benign (NPV)", is_share=True),
-    "balanced_accuracy": Profile("balanced accuracy"),
-    "f1": Profile("F1", hub_name="f1"),
-    "roc_auc": Profile("ROC AUC", "chance that a malignant mass has a higher probability than a benign one (ROC AUC)",
-        hub_name="roc_auc", is_headline=True, is_brief=True, floor=(AT_LEAST, 0.992)),
-    "pr_auc": Profile("PR AUC"),
-    "brier": Profile("Brier score", hub_name="brier_score"),
-    "log_loss": Profile("log loss", "log loss (0 is best)", is_headline=True, floor=(AT_MOST, 0.09)),
-}  # fmt: skip
+with open(__file__.removesuffix("py") + "json", "rb") as _file:
+    SCORES = msgspec.json.decode(_file.read(), type=dict[str, Profile])
+"""Every score of the cross-validation, in the order of `metrics.json`."""
 
 UNDEFINED = {  # score → where it has no value
     "ppv": "nobody is called malignant",
@@ -83,9 +63,7 @@ class Confusion:
     @classmethod
     def count(cls, malignant: np.ndarray, called_malignant: np.ndarray) -> "Confusion":
         """Count two boolean (or 0/1) arrays of shape (n,)."""
-        cells = np.bincount(2 * malignant.astype(int) + called_malignant.astype(int), minlength=4).tolist()
-        true_negatives, false_positives, false_negatives, true_positives = cells
-        return cls(true_positives, false_positives, false_negatives, true_negatives)
+        return cls(*np.bincount(malignant + 2 * called_malignant, minlength=4).tolist()[::-1])
 
     @classmethod
     def average(cls, repeats: Sequence["Confusion"]) -> "Confusion":
@@ -110,11 +88,7 @@ class Confusion:
 
     @property
     def scores(self) -> dict[str, Score]:
-        """The proportions, their balanced accuracy and F1; None where there is nothing to divide by.
-
-        >>> Confusion(41, 1, 2, 70).scores["f1"]
-        0.9647058823529412
-        """
+        """The proportions, their balanced accuracy and F1; None where there is nothing to divide by."""
         rates = {name: divide(successes, trials) for name, (successes, trials) in self.proportions.items()}
         sensitivity, specificity = rates["sensitivity"], rates["specificity"]
         both = None if sensitivity is None or specificity is None else (sensitivity + specificity) / 2
@@ -181,8 +155,8 @@ def compute_log_losses(malignant: np.ndarray, probability: np.ndarray) -> np.nda
 def estimate_scores(malignant: np.ndarray, probability: np.ndarray) -> dict[str, influence.Estimate]:
     """Return roc_auc, pr_auc (average precision), brier and log_loss of n patients of both diagnoses."""
     return influence.estimate_areas(malignant, probability) | {
-        "brier": influence.estimate_mean((probability - malignant) ** 2, influence.LOGIT),
-        "log_loss": influence.estimate_mean(compute_log_losses(malignant, probability), influence.LOG),
+        "brier": influence.estimate_ratio((probability - malignant) ** 2, 1, influence.LOGIT),
+        "log_loss": influence.estimate_ratio(compute_log_losses(malignant, probability), 1, influence.LOG),
     }
 
 
@@ -190,9 +164,7 @@ def summarise_scores(malignant: np.ndarray, probabilities: np.ndarray, folds: in
     """Summarise every score of n patients in R repeats (n × R); where a threshold matters, it is 0.5."""
     counts = [Confusion.count(malignant, called) for called in (probabilities >= THRESHOLD).T]
     repeats = [estimate_scores(malignant, probability) for probability in probabilities.T]
-    return summarise_counts(counts) | {
-        name: summarise_estimates(name, [repeat[name] for repeat in repeats], folds) for name in repeats[0]
-    }
+    return summarise_counts(counts) | summarise_estimates(repeats, folds)
 
 
 def summarise_counts(repeats: Sequence[Confusion]) -> dict[str, Summary]:
@@ -201,13 +173,17 @@ def summarise_counts(repeats: Sequence[Confusion]) -> dict[str, Summary]:
     return {name: summarise(name, [values[name] for values in scores], intervals[name]) for name in intervals}
 
 
-def summarise_estimates(name: str, repeats: Sequence[influence.Estimate], folds: int) -> Summary:
-    """Summarise a score by what each patient contributes to it in each repeat, of so many folds."""
-    values = [None if math.isnan(estimate.value) else estimate.value for estimate in repeats]
-    interval = None if None in values else influence.estimate_interval(repeats, folds)
-    summary = summarise(name, values, interval)
-    is_partial = len(repeats) == 1 and interval is not None
-    return replace(summary, reason=f"{summary.reason}; {LACKS_TRAINING}") if is_partial else summary
+def summarise_estimates(repeats: Sequence[Mapping[str, influence.Estimate]], folds: int) -> dict[str, Summary]:
+    """Summarise scores by what each patient contributes to them in each repeat, of so many folds."""
+    summaries = {}
+    for name in repeats[0]:
+        estimates = [repeat[name] for repeat in repeats]
+        values = [None if math.isnan(estimate.value) else estimate.value for estimate in estimates]
+        interval = None if None in values else influence.estimate_interval(estimates, folds)
+        summaries[name] = summary = summarise(name, values, interval)
+        if len(repeats) == 1 and interval:
+            summaries[name] = replace(summary, reason=f"{summary.reason}; {LACKS_TRAINING}")
+    return summaries
 
 
 def summarise(name: str, values: Sequence[Score], interval: Interval, no_interval: str = NO_UNCERTAINTY) -> Summary:

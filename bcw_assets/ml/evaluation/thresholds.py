@@ -6,22 +6,12 @@ from dataclasses import asdict, dataclass
 
 from bcw_assets.ml.evaluation import patients
 from bcw_assets.ml.evaluation.report import Evaluation, Report
-from bcw_assets.ml.evaluation.scores import AT_LEAST, SCORES, Summary
+from bcw_assets.ml.evaluation.scores import SCORES, Summary
 from bcw_assets.ml.findings import Fact, Findings
 
 TOLERABLE_SLOPES = (0.7, 1.6)  # what the interval of the calibration slope must overlap
 MAX_SUSPECT_SHARE = 0.02  # of all labels; more, and the table is doubted
 MOST_SUSPECTS = 20  # that are listed
-BALANCED_ACCURACY_FLOOR = 0.7  # to call every patient benign has 0.5
-
-
-def check_balanced_accuracy(metrics: Evaluation) -> Findings:
-    """Find a model that is hardly better than calling every patient benign."""
-    accuracy = metrics.report.balanced_accuracy
-    is_low = accuracy is None or accuracy < BALANCED_ACCURACY_FLOOR
-    return Findings.of(
-        (f"balanced accuracy is {accuracy}, below {BALANCED_ACCURACY_FLOOR}", is_low), balanced_accuracy=accuracy
-    )
 
 
 @dataclass(frozen=True)
@@ -41,9 +31,9 @@ def compare_with_floors(report: Report) -> Iterator[Floor]:
     for name, profile in SCORES.items():
         if profile.floor is not None:
             (kind, limit), summary = profile.floor, report.cross_validation.get(name, absent)
-            best = summary.interval[kind == AT_LEAST] if summary.interval else summary.estimate
+            best = summary.interval[kind == "at least"] if summary.interval else summary.estimate
             reach = f"nothing ({summary.reason})" if best is None else f"{best:.4f}, at the best end of its interval,"
-            is_missed = best is None or (best < limit if kind == AT_LEAST else best > limit)
+            is_missed = best is None or (best < limit if kind == "at least" else best > limit)
             yield Floor(profile.title, f"{kind} {limit}", reach, summary, is_missed)
 
 
@@ -51,8 +41,7 @@ def check_floors(metrics: Evaluation) -> Findings:
     """Find cross-validated scores whose whole interval lies beyond their floor."""
     floors = list(compare_with_floors(metrics.report))
     missed = [f"{floor.title} reaches {floor.reach} and must be {floor.limit}" for floor in floors if floor.is_missed]
-    evidence: dict[str, Fact] = {f"{row.title}, {row.limit}": row.summary.estimate for row in floors}
-    return Findings(tuple(missed), evidence)
+    return Findings(tuple(missed), {f"{floor.title}, {floor.limit}": floor.summary.estimate for floor in floors})
 
 
 def check_calibration(metrics: Evaluation) -> Findings:

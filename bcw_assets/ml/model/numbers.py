@@ -1,7 +1,7 @@
 """The one room that knows a model as numbers: a fitted pipeline ⇄ `model.json` ⇄ what scores rows with NumPy alone."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +42,6 @@ class Scorer:
         (intercept,) = _read_numbers({"intercept": [document.get("intercept")]}, "intercept", 1)
         return cls(features, mean, scale, coefficients, float(intercept))
 
-    @property
-    def places(self) -> list[int]:
-        """Where the features are among the `columns.MEASUREMENTS`."""
-        return [columns.MEASUREMENTS.index(name) for name in self.features]
-
     def list_coefficients(self) -> list[dict[str, str | float]]:
         """Return a row for each measurement, that of the largest coefficient first."""
         pairs = sorted(zip(self.features, self.coefficients.tolist(), strict=True), key=lambda pair: -abs(pair[1]))
@@ -54,18 +49,18 @@ class Scorer:
 
     def compute_contributions(self, measurements: np.ndarray) -> np.ndarray:
         """Return what each of m features adds to the intercept in the log odds of n rows (30 × n), of shape (m, n)."""
-        mean, scale, coefficients = (numbers[:, None] for numbers in (self.mean, self.scale, self.coefficients))
-        return np.asarray(coefficients * ((measurements[self.places] - mean) / scale))
+        return np.array(list(self._compute_terms(measurements)))
 
     def compute_log_odds(self, measurements: np.ndarray) -> np.ndarray:
         """Return the log odds of malignancy of n rows (30 × n), of shape (n,).
 
         They are added up column by column, so that a row's are the same to the last digit in any company.
         """
-        log_odds = np.full(measurements.shape[1], self.intercept)
-        for place, mean, scale, coefficient in zip(self.places, self.mean, self.scale, self.coefficients, strict=True):
-            log_odds += coefficient * ((measurements[place] - mean) / scale)
-        return log_odds
+        return np.asarray(sum(self._compute_terms(measurements), np.full(measurements.shape[1], self.intercept)))
+
+    def _compute_terms(self, measurements: np.ndarray) -> Iterator[np.ndarray]:
+        for name, mean, scale, coefficient in zip(self.features, self.mean, self.scale, self.coefficients, strict=True):
+            yield coefficient * ((measurements[columns.MEASUREMENTS.index(name)] - mean) / scale)
 
 
 def compute_probability(log_odds: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import statsmodels.api as statsmodels
 from scipy.optimize import brentq
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn import metrics as scikit_learn
 
 from bcw_assets.ml.evaluation import calibration, influence, scores, utility
@@ -18,14 +18,14 @@ Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]  # of truths, prob
 
 
 def fit_by_statsmodels(malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> float:
-    design = statsmodels.add_constant(calibration.compute_logit(probability))
+    design = statsmodels.add_constant(logit(probability.clip(1e-15, 1 - 1e-15)))
     model = statsmodels.GLM(malignant, design, statsmodels.families.Binomial(), freq_weights=weights)
     return float(model.fit(tol=1e-14).params[1])
 
 
 def find_shift(malignant: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> float:
     """Return the shift of the log odds that makes observed and expected patients equal."""
-    odds = calibration.compute_logit(probability)
+    odds = logit(probability.clip(1e-15, 1 - 1e-15))
     return float(brentq(lambda shift: weights @ (malignant - expit(odds + shift)), -10, 10, xtol=1e-13))
 
 

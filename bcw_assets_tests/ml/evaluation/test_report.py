@@ -34,7 +34,7 @@ def test_the_numbers_of_the_real_table_are_the_known_ones(report: Report) -> Non
     malignant = [patient for patient in report.hardest_rows if patient.diagnosis == "M"]
     assert [round(patient.probability, 2) for patient in malignant[:5]] == [0.0, 0.07, 0.07, 0.12, 0.15]
     assert report.label_suspects == report.hardest_rows[:1]
-    assert (report.sample_size.events, report.sample_size.predictors) == (169, 30)
+    assert (report.sample_size["events"], report.sample_size["predictors"]) == (169, 30)
     assert report.provenance.fingerprint == canonical.UCI_FINGERPRINT
     assert set(report.provenance.libraries) == {"numpy", "pandas", "scipy", "sklearn"}
     assert report.provenance.settings["recipe"] == training.RECIPE
