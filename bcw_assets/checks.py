@@ -96,7 +96,7 @@ def _build_check(asset: dg.AssetKey, stored: dict[dg.AssetKey, tuple[str, type]]
                 }
             except ArtifactError as error:
                 return Findings((str(error) if name == STORED else f"Not looked at: {error}",), {})
-            return expectations[name].examine(inputs)
+            return expectations[name].predicate(**inputs)
 
         selected = context.selected_asset_check_keys
         with explain_failures():

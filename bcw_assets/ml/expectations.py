@@ -7,7 +7,6 @@ from importlib import resources
 from inspect import signature
 from pkgutil import resolve_name
 from typing import Any
-from weakref import ref
 
 from bcw_assets.ml.evaluation import thresholds
 from bcw_assets.ml.findings import Findings
@@ -34,20 +33,6 @@ class Expectation:
         """The names of what the predicate gets."""
         return list(signature(self.predicate).parameters)
 
-    def examine(self, values: Mapping[str, Any]) -> Findings:
-        """Return what is found in the values of the inputs; objects that are the same as last time have the same."""
-        inputs = {name: values[name] for name in self.inputs}
-        if FACTS in inputs:
-            return self.predicate(**inputs)
-        objects, findings = _LATEST_FINDINGS.get(self.predicate, ((), None))
-        if findings is None or any(known() is not value for known, value in zip(objects, inputs.values(), strict=True)):
-            findings = self.predicate(**inputs)
-            _LATEST_FINDINGS[self.predicate] = tuple(map(ref, inputs.values())), findings
-        return findings
-
-
-_LATEST_FINDINGS: dict[Callable[..., Findings], tuple[tuple[ref[Any], ...], Findings]] = {}
-
 
 def _read_expectations() -> Iterator[Expectation]:
     """Return the rows of expectations.csv, in whose titles the limits are those of `thresholds`."""
@@ -65,5 +50,5 @@ def find_problems(values: Mapping[str, Any]) -> list[str]:
         f"{expectation.asset}, {expectation.name}: {problem}"
         for expectation in EXPECTATIONS
         if expectation.blocking
-        for problem in expectation.examine(values).problems
+        for problem in expectation.predicate(**{name: values[name] for name in expectation.inputs}).problems
     ]

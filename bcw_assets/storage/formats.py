@@ -27,9 +27,9 @@ HASHES = "sha256"
 TEXT_COLUMNS = (columns.ID, columns.DIAGNOSIS, preparation.SPLIT)  # columns that are no numbers
 AS_CSV, AS_PARQUET = ".csv", ".parquet"
 MOST_ROWS_OF_CSV = 50_000  # Parquet is read in a twentieth of the time
-# SHA-256 of the bytes of a table that was stored → the table, as long as somebody has it: it need not be parsed again.
-_TABLES: WeakValueDictionary[str, pd.DataFrame] = WeakValueDictionary()
 FORM_RULE = f"CSV up to {MOST_ROWS_OF_CSV:,} rows, Parquet beyond"
+# SHA-256 of a stored table → the table, as long as somebody has it: it need not be parsed again.
+_TABLES: WeakValueDictionary[str, pd.DataFrame] = WeakValueDictionary()
 
 
 class FormatError(BcwError):
@@ -46,12 +46,12 @@ class Format(NamedTuple):
 
 def dump(value: object, key: str) -> dict[str, bytes]:
     """Return the files of a value stored under `key`: keys → bytes, in the order in which they must be written."""
-    contents = FORMATS[type(value)].dump(value)
+    contents, files = FORMATS[type(value)].dump(value), dict[str, bytes]()
     is_large = any(isinstance(content, pd.DataFrame) and len(content) > MOST_ROWS_OF_CSV for content in contents)
-    files: dict[str, bytes] = {}
     for file, content in zip(list_keys(type(value), key, AS_PARQUET if is_large else AS_CSV), contents, strict=True):
         if isinstance(content, pd.DataFrame):
-            files[file] = _format_parquet(content) if is_large else _format_text(content)
+            write = _format_parquet if is_large else canonical.write_table if content is value else format_csv
+            files[file] = write(content)
             _TABLES[documents.digest(files[file])] = content
         else:
             files[file] = content if isinstance(content, bytes) else documents.encode(content | {HASHES: _hash(files)})
@@ -66,8 +66,8 @@ def list_keys(kind: type, key: str, form: str = AS_CSV) -> list[str]:
 
 def list_twins(files: Iterable[str]) -> list[str]:
     """Return the keys that the tables among the files would have in the other form."""
-    forms = ((AS_CSV, AS_PARQUET), (AS_PARQUET, AS_CSV))
-    return [file.removesuffix(own) + other for file in files for own, other in forms if file.endswith(own)]
+    twins = {cut_form(file) + form for file in files for form in (AS_CSV, AS_PARQUET) if cut_form(file) != file}
+    return sorted(twins.difference(files))
 
 
 def cut_form(address: str) -> str:
@@ -87,14 +87,14 @@ def load(kind: type, files: Mapping[str, bytes]) -> Any:
 def _read_content(file: str, files: Mapping[str, bytes]) -> pd.DataFrame | bytes | documents.Document:
     """Return what is in a file as it stands there, mending nothing: what it is worth is for the checks to say."""
     content = files[file]
-    if file.endswith((AS_CSV, AS_PARQUET)) and (known := _TABLES.get(documents.digest(content))) is not None:
+    if cut_form(file) == file:
+        return _read_document(file, files) if file.endswith(".json") else content
+    if (known := _TABLES.get(documents.digest(content))) is not None:
         return known
-    if file.endswith(AS_PARQUET):
-        table = pq.read_table(pa.BufferReader(content), use_threads=False)
-        return cast(pd.DataFrame, table.to_pandas(use_threads=False, ignore_metadata=True))
     if file.endswith(AS_CSV):
         return pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(TEXT_COLUMNS, "str"), keep_default_na=False)
-    return _read_document(file, files) if file.endswith(".json") else content
+    table = pq.read_table(pa.BufferReader(content), use_threads=False)
+    return cast(pd.DataFrame, table.to_pandas(use_threads=False, ignore_metadata=True))
 
 
 def _read_document(file: str, files: Mapping[str, bytes]) -> documents.Document:
@@ -115,10 +115,6 @@ def _hash(files: Mapping[str, bytes]) -> dict[str, str]:
 def format_csv(frame: pd.DataFrame) -> bytes:
     """Return a table as CSV, every float by the shortest text that gives it back."""
     return frame.to_csv(index=False, lineterminator="\n").encode()
-
-
-def _format_text(frame: pd.DataFrame) -> bytes:
-    return canonical.write_table(frame) if list(frame) == list(columns.RAW) else format_csv(frame)
 
 
 def _format_parquet(frame: pd.DataFrame) -> bytes:

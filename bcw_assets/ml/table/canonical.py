@@ -18,7 +18,7 @@ UCI_FINGERPRINT = "ae5f3663df59b8d56b571fb9ff28b36cfba023a6075f2d98c2d5a9e76a649
 """The fingerprint of the 569 rows that UCI has served since 1995, in any of their forms."""
 
 ROWS_AT_ONCE = 1 << 14  # rows of which there are texts at once
-_LATEST: dict[bytes, tuple[list[str], str]] = {}  # SHA-256 of the content → the fingerprints
+_LATEST: dict[bytes, list[str]] = {}  # SHA-256 of the content → the row fingerprints
 
 # The names of what is recorded of the download.
 LEFT_OUT, CHOSEN = "columns left out", "chosen by the user"
@@ -35,30 +35,29 @@ def write_table(table: pd.DataFrame) -> bytes:
 
 
 def fingerprint_rows(table: pd.DataFrame) -> list[str]:
-    """Return, row by row, the SHA-256 of diagnosis and rounded measurements: the patient, whatever the id."""
-    return _fingerprint_all(table)[0]
+    """Return, row by row, the SHA-256 of diagnosis and rounded measurements: the patient, whatever the id.
 
-
-def fingerprint(table: pd.DataFrame) -> str:
-    """Return the SHA-256 of the row fingerprints in the table's order, one a line."""
-    return _fingerprint_all(table)[1]
-
-
-def _fingerprint_all(table: pd.DataFrame) -> tuple[list[str], str]:
-    """Return the fingerprints of the rows and of the table, which many ask for: those of the last table are kept."""
-    diagnoses, fingerprints = pa.array(table[columns.DIAGNOSIS], pa.string()), list[str]()
+    Many ask for them in a run, so those of the latest table are kept.
+    """
+    diagnoses = pa.array(table[columns.DIAGNOSIS], pa.string())
     measurements = [np.ascontiguousarray(table[name]) for name in columns.MEASUREMENTS]
     content = hashlib.sha256("\n".join(diagnoses.to_pylist()).encode())
     for numbers in measurements:
         content.update(numbers.data)
-    if (key := content.digest()) not in _LATEST:
+    patients = _LATEST.get(content.digest(), [])
+    if not patients:
         for start in range(0, len(table), ROWS_AT_ONCE):
             texts = [_format_numbers(round_values(numbers[start : start + ROWS_AT_ONCE])) for numbers in measurements]
             rows = pc.binary_join_element_wise(diagnoses[start : start + ROWS_AT_ONCE], *texts, ",").cast(pa.binary())
-            fingerprints += [hashlib.sha256(row).hexdigest() for row in rows.to_pylist()]
+            patients += [hashlib.sha256(row).hexdigest() for row in rows.to_pylist()]
         _LATEST.clear()
-        _LATEST[key] = fingerprints, hashlib.sha256("\n".join([*fingerprints, ""]).encode()).hexdigest()
-    return _LATEST[key]
+        _LATEST[content.digest()] = patients
+    return patients
+
+
+def fingerprint(table: pd.DataFrame) -> str:
+    """Return the SHA-256 of the row fingerprints in the table's order, one a line."""
+    return hashlib.sha256("\n".join([*fingerprint_rows(table), ""]).encode()).hexdigest()
 
 
 def malignant(table: pd.DataFrame) -> np.ndarray:
