@@ -9,8 +9,9 @@ BIN := .venv/bin
 ifneq ($(shell cat .venv/installed 2>/dev/null),$(shell pwd -P))
 STALE := moved-or-new
 endif
-PRODUCED := data/raw_data.csv data/ready_data.csv data/ready_data.json data/.*.bcw-tmp \
+PRODUCED := data/raw_data.csv data/ready_data.csv data/ready_data.json data/*_data.parquet data/.*.bcw-tmp \
 	results/model.json results/model.pkl results/cross_validation.csv results/cross_validation.json \
+	results/cross_validation.parquet \
 	results/metrics.json results/evaluation.png results/MODEL_CARD.md results/.*.bcw-tmp
 
 # Plain `docker compose` needs the same: export COMPOSE_ENV_FILES=deploy/stack.env
