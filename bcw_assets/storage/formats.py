@@ -6,7 +6,7 @@ document last, which holds the SHA-256 of the others: a mixed pair is refused.
 
 import io
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple, cast
 from weakref import WeakValueDictionary
@@ -62,12 +62,6 @@ def list_keys(kind: type, key: str, form: str = AS_CSV) -> list[str]:
     """Return the keys of the files of a value of type `kind` stored under `key`; the last speaks for all."""
     folder, _, asset = key.rpartition("/")
     return [f"{folder}/{name.format(asset).replace(AS_CSV, form)}" for name in FORMATS[kind].names]
-
-
-def list_twins(files: Iterable[str]) -> list[str]:
-    """Return the keys that the tables among the files would have in the other form."""
-    twins = {cut_form(file) + form for file in files for form in (AS_CSV, AS_PARQUET) if cut_form(file) != file}
-    return sorted(twins.difference(files))
 
 
 def cut_form(address: str) -> str:
@@ -154,11 +148,10 @@ def _dump_cross_validation(value: resampling.CrossValidation) -> tuple[pd.DataFr
 
 
 def _load_cross_validation(rows: pd.DataFrame, document: documents.Document) -> resampling.CrossValidation:
-    how = resampling.Resampling(**document["resampling"])
-    repeats = len(rows.columns) - 2  # not by the document, which may say a thousand million
-    _require_columns(rows, list(resampling.describe_columns(repeats)))
-    if how.repeats != repeats:
+    how, repeats = resampling.Resampling(**document["resampling"]), len(rows.columns) - 2
+    if how.repeats != repeats:  # before a thousand million columns get their names
         raise ValueError(f"it has {repeats} repeats, and the document says {how.repeats}")
+    _require_columns(rows, list(resampling.describe_columns(repeats)))
     return resampling.CrossValidation(rows, how, document["settings"], document["fingerprint"])
 
 
