@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from bcw_assets.deadline import within
@@ -20,68 +20,52 @@ from bcw_assets.errors import ScoringError
 if TYPE_CHECKING:
     from distributed import Client
 
-MOST_DEATHS = 5  # of processes with the same piece of work
-SILENCE = 20  # seconds without an answer after which a scheduler is away, or lost
-PULSE = 5  # seconds between questions to a scheduler
+MOST_DEATHS = 5  # of processes by the same piece of work
+ANSWER_LIMIT, PULSE = 20, 5  # seconds in which a scheduler has to answer, and between questions
 SAME_EVERYWHERE = ("distributed", "bcw-assets", "numpy", "pyarrow")  # the first is the protocol, the others the bytes
 
 
 @contextmanager
 def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[Executor]:
-    """Give so many processes of this machine, or the Dask cluster of a scheduler's address, as an Executor."""
+    """Give so many processes of this machine, or the Dask cluster of a scheduler's address."""
     with _connect(scheduler) if scheduler else Processes(workers) as executor:
         yield executor
 
 
 def list_deaths() -> tuple[type[Exception], ...]:
-    """Return what a piece of work ends with whose process died again and again."""
+    """Return what a piece of work raises that killed process after process."""
     distributed = sys.modules.get("distributed")
     return (BrokenExecutor, *([distributed.KilledWorker] if distributed else []))
 
 
-class Processes(Executor):
-    """Processes of this machine; if it kills one, the piece of work that it was at is done again in a new one.
+class Processes(ThreadPoolExecutor):
+    """As many processes as threads, each of which has its own: if that dies, a new one does the same work again.
 
-    A single `ProcessPoolExecutor` of them all would lose the work of all, and not know whose it was.
+    A single pool of processes would lose the work of all when one dies, and not know whose it was.
     """
 
-    def __init__(self, count: int) -> None:
-        self._threads = ThreadPoolExecutor(count)
-        self._idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
-        for _ in range(count):
-            self._idle.put(_open_process())
-
     def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
-        """Do a piece of work as soon as a process is idle; it ends with a BrokenExecutor if it kills too many."""
-        return self._threads.submit(self._do, partial(call, *arguments, **options))
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 (Executor's)
-        """End the processes, as every Executor does."""
-        self._threads.shutdown(wait, cancel_futures=cancel_futures)
-        while not self._idle.empty():
-            self._idle.get().shutdown(wait)
-
-    def _do(self, work: Callable[[], Any]) -> Any:
-        process = self._idle.get()
-        try:
-            for death in range(MOST_DEATHS + 1):
-                try:
-                    return process.submit(work).result()
-                except BrokenExecutor:
-                    process = _open_process()
-                    if death == MOST_DEATHS:
-                        raise
-        finally:
-            self._idle.put(process)
+        """Do a piece of work in a process."""
+        return super().submit(_do_in_process, partial(call, *arguments, **options))
 
 
-def _open_process() -> ProcessPoolExecutor:
-    # A fork would copy locks that threads of this process hold.
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
+thread = threading.local()
+
+
+def _do_in_process(work: Callable[[], Any], deaths: int = 0) -> Any:
+    if not hasattr(thread, "process"):  # spawned, for a fork would copy locks that other threads hold
+        thread.process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
+    try:
+        return thread.process.submit(work).result()
+    except BrokenExecutor:
+        del thread.process
+        if deaths == MOST_DEATHS:
+            raise
+    return _do_in_process(work, deaths + 1)
 
 
 def _end_with_parent() -> None:
-    """Let this process end when the one that started it does, however that ends; it would wait for work for ever."""
+    """Let this process end when the one that started it does, however that ends: it would wait for work for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to both
     parent = multiprocessing.parent_process()
 
@@ -89,27 +73,28 @@ def _end_with_parent() -> None:
         wait([parent.sentinel] if parent else [])
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="end with parent").start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
 def _connect(address: str) -> Iterator[Executor]:
-    """Give the workers of a scheduler, if there are some and all have our versions."""
     try:
         from distributed import Client  # the extra [dask]; 0.5 s
+        from distributed.versions import VersionMismatchWarning
     except ModuleNotFoundError as error:
         raise ScoringError("--scheduler needs Dask, which is not installed: pip install 'bcw-assets[dask]'") from error
-    for name in ("distributed", "distributed.client"):  # what they say in many lines, is said here in one
+    warnings.simplefilter("ignore", VersionMismatchWarning)
+    for name in ("distributed", "distributed.client"):  # what they say in many lines is said here in one
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    is_over = threading.Event()
     try:
-        client = within(SILENCE, lambda: Client(address, timeout=SILENCE, set_as_default=False))
-        nodes = within(SILENCE, lambda: client.get_versions(packages=SAME_EVERYWHERE))
+        client = within(ANSWER_LIMIT, lambda: Client(address, timeout=ANSWER_LIMIT, set_as_default=False))
+        nodes = within(ANSWER_LIMIT / 2, lambda: client.get_versions(packages=SAME_EVERYWHERE))
     except (OSError, ValueError) as error:
         raise ScoringError(
             f"No Dask scheduler answers at {address} ({error}). Give the address that it names when it starts, like "
             f"tcp://host:8786"
         ) from error
+    is_over = threading.Event()
     try:
         _require_same_versions(nodes, address)
         threading.Thread(target=_watch_scheduler, args=(client, is_over), daemon=True).start()
@@ -122,21 +107,20 @@ def _connect(address: str) -> Iterator[Executor]:
 def _require_same_versions(nodes: Mapping[str, Any], address: str) -> None:
     if not nodes["workers"]:
         raise ScoringError(f"The Dask scheduler at {address} has no workers; start some: dask worker {address}")
-    ours = nodes["client"]["packages"]
-    for node, answer in [("scheduler", nodes["scheduler"]), *nodes["workers"].items()]:
-        for name in SAME_EVERYWHERE[: 1 if node == "scheduler" else None]:
+    ours, scheduler = nodes["client"]["packages"], {f"scheduler {address}": nodes["scheduler"]}
+    for node, answer in (scheduler | nodes["workers"]).items():
+        for name in SAME_EVERYWHERE[: 1 if node in scheduler else None]:
             if (theirs := answer["packages"].get(name)) != ours[name]:
                 raise ScoringError(
-                    f"The Dask {node if node == 'scheduler' else f'worker {node}'} of {address} has {name} "
-                    f"{theirs or '(none)'}, and here is {ours[name]}; install the same there and here"
+                    f"Dask's {node} has {name} {theirs or '(none)'}, and here is {ours[name]}; install the same in both"
                 )
 
 
 def _watch_scheduler(client: "Client", is_over: threading.Event) -> None:
-    """Break the connection, which gives all work up, if no answer comes through it although it stands."""
+    """Break a connection through which no answer comes although it stands: that gives all work up."""
     while not is_over.wait(PULSE):
         try:
-            within(SILENCE, lambda: client.sync(client.scheduler.identity))
+            within(ANSWER_LIMIT, lambda: client.sync(client.scheduler.identity))
         except Exception:  # noqa: BLE001 (whatever it is, it is no answer)
             if client.scheduler_comm:
                 client.loop.add_callback(client.scheduler_comm.comm.abort)

@@ -105,16 +105,7 @@ def _refuse_nan(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.option("--explain", is_flag=True, help="Add the three measurements that move each row most.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes, for a folder.")
 @click.option("--scheduler", metavar="URL", help="A Dask cluster, for a folder, like tcp://host:8786.")
-def predict(
-    sources: tuple[str, ...],
-    target: str,
-    release: str | None,
-    threshold: float,
-    *,
-    explain: bool,
-    workers: int,
-    scheduler: str | None,
-) -> None:
+def predict(sources: tuple[str, ...], target: str, workers: int, scheduler: str | None, **options: Any) -> None:
     """Score the rows of a table with a release.
 
     INPUT is any form of the table, with or without diagnoses: CSV, Excel, LibreOffice or Parquet, perhaps packed. Give
@@ -129,9 +120,9 @@ def predict(
     """
     from bcw_assets.cli.predict import Request, score_file
 
-    request = Request(sources[0], target, release, threshold, explain)
+    request = Request(sources[0], target, **options)
     if target.endswith("/"):
-        from bcw_assets.cli.folder_scoring import score_folder  # processes and patterns, which a single file needs not
+        from bcw_assets.cli.folder_scoring import score_folder
 
         sys.exit(score_folder(sources, request, workers, scheduler))
     if len(sources) > 1 or workers > 1 or scheduler:

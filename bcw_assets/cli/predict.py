@@ -14,11 +14,12 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO, NoReturn, cast
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 
 import click
 import numpy as np
@@ -27,7 +28,7 @@ from bcw_assets import settings
 from bcw_assets.cli import scoring
 from bcw_assets.cli.scoring import RowPredictions, Tally, TrainingRows
 from bcw_assets.errors import ScoringError, StorageError, TableError
-from bcw_assets.locations import S3, TEMPORARY, Bucket, parse_bucket
+from bcw_assets.locations import S3, TEMPORARY
 from bcw_assets.ml.evaluation.scores import SCORES, compute_wilson
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import columns
@@ -38,6 +39,9 @@ from bcw_assets.releases.bundle import load_scorer
 from bcw_assets.report.formatting import format_estimate, format_interval, format_probability, format_score
 from bcw_assets.storage.store import open_store
 
+if TYPE_CHECKING:
+    from bcw_assets.storage.s3 import S3Store
+
 STANDARD = "-"  # the name of standard input and standard output
 SOME_NOT_SCORED = 3  # exit code
 LARGE = 20_000_000  # bytes of input from which a terminal shows progress
@@ -46,6 +50,7 @@ HEADER = (columns.ID, columns.PROBABILITY, CALL, "release", "problems")
 CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.MOST_CONTRIBUTIONS + 1))
 TABLE_ROW = "{:<16} {:>9}  {:<10}  {}\n"
 TABLE_HEADER = TABLE_ROW.format(columns.ID, "malignant", "call", "what moves it most, in log odds")
+open_once = cache(open_store)  # boto3 takes 0.1 s for a client
 NO_DEVICE = "This is no medical device: nothing here may decide about a patient."
 
 
@@ -177,14 +182,11 @@ def open_input(source: str) -> Iterator[BinaryIO]:
 @contextmanager
 def _download(uri: str) -> Iterator[BinaryIO]:
     """Give a temporary copy of an object on S3: rows are needed as they come, and an answer may break off."""
-    from bcw_assets.storage.s3 import S3Store  # boto3 takes 0.2 s
-
     with tempfile.TemporaryFile() as copy:
         name, _, key = uri.partition("://")[2].partition("/")
         try:
-            parse_bucket(uri[: len(S3)] + name)  # raises what is wrong with it
-            S3Store(Bucket(name, "")).download(key, cast(BinaryIO, copy))
-        except (StorageError, ValueError) as error:
+            cast("S3Store", open_once(uri[: len(S3)] + name)).download(key, cast(BinaryIO, copy))
+        except StorageError as error:
             raise TableError(f"{uri} cannot be read: {error}") from error
         except OSError as error:
             raise ScoringError(
