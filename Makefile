@@ -94,9 +94,10 @@ docs: materialize  ## write the documentation that is made from the code
 screenshots: install  ## take the pictures of docs/pictures anew, with chromium, which must be installed (a minute)
 	@$(BIN)/python docs/screenshots.py
 
-bench: install  ## time the refresh, on S3 too, and bcw predict against bare scripts that do the same, the rules on a million rows, and the refresh of more and more rows
+bench: install  ## time the refresh, on S3 too, and bcw predict against bare scripts that do the same, a folder of files with one process and two, the rules on a million rows, and the refresh of more and more rows
 	@$(BIN)/python bench/refresh.py
 	@$(BIN)/python bench/predict.py
+	@$(BIN)/python bench/folder.py
 	@$(BIN)/python bench/rows.py
 
 resolution: install  ## how many wrong labels the gate sees, on copies of UCI's table (some minutes)

@@ -4,7 +4,6 @@ Any number of commands may share it: an output is written whole, by put-if-absen
 """
 
 import json
-import os
 import random
 import re
 import sys
@@ -60,14 +59,9 @@ def score_folder(sources: Sequence[str], request: Request, workers: int, schedul
     """
     release = open_release(open_store(settings.read_environment().releases_place), request.release)
     predict.say(predict.describe_release(release), predict.NO_DEVICE)
-    start, target, options = time.monotonic(), request.target, {"explain": request.explain}
+    start, options = time.monotonic(), {"explain": request.explain, "show_progress": sys.stderr.isatty()}
     with open_executor(workers, scheduler) as executor:
-        try:
-            options["show_progress"] = sys.stderr.isatty()
-            summary = score_files(executor, release, sources, target, request.threshold, **options)
-        except KeyboardInterrupt:
-            predict.say("Stopped; the same command goes on from here")
-            os._exit(1)  # without waiting for the files at hand: the processes see it, and end
+        summary = score_files(executor, release, sources, request.target, request.threshold, **options)
     count = len(summary.problems)
     predict.say(
         *summary.problems,

@@ -3,14 +3,17 @@
 import io
 import os
 import random
+import re
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+import dagster as dg
 import pandas as pd
 import psutil
 import pyarrow.parquet
@@ -25,7 +28,7 @@ from bcw_assets.releases.access import Release, open_release
 from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import open_store
-from bcw_assets_tests.conftest import BIN, Place, contents, sweep, with_all
+from bcw_assets_tests.conftest import BIN, CHECKOUT, Place, contents, sweep, with_all
 from bcw_assets_tests.ml.table.test_forms import parquet
 from bcw_assets_tests.servers import wait_until
 from bcw_assets_tests.tables import shuffled, uci_form
@@ -233,3 +236,14 @@ def test_processes_end_with_the_command_that_was_killed(places: Place, raw: pd.D
         workers = list_workers(command)
         command.kill()
         assert psutil.wait_procs(workers, timeout=300)[1] == []
+
+
+def test_the_asset_of_the_documentation_scores_what_is_new(places: Place, raw: pd.DataFrame) -> None:
+    fill(places, raw)
+    (program,) = re.findall(r"```python\n(import dagster.*?)```", (CHECKOUT / "docs/scoring.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program.replace("s3://my-bucket/breast-cancer", places("store")).replace("s3://my-bucket", "."), names)
+    for scored in (3, 0):
+        (event,) = dg.materialize([names["scores"]]).get_asset_materialization_events()
+        assert event.materialization.metadata["files"].value == 3
+        assert event.materialization.metadata["scored"].value == scored
