@@ -1,16 +1,17 @@
 """Where the files of a folder are scored: in processes here, or on a Dask cluster. Both are a standard `Executor`."""
 
+import asyncio
 import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
@@ -80,23 +81,22 @@ def _end_with_parent() -> None:
 def _connect(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client  # the extra [dask]; 0.5 s
-        from distributed.versions import VersionMismatchWarning
     except ModuleNotFoundError as error:
         raise ScoringError("--scheduler needs Dask, which is not installed: pip install 'bcw-assets[dask]'") from error
-    warnings.simplefilter("ignore", VersionMismatchWarning)
-    for name in ("distributed", "distributed.client"):  # what they say in many lines is said here in one
+    for name in ("distributed", "distributed.client", "distributed.core"):  # their many lines are one of ours
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        client = within(ANSWER_LIMIT, lambda: Client(address, timeout=ANSWER_LIMIT, set_as_default=False))
-        nodes = within(ANSWER_LIMIT / 2, lambda: client.get_versions(packages=SAME_EVERYWHERE))
-    except (OSError, ValueError) as error:
+        _require_same_versions(address, *within(ANSWER_LIMIT, lambda: asyncio.run(_ask_versions(address))))
+        client = within(ANSWER_LIMIT / 2, lambda: Client(address, timeout=ANSWER_LIMIT / 2, set_as_default=False))
+    except ScoringError:
+        raise
+    except Exception as error:  # of another version, it answers with any
         raise ScoringError(
-            f"No Dask scheduler answers at {address} ({error}). Give the address that it names when it starts, like "
-            f"tcp://host:8786"
+            f"No Dask scheduler of our version answers at {address} ({str(error)[:200]}). Give the address that it "
+            f"names when it starts, like tcp://host:8786, and install {' and '.join(SAME_EVERYWHERE[:2])} as here"
         ) from error
     is_over = threading.Event()
     try:
-        _require_same_versions(nodes, address)
         threading.Thread(target=_watch_scheduler, args=(client, is_over), daemon=True).start()
         yield client.get_executor(pure=False)
     finally:
@@ -104,15 +104,24 @@ def _connect(address: str) -> Iterator[Executor]:
         client.close(timeout=1)
 
 
-def _require_same_versions(nodes: Mapping[str, Any], address: str) -> None:
-    if not nodes["workers"]:
+async def _ask_versions(address: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a scheduler has, and what each of its workers has; a Client of another version may get no answer."""
+    from distributed import rpc
+
+    packages = list(SAME_EVERYWHERE)
+    async with rpc(address) as scheduler:
+        of_workers = {"op": "versions", "packages": packages}
+        return await scheduler.versions(packages=packages), await scheduler.broadcast(msg=of_workers, on_error="ignore")
+
+
+def _require_same_versions(address: str, scheduler: Mapping[str, Any], workers: Mapping[str, Any]) -> None:
+    if not workers:
         raise ScoringError(f"The Dask scheduler at {address} has no workers; start some: dask worker {address}")
-    ours, scheduler = nodes["client"]["packages"], {f"scheduler {address}": nodes["scheduler"]}
-    for node, answer in (scheduler | nodes["workers"]).items():
-        for name in SAME_EVERYWHERE[: 1 if node in scheduler else None]:
-            if (theirs := answer["packages"].get(name)) != ours[name]:
+    for node, answer in {f"scheduler {address}": scheduler, **workers}.items():
+        for name in SAME_EVERYWHERE[: 1 if answer is scheduler else None]:
+            if (theirs := answer["packages"].get(name)) != (ours := version(name)):
                 raise ScoringError(
-                    f"Dask's {node} has {name} {theirs or '(none)'}, and here is {ours[name]}; install the same in both"
+                    f"Dask's {node} has {name} {theirs or '(none)'}, and here is {ours}; install the same in both"
                 )
 
 
