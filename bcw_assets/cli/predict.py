@@ -163,7 +163,7 @@ def open_input(source: str) -> Iterator[BinaryIO]:
         with _make_seekable(sys.stdin.buffer) as stream:
             yield stream
         return
-    if is_on_s3(source):
+    if _is_on_s3(source):
         with _download(source) as copy:
             yield copy
         return
@@ -197,8 +197,7 @@ def _download(uri: str) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, copy)
 
 
-def is_on_s3(name: str) -> bool:
-    """Say whether an input or output is meant to be on S3."""
+def _is_on_s3(name: str) -> bool:
     return name.lower().startswith("s3:")
 
 
@@ -262,13 +261,13 @@ def _open_output(request: Request) -> Iterator[BinaryIO]:
             _forget_standard_output()
             raise ScoringError(f"Standard output cannot be written: {error.strerror}; give a file to -o") from error
         return
-    if is_on_s3(request.target):
+    if _is_on_s3(request.target):
         raise ScoringError(
             f"{request.target} is on S3; allowed for -o is the path of a file, or a folder or prefix that ends with /"
         )
     path = Path(request.target)
     try:
-        is_path = request.source != STANDARD and not is_on_s3(request.source)
+        is_path = request.source != STANDARD and not _is_on_s3(request.source)
         if is_path and path.exists() and path.samefile(request.source):
             raise ScoringError(f"{request.target} is the input, which is never written to; give another file to -o")
         is_special = path.exists() and not path.is_file()  # a device or a pipe; a folder, which is refused

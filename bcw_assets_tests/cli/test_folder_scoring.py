@@ -50,36 +50,36 @@ NAMES = (
 )
 
 
+OUTPUTS = {
+    "in/": "a.csv b.csv c.data.csv d.parquet e.CSV f.xlsx.csv sub/a.csv sub/deep/g.parquet",
+    "in/*.csv": "a.csv",
+    "in/[a-c].* in/sub/deep/": "a.csv b.csv c.data.csv g.parquet",
+    "in/s*/*": "sub/a.csv",
+    "in/d.parquet in/f.xlsx in/d.parquet in/none.csv": "d.parquet f.xlsx.csv none.csv",
+    "in/_old/": "h.csv",
+    "in/a.csv in/sub/": "Both .*/in/a.csv and .*/in/sub/a.csv would become .*/out/a.csv",
+    "in/ in/*.txt": "There is no file to score in .*in/.*txt",
+    "nowhere/": "There is no file to score in ",
+    "out/": "There is no file to score in .*/out are left out",
+    "-": "Standard input has no name for an output",
+}
+"""Inputs → outputs, or what is said."""
+
+
 @pytest.mark.every_store
-@pytest.mark.parametrize(
-    ("sources", "outputs"),
-    [
-        (["in/"], "a.csv b.csv c.data.csv d.parquet e.CSV f.xlsx.csv sub/a.csv sub/deep/g.parquet"),
-        (["in/*.csv"], "a.csv"),
-        (["in/[a-c].*", "in/sub/deep/"], "a.csv b.csv c.data.csv g.parquet"),
-        (["in/s*/*"], "sub/a.csv"),
-        (["in/d.parquet", "in/f.xlsx", "in/d.parquet", "in/none.csv"], "d.parquet f.xlsx.csv none.csv"),
-        (["in/a.csv", "in/sub/"], "Both .*/in/a.csv and .*/in/sub/a.csv would become .*/out/a.csv"),
-        (["in/_old/"], "h.csv"),
-        (["in/", "in/*.txt"], "There is no file to score in "),
-        (["nowhere/"], "There is no file to score in "),
-        (["out/"], "There is no file to score in "),
-        (["-"], "Standard input has no name for an output"),
-    ],
-)
-def test_an_output_has_the_name_of_its_input_below_what_was_asked_for(
-    place: Place, sources: list[str], outputs: str
-) -> None:
+def test_an_output_has_the_name_of_its_input_below_what_was_asked_for(place: Place) -> None:
     with_all(open_store(place("in")), dict.fromkeys(NAMES, b"a table"))
     with_all(open_store(place("out")), {"a.csv": b"scores"})
-    whole = [source if source == "-" else place("x").removesuffix("x") + source for source in sources]
-    if outputs[0].isupper():
-        with pytest.raises(TableError, match=outputs):
-            find_inputs(whole, place("out"))
-    else:
-        inputs = find_inputs(whole, place("out"))
-        assert " ".join(sorted(inputs)) == outputs
-        assert all(path.startswith(place("in") + "/") for path in inputs.values())
+    root = place("x").removesuffix("x")
+    for sources, outputs in OUTPUTS.items():
+        paths = [source if source == "-" else root + source for source in sources.split()]
+        if outputs[0].isupper():
+            with pytest.raises(TableError, match=outputs):
+                find_inputs(paths, place("out"))
+        else:
+            inputs = find_inputs(paths, place("out"))
+            assert " ".join(sorted(inputs)) == outputs
+            assert all(path.startswith(f"{root}in/") for path in inputs.values())
 
 
 def fill(place: Place, raw: pd.DataFrame, files: int = 2, times: int = 1) -> dict[str, bytes]:
@@ -135,7 +135,7 @@ def test_an_output_is_what_a_single_file_would_be_and_what_is_there_is_left(
         ("in/ -o file/", 1, "file"),
         ("bad.csv worse.csv -o empty/", 2, "worse.csv cannot be read: No such file or directory"),
         ("nothing/ -o empty/", 2, "There is no file to score in nothing/; allowed are a file, a folder, a pattern"),
-        ("in/ -o empty/ --scheduler nowhere:1:2", 1, "No Dask scheduler answers at nowhere:1:2"),
+        ("in/ -o empty/ --scheduler nowhere:1:2", 1, "No Dask scheduler of our version answers at nowhere:1:2"),
         ("in/ in/q.parquet", 2, "Several files, --workers and --scheduler need a folder: -o FOLDER/"),
         ("in/q.parquet -o out.csv --workers 2", 2, "need a folder: -o FOLDER/"),
         ("in/ -o out.csv", 2, "in/ cannot be read: Is a directory. Give a file, or s3://bucket/key; or a folder"),
