@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, as_completed
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from io import BytesIO
 from operator import add
@@ -49,7 +49,7 @@ class FolderSummary:
     problems: list[str] = field(default_factory=list)  # of files
 
     def __add__(self, other: "FolderSummary") -> "FolderSummary":
-        return FolderSummary(*map(add, astuple(self), astuple(other)))
+        return FolderSummary(*map(add, vars(self).values(), vars(other).values()))
 
 
 def score_folder(sources: Sequence[str], request: Request, workers: int, scheduler: str | None) -> int:

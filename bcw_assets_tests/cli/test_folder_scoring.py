@@ -4,6 +4,7 @@ import io
 import os
 import random
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -178,7 +179,11 @@ def list_workers(command: subprocess.Popen[str]) -> list[psutil.Process]:
 @contextmanager
 def start(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run the command, at most to the end of the block."""
-    with subprocess.Popen([BIN / "bcw", "predict", *arguments], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [BIN / "bcw", "predict", *arguments], stderr=subprocess.PIPE, text=True,
+        # What starts in the background of a shell ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
         try:
             yield process
         finally:
@@ -229,13 +234,26 @@ def test_work_that_kills_its_process_again_and_again_is_given_up_alone(
         assert isinstance(too_often.exception(), list_deaths())
 
 
-def test_processes_end_with_the_command_that_was_killed(places: Place, raw: pd.DataFrame) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_processes_end_with_the_command(places: Place, raw: pd.DataFrame, number: signal.Signals) -> None:
     fill(places, raw, files=4, times=100)
-    with start(places("in") + "/", "-o", places("out") + "/", "--workers", "2") as command:
+    with start(places("in"), "-o", places("out") + "/", "--workers", "2") as command:
         wait_until(lambda: len(list_workers(command)) == 2)
         workers = list_workers(command)
-        command.kill()
+        command.send_signal(number)
+        assert "Traceback" not in command.communicate()[1]
         assert psutil.wait_procs(workers, timeout=300)[1] == []
+
+
+def test_what_killed_writers_left_of_an_output_is_removed(places: Place, raw: pd.DataFrame, tmp_path: Path) -> None:
+    fill(places, raw)
+    leftovers = [tmp_path / "out" / "0" / f".{name}.0123abcd.bcw-tmp" for name in ("0.csv", "of another command.csv")]
+    for path in leftovers:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half of a")
+    with ThreadPoolExecutor(1) as executor:
+        score_files(executor, open_champion(), [places("in")], places("out"))
+    assert [*tmp_path.rglob("*.bcw-tmp")] == leftovers[1:]
 
 
 def test_the_asset_of_the_documentation_scores_what_is_new(places: Place, raw: pd.DataFrame) -> None:
