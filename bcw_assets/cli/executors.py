@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -86,21 +87,18 @@ def _connect(address: str) -> Iterator[Executor]:
     for name in ("distributed", "distributed.client", "distributed.core"):  # their many lines are one of ours
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        _require_same_versions(address, *within(ANSWER_LIMIT, lambda: asyncio.run(_ask_versions(address))))
-        client = within(ANSWER_LIMIT / 2, lambda: Client(address, timeout=ANSWER_LIMIT / 2, set_as_default=False))
-    except ScoringError:
-        raise
-    except Exception as error:  # of another version, it answers with any
+        scheduler, workers = within(ANSWER_LIMIT, lambda: asyncio.run(_ask_versions(address)))
+    except Exception as error:  # a scheduler of another version may answer with any
         raise ScoringError(
             f"No Dask scheduler of our version answers at {address} ({str(error)[:200]}). Give the address that it "
             f"names when it starts, like tcp://host:8786, and install {' and '.join(SAME_EVERYWHERE[:2])} as here"
         ) from error
-    is_over = threading.Event()
+    _require_same_versions(address, scheduler, workers)
+    client = within(ANSWER_LIMIT / 2, lambda: Client(address, timeout=ANSWER_LIMIT / 2, set_as_default=False))
     try:
-        threading.Thread(target=_watch_scheduler, args=(client, is_over), daemon=True).start()
+        threading.Thread(target=_watch_scheduler, args=(client,), daemon=True).start()
         yield client.get_executor(pure=False)
     finally:
-        is_over.set()
         client.close(timeout=1)
 
 
@@ -125,9 +123,10 @@ def _require_same_versions(address: str, scheduler: Mapping[str, Any], workers: 
                 )
 
 
-def _watch_scheduler(client: "Client", is_over: threading.Event) -> None:
+def _watch_scheduler(client: "Client") -> None:
     """Break a connection through which no answer comes although it stands: that gives all work up."""
-    while not is_over.wait(PULSE):
+    while client.status == "running":
+        time.sleep(PULSE)
         try:
             within(ANSWER_LIMIT, lambda: client.sync(client.scheduler.identity))
         except Exception:  # noqa: BLE001 (whatever it is, it is no answer)
