@@ -9,8 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    InvalidStateError,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from multiprocessing.connection import wait
@@ -78,13 +86,34 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+class _Cluster(Executor):
+    """The workers of a Dask client. If its scheduler is lost, all futures end, where some of Dask's wait for ever."""
+
+    def __init__(self, client: "Client") -> None:
+        self._executor, self._futures = client.get_executor(pure=False), list[Future[Any]]()
+        threading.Thread(target=self._watch, args=(client,), daemon=True).start()
+
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        self._futures.append(self._executor.submit(call, *arguments, **options))
+        return self._futures[-1]
+
+    def _watch(self, client: "Client") -> None:
+        with suppress(Exception):  # whatever it is, it is no answer
+            while client.status == "running":
+                time.sleep(PULSE)
+                within(ANSWER_LIMIT, lambda: client.sync(client.scheduler.identity))
+        for future in self._futures:
+            with suppress(InvalidStateError):  # it has ended
+                future.set_exception(CancelledError())
+
+
 @contextmanager
 def _connect(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client  # the extra [dask]; 0.5 s
     except ModuleNotFoundError as error:
         raise ScoringError("--scheduler needs Dask, which is not installed: pip install 'bcw-assets[dask]'") from error
-    for name in ("distributed", "distributed.client", "distributed.core"):  # their many lines are one of ours
+    for name in ("distributed", "distributed.client", "tornado.application"):  # their many lines are one of ours
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         scheduler, workers = within(ANSWER_LIMIT, lambda: asyncio.run(_ask_versions(address)))
@@ -96,10 +125,10 @@ def _connect(address: str) -> Iterator[Executor]:
     _require_same_versions(address, scheduler, workers)
     client = within(ANSWER_LIMIT / 2, lambda: Client(address, timeout=ANSWER_LIMIT / 2, set_as_default=False))
     try:
-        threading.Thread(target=_watch_scheduler, args=(client,), daemon=True).start()
-        yield client.get_executor(pure=False)
+        yield _Cluster(client)
     finally:
-        client.close(timeout=1)
+        with suppress(TimeoutError):
+            client.close(timeout=1)
 
 
 async def _ask_versions(address: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -121,15 +150,3 @@ def _require_same_versions(address: str, scheduler: Mapping[str, Any], workers: 
                 raise ScoringError(
                     f"Dask's {node} has {name} {theirs or '(none)'}, and here is {ours}; install the same in both"
                 )
-
-
-def _watch_scheduler(client: "Client") -> None:
-    """Break a connection through which no answer comes although it stands: that gives all work up."""
-    while client.status == "running":
-        time.sleep(PULSE)
-        try:
-            within(ANSWER_LIMIT, lambda: client.sync(client.scheduler.identity))
-        except Exception:  # noqa: BLE001 (whatever it is, it is no answer)
-            if client.scheduler_comm:
-                client.loop.add_callback(client.scheduler_comm.comm.abort)
-            return
