@@ -102,6 +102,9 @@ class _Cluster(Executor):
             while client.status == "running":
                 time.sleep(PULSE)
                 within(ANSWER_LIMIT, lambda: client.sync(client.scheduler.identity))
+        if client.scheduler_comm:  # or closing would wait for an answer, too
+            client.loop.add_callback(client.scheduler_comm.comm.abort)
+        time.sleep(1)  # Dask ends most by itself now
         for future in self._futures:
             with suppress(InvalidStateError):  # it has ended
                 future.set_exception(CancelledError())
