@@ -95,9 +95,10 @@ docs: materialize  ## write the documentation that is made from the code
 screenshots: install  ## take the pictures of docs/pictures anew, with chromium, which must be installed (a minute)
 	@$(BIN)/python docs/screenshots.py
 
-bench: install  ## time the refresh, on S3 too, and bcw predict against bare scripts that do the same, model.sql, the rules on a million rows, and the refresh of more and more rows
+bench: install  ## time the refresh, on S3 too, bcw predict, a folder of files, model.sql, and the refresh of more and more rows, beside bare scripts
 	@$(BIN)/python bench/refresh.py
 	@$(BIN)/python bench/predict.py
+	@$(BIN)/python bench/folder.py
 	@$(BIN)/python bench/sql.py
 	@$(BIN)/python bench/rows.py
 
