@@ -9,8 +9,9 @@ BIN := .venv/bin
 ifneq ($(shell cat .venv/installed 2>/dev/null),$(shell pwd -P))
 STALE := moved-or-new
 endif
-PRODUCED := data/raw_data.csv data/ready_data.csv data/ready_data.json data/.*.bcw-tmp \
+PRODUCED := data/raw_data.csv data/ready_data.csv data/ready_data.json data/*_data.parquet data/.*.bcw-tmp \
 	results/model.json results/model.pkl results/cross_validation.csv results/cross_validation.json \
+	results/cross_validation.parquet \
 	results/metrics.json results/evaluation.png results/MODEL_CARD.md results/.*.bcw-tmp
 
 # Plain `docker compose` needs the same: export COMPOSE_ENV_FILES=deploy/stack.env
@@ -94,9 +95,10 @@ docs: materialize  ## write the documentation that is made from the code
 screenshots: install  ## take the pictures of docs/pictures anew, with chromium, which must be installed (a minute)
 	@$(BIN)/python docs/screenshots.py
 
-bench: install  ## time the refresh, on S3 too, and bcw predict against bare scripts that do the same, model.sql, the rules on a million rows, and the refresh of more and more rows
+bench: install  ## time the refresh, on S3 too, bcw predict, a folder of files, model.sql, and the refresh of more and more rows, beside bare scripts
 	@$(BIN)/python bench/refresh.py
 	@$(BIN)/python bench/predict.py
+	@$(BIN)/python bench/folder.py
 	@$(BIN)/python bench/sql.py
 	@$(BIN)/python bench/rows.py
 

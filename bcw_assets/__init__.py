@@ -18,12 +18,17 @@ def __getattr__(name: str) -> Any:
     # while they are loaded, afterwards and when the process ends, would take an eighth of a refresh.
     gc.disable()
     try:
+        from threadpoolctl import threadpool_limits
+
         from bcw_assets.definitions import defs  # 1.5 s of imports, which `bcw --help` does without
     finally:
         gc.enable()
     gc.freeze()
     gc.set_threshold(1_000_000, 50, 1000)
     atexit.register(gc.freeze)
+    # Of 30 columns a second thread of linear algebra only waits for the first, which costs CPU time; and the last digit
+    # of a number shall not depend on how many cores there are.
+    threadpool_limits(1, "blas")
     globals()["defs"] = defs  # asked for once
     return defs
 

@@ -123,7 +123,7 @@ def model(ready_data: Prepared, config: TrainingConfig) -> dg.MaterializeResult[
 
 @stage("evaluate", "results", "csv", "scikitlearn")
 def cross_validation(
-    raw_data: pd.DataFrame, model: Pipeline, config: ResamplingConfig
+    context: dg.AssetExecutionContext, raw_data: pd.DataFrame, model: Pipeline, config: ResamplingConfig
 ) -> dg.MaterializeResult[CrossValidation]:
     """What models say of patients they never saw.
 
@@ -131,11 +131,12 @@ def cross_validation(
     folds, and each fold is predicted by a model with the settings of `model` that was refitted on the others.
     """
     repeats = config.repeats or resampling.choose_repeats(len(raw_data))
-    probabilities = resampling.predict_out_of_fold(raw_data, model, Resampling(config.folds, repeats, config.seed))
+    how = Resampling(config.folds, repeats, config.seed)
+    probabilities = resampling.predict_out_of_fold(raw_data, model, how, context.log.info)
     return dg.MaterializeResult(
         value=probabilities,
         metadata={
-            "settings": dg.MetadataValue.json(asdict(probabilities.resampling)),
+            "settings": dg.MetadataValue.json(asdict(how)),
             "columns": _build_schema(probabilities.rows, resampling.describe_columns(repeats)),
             "dagster/row_count": len(probabilities.rows),
         },

@@ -10,10 +10,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from bcw_assets.cli import checks
 from bcw_assets.ml.evaluation.report import PUBLISHED_SCORES
 from bcw_assets.ml.model import resampling
-from bcw_assets.ml.table import canonical
+from bcw_assets.ml.table import admission, canonical
 from bcw_assets.releases import log
+from bcw_assets.storage import formats
 from bcw_assets.storage.store import Store, open_store
 from bcw_assets_tests.conftest import ASSETS, Golden, Graph, contents, why
 from bcw_assets_tests.tables import uci_form
@@ -128,6 +130,24 @@ def test_each_asset_runs_alone_on_what_an_earlier_process_stored(graph: Graph) -
         assert [event.asset_key.to_user_string() for event in result.get_asset_materialization_events()] == [name]
         assert {evaluation.asset_key.to_user_string() for evaluation in result.get_asset_check_evaluations()} == {name}
         assert comparable(graph.store) == before, name
+
+
+def test_a_large_table_is_stored_as_parquet_with_the_same_numbers_and_the_same_release(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph.prepare()
+    as_csv, numbers = graph.files(), read_metrics(graph)
+    shuffled = graph.folder / "table.parquet"
+    admission.read_table(uci_form(), "UCI's").sample(frac=1, random_state=0).to_parquet(shuffled)
+    for form, most_rows, source in (("parquet", 568, graph.source), ("parquet", 568, shuffled), ("csv", 569, shuffled)):
+        monkeypatch.setattr(formats, "MOST_ROWS_OF_CSV", most_rows)
+        result = graph.run(source=str(source))
+        assert result.success
+        assert result.asset_materializations_for_node("release")[0].metadata["result"].value == "unchanged"
+        assert checks.read_report(graph.instance, graph.places())["good"]
+        assert read_metrics(graph) == numbers
+        assert {key.rpartition(".")[2] for key in graph.files() if key.endswith((".csv", ".parquet"))} == {form}
+    assert graph.files() == as_csv
 
 
 def test_a_missing_upstream_is_named_with_the_command_that_makes_it(graph: Graph) -> None:

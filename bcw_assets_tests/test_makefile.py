@@ -13,6 +13,7 @@ from bcw_assets_tests.conftest import CHECKOUT, Golden
 PRODUCED = [
     "data/raw_data.csv", "data/ready_data.csv", "data/ready_data.json", "data/.raw_data.csv.0123abcd.bcw-tmp",
     "results/model.json", "results/model.pkl", "results/cross_validation.csv", "results/cross_validation.json",
+    "data/raw_data.parquet", "results/cross_validation.parquet",
     "results/evaluation.png", "results/MODEL_CARD.md", ".dagster/history/runs.db", ".dagster/storage/x",
 ]  # fmt: skip
 SPARED = ["data/mine.csv", "data/raw_data.csv.mine", "results/notes.txt", "releases/log/000001.json"]

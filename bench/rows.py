@@ -1,11 +1,15 @@
 """How the refresh grows with the rows: CPU seconds of each stage with its checks, and the peak memory of the process.
 
+Beside it a bare script of the same stages (`bare_rows.py`), each with one thread of linear algebra: more of them would
+wait for each other, and waiting is CPU time.
+
 make bench
 .venv/bin/python bench/rows.py 569 5000 100000
 """
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,45 +18,65 @@ from pathlib import Path
 
 import numpy as np
 
+from bcw_assets.ml.model.resampling import choose_repeats
 from bcw_assets.ml.table import admission, canonical, columns
+from bcw_assets.storage.formats import MOST_ROWS_OF_CSV
 from bcw_assets_tests.tables import rows_as_uci, uci_form
 
 HERE = Path(__file__).parent
-ROWS = (569, 5_000, 20_000, 100_000)
+ROWS = (569, 5_000, 100_000, 1_000_000)
 NOISE = 0.02  # relative; of families that no rule ties to another
-SPENT = ("start-up", "raw_data", "ready_data", "model", "cross_validation", "metrics", "release", "all", "MiB")
+STAGES = ("start-up", "raw_data", "ready_data", "model", "cross_validation", "metrics", "release", "all")
+NAMES = (*STAGES, "MiB", "bare", "ratio")
 FAMILIES = ("texture", "smoothness", "symmetry")
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "OMP")}
 
 
 def main() -> None:
-    """Print one line for each number of rows."""
+    """Print one line for each number of rows, and how the time grows from the first of 5,000 rows or more to the last.
+
+    The exponent is 1 where ten times the rows take ten times as long.
+    """
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("rows", type=int, nargs="*", default=ROWS)
-    print("CPU seconds of a first refresh, checks included, and its peak memory")
-    print("  ".join(f"{name:>8}" for name in ("rows", *SPENT)))
+    print("CPU seconds of a first refresh, checks included, its peak memory, and CPU seconds of the bare script")
+    print("  ".join(f"{name:>9}" for name in ("rows", *NAMES)))
+    totals: dict[int, float] = {}
     for rows in parser.parse_args().rows:
         spent = measure(rows)
-        print(f"{rows:8,}  " + "  ".join(f"{spent[name]:{max(8, len(name))}.2f}" for name in SPENT), flush=True)
+        totals[rows] = spent["all"]
+        print(f"{rows:9,}  " + "  ".join(f"{spent[name]:{max(9, len(name))}.2f}" for name in NAMES), flush=True)
+    large = [rows for rows in totals if rows >= 5_000]
+    if len(large) > 1:
+        exponent = math.log(totals[large[-1]] / totals[large[0]]) / math.log(large[-1] / large[0])
+        print(f"exponent of the CPU time over the rows, {large[0]:,} to {large[-1]:,}: {exponent:.2f}")
 
 
 def measure(rows: int) -> dict[str, float]:
-    """Refresh a table of so many rows in an empty folder, and return what it took."""
+    """Refresh a table of so many rows in an empty folder, and return what it took, and what the bare script takes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "table.csv").write_bytes(uci_form() if rows == 569 else grow(rows))
+        table = folder / "table.csv"
+        table.write_bytes(uci_form() if rows == 569 else grow(rows))
         (folder / "dagster.yaml").write_bytes((HERE.parent / ".dagster" / "dagster.yaml").read_bytes())
-        places = {"DAGSTER_HOME": name, "BCW_SOURCE": str(folder / "table.csv"), "BCW_STORAGE": name}
-        done = subprocess.run(
-            [sys.executable, str(HERE / "refresh_once.py")],
-            env=os.environ | places,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(f"The refresh of {rows} rows failed: {done.stderr}")
-        spent: dict[str, float] = json.loads(done.stdout)
-        return spent
+        places = {"DAGSTER_HOME": name, "BCW_SOURCE": str(table), "BCW_STORAGE": name}
+        spent: dict[str, float] = json.loads(run_script("refresh_once.py", places)[0])
+        (folder / "bare").mkdir()
+        arguments = [table, folder / "bare", choose_repeats(rows), MOST_ROWS_OF_CSV]
+        spent["bare"] = run_script("bare_rows.py", ONE_THREAD, *arguments)[1]
+        return spent | {"ratio": spent["all"] / spent["bare"]}
+
+
+def run_script(script: str, places: dict[str, str], *arguments: object) -> tuple[str, float]:
+    """Run a script of this folder, and return what it prints and the CPU seconds that it takes."""
+    before = os.times()
+    command = [sys.executable, str(HERE / script), *map(str, arguments)]
+    done = subprocess.run(command, env=os.environ | places, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{script} failed: {done.stderr}")
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    return done.stdout, spent
 
 
 def grow(rows: int) -> bytes:

@@ -88,7 +88,7 @@ def _refuse_nan(_: click.Context, __: click.Parameter, value: float) -> float:
 
 
 @main.command(epilog="Example: bcw predict my_table.csv -o scores.csv")
-@click.argument("source", metavar="INPUT")
+@click.argument("sources", metavar="INPUT...", nargs=-1, required=True)
 @click.option("-o", "target", metavar="OUT", default="-", help="The file for the rows; standard output if left out.")
 @click.option("--release", metavar="ID", help="The first characters of a release's id; the champion if left out.")
 @click.option(
@@ -100,18 +100,31 @@ def _refuse_nan(_: click.Context, __: click.Parameter, value: float) -> float:
     help="Call a row malignant from this probability.",
 )
 @click.option("--explain", is_flag=True, help="Add the three measurements that move each row most.")
-def predict(source: str, target: str, release: str | None, threshold: float, *, explain: bool) -> None:
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes, for a folder.")
+@click.option("--scheduler", metavar="URL", help="A Dask cluster, for a folder, like tcp://host:8786.")
+def predict(sources: tuple[str, ...], target: str, workers: int, scheduler: str | None, **options: Any) -> None:
     """Score the rows of a table with a release.
 
     INPUT is any form of the table, with or without diagnoses: CSV, Excel, LibreOffice or Parquet, perhaps packed. Give
     a path, s3://bucket/key, or - for standard input. The rows come out in their order, with a probability or with what
     is wrong with them. OUT is written whole or not at all.
 
-    The exit code is 0; 3 if some rows were not scored; 2 if the input cannot be used; 1 if anything else failed.
+    If OUT ends with /, it is a folder, or a prefix on S3, and INPUT any number of files, folders, patterns and prefixes
+    that end with /. Each file gets an output of its name, as Parquet if that ends so, else as CSV. What is there is not
+    scored again, so that a command goes on where it was stopped, and any number of machines may share the work.
+
+    The exit code is 0; 3 if some rows or files were not scored; 2 if no input can be used; 1 if anything else failed.
     """
     from bcw_assets.cli.predict import Request, score_file
 
-    sys.exit(score_file(Request(source, target, release, threshold, explain)))
+    request = Request(sources[0], target, **options)
+    if target.endswith("/"):
+        from bcw_assets.cli.folder_scoring import score_folder
+
+        sys.exit(score_folder(sources, request, workers, scheduler))
+    if len(sources) > 1 or workers > 1 or scheduler:
+        raise click.UsageError("Several files, --workers and --scheduler need a folder: -o FOLDER/, with / at its end")
+    sys.exit(score_file(request))
 
 
 @main.command("notify-test", epilog="Example: bcw notify-test")

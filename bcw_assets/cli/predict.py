@@ -10,15 +10,16 @@ import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO, NoReturn, cast
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 
 import click
 import numpy as np
@@ -27,7 +28,7 @@ from bcw_assets import settings
 from bcw_assets.cli import scoring
 from bcw_assets.cli.scoring import RowPredictions, Tally, TrainingRows
 from bcw_assets.errors import ScoringError, StorageError, TableError
-from bcw_assets.locations import S3, TEMPORARY, Bucket, parse_bucket
+from bcw_assets.locations import S3, TEMPORARY
 from bcw_assets.ml.evaluation.scores import SCORES, compute_wilson
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import columns
@@ -38,13 +39,18 @@ from bcw_assets.releases.bundle import load_scorer
 from bcw_assets.report.formatting import format_estimate, format_interval, format_probability, format_score
 from bcw_assets.storage.store import open_store
 
+if TYPE_CHECKING:
+    from bcw_assets.storage.s3 import S3Store
+
 STANDARD = "-"  # the name of standard input and standard output
 SOME_NOT_SCORED = 3  # exit code
 LARGE = 20_000_000  # bytes of input from which a terminal shows progress
-HEADER = (columns.ID, columns.PROBABILITY, "malignant", "release", "problems")
+CALL = "malignant"  # a column: 1 from the threshold on
+HEADER = (columns.ID, columns.PROBABILITY, CALL, "release", "problems")
 CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.MOST_CONTRIBUTIONS + 1))
 TABLE_ROW = "{:<16} {:>9}  {:<10}  {}\n"
 TABLE_HEADER = TABLE_ROW.format(columns.ID, "malignant", "call", "what moves it most, in log odds")
+open_once = cache(open_store)  # boto3 takes 0.1 s for a client
 NO_DEVICE = "This is no medical device: nothing here may decide about a patient."
 
 
@@ -71,29 +77,30 @@ def score_file(request: Request) -> int:
     """
     release = open_release(open_store(settings.read_environment().releases_place), request.release)
     scorer, tally = load_scorer(release.files), Tally(TrainingRows.load(release.files))
-    with _open_input(request.source) as source, _open_output(request) as target, ExitStack() as stack:
-        with _explain_input(request.source):
+    with open_input(request.source) as source, _open_output(request) as target, ExitStack() as stack:
+        with explain_input(request.source):
             form, parts = read_rows(source)
         chunks = stack.enter_context(closing(_read_ahead(_watch(parts, source, request), source)))
         first = next(chunks, None)  # an input that is refused at once leaves nothing on standard output
-        _say(_describe_release(release), NO_DEVICE, *_describe_form(form))
+        say(describe_release(release), NO_DEVICE, *_describe_form(form))
         try:
-            header = f"{','.join(HEADER + (CONTRIBUTIONS if request.explain else ()))}\n"
-            target.write((TABLE_HEADER if request.is_for_terminal else header).encode())
-            format_rows = _format_lines if request.is_for_terminal else _format_rows
+            header = TABLE_HEADER if request.is_for_terminal else f"{','.join(list_columns(request))}\n"
+            target.write(header.encode())
+            format_part = _format_lines if request.is_for_terminal else format_rows
             for rows in chain([first] if first else [], chunks):
                 predictions = scoring.score_rows(scorer, rows)
                 tally.add(rows, predictions, request.threshold)
-                target.write(format_rows(rows, predictions, scorer, release, request))
+                target.write(format_part(rows, predictions, scorer, release.id, request))
             target.flush()
         except BrokenPipeError:
             _forget_standard_output()
             return 0
-    _say(*_summarise(tally, request.threshold))
+    say(*_summarise(tally, request.threshold))
     return SOME_NOT_SCORED if tally.not_scored else 0
 
 
-def _describe_release(release: Release) -> str:
+def describe_release(release: Release) -> str:
+    """Return which model that is, and how good."""
     champion = "the champion" if release.is_champion else "not the champion"
     values = ", ".join(
         f"{profile.title} {format_estimate(release.headline[name])}"
@@ -141,13 +148,15 @@ def _format_count(count: int) -> str:
     return f"{count:,} row{'' if count == 1 else 's'}"
 
 
-def _say(*lines: str) -> None:
+def say(*lines: str) -> None:
+    """Write lines to standard error."""
     for line in lines:
         click.echo(line, err=True)
 
 
 @contextmanager
-def _open_input(source: str) -> Iterator[BinaryIO]:
+def open_input(source: str) -> Iterator[BinaryIO]:
+    """Give the bytes of a path, of `s3://bucket/key`, or of standard input; a TableError says why there are none."""
     if source == STANDARD:
         if sys.stdin is None:
             raise TableError("Standard input is closed; give the path of a file")
@@ -164,7 +173,7 @@ def _open_input(source: str) -> Iterator[BinaryIO]:
         file = open(source, "rb")  # noqa: SIM115 (closed two lines on: errors of reading are said elsewhere)
     except OSError as error:
         raise TableError(
-            f"{source} cannot be read: {error.strerror}. Give the path of a file, or s3://bucket/key"
+            f"{source} cannot be read: {error.strerror}. Give a file, or s3://bucket/key; or a folder, with -o FOLDER/"
         ) from error
     with file, _make_seekable(file) as stream:
         yield stream
@@ -173,14 +182,11 @@ def _open_input(source: str) -> Iterator[BinaryIO]:
 @contextmanager
 def _download(uri: str) -> Iterator[BinaryIO]:
     """Give a temporary copy of an object on S3: rows are needed as they come, and an answer may break off."""
-    from bcw_assets.storage.s3 import S3Store  # boto3 takes 0.2 s
-
     with tempfile.TemporaryFile() as copy:
         name, _, key = uri.partition("://")[2].partition("/")
         try:
-            parse_bucket(uri[: len(S3)] + name)  # raises what is wrong with it
-            S3Store(Bucket(name, "")).download(key, cast(BinaryIO, copy))
-        except (StorageError, ValueError) as error:
+            cast("S3Store", open_once(uri[: len(S3)] + name)).download(key, cast(BinaryIO, copy))
+        except StorageError as error:
             raise TableError(f"{uri} cannot be read: {error}") from error
         except OSError as error:
             raise ScoringError(
@@ -208,7 +214,7 @@ def _make_seekable(stream: BinaryIO) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _explain_input(source: str) -> Iterator[None]:
+def explain_input(source: str) -> Iterator[None]:
     """Say whose fault it is that a table cannot be read."""
     name = "Standard input" if source == STANDARD else source
     try:
@@ -220,11 +226,15 @@ def _explain_input(source: str) -> Iterator[None]:
 
 
 def _watch(parts: Iterator[Rows], source: BinaryIO, request: Request) -> Iterator[Rows]:
-    """Return the rows of the input, while a terminal shows how far they are."""
-    with _explain_input(request.source), _show_progress(source, request) as move:
+    """Return the rows; a terminal that does not get them shows how far they are, if the input is large."""
+    is_seen = sys.stderr.isatty() and not request.is_for_terminal and source.seekable()
+    size = os.fstat(source.fileno()).st_size if is_seen else 0
+    with explain_input(request.source), ExitStack() as stack:
+        bar = stack.enter_context(click.progressbar(length=size, file=sys.stderr)) if size >= LARGE else None
         for rows in parts:
             yield rows
-            move()
+            if bar:
+                bar.update(max(source.tell() - bar.pos, 0))
 
 
 def _read_ahead(chunks: Iterator[Rows], source: BinaryIO) -> Generator[Rows]:
@@ -240,18 +250,6 @@ def _read_ahead(chunks: Iterator[Rows], source: BinaryIO) -> Generator[Rows]:
 
 
 @contextmanager
-def _show_progress(source: BinaryIO, request: Request) -> Iterator[Callable[[], None]]:
-    """Show a bar on standard error if that is a terminal, the rows go elsewhere, and the input is large."""
-    is_shown = sys.stderr.isatty() and not request.is_for_terminal and source.seekable()
-    size = os.fstat(source.fileno()).st_size if is_shown else 0
-    if size < LARGE:
-        yield lambda: None
-        return
-    with click.progressbar(length=size, file=sys.stderr) as bar:
-        yield lambda: bar.update(max(source.tell() - bar.pos, 0))
-
-
-@contextmanager
 def _open_output(request: Request) -> Iterator[BinaryIO]:
     """Give what takes the output: standard output, or a file that gets its name when all is written."""
     if request.target == STANDARD:
@@ -264,7 +262,9 @@ def _open_output(request: Request) -> Iterator[BinaryIO]:
             raise ScoringError(f"Standard output cannot be written: {error.strerror}; give a file to -o") from error
         return
     if _is_on_s3(request.target):
-        raise ScoringError(f"{request.target} is on S3; allowed for -o is the path of a file")
+        raise ScoringError(
+            f"{request.target} is on S3; allowed for -o is the path of a file, or a folder or prefix that ends with /"
+        )
     path = Path(request.target)
     try:
         is_path = request.source != STANDARD and not _is_on_s3(request.source)
@@ -303,13 +303,19 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _format_rows(rows: Rows, predictions: RowPredictions, scorer: Scorer, release: Release, request: Request) -> bytes:
+def list_columns(request: Request) -> tuple[str, ...]:
+    """Return the names of the columns of the output."""
+    return HEADER + (CONTRIBUTIONS if request.explain else ())
+
+
+def format_rows(rows: Rows, predictions: RowPredictions, scorer: Scorer, release: str, request: Request) -> bytes:
+    """Return rows as lines of CSV, with the id of the release that scored them."""
     ids = list(map(_quote, rows.ids)) if _needs_quotes("".join(rows.ids)) else rows.ids
     calls = np.where(predictions.probability >= request.threshold, "1", "0").tolist()
     fields = zip(ids, predictions.probability.tolist(), calls, strict=True)
-    lines = [f"{identifier},{number!r},{call},{release.id}," for identifier, number, call in fields]
+    lines = [f"{identifier},{number!r},{call},{release}," for identifier, number, call in fields]
     for row in np.flatnonzero(~predictions.is_scored).tolist():
-        lines[row] = f"{ids[row]},,,{release.id},"
+        lines[row] = f"{ids[row]},,,{release},"
     for row, remarks in predictions.remarks.items():
         lines[row] += _quote("; ".join(remarks))
     if request.explain:
@@ -318,7 +324,7 @@ def _format_rows(rows: Rows, predictions: RowPredictions, scorer: Scorer, releas
     return ("\n".join(lines) + "\n").encode()
 
 
-def _format_lines(rows: Rows, predictions: RowPredictions, scorer: Scorer, _: Release, request: Request) -> bytes:
+def _format_lines(rows: Rows, predictions: RowPredictions, scorer: Scorer, _: str, request: Request) -> bytes:
     lines = []
     contributions = zip(*scoring.explain_rows(scorer, rows.measurements, predictions.is_scored), strict=True)
     fields = zip(rows.ids, predictions.probability.tolist(), predictions.is_scored.tolist(), contributions, strict=True)

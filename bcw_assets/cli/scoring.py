@@ -6,7 +6,7 @@ What belongs here is arithmetic on chunks of rows, without scikit-learn, pandas 
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from operator import add
@@ -89,16 +89,16 @@ class TrainingRows:
     """The rows that a model was trained on, as its release lists them: their log odds, rising, and fingerprints."""
 
     log_odds: np.ndarray
-    fingerprints: frozenset[str]
+    fingerprints: Set[str]
 
     @classmethod
     def load(cls, files: Mapping[str, bytes]) -> "TrainingRows | None":
         """Return the training rows of a release; None if it does not list them, as another version's may not."""
         try:
-            reader = csv.DictReader(io.StringIO(files["cross_validation.csv"].decode()), strict=True)
-            rows = [row for row in reader if row["split"] == "train"]
-            log_odds = np.array(sorted(float(row["log_odds"]) for row in rows))
-            return cls(log_odds, frozenset(row["fingerprint"] for row in rows))
+            lines = io.TextIOWrapper(io.BytesIO(files["cross_validation.csv"]), "utf-8", newline="")
+            rows = (row for row in csv.DictReader(lines, strict=True) if row["split"] == "train")
+            patients = {row["fingerprint"]: float(row["log_odds"]) for row in rows}
+            return cls(np.sort([*patients.values()]), patients.keys())
         except (LookupError, TypeError, ValueError, csv.Error):
             return None
 

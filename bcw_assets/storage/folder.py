@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -77,6 +77,14 @@ class FolderStore:
     def delete(self, key: str) -> None:
         with self._explain_errors("delete", key):
             self._path(key).unlink(missing_ok=True)
+
+    def remove_leftovers(self, keys: Collection[str]) -> None:
+        """Remove what killed writers left of files that are there by now, and that nobody can want any more."""
+        paths = {self._path(key) for key in keys}
+        for leftover in (path for folder in {path.parent for path in paths} for path in folder.glob(f".*{TEMPORARY}")):
+            path = leftover.with_name(leftover.name[1:].removesuffix(TEMPORARY).rpartition(".")[0])
+            if path in paths and path.exists():
+                leftover.unlink(missing_ok=True)
 
     def address(self, key: str) -> str:
         self._path(key)

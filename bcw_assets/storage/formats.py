@@ -1,16 +1,20 @@
 """A value and its files: what each type looks like as bytes.
 
-A value of several files has a JSON document last, which holds the SHA-256 of the others: a mixed pair is refused.
+A table is CSV, which people can read, up to a number of rows, and Parquet beyond. A value of several files has a JSON
+document last, which holds the SHA-256 of the others: a mixed pair is refused.
 """
 
 import io
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+from weakref import WeakValueDictionary
 
 import msgspec
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from sklearn.pipeline import Pipeline
 
 from bcw_assets import documents
@@ -21,6 +25,11 @@ from bcw_assets.ml.table import canonical, columns
 
 HASHES = "sha256"
 TEXT_COLUMNS = (columns.ID, columns.DIAGNOSIS, preparation.SPLIT)  # columns that are no numbers
+AS_CSV, AS_PARQUET = ".csv", ".parquet"
+MOST_ROWS_OF_CSV = 50_000  # Parquet is read in a twentieth of the time
+FORM_RULE = f"CSV up to {MOST_ROWS_OF_CSV:,} rows, Parquet beyond"
+# SHA-256 of a stored table → the table, as long as somebody has it: it need not be parsed again.
+_TABLES: WeakValueDictionary[str, pd.DataFrame] = WeakValueDictionary()
 
 
 class FormatError(BcwError):
@@ -31,32 +40,55 @@ class Format(NamedTuple):
     """How one type is stored."""
 
     names: tuple[str, ...]  # of its files, {} standing for the asset's; the last one speaks for all of them
-    dump: Callable[[Any], tuple[bytes | documents.Document, ...]]  # value → the content of each; a document for JSON
+    dump: Callable[[Any], tuple[pd.DataFrame | bytes | documents.Document, ...]]  # value → what is in each
     load: Callable[..., Any]  # the same back to the value
 
 
 def dump(value: object, key: str) -> dict[str, bytes]:
     """Return the files of a value stored under `key`: keys → bytes, in the order in which they must be written."""
-    kind = type(value)
-    files: dict[str, bytes] = {}
-    for file, content in zip(list_keys(kind, key), FORMATS[kind].dump(value), strict=True):
-        files[file] = content if isinstance(content, bytes) else documents.encode(content | {HASHES: _hash(files)})
+    contents, files = FORMATS[type(value)].dump(value), dict[str, bytes]()
+    is_large = any(isinstance(content, pd.DataFrame) and len(content) > MOST_ROWS_OF_CSV for content in contents)
+    for file, content in zip(list_keys(type(value), key, AS_PARQUET if is_large else AS_CSV), contents, strict=True):
+        if isinstance(content, pd.DataFrame):
+            write = _format_parquet if is_large else canonical.write_table if content is value else format_csv
+            files[file] = write(content)
+            _TABLES[documents.digest(files[file])] = content
+        else:
+            files[file] = content if isinstance(content, bytes) else documents.encode(content | {HASHES: _hash(files)})
     return files
 
 
-def list_keys(kind: type, key: str) -> list[str]:
+def list_keys(kind: type, key: str, form: str = AS_CSV) -> list[str]:
     """Return the keys of the files of a value of type `kind` stored under `key`; the last speaks for all."""
     folder, _, asset = key.rpartition("/")
-    return [f"{folder}/{name.format(asset)}" for name in FORMATS[kind].names]
+    return [f"{folder}/{name.format(asset).replace(AS_CSV, form)}" for name in FORMATS[kind].names]
+
+
+def cut_form(address: str) -> str:
+    """Return the address of a table without the form, which the same asset may change from run to run."""
+    return address.removesuffix(AS_CSV).removesuffix(AS_PARQUET)
 
 
 def load(kind: type, files: Mapping[str, bytes]) -> Any:
     """Return the value of type `kind` that the files (`list_keys` → bytes) hold, or raise a FormatError."""
-    contents = [_read_document(file, files) if file.endswith(".json") else content for file, content in files.items()]
     try:
-        return FORMATS[kind].load(*contents)
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        contents = [_read_content(file, files) for file in reversed(list(files))]  # the document vouches for the others
+        return FORMATS[kind].load(*reversed(contents))
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, pa.ArrowException) as error:
         raise FormatError(f"{' or '.join(files)} is not what this project writes ({error})") from error
+
+
+def _read_content(file: str, files: Mapping[str, bytes]) -> pd.DataFrame | bytes | documents.Document:
+    """Return what is in a file as it stands there, mending nothing: what it is worth is for the checks to say."""
+    content = files[file]
+    if cut_form(file) == file:
+        return _read_document(file, files) if file.endswith(".json") else content
+    if (known := _TABLES.get(documents.digest(content))) is not None:
+        return known
+    if file.endswith(AS_CSV):
+        return pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(TEXT_COLUMNS, "str"), keep_default_na=False)
+    table = pq.read_table(pa.BufferReader(content), use_threads=False)
+    return cast(pd.DataFrame, table.to_pandas(use_threads=False, ignore_metadata=True))
 
 
 def _read_document(file: str, files: Mapping[str, bytes]) -> documents.Document:
@@ -79,41 +111,47 @@ def format_csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def _read_frame(content: bytes, expected: list[str]) -> pd.DataFrame:
-    """Return what is in a CSV as it stands there, mending nothing: what it is worth is for the checks to say."""
-    frame = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(TEXT_COLUMNS, "str"), keep_default_na=False)
+def _format_parquet(frame: pd.DataFrame) -> bytes:
+    texts = [name for name in TEXT_COLUMNS if name in frame]
+    sink = pa.BufferOutputStream()
+    # Numbers hardly repeat, so that a dictionary of them takes time for nothing.
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink, use_dictionary=texts)
+    return bytes(sink.getvalue())
+
+
+def _require_columns(frame: pd.DataFrame, expected: list[str]) -> None:
     if list(frame.columns) != expected:
         raise ValueError(f"the columns are {list(frame.columns)}, not {expected}")
-    return frame
 
 
-def _load_table(content: bytes) -> pd.DataFrame:
-    frame = _read_frame(content, list(columns.RAW))
-    return frame.astype(dict.fromkeys(columns.MEASUREMENTS, "float64"))  # a column of 1 and 2 is one of floats too
+def _load_table(frame: pd.DataFrame) -> pd.DataFrame:
+    _require_columns(frame, list(columns.RAW))
+    # A column of 1 and 2 is one of floats too. Of others `astype` would part the block in which they lie in memory.
+    whole = frame[list(columns.MEASUREMENTS)].select_dtypes(exclude="float64").columns
+    return frame.astype(dict.fromkeys(whole, "float64")) if len(whole) else frame
 
 
-def _dump_prepared(value: preparation.Prepared) -> tuple[bytes, documents.Document]:
+def _dump_prepared(value: preparation.Prepared) -> tuple[pd.DataFrame, documents.Document]:
     how = {"split": asdict(value.split), "scaler": numbers.dump_scaler(value.scaler)}
-    return format_csv(value.rows), {"fingerprint": value.fingerprint, **how}
+    return value.rows, {"fingerprint": value.fingerprint, **how}
 
 
-def _load_prepared(content: bytes, document: documents.Document) -> preparation.Prepared:
+def _load_prepared(rows: pd.DataFrame, document: documents.Document) -> preparation.Prepared:
     split = preparation.Split(**document["split"])
-    rows = _read_frame(content, list(preparation.READY_DESCRIPTIONS))
+    _require_columns(rows, list(preparation.READY_DESCRIPTIONS))
     return preparation.Prepared(rows, numbers.load_scaler(document["scaler"]), split, document["fingerprint"])
 
 
-def _dump_cross_validation(value: resampling.CrossValidation) -> tuple[bytes, documents.Document]:
+def _dump_cross_validation(value: resampling.CrossValidation) -> tuple[pd.DataFrame, documents.Document]:
     how = {"resampling": asdict(value.resampling), "settings": value.settings}
-    return format_csv(value.rows), {"fingerprint": value.fingerprint, **how}
+    return value.rows, {"fingerprint": value.fingerprint, **how}
 
 
-def _load_cross_validation(content: bytes, document: documents.Document) -> resampling.CrossValidation:
-    how = resampling.Resampling(**document["resampling"])
-    repeats = content.partition(b"\n")[0].count(b",") - 1  # not by the document, which may say a thousand million
-    rows = _read_frame(content, list(resampling.describe_columns(repeats)))
-    if how.repeats != repeats:
+def _load_cross_validation(rows: pd.DataFrame, document: documents.Document) -> resampling.CrossValidation:
+    how, repeats = resampling.Resampling(**document["resampling"]), len(rows.columns) - 2
+    if how.repeats != repeats:  # before a thousand million columns get their names
         raise ValueError(f"it has {repeats} repeats, and the document says {how.repeats}")
+    _require_columns(rows, list(resampling.describe_columns(repeats)))
     return resampling.CrossValidation(rows, how, document["settings"], document["fingerprint"])
 
 
@@ -125,7 +163,7 @@ def _load_evaluation(figure: bytes, card: bytes, document: documents.Document) -
 
 
 FORMATS = {  # type of the value → how it is stored
-    pd.DataFrame: Format(("{}.csv",), lambda value: (canonical.write_table(value),), _load_table),
+    pd.DataFrame: Format(("{}.csv",), lambda value: (value,), _load_table),
     preparation.Prepared: Format(("{}.csv", "{}.json"), _dump_prepared, _load_prepared),
     # The pickle, which could execute anything, is for others.
     Pipeline: Format(

@@ -71,7 +71,7 @@ def test_on_a_terminal_a_refresh_shows_each_stage_while_it_works(graph: Graph) -
         output = pool.submit(read_terminal, controller)
         process.join()
         os.close(terminal)
-        text = output.result()
+        text = re.sub(r".*\x1b\[K", "", output.result())  # without what is written over
     os.close(controller)
     stages = re.findall(r"^(\w+) … +\d+\.\d s$", text, flags=re.MULTILINE)
     assert stages == ["raw_data", "ready_data", "model", "cross_validation", "metrics", "release"]

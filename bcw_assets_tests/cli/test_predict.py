@@ -252,7 +252,7 @@ def test_a_failure_in_the_middle_leaves_the_old_file_and_no_other(folder: Path) 
     (folder / "out.csv").write_text("old")
     before = sorted(folder.iterdir())
     format_rows = mock.Mock(side_effect=[b"first\n", OSError(28, "No space left on device")])
-    with mock.patch.object(predict, "_format_rows", format_rows):
+    with mock.patch.object(predict, "format_rows", format_rows):
         done = bcw("table.csv", "-o", "out.csv")
     assert format_rows.call_count == 2
     assert done.exit_code == 1

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy.special import ndtr
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
@@ -31,7 +30,7 @@ def describe_coefficients(ready_data: preparation.Prepared, model: Pipeline) -> 
     values = model[-1].coef_[0]
     with np.errstate(all="ignore"):  # where every patient is predicted without doubt there is no error
         stability = ndtr(np.abs(values) / estimate_standard_errors(measurements, malignant, model[-1]))
-    alone = compute_aucs(pd.DataFrame(measurements), malignant)
+    alone = compute_aucs(measurements, malignant)
     rows = zip(columns.MEASUREMENTS, values.tolist(), stability.tolist(), alone.tolist(), strict=True)
     return [
         Coefficient(name, value, None if np.isnan(stable) else stable, auc, (auc - 0.5) * value < 0)
@@ -56,6 +55,6 @@ def estimate_standard_errors(
     except np.linalg.LinAlgError:
         return np.full(measurements.shape[1], np.nan)
     steps = design @ inverse
-    leverage = weight * (steps * design).sum(axis=1)
+    leverage = weight * np.einsum("ij,ij->i", steps, design)
     steps *= ((malignant - probability) / (1 - leverage))[:, None]
-    return np.asarray(np.sqrt((steps**2).sum(axis=0))[:-1])
+    return np.asarray(np.sqrt(np.einsum("ij,ij->j", steps, steps))[:-1])

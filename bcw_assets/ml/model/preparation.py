@@ -75,7 +75,7 @@ def prepare(raw_data: pd.DataFrame, split: Split) -> Prepared:
     except ValueError as error:
         raise TrainingError(f"{split} cannot divide {len(raw_data)} rows: {error}") from error
     for side, rows in ((TRAIN, train), (TEST, test)):
-        if len(set(malignant[rows])) < 2:
+        if len(np.unique(malignant[rows])) < 2:
             raise TrainingError(
                 f"{split} leaves {malignant[rows].sum()} malignant among {len(rows)} {side} rows; "
                 f"both diagnoses must be on both sides. Set stratify: true or another test_size, or use a larger table"
@@ -101,18 +101,20 @@ def prepare(raw_data: pd.DataFrame, split: Split) -> Prepared:
 def check_split(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
     """Find rows on no side or on both, rows of another table, and sides without one of the diagnoses."""
     rows = ready_data.rows
-    train, test = (rows[rows[SPLIT] == side] for side in (TRAIN, TEST))
+    train, test = (rows.loc[rows[SPLIT] == side, IS_MALIGNANT] for side in (TRAIN, TEST))
+    is_in_order = rows[columns.ID].tolist() == raw_data[columns.ID].tolist()
+    is_labelled = rows[IS_MALIGNANT].tolist() == canonical.malignant(raw_data).tolist()
     return Findings.of(
         ("it was made from another table", ready_data.fingerprint != canonical.fingerprint(raw_data)),
         ("a row is on no side", len(train) + len(test) < len(rows)),
-        ("its rows are not those of raw_data in their order", list(rows[columns.ID]) != list(raw_data[columns.ID])),
-        ("its labels are not those of raw_data", list(rows[IS_MALIGNANT]) != canonical.malignant(raw_data).tolist()),
-        ("the training rows lack a diagnosis", set(train[IS_MALIGNANT]) != {0, 1}),
-        ("the test rows lack a diagnosis", set(test[IS_MALIGNANT]) != {0, 1}),
+        ("its rows are not those of raw_data in their order", not is_in_order),
+        ("its labels are not those of raw_data", not is_labelled),
+        ("the training rows lack a diagnosis", set(train.unique()) != {0, 1}),
+        ("the test rows lack a diagnosis", set(test.unique()) != {0, 1}),
         train_rows=len(train),
         test_rows=len(test),
-        malignant_in_train=int(train[IS_MALIGNANT].sum()),
-        malignant_in_test=int(test[IS_MALIGNANT].sum()),
+        malignant_in_train=int(train.sum()),
+        malignant_in_test=int(test.sum()),
     )
 
 
@@ -140,10 +142,10 @@ def _measure_deviation(values: np.ndarray) -> tuple[float, float]:
 def check_features(ready_data: Prepared) -> Findings:
     """Find a measurement that is the id, the row number or the diagnosis in disguise."""
     rows, malignant = ready_data.rows, ready_data.rows[IS_MALIGNANT].to_numpy()
-    measurements = rows[list(columns.MEASUREMENTS)]
+    measurements = rows[list(columns.MEASUREMENTS)].to_numpy()
     orders = [malignant, np.arange(len(rows)), pd.to_numeric(rows[columns.ID], errors="coerce").to_numpy(np.float64)]
     with np.errstate(all="ignore"):  # a constant column and ids that are no numbers have no correlation
-        all_pairs = np.nan_to_num(np.corrcoef(measurements.to_numpy(), np.stack(orders, axis=1), rowvar=False))
+        all_pairs = np.nan_to_num(np.corrcoef(measurements, np.stack(orders, axis=1), rowvar=False))
     by_label, *by_orders = np.abs(all_pairs[-len(orders) :, : -len(orders)]).max(axis=1).tolist()
     by_order, areas = max(by_orders), compute_aucs(measurements, malignant)
     alone, rarer = float(np.maximum(areas, 1 - areas).max()), min(malignant.sum(), (1 - malignant).sum())

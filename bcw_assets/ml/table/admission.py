@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from bcw_assets.errors import TableError
 from bcw_assets.ml.table import columns, reading, rules
 from bcw_assets.ml.table.forms import LABEL_IS, Form, explain_value
-from bcw_assets.ml.table.identity import round_values
+from bcw_assets.ml.table.identity import find_repeats
 from bcw_assets.ml.table.reading import Rows
 
 FEWEST_OF_A_DIAGNOSIS = 10  # the ten folds of the cross-validation need one patient of each diagnosis in each
@@ -38,16 +38,19 @@ def read_table(content: bytes, where: str, leave_out: Callable[[str], object] = 
             return form.name_row(lines[row], table[columns.ID].iloc[row])
 
         _refuse(problems)
-        _require_once(table[[columns.ID]], "its id is that", "each id once", name)
-        rounded = pd.DataFrame(round_values(table[list(columns.MEASUREMENTS)].to_numpy()))
-        _require_once(rounded, "its 30 measurements are those", "each patient once (F5)", name)
+        ids, first = table[columns.ID], dict[str, int]()
+        twice = np.flatnonzero(ids.duplicated(keep=False)).tolist()
+        again = [(row, before) for row in twice if (before := first.setdefault(ids.iloc[row], row)) != row]
+        _require_once(again, "its id is that", "each id once", name)
+        again = find_repeats(table[list(columns.MEASUREMENTS)].to_numpy())
+        _require_once(again, "its 30 measurements are those", "each patient once (F5)", name)
         _require_both(table[columns.DIAGNOSIS])
         rules.require(table, name)
     except TableError as error:
         raise TableError(f"{error}. {where} cannot be used", error.rows) from error
     if form.left_out:
         leave_out(form.left_out)
-    order = np.argsort(table[columns.ID].to_numpy(dtype=object), kind="stable")
+    order = table[columns.ID].argsort()
     return table.iloc[order].reset_index(drop=True)  # the same layout in memory, whatever the order was
 
 
@@ -59,9 +62,9 @@ def _gather(parts: Iterable[Rows], form: Form) -> tuple[pd.DataFrame, list[int],
         width = max(4, len(str(len(ids))))
         ids = [f"row-{row:0{width}}" for row in range(1, len(ids) + 1)]
     measurements = np.hstack([np.zeros((len(columns.MEASUREMENTS), 0)), *(rows.measurements for rows in every)])
-    table = pd.DataFrame(measurements.T, columns=list(columns.MEASUREMENTS))
+    table = pd.DataFrame(measurements.T, columns=list(columns.MEASUREMENTS), copy=False)
     table.insert(0, columns.ID, pd.Series(ids, dtype="str"))
-    diagnoses = [label for rows in every for label in rows.diagnoses.tolist()]
+    diagnoses = np.concatenate([np.zeros(0, "<U1"), *(rows.diagnoses for rows in every)])
     table.insert(1, columns.DIAGNOSIS, pd.Series(diagnoses, dtype="str"))
     problems = [text for rows in every for text in _list_problems(rows, form)]
     return table, [line for rows in every for line in rows.lines], problems
@@ -82,16 +85,13 @@ def _refuse(problems: list[str]) -> None:
         raise TableError("\n".join(problems[:MOST_PROBLEMS] + more))
 
 
-def _require_once(values: pd.DataFrame, what: str, allowed: str, name: Callable[[int], str]) -> None:
-    """Refuse a table in which two rows have the same values."""
-    first: dict[Hashable, int] = {}
-    twice = values[values.duplicated(keep=False)].itertuples(name=None)
-    again = [(row, first[value]) for row, *rest in twice if first.setdefault(value := tuple(rest), row) != row]
+def _require_once(again: Iterable[tuple[int, int]], what: str, allowed: str, name: Callable[[int], str]) -> None:
+    """Refuse a table in which rows are those of a row before; both are given."""
     _refuse([f"{name(row)}: {what} of {name(before)} again; allowed is {allowed}" for row, before in again])
 
 
-def _require_both(diagnoses: Iterable[str]) -> None:
-    count = Counter(diagnoses)
+def _require_both(diagnoses: pd.Series) -> None:
+    count = Counter(diagnoses.value_counts().to_dict())
     if min(count[label] for label in columns.LABELS) < FEWEST_OF_A_DIAGNOSIS:
         raise TableError(
             f"It has {count[columns.MALIGNANT]} malignant and {count[columns.BENIGN]} benign rows; allowed are at "

@@ -3,17 +3,22 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from bcw_assets.ml.findings import Findings
 from bcw_assets.ml.table import columns
-from bcw_assets.ml.table.identity import format_number, hash_row, round_values
+from bcw_assets.ml.table.identity import format_number, round_values
 
 UCI_FINGERPRINT = "ae5f3663df59b8d56b571fb9ff28b36cfba023a6075f2d98c2d5a9e76a6499b2"
 """The fingerprint of the 569 rows that UCI has served since 1995, in any of their forms."""
+
+ROWS_AT_ONCE = 1 << 14  # rows of which there are texts at once
+_LATEST: dict[bytes, list[str]] = {}  # SHA-256 of the content → the row fingerprints
 
 # The names of what is recorded of the download.
 LEFT_OUT, CHOSEN = "columns left out", "chosen by the user"
@@ -24,21 +29,35 @@ def write_table(table: pd.DataFrame) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
-    writer.writerows(
-        (identifier, *row) for identifier, row in zip(table[columns.ID], _format_patients(table), strict=True)
-    )
+    numbers = (_format_numbers(table[name].to_numpy()).to_pylist() for name in columns.MEASUREMENTS)
+    writer.writerows(zip(table[columns.ID], table[columns.DIAGNOSIS], *numbers, strict=True))
     return text.getvalue().encode()
 
 
 def fingerprint_rows(table: pd.DataFrame) -> list[str]:
-    """Return, row by row, the SHA-256 of diagnosis and rounded measurements: the patient, whatever the id."""
-    rounded = table.assign(**{name: round_values(table[name].to_numpy()) for name in columns.MEASUREMENTS})
-    return list(map(hash_row, _format_patients(rounded)))
+    """Return, row by row, the SHA-256 of diagnosis and rounded measurements: the patient, whatever the id.
+
+    Many ask for them in a run, so those of the latest table are kept.
+    """
+    diagnoses = pa.array(table[columns.DIAGNOSIS], pa.string())
+    measurements = [np.ascontiguousarray(table[name]) for name in columns.MEASUREMENTS]
+    content = hashlib.sha256("\n".join(diagnoses.to_pylist()).encode())
+    for numbers in measurements:
+        content.update(numbers.data)
+    patients = _LATEST.get(content.digest(), [])
+    if not patients:
+        for start in range(0, len(table), ROWS_AT_ONCE):
+            texts = [_format_numbers(round_values(numbers[start : start + ROWS_AT_ONCE])) for numbers in measurements]
+            rows = pc.binary_join_element_wise(diagnoses[start : start + ROWS_AT_ONCE], *texts, ",").cast(pa.binary())
+            patients += [hashlib.sha256(row).hexdigest() for row in rows.to_pylist()]
+        _LATEST.clear()
+        _LATEST[content.digest()] = patients
+    return patients
 
 
 def fingerprint(table: pd.DataFrame) -> str:
     """Return the SHA-256 of the row fingerprints in the table's order, one a line."""
-    return hashlib.sha256("".join(f"{row}\n" for row in fingerprint_rows(table)).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*fingerprint_rows(table), ""]).encode()).hexdigest()
 
 
 def malignant(table: pd.DataFrame) -> np.ndarray:
@@ -79,10 +98,10 @@ def check_source(raw_data: pd.DataFrame, facts: Mapping[str, object]) -> Finding
     )
 
 
-def _format_patients(table: pd.DataFrame) -> Iterator[tuple[str, ...]]:
-    """Return each row's diagnosis and numbers as texts; a number that a column has often is formatted once."""
-    texts = [table[columns.DIAGNOSIS].tolist()]
-    for name in columns.MEASUREMENTS:
-        codes, numbers = pd.factorize(table[name].to_numpy() + 0.0, use_na_sentinel=False)  # -0 is 0
-        texts.append(np.array(list(map(format_number, numbers.tolist())), dtype=object)[codes].tolist())
-    return zip(*texts, strict=True)
+def _format_numbers(numbers: np.ndarray) -> pa.Array:
+    """Return each number as `format_number` does."""
+    sizes = np.abs(numbers)
+    is_short = (sizes == 0) | ((sizes >= 1e-4) & (sizes < 1e9))  # beyond, Arrow has other exponents
+    texts = pc.cast(pa.array(numbers + 0.0), pa.string())  # -0 is 0
+    others = map(format_number, numbers[~is_short].tolist())
+    return pc.replace_with_mask(texts, ~is_short, pa.array(others, pa.string()))

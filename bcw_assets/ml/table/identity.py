@@ -31,3 +31,17 @@ def format_number(number: float) -> str:
 def hash_row(texts: Iterable[str]) -> str:
     """Return the SHA-256 of a row's diagnosis and rounded numbers: one patient has one, whatever the id."""
     return hashlib.sha256(",".join(texts).encode()).hexdigest()
+
+
+def find_repeats(values: np.ndarray) -> list[tuple[int, int]]:
+    """Return the rows of n × d numbers that are, rounded, those of a row before, each with the first such row."""
+    mixture = np.zeros(len(values), np.uint64)
+    for column in values.T:
+        mixture = (mixture ^ round_values(column).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixture ^= mixture >> np.uint64(32)
+    ordered = np.sort(mixture)
+    candidates = np.flatnonzero(np.isin(mixture, ordered[1:][ordered[1:] == ordered[:-1]]))
+    first: dict[bytes, int] = {}
+    rounded = zip(candidates.tolist(), round_values(values[candidates]), strict=True)
+    pairs = [(row, first.setdefault(numbers.tobytes(), row)) for row, numbers in rounded]
+    return [(row, before) for row, before in pairs if row != before]

@@ -17,7 +17,7 @@ import numpy as np
 from bcw_assets.errors import TableError
 from bcw_assets.ml.findings import Fact, Findings
 from bcw_assets.ml.table import columns
-from bcw_assets.ml.table.identity import NOISE, round_values
+from bcw_assets.ml.table.identity import NOISE, find_repeats
 
 if TYPE_CHECKING:  # who scores rows does without pandas
     import pandas as pd
@@ -147,15 +147,17 @@ ROWS = tuple(_expand_rules())
 HARD, ADVICE = (tuple(rule for rule in ROWS if rule.is_hard == is_hard) for is_hard in (True, False))
 
 
-def compute_aucs(values: "pd.DataFrame", malignant: np.ndarray) -> np.ndarray:
+def compute_aucs(values: np.ndarray, malignant: np.ndarray) -> np.ndarray:
     """Return the ROC AUC of each column of values (n × d) alone, of shape (d,); equal values count half.
 
     Of the n truths, 1 or 0, both must occur.
     """
-    ill = int(malignant.sum())
-    ranks = values.rank().to_numpy()[malignant == 1].sum(axis=0)
-    areas: np.ndarray = (ranks - ill * (ill + 1) / 2) / (ill * (len(malignant) - ill))
-    return areas
+    areas = []
+    for column in values.T:
+        ill, well = np.sort(column[malignant == 1]), np.sort(column[malignant == 0])
+        below, not_above = (int(np.searchsorted(well, ill, side).sum()) for side in ("left", "right"))
+        areas.append((below + not_above) / (2 * len(ill) * len(well)))
+    return np.array(areas)
 
 
 def _is_malignant(table: "pd.DataFrame") -> np.ndarray:
@@ -163,18 +165,18 @@ def _is_malignant(table: "pd.DataFrame") -> np.ndarray:
 
 
 def _count_wrong_labels(table: "pd.DataFrame") -> float:
-    return float(len(set(table[columns.DIAGNOSIS]) ^ {columns.MALIGNANT, columns.BENIGN}))
+    return float(len(set(table[columns.DIAGNOSIS].unique()) ^ {columns.MALIGNANT, columns.BENIGN}))
 
 
 def _count_repeats(table: "pd.DataFrame") -> float:
-    return float(table[list(columns.MEASUREMENTS)].apply(round_values, raw=True).duplicated().sum())
+    return float(len(find_repeats(table[list(columns.MEASUREMENTS)].to_numpy())))
 
 
 def _measure_auc(table: "pd.DataFrame") -> float:
     malignant = _is_malignant(table)
     if malignant.all() or not malignant.any():
         return 0.0
-    return float(compute_aucs(table[["perimeter_worst"]], malignant)[0])
+    return float(compute_aucs(table[["perimeter_worst"]].to_numpy(), malignant)[0])
 
 
 def _count_fewest_distinct(table: "pd.DataFrame") -> float:

@@ -22,6 +22,14 @@ def test_more_folds_than_patients_of_a_diagnosis_are_refused(raw: pd.DataFrame) 
         resampling.predict_out_of_fold(raw, training.build(1.0), Resampling(213, 1, 0))
 
 
+def test_each_fold_of_a_large_table_is_told(raw: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    for rows in (570, 569):
+        monkeypatch.setattr(resampling, "ROWS_TO_PREDICT", rows)
+        resampling.predict_out_of_fold(raw, training.build(1.0), Resampling(2, 2, 0), lines.append)
+    assert lines == [f"{count} of 4 folds" for count in range(1, 5)]
+
+
 def test_each_repeat_is_scikit_learns_own_prediction_with_the_seed_of_the_repeat(raw: pd.DataFrame) -> None:
     """Also where the penalty is weak, so that from another fold's optimum the usual tolerance would end 1e-6 short."""
     predicted = resampling.predict_out_of_fold(raw, training.build(100.0), Resampling(5, 2, 7))

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bcw_assets.ml.table import admission, canonical, columns
+from bcw_assets.ml.table.identity import format_number, hash_row, round_values
 from bcw_assets_tests.ml.table.test_forms import with_numbers
 from bcw_assets_tests.tables import uci_form
 
@@ -28,6 +29,18 @@ def test_rows_come_sorted_by_id_as_text_and_an_id_keeps_its_comma(raw: pd.DataFr
 def test_a_row_fingerprint_is_the_hash_of_ucis_line_after_the_id(raw: pd.DataFrame) -> None:
     first = uci_form().partition(b"\n")[0].partition(b",")[2]
     assert canonical.fingerprint_rows(raw)[0] == hashlib.sha256(first).hexdigest()
+
+
+def test_numbers_of_any_size_are_written_in_whole_columns_as_one_by_one(raw: pd.DataFrame) -> None:
+    random = np.random.default_rng(0)
+    numbers = raw[MEASUREMENTS] * 10 ** random.uniform(-12, 18, (len(raw), len(MEASUREMENTS)))
+    table = with_numbers(raw, numbers.mask(random.random(numbers.shape) < 0.1, 0.0))
+    lines = canonical.write_table(table).decode().splitlines()[1:]
+    for (_, diagnosis, *row), line, patient in zip(
+        table.itertuples(index=False), lines, canonical.fingerprint_rows(table), strict=True
+    ):
+        assert line.split(",")[2:] == list(map(format_number, row))
+        assert patient == hash_row([diagnosis, *map(format_number, round_values(np.array(row)).tolist())])
 
 
 def test_the_fingerprint_knows_rows_and_not_ids(raw: pd.DataFrame) -> None:

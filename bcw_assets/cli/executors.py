@@ -1,0 +1,155 @@
+"""Where the files of a folder are scored: in processes here, or on a Dask cluster. Both are a standard `Executor`."""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    InvalidStateError,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib.metadata import version
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
+
+from bcw_assets.deadline import within
+from bcw_assets.errors import ScoringError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+MOST_DEATHS = 5  # of processes by the same piece of work
+ANSWER_LIMIT, PULSE = 20, 5  # seconds in which a scheduler has to answer, and between questions
+SAME_EVERYWHERE = ("distributed", "bcw-assets", "numpy", "pyarrow")  # the first is the protocol, the others the bytes
+
+
+@contextmanager
+def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[Executor]:
+    """Give so many processes of this machine, or the Dask cluster of a scheduler's address."""
+    with _connect(scheduler) if scheduler else Processes(workers) as executor:
+        yield executor
+
+
+def list_deaths() -> tuple[type[Exception], ...]:
+    """Return what a piece of work raises that killed process after process."""
+    distributed = sys.modules.get("distributed")
+    return (BrokenExecutor, *([distributed.KilledWorker] if distributed else []))
+
+
+class Processes(ThreadPoolExecutor):
+    """As many processes as threads, each of which has its own: if that dies, a new one does the same work again.
+
+    A single pool of processes would lose the work of all when one dies, and not know whose it was.
+    """
+
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        """Do a piece of work in a process."""
+        return super().submit(_do_in_process, partial(call, *arguments, **options))
+
+
+thread = threading.local()
+
+
+def _do_in_process(work: Callable[[], Any], deaths: int = 0) -> Any:
+    if not hasattr(thread, "process"):  # spawned, for a fork would copy locks that other threads hold
+        thread.process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
+    try:
+        return thread.process.submit(work).result()
+    except BrokenExecutor:
+        del thread.process
+        if deaths == MOST_DEATHS:
+            raise
+    return _do_in_process(work, deaths + 1)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it does, however that ends: it would wait for work for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to both
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        wait([parent.sentinel] if parent else [])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Cluster(Executor):
+    """The workers of a Dask client. If its scheduler is lost, all futures end, where some of Dask's wait for ever."""
+
+    def __init__(self, client: "Client") -> None:
+        self._executor, self._futures = client.get_executor(pure=False), list[Future[Any]]()
+        threading.Thread(target=self._watch, args=(client,), daemon=True).start()
+
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        self._futures.append(self._executor.submit(call, *arguments, **options))
+        return self._futures[-1]
+
+    def _watch(self, client: "Client") -> None:
+        with suppress(Exception):  # whatever it is, it is no answer
+            while client.status == "running":
+                time.sleep(PULSE)
+                within(ANSWER_LIMIT, lambda: client.sync(client.scheduler.identity))
+        if client.scheduler_comm:  # or closing would wait for an answer, too
+            client.loop.add_callback(client.scheduler_comm.comm.abort)
+        time.sleep(1)  # Dask ends most by itself now
+        for future in self._futures:
+            with suppress(InvalidStateError):  # it has ended
+                future.set_exception(CancelledError())
+
+
+@contextmanager
+def _connect(address: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client  # the extra [dask]; 0.5 s
+    except ModuleNotFoundError as error:
+        raise ScoringError("--scheduler needs Dask, which is not installed: pip install 'bcw-assets[dask]'") from error
+    for name in ("distributed", "distributed.client", "tornado.application"):  # their many lines are one of ours
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        scheduler, workers = within(ANSWER_LIMIT, lambda: asyncio.run(_ask_versions(address)))
+    except Exception as error:  # a scheduler of another version may answer with any
+        raise ScoringError(
+            f"No Dask scheduler of our version answers at {address} ({str(error)[:200]}). Give the address that it "
+            f"names when it starts, like tcp://host:8786, and install {' and '.join(SAME_EVERYWHERE[:2])} as here"
+        ) from error
+    _require_same_versions(address, scheduler, workers)
+    client = within(ANSWER_LIMIT / 2, lambda: Client(address, timeout=ANSWER_LIMIT / 2, set_as_default=False))
+    try:
+        yield _Cluster(client)
+    finally:
+        with suppress(TimeoutError):
+            client.close(timeout=1)
+
+
+async def _ask_versions(address: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a scheduler has, and what each of its workers has; a Client of another version may get no answer."""
+    from distributed import rpc
+
+    packages = list(SAME_EVERYWHERE)
+    async with rpc(address) as scheduler:
+        of_workers = {"op": "versions", "packages": packages}
+        return await scheduler.versions(packages=packages), await scheduler.broadcast(msg=of_workers, on_error="ignore")
+
+
+def _require_same_versions(address: str, scheduler: Mapping[str, Any], workers: Mapping[str, Any]) -> None:
+    if not workers:
+        raise ScoringError(f"The Dask scheduler at {address} has no workers; start some: dask worker {address}")
+    for node, answer in {f"scheduler {address}": scheduler, **workers}.items():
+        for name in SAME_EVERYWHERE[: 1 if answer is scheduler else None]:
+            if (theirs := answer["packages"].get(name)) != (ours := version(name)):
+                raise ScoringError(
+                    f"Dask's {node} has {name} {theirs or '(none)'}, and here is {ours}; install the same in both"
+                )
