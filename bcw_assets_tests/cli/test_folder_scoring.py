@@ -258,7 +258,8 @@ def test_what_killed_writers_left_of_an_output_is_removed(places: Place, raw: pd
 
 def test_the_asset_of_the_documentation_scores_what_is_new(places: Place, raw: pd.DataFrame) -> None:
     fill(places, raw)
-    program, *_ = re.findall(r"```python\n(import dagster.*?)```", (CHECKOUT / "docs/scoring.md").read_text(), re.DOTALL)
+    page = (CHECKOUT / "docs/scoring.md").read_text()
+    program, *_ = re.findall(r"```python\n(import dagster.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {}
     exec(program.replace("s3://my-bucket/breast-cancer", places("store")).replace("s3://my-bucket", "."), names)
     for scored in (3, 0):
