@@ -26,11 +26,11 @@ from bcw_assets.cli.folder_scoring import MARK, find_inputs, score_files
 from bcw_assets.cli.main import main
 from bcw_assets.errors import StorageUnavailable, TableError
 from bcw_assets.releases.access import Release, open_release
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import open_store
 from bcw_assets_tests.conftest import BIN, CHECKOUT, Place, contents, sweep, with_all
 from bcw_assets_tests.ml.table.test_forms import parquet
+from bcw_assets_tests.releases.candidates import Candidate
 from bcw_assets_tests.servers import wait_until
 from bcw_assets_tests.tables import shuffled, uci_form
 
