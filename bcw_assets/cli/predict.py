@@ -76,10 +76,11 @@ def score_file(request: Request) -> int:
     An input that cannot be used raises a TableError; a release or an output, another BcwError.
     """
     release = open_release(open_store(settings.read_environment().releases_place), request.release)
-    scorer, tally = load_scorer(release.files), Tally(TrainingRows.load(release.files))
+    scorer = load_scorer(release.files)
     with open_input(request.source) as source, _open_output(request) as target, ExitStack() as stack:
         with explain_input(request.source):
             form, parts = read_rows(source)
+        tally = Tally(TrainingRows.load(release.files) if form.labels else None)  # unlabelled, nobody asks for them
         chunks = stack.enter_context(closing(_read_ahead(_watch(parts, source, request), source)))
         first = next(chunks, None)  # an input that is refused at once leaves nothing on standard output
         say(describe_release(release), NO_DEVICE, *_describe_form(form))

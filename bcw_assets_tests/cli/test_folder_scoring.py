@@ -26,11 +26,11 @@ from bcw_assets.cli.folder_scoring import MARK, find_inputs, score_files
 from bcw_assets.cli.main import main
 from bcw_assets.errors import StorageUnavailable, TableError
 from bcw_assets.releases.access import Release, open_release
-from bcw_assets.releases.candidate import Candidate
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import open_store
 from bcw_assets_tests.conftest import BIN, CHECKOUT, Place, contents, sweep, with_all
 from bcw_assets_tests.ml.table.test_forms import parquet
+from bcw_assets_tests.releases.candidates import Candidate
 from bcw_assets_tests.servers import wait_until
 from bcw_assets_tests.tables import shuffled, uci_form
 
@@ -258,7 +258,8 @@ def test_what_killed_writers_left_of_an_output_is_removed(places: Place, raw: pd
 
 def test_the_asset_of_the_documentation_scores_what_is_new(places: Place, raw: pd.DataFrame) -> None:
     fill(places, raw)
-    program, *_ = re.findall(r"```python\n(import dagster.*?)```", (CHECKOUT / "docs/scoring.md").read_text(), re.DOTALL)
+    page = (CHECKOUT / "docs/scoring.md").read_text()
+    program, *_ = re.findall(r"```python\n(import dagster.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {}
     exec(program.replace("s3://my-bucket/breast-cancer", places("store")).replace("s3://my-bucket", "."), names)
     for scored in (3, 0):
