@@ -36,7 +36,7 @@ from bcw_assets_tests import loopback
 from bcw_assets_tests.conftest import BIN, CHECKOUT
 from bcw_assets_tests.servers import PATIENCE, clean, find_ports, run_server
 
-CADDYFILE = CHECKOUT / "deploy" / "Caddyfile"
+CADDYFILE = CHECKOUT / "deploy" / "proxy" / "Caddyfile"
 OWN_FILE = ("--config", CADDYFILE, "--adapter", "caddyfile")
 USER, PASSWORD = "bcw", "password-of-the-tests"
 HASH = "$2a$10$pa4NvWc/FEDx6cxyFrFFDOE/V3K7hp83O9ST9B0LGgBCYA1fdQ1uS"  # caddy hash-password --bcrypt-cost 10
@@ -324,7 +324,7 @@ def test_a_site_has_a_certificate_and_serves_its_own_name_and_origin_alone(tmp_p
         answer = get_page(headers={"Origin": site})
         assert answer.status_code == 502  # let through
         assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
-        assert "Nothing answers behind this path; see docker compose ps." in answer.text
+        assert "Nothing answers behind this path; see docker compose ps or kubectl get pods." in answer.text
         assert get_page(headers={"Origin": site.replace("https", "http")}).status_code == 403
         assert get_page(headers={"Host": "evil.example", "Origin": "https://evil.example"}).status_code == 421
         with pytest.raises(requests.exceptions.SSLError):
