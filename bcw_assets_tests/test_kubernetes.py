@@ -1,6 +1,7 @@
 """What the files for Kubernetes promise, rendered by kubectl; bcw_assets_tests/k8s applies them to a cluster."""
 
 import functools
+import json
 import os
 import re
 import shutil
@@ -46,13 +47,15 @@ def read_manifests() -> list[dict[str, Any]]:
     return [*render(FOLDER / "example"), yaml.safe_load((FOLDER / "predict.yaml").read_text()), make_run()]
 
 
-def make_run() -> Any:
-    """Return the Job that Dagster makes for a run, by the settings that are applied."""
+def make_run(**tags: Any) -> Any:
+    """Return the Job that Dagster makes for a run with these wishes, by the settings that are applied."""
     launcher = yaml.safe_load((FOLDER / "base/dagster.yaml").read_text())["run_launcher"]
     with mock.patch.dict(os.environ, NAMESPACE="bcw"), mock.patch("dagster_k8s.launcher.load_kubernetes_config"):
         config = process_config(resolve_to_config_type(K8sRunLauncher.config_type()), launcher["config"])
         made = K8sRunLauncher.from_config_value(None, config.value)
-        context = K8sContainerContext.create_for_run(mock.Mock(job_code_origin=None), made, include_run_tags=False)
+        context = K8sContainerContext.create_for_run(
+            mock.Mock(job_code_origin=None, tags={"dagster-k8s/config": json.dumps(tags)}), made, include_run_tags=True
+        )
         job = construct_dagster_k8s_job(
             context.get_k8s_job_config("bcw-assets:local", made), ["dagster"], "run", context.run_k8s_config, "run",
             component="run_worker",
@@ -182,3 +185,41 @@ def test_the_settings_are_settings() -> None:
     known = {settings.PREFIX + name.upper() for name in settings.PARSERS}
     assert {name for name in config if name.startswith(settings.PREFIX)} <= known
     assert config["BCW_STORAGE"] == f"s3://{config['S3_BUCKET']}"
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"pod_spec_config": {"service_account_name": "dagster"}},
+        {"pod_spec_config": {"volumes": [{"name": "root", "host_path": {"path": "/"}}]}},
+        {"container_config": {"env": [{"name": "PYTHONPATH", "value": "/tmp"}]}},
+    ],
+)
+def test_who_starts_a_run_may_give_it_more_memory_and_no_other_rights(wish: dict[str, Any]) -> None:
+    limits = {"limits": {"memory": "8Gi"}}
+    pod = make_run(container_config={"resources": limits})["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"] == limits["limits"]
+    with pytest.raises(Exception, match="violated the allowed list"):
+        make_run(**wish)
+
+
+def test_the_official_chart_gets_the_same_pods_and_limits() -> None:
+    values = yaml.safe_load((FOLDER / "values.yaml").read_text())
+    (code,) = values["dagster-user-deployments"]["deployments"]
+    webserver, daemon = values["dagsterWebserver"], values["dagsterDaemon"]
+    launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
+    pods = list_pods()
+    for name, entry in (("code", code), ("webserver", webserver), ("daemon", daemon)):
+        assert entry["podSecurityContext"] == pods[name]["securityContext"]
+        (container,) = pods[name]["containers"]
+        for key in ("securityContext", "resources"):
+            assert entry[key] == container[key]
+        assert "{repository}:{tag}".format(**entry["image"]) == container["image"]
+    assert launcher["securityContext"] == pods["run"]["containers"][0]["securityContext"]
+    assert launcher["resources"] == pods["run"]["containers"][0]["resources"]
+    assert launcher["runK8sConfig"]["podSpecConfig"]["securityContext"] == pods["run"]["securityContext"]
+    assert webserver["service"]["port"] == webserver["readinessProbe"]["httpGet"]["port"] > 1024
+    instance = yaml.safe_load((FOLDER / "base/dagster.yaml").read_text())
+    concurrent = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]["maxConcurrentRuns"]
+    assert concurrent == instance["concurrency"]["runs"]["max_concurrent_runs"]
+    assert daemon["runMonitoring"]["startTimeoutSeconds"] == instance["run_monitoring"]["start_timeout_seconds"]

@@ -191,7 +191,7 @@ def test_the_tables_of_settings_are_those_of_the_code_and_every_variable_is_one(
         (name, "unset" if str(value) in ("", "None") else str(value).lower() if value is False else str(value))
         for name, value in settings + options
     ]
-    compose = (CHECKOUT / "docker-compose.yml").read_text()
+    compose = "".join((CHECKOUT / name).read_text() for name in ("docker-compose.yml", "deploy/proxy/Caddyfile"))
     for name in set(re.findall(rf"\b{PREFIX}\w+", EVERYTHING)) - {"BCW_PASSWORD"} - {name for name, _ in settings}:
         assert re.search(rf"\b{name}:", compose), name
 

@@ -152,11 +152,11 @@ class Cluster:
         wait_until(lambda: self.status(run) in ("SUCCESS", "FAILURE", "CANCELED"))
         return self.status(run)
 
-    def inside(self, program: str, name: str = "deployment/code") -> str:
-        return self.kubectl("exec", name, "--", *program.split(" ", 2))
+    def inside(self, *command: str) -> str:
+        return self.kubectl("exec", "deployment/code", "--", *command)
 
     def releases(self) -> str:
-        return self.inside("bcw releases list")
+        return self.inside("bcw", "releases", "list")
 
     def messages(self) -> list[str]:
         return self.kubectl("logs", "receiver").splitlines()

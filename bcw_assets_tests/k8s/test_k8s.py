@@ -17,13 +17,11 @@ pytestmark = pytest.mark.k8s
 NEVER = "0 0 1 1 *"
 SETTINGS = {"BCW_NOTIFY_URLS": "json://receiver:8000", "BCW_SCHEDULE_CRON": NEVER}
 GRAPH = ("raw_data", "ready_data", "model", "cross_validation", "metrics", "release")
-LISTING = (
-    "python -c import boto3; [print(e['Key']) for e in boto3.client('s3').list_objects_v2(Bucket='bcw')['Contents']]"
-)
-PUT = """python -c import boto3
+LISTING = "import boto3; [print(e['Key']) for e in boto3.client('s3').list_objects_v2(Bucket='bcw')['Contents']]"
+PUT = """import boto3
 for key in ('in/0.csv', 'in/1.csv', 'in/2.csv'):
     boto3.client('s3').copy_object(Bucket='bcw', CopySource='bcw/data/raw_data.csv', Key=key)"""
-PREVIOUS = """python -c import dagster_postgres, pathlib; from alembic.script import ScriptDirectory
+PREVIOUS = """import dagster_postgres, pathlib; from alembic.script import ScriptDirectory
 s = ScriptDirectory(pathlib.Path(dagster_postgres.__file__).parent / "alembic"); h = s.get_current_head()
 print(h, s.get_revision(h).down_revision)"""
 PSQL = ("exec", "postgres-0", "--", "psql", "-qtAU", "dagster", "-h", "127.0.0.1", "-c")
@@ -58,7 +56,7 @@ def test_materialize_all_is_a_job_with_a_locked_pod_and_leaves_everything_in_the
     assert cluster.status(run) == "SUCCESS"
     (job,) = cluster.objects("jobs", "-l", selector)
     assert job["metadata"]["name"] == f"dagster-run-{run}"
-    keys = cluster.inside(LISTING).split()
+    keys = cluster.inside("python", "-c", LISTING).split()
     (manifest,) = [key for key in keys if key.endswith("manifest.json")]
     assert manifest.startswith("releases/28426903")
     assert {"data/raw_data.csv", "results/model.json", "results/metrics.json"} <= set(keys)
@@ -74,11 +72,11 @@ def test_the_schedule_fires(cluster: Cluster) -> None:
 
 
 def test_a_folder_is_scored_by_the_pods_of_a_job(cluster: Cluster) -> None:
-    cluster.inside(PUT)
+    cluster.inside("python", "-c", PUT)
     text = (CHECKOUT / "deploy/kubernetes/predict.yaml").read_text()
     cluster.apply(text)
     cluster.kubectl("wait", "--for", "condition=complete", "job/predict", "--timeout", "300s")
-    assert [key for key in cluster.inside(LISTING).split() if key.startswith("out/")] == [
+    assert [key for key in cluster.inside("python", "-c", LISTING).split() if key.startswith("out/")] == [
         f"out/{n}.csv" for n in range(3)
     ]
 
@@ -173,13 +171,13 @@ def survive(cluster: Cluster, name: str, strike: Callable[[], None]) -> None:
           f"{time.monotonic() - begun:.0f} s until all was ready and the next green; told: {told}")  # fmt: skip
     assert ends[-1] == "SUCCESS" or told
     assert cluster.releases() == releases
-    assert "fail" not in cluster.inside("bcw releases verify --all")
+    assert "fail" not in cluster.inside("bcw", "releases", "verify", "--all")
 
 
 def test_another_tag_with_a_migration_and_back_lose_nothing(cluster: Cluster) -> None:
     tag = os.environ.get("BCW_NEXT_TAG", "next")
     releases, runs = cluster.releases(), cluster.runs()
-    head, previous = cluster.inside(PREVIOUS).split()
+    head, previous = cluster.inside("python", "-c", PREVIOUS).split()
     cluster.kubectl(*PSQL, f"UPDATE alembic_version SET version_num = '{previous}'")
     for image in (tag, "local"):
         begun = time.monotonic()
