@@ -23,6 +23,7 @@ from bcw_assets import settings
 from bcw_assets_tests.conftest import BIN, CHECKOUT
 
 FOLDER = CHECKOUT / "deploy" / "kubernetes"
+RUN_LAUNCHER: Any = K8sRunLauncher  # which has no types
 VERSIONS = [f"1.{minor}" for minor in range(31, 38)]
 HAVE_A_TOKEN = {"webserver": "dagster", "daemon": "dagster", "migrate": "run", "run": "run"}
 REACHED_BY = {
@@ -51,8 +52,8 @@ def make_run(**tags: Any) -> Any:
     """Return the Job that Dagster makes for a run with these wishes, by the settings that are applied."""
     launcher = yaml.safe_load((FOLDER / "base/dagster.yaml").read_text())["run_launcher"]
     with mock.patch.dict(os.environ, NAMESPACE="bcw"), mock.patch("dagster_k8s.launcher.load_kubernetes_config"):
-        config = process_config(resolve_to_config_type(K8sRunLauncher.config_type()), launcher["config"])
-        made = K8sRunLauncher.from_config_value(None, config.value)
+        config = process_config(resolve_to_config_type(RUN_LAUNCHER.config_type()), launcher["config"])
+        made = RUN_LAUNCHER.from_config_value(None, config.value)
         context = K8sContainerContext.create_for_run(
             mock.Mock(job_code_origin=None, tags={"dagster-k8s/config": json.dumps(tags)}), made, include_run_tags=True
         )

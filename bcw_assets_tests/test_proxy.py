@@ -331,6 +331,21 @@ def test_a_site_has_a_certificate_and_serves_its_own_name_and_origin_alone(tmp_p
             requests.get(f"https://127.0.0.1:{https}/", verify=root, timeout=PATIENCE)
 
 
+def test_behind_a_proxy_with_the_certificate_the_public_name_and_its_origin_are_served(tmp_path: Path) -> None:
+    port, nothing = map(str, find_ports(2))
+    get_page = partial(requests.get, f"http://localhost:{port}/", auth=(USER, PASSWORD), timeout=PATIENCE)
+    with run_proxy(
+        tmp_path, get_page, BCW_HOST="bcw.example.org", BCW_PASSWORD_HASH=HASH, HTTP_PORT=port,
+        WEBSERVER=f"127.0.0.1:{nothing}",
+    ):  # fmt: skip
+        public = "https://bcw.example.org"
+        for host, origin, status in (
+            ("bcw.example.org", public, 502), ("localhost", "http://localhost", 502),  # let through
+            ("bcw.example.org", "https://evil.example", 403), ("evil.example", public, 421),
+        ):  # fmt: skip
+            assert get_page(headers={"Host": host, "Origin": origin}).status_code == status, (host, origin)
+
+
 def test_the_file_means_https_for_a_public_name_and_else_the_door_of_the_stack_and_needs_a_password() -> None:
     def caddy(*command: str | Path, **own: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([BIN / "caddy", *command], env=clean(**own), capture_output=True, text=True, check=False)

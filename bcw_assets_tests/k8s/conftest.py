@@ -141,10 +141,13 @@ class Cluster:
 
     def is_idle(self) -> bool:
         """Whether every run has ended, and none is about to be tried again."""
-        runs = self.runs().values()
-        retried = {tag["value"] for run in runs for tag in run["tags"] if tag["key"] == "dagster/parent_run_id"}
-        awaited = {run["runId"] for run in runs if {"key": "dagster/will_retry", "value": "true"} in run["tags"]}
-        return awaited <= retried and {run["status"] for run in runs} <= {"SUCCESS", "FAILURE", "CANCELED"}
+        runs = [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in self.runs().values()]
+        retried = {run["tags"].get("dagster/parent_run_id") for run in runs}
+        failed = [run for run in runs if run["status"] == "FAILURE"]
+        # Whether there will be another try is said a moment after the failure.
+        undecided = [run for run in failed if run["tags"].get("dagster/will_retry", "true") == "true"]
+        ended = {"SUCCESS", "FAILURE", "CANCELED"}
+        return all(run["runId"] in retried for run in undecided) and {run["status"] for run in runs} <= ended
 
     def refresh(self) -> str:
         """Run a refresh to its end, and return how it ended."""
