@@ -26,13 +26,14 @@ FOLDER = CHECKOUT / "deploy" / "kubernetes"
 RUN_LAUNCHER: Any = K8sRunLauncher  # which has no types
 VERSIONS = [f"1.{minor}" for minor in range(31, 38)]
 HAVE_A_TOKEN = {"webserver": "dagster", "daemon": "dagster", "migrate": "run", "run": "run"}
+OURS = ("code", "webserver", "daemon", "exporter", "migrate", "run", "predict")
 REACHED_BY = {
     "proxy": {("anybody", 8080)},
     "webserver": {("proxy", 3000), ("exporter", 3000)},
     "code": {("webserver", 4000), ("daemon", 4000)},
     "exporter": {("namespace monitoring", 9464)},
-    "postgres": {(name, 5432) for name in ("code", "webserver", "daemon", "exporter", "migrate", "run", "predict")},
-    "seaweedfs": {(name, 8333) for name in ("code", "webserver", "daemon", "exporter", "migrate", "run", "predict")},
+    "postgres": {(name, 5432) for name in OURS},
+    "seaweedfs": {(name, 8333) for name in OURS},
 }
 
 
@@ -129,7 +130,7 @@ def test_who_may_reach_whom() -> None:
     (webserver, names) = policies["proxy"]["egress"]  # of what is open to the world nothing else is reached
     assert webserver == {
         "to": [{"podSelector": {"matchLabels": {"app": "webserver"}}}],
-        "ports": [{"port": 3000, "protocol": "TCP"}],
+        "ports": [{"port": 3000}],
     }
     assert {port["port"] for port in names["ports"]} == {53}
 
