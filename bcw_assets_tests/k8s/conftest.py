@@ -63,11 +63,8 @@ class Cluster:
     def kubectl(self, *arguments: str, text: str = "", check: bool = True) -> str:
         done = subprocess.run(
             [BIN / "kubectl", "--namespace", NAMESPACE, *arguments],
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+            input=text, capture_output=True, text=True, check=False,
+        )  # fmt: skip
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
         return done.stdout + ("" if check else done.stderr)
 
@@ -117,7 +114,7 @@ class Cluster:
                 answers.append(answer.json()["data"])
             except (requests.RequestException, ValueError, KeyError):
                 return False
-            return answers[-1] is not None
+            return all((answers[-1] or {"": None}).values())  # nothing is selected of an error
 
         wait_until(ask_once)
         return answers[-1]
@@ -128,9 +125,17 @@ class Cluster:
     def launch(self, job: str = "refresh_job", **selection: Any) -> str:
         """Start a run as a click does, and return its id."""
         selector = {"repositoryLocationName": "bcw_assets", "repositoryName": "__repository__", "jobName": job}
-        answer = self.ask(LAUNCH, params={"selector": selector | selection, "runConfigData": {}})["launchRun"]
-        assert answer["__typename"] == "LaunchRunSuccess", answer
-        return str(answer["run"]["runId"])
+        params = {"selector": selector | selection, "runConfigData": {}}
+        answers: list[Any] = []
+
+        def click() -> bool:  # again if need be: the web server has to find out that its connections are gone
+            answers.append(self.ask(LAUNCH, params=params)["launchRun"])
+            return bool(answers[-1]["__typename"] == "LaunchRunSuccess")
+
+        wait_until(click, 60)
+        if answers[1:]:
+            print(f"refused before it was accepted: {[answer.get('message', '')[:200] for answer in answers[:-1]]}")
+        return str(answers[-1]["run"]["runId"])
 
     def status(self, run: str) -> str:
         return str(self.ask(STEPS, run=run)["runOrError"]["status"])
@@ -146,7 +151,7 @@ class Cluster:
         failed = [run for run in runs if run["status"] == "FAILURE"]
         # Whether there will be another try is said a moment after the failure.
         undecided = [run for run in failed if run["tags"].get("dagster/will_retry", "true") == "true"]
-        ended = {"SUCCESS", "FAILURE", "CANCELED"}
+        ended = {"SUCCESS", "FAILURE", "CANCELED", "NOT_STARTED"}  # the last: a click that was refused
         return all(run["runId"] in retried for run in undecided) and {run["status"] for run in runs} <= ended
 
     def refresh(self) -> str:
