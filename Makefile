@@ -22,7 +22,7 @@ BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H-%M-%SZ)
 	docker up down run pause unpause reload bash python logs ps image backup restore upgrade
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 install: .venv/installed  ## make .venv with the locked packages; does nothing when it is up to date
 
