@@ -29,7 +29,7 @@ install: .venv/installed  ## make .venv with the locked packages; does nothing w
 .venv/installed: requirements.lock pyproject.toml $(STALE)
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is `"$(PYTHON)" -V 2>&1`; try make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@echo "Installing into .venv: about 160 packages of requirements.lock from the package index, once (1.8 GB on the disk)"
+	@echo "Installing into .venv: about 180 packages of requirements.lock from the package index, once (2 GB on the disk)"
 	@rm -f .venv/installed
 	@test -z "$(STALE)" || "$(PYTHON)" -m venv --clear .venv
 	@awk '/^uv==/, !/\\$$/' requirements.lock > .venv/uv.lock
