@@ -120,7 +120,14 @@ class Cluster:
         return answers[-1]
 
     def runs(self) -> dict[str, dict[str, Any]]:
-        return {run["runId"]: run for run in self.ask(RUNS)["runsOrError"]["results"]}
+        """Return all runs, the newest first, by their ids, but for clicks that were refused."""
+        runs = self.ask(RUNS)["runsOrError"]["results"]
+        runs = [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in runs]
+        return {
+            run["runId"]: run
+            for run in runs
+            if run["status"] != "NOT_STARTED" or "dagster/parent_run_id" in run["tags"]
+        }
 
     def launch(self, job: str = "refresh_job", **selection: Any) -> str:
         """Start a run as a click does, and return its id."""
@@ -146,12 +153,12 @@ class Cluster:
 
     def is_idle(self) -> bool:
         """Whether every run has ended, and none is about to be tried again."""
-        runs = [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in self.runs().values()]
+        runs = self.runs().values()
         retried = {run["tags"].get("dagster/parent_run_id") for run in runs}
         failed = [run for run in runs if run["status"] == "FAILURE"]
         # Whether there will be another try is said a moment after the failure.
         undecided = [run for run in failed if run["tags"].get("dagster/will_retry", "true") == "true"]
-        ended = {"SUCCESS", "FAILURE", "CANCELED", "NOT_STARTED"}  # the last: a click that was refused
+        ended = {"SUCCESS", "FAILURE", "CANCELED"}
         return all(run["runId"] in retried for run in undecided) and {run["status"] for run in runs} <= ended
 
     def refresh(self) -> str:

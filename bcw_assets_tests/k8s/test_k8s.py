@@ -159,7 +159,7 @@ def survive(cluster: Cluster, name: str, strike: Callable[[], None]) -> None:
     wait_until(cluster.is_idle, 900)
     idle = time.monotonic() - begun
     cluster.wait()
-    new = [run for key, run in cluster.runs().items() if key not in before and run["status"] != "NOT_STARTED"]
+    new = [run for key, run in cluster.runs().items() if key not in before]
     spans = sorted((run["startTime"], run["endTime"]) for run in new if run["startTime"])
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans)), spans
     ends = [run["status"] for run in reversed(new)]
