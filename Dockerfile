@@ -8,7 +8,7 @@ RUN awk '/^uv==/, !/\\$/' requirements.lock > uv.lock \
     && uv/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes --requirement uv.lock
 # Only what the lock has, and only wheels with its hashes.
 RUN ["uv/bin/uv", "pip", "install", "--quiet", "--no-cache", "--python", "/venv/bin/python", "--no-build", \
-     "--compile-bytecode", "--constraints", "requirements.lock", "--requirements", "pyproject.toml"]
+     "--compile-bytecode", "--constraints", "requirements.lock", "--requirements", "pyproject.toml", "--extra", "k8s"]
 
 FROM packages AS project
 COPY README.md LICENSE ./

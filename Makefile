@@ -19,18 +19,18 @@ STACK := COMPOSE_ENV_FILES=deploy/stack.env docker compose
 ASK := "$(PYTHON)" deploy/stack.py
 BACKUP ?= backups/$(shell date -u +%Y-%m-%dT%H-%M-%SZ)
 
-.PHONY: help install materialize checks notify-test dev test test-all test-stack e2e show fuzz lint lock docs screenshots bench resolution coverage clean $(STALE) \
+.PHONY: help install materialize checks notify-test dev test test-all test-stack test-k8s e2e show fuzz lint lock docs screenshots bench resolution coverage clean $(STALE) \
 	docker up down run pause unpause reload bash python logs ps image backup restore upgrade
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 install: .venv/installed  ## make .venv with the locked packages; does nothing when it is up to date
 
 .venv/installed: requirements.lock pyproject.toml $(STALE)
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is `"$(PYTHON)" -V 2>&1`; try make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@echo "Installing into .venv: about 160 packages of requirements.lock from the package index, once (1.8 GB on the disk)"
+	@echo "Installing into .venv: about 180 packages of requirements.lock from the package index, once (2 GB on the disk)"
 	@rm -f .venv/installed
 	@test -z "$(STALE)" || "$(PYTHON)" -m venv --clear .venv
 	@awk '/^uv==/, !/\\$$/' requirements.lock > .venv/uv.lock
@@ -60,10 +60,13 @@ test: install  ## run the tests, one of each class of kill, fault and attack
 	@$(BIN)/pytest
 
 test-all: install  ## run the sweeps over every kill, fault and attack, too
-	@$(BIN)/pytest -m 'not stack and not e2e'
+	@$(BIN)/pytest -m 'not stack and not k8s and not e2e'
 
 test-stack: install  ## start the whole stack and attack it, with whatever DOCKER_HOST names (half an hour)
 	@$(BIN)/pytest -n 0 -m stack -s bcw_assets_tests/stack
+
+test-k8s: install  ## install deploy/kubernetes/example in the cluster that KUBECONFIG names, and break it (half an hour)
+	@$(BIN)/pytest -n 0 -m k8s -s bcw_assets_tests/k8s
 
 e2e: install  ## try the page of a release in chromium, which must be installed (a minute)
 	@! command -v npm > /dev/null || npm install --silent --no-save --prefix .venv/axe axe-core@4.14.1

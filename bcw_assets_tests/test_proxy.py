@@ -36,7 +36,7 @@ from bcw_assets_tests import loopback
 from bcw_assets_tests.conftest import BIN, CHECKOUT
 from bcw_assets_tests.servers import PATIENCE, clean, find_ports, run_server
 
-CADDYFILE = CHECKOUT / "deploy" / "Caddyfile"
+CADDYFILE = CHECKOUT / "deploy" / "proxy" / "Caddyfile"
 OWN_FILE = ("--config", CADDYFILE, "--adapter", "caddyfile")
 USER, PASSWORD = "bcw", "password-of-the-tests"
 HASH = "$2a$10$pa4NvWc/FEDx6cxyFrFFDOE/V3K7hp83O9ST9B0LGgBCYA1fdQ1uS"  # caddy hash-password --bcrypt-cost 10
@@ -324,11 +324,26 @@ def test_a_site_has_a_certificate_and_serves_its_own_name_and_origin_alone(tmp_p
         answer = get_page(headers={"Origin": site})
         assert answer.status_code == 502  # let through
         assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
-        assert "Nothing answers behind this path; see docker compose ps." in answer.text
+        assert "Nothing answers behind this path; see docker compose ps or kubectl get pods." in answer.text
         assert get_page(headers={"Origin": site.replace("https", "http")}).status_code == 403
         assert get_page(headers={"Host": "evil.example", "Origin": "https://evil.example"}).status_code == 421
         with pytest.raises(requests.exceptions.SSLError):
             requests.get(f"https://127.0.0.1:{https}/", verify=root, timeout=PATIENCE)
+
+
+def test_behind_a_proxy_with_the_certificate_the_public_name_and_its_origin_are_served(tmp_path: Path) -> None:
+    port, nothing = map(str, find_ports(2))
+    get_page = partial(requests.get, f"http://localhost:{port}/", auth=(USER, PASSWORD), timeout=PATIENCE)
+    with run_proxy(
+        tmp_path, get_page, BCW_HOST="bcw.example.org", BCW_PASSWORD_HASH=HASH, HTTP_PORT=port,
+        WEBSERVER=f"127.0.0.1:{nothing}",
+    ):  # fmt: skip
+        public = "https://bcw.example.org"
+        for host, origin, status in (
+            ("bcw.example.org", public, 502), ("localhost", "http://localhost", 502),  # let through
+            ("bcw.example.org", "https://evil.example", 403), ("evil.example", public, 421),
+        ):  # fmt: skip
+            assert get_page(headers={"Host": host, "Origin": origin}).status_code == status, (host, origin)
 
 
 def test_the_file_means_https_for_a_public_name_and_else_the_door_of_the_stack_and_needs_a_password() -> None:

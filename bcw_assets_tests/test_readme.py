@@ -121,8 +121,8 @@ def test_s3_works_as_documented(at_home: Graph, seaweed: Seaweed, monkeypatch: p
 
 
 def test_every_target_of_make_is_one() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
-    names = set(re.findall(r"\bmake ([a-z][a-z-]*)", "\n".join(re.findall(r"`([^`\n]+)`", EVERYTHING) + COMMANDS)))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
+    names = set(re.findall(r"\bmake ([a-z][a-z0-9-]*)", "\n".join(re.findall(r"`([^`\n]+)`", EVERYTHING) + COMMANDS)))
     assert {"materialize", "test"} <= names <= targets
 
 
@@ -191,7 +191,7 @@ def test_the_tables_of_settings_are_those_of_the_code_and_every_variable_is_one(
         (name, "unset" if str(value) in ("", "None") else str(value).lower() if value is False else str(value))
         for name, value in settings + options
     ]
-    compose = (CHECKOUT / "docker-compose.yml").read_text()
+    compose = "".join((CHECKOUT / name).read_text() for name in ("docker-compose.yml", "deploy/proxy/Caddyfile"))
     for name in set(re.findall(rf"\b{PREFIX}\w+", EVERYTHING)) - {"BCW_PASSWORD"} - {name for name, _ in settings}:
         assert re.search(rf"\b{name}:", compose), name
 
