@@ -53,6 +53,10 @@ class KeyRefused(StorageError):
     """What is stored under this key is not to be read: it is no regular file, is elsewhere, or is too large."""
 
 
+class KeyTooLarge(KeyRefused):
+    """What is stored under this key has more bytes than were expected."""
+
+
 class ArtifactError(BcwError):
     """A stored artifact is missing, damaged, or does not belong to the others."""
 

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from bcw_assets.errors import KeyRefused, StorageError
+from bcw_assets.errors import KeyTooLarge, StorageError
 
 S3 = "s3://"
 TEMPORARY = ".bcw-tmp"  # the ending of files that are being written; never listed
@@ -52,7 +52,7 @@ def require_key(key: str) -> None:
 def require_length(key: str, length: int, at_most: int | None) -> None:
     """Refuse what other people may have put there, and is too large to be read."""
     if at_most is not None and length > at_most:
-        raise KeyRefused(f"{key} has {length:,} bytes; allowed are {at_most:,}")
+        raise KeyTooLarge(f"{key} has {length:,} bytes; allowed are {at_most:,}")
 
 
 def _is_key(text: str) -> bool:

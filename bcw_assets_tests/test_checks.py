@@ -126,6 +126,13 @@ def test_the_real_table_meets_every_expectation(values: Values) -> None:
     assert all(finding.evidence for finding in findings.values())
 
 
+def test_a_table_of_another_length_is_a_problem_and_no_traceback(values: Values) -> None:
+    mixed = values | {RAW: values[RAW].iloc[1:]}
+    problems = {row.name: examine(row.name, mixed).problems for row in EXPECTATIONS}
+    assert problems["converged"] == ("ready_data was made from another raw_data than the one stored now",)
+    assert {name for name in problems if problems[name]} >= {"split", "scaling", "converged", "coverage"}
+
+
 def test_what_is_at_the_edge_is_accepted(values: Values) -> None:
     floors, calibration = score(values, "sensitivity", [0.8, 0.945]), slope(values, [0.3, 0.7])
     edges = {"floors": floors, "calibration": calibration, "labels": suspect(values, 11)}

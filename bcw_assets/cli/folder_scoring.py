@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from io import BytesIO
@@ -23,7 +24,7 @@ from bcw_assets import settings
 from bcw_assets.cli import predict, scoring
 from bcw_assets.cli.executors import list_deaths, open_executor
 from bcw_assets.cli.predict import Request
-from bcw_assets.errors import KeyMissing, KeyRefused, ScoringError, StorageUnavailable, TableError
+from bcw_assets.errors import KeyMissing, KeyRefused, KeyTooLarge, ScoringError, StorageUnavailable, TableError
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import columns
 from bcw_assets.ml.table.reading import read_rows
@@ -88,11 +89,11 @@ def score_files(
     load_scorer(release.files)  # refuses a model that no worker could use
     model = release.files["model.json"].decode()
     mark = json.dumps({"release": release.id, "threshold": threshold, "explain": explain})
-    before = _claim(store, place, mark.encode(), inputs)
-    requests = [Request(inputs[key], key, release.id, threshold, explain) for key in inputs if key not in before]
+    _claim(store, place, mark.encode(), inputs)
+    requests = [Request(inputs[key], key, release.id, threshold, explain) for key in inputs]
     random.shuffle(requests)  # commands that share the folder are seldom at the same file
     futures = {executor.submit(score_input, place, model, request): request.source for request in requests}
-    summary, finished = FolderSummary(len(before)), as_completed(futures)
+    summary, finished = FolderSummary(), as_completed(futures)
     try:
         with click.progressbar(finished, len(futures), "files", file=sys.stderr, hidden=not show_progress) as bar:
             for future in bar:
@@ -107,7 +108,8 @@ def score_files(
         for future in futures:
             future.cancel()
     if isinstance(store, FolderStore):
-        store.remove_leftovers(inputs)
+        with suppress(KeyRefused):  # a link out of the folder, which is among the problems
+            store.remove_leftovers(inputs)
     return summary
 
 
@@ -137,8 +139,8 @@ def find_inputs(sources: Sequence[str], place: str) -> dict[str, str]:
 
 def _expand(source: str) -> Iterator[tuple[str, str]]:
     """Return of each file that a source names the part of the path that its output keeps, and the whole path."""
-    if source == predict.STANDARD:
-        raise TableError("Standard input has no name for an output in a folder; give a file to -o")
+    if source in ("", predict.STANDARD):
+        raise TableError(f"{source!r} has no name for an output in a folder; allowed are files, folders and patterns")
     path, is_local = _complete(source), "://" not in source
     if source.endswith("/") or (is_local and Path(path).is_dir()):
         folder, pattern = path, ""
@@ -151,7 +153,8 @@ def _expand(source: str) -> Iterator[tuple[str, str]]:
     for key in open_store(folder).list(WILDCARD.split(pattern, maxsplit=1)[0]):
         names, patterns = key.split("/"), pattern.split("/")
         is_match = not pattern or (len(names) == len(patterns) and all(map(fnmatchcase, names, patterns)))
-        if is_match and not any(name.startswith(HIDDEN) for name in names):
+        is_pipe = is_local and (Path(folder, key).is_fifo() or Path(folder, key).is_socket())
+        if is_match and not is_pipe and not any(name.startswith(HIDDEN) for name in names):
             yield key, f"{folder}/{key}"
 
 
@@ -163,8 +166,8 @@ def _complete(path: str) -> str:
     return str(whole.resolve() if whole.is_dir() else whole.parent.resolve() / whole.name)
 
 
-def _claim(store: Store, place: str, mark: bytes, keys: Collection[str]) -> set[str]:
-    """Mark an output with its settings, and return what is there of it; refuse one of other settings, or of none."""
+def _claim(store: Store, place: str, mark: bytes, keys: Collection[str]) -> None:
+    """Mark an output with its settings, or refuse one of other settings, or of none."""
     before = set(store.list("")).intersection(keys)
     if before and MARK not in store.list(MARK):  # asked for after the outputs, which nobody writes before
         raise ScoringError(f"{place}/{min(before)} is there, and no {MARK} that says what scored it; empty the folder")
@@ -174,7 +177,6 @@ def _claim(store: Store, place: str, mark: bytes, keys: Collection[str]) -> set[
             f"{place} has scores of {other[:200].decode(errors='replace')}, not of {mark.decode()}; give another "
             f"folder to -o, or the same --release, --threshold and --explain"
         )
-    return before
 
 
 def score_input(place: str, model: str, request: Request) -> FolderSummary:
@@ -182,10 +184,13 @@ def score_input(place: str, model: str, request: Request) -> FolderSummary:
     store, scorer = predict.open_once(place), Scorer.load(json.loads(model))
     try:
         store.read(request.target, at_most=0)
+        store.delete(request.target)  # it is empty: what was to write it was killed, where links are not possible
     except KeyMissing:
         pass
-    except KeyRefused:  # it is longer than nothing
+    except KeyTooLarge:  # it is there
         return FolderSummary(1)
+    except KeyRefused as error:
+        return FolderSummary(1, problems=[f"{request.source} cannot be scored: {error}"])
     rows, not_scored, parts = 0, 0, [f"{','.join(predict.list_columns(request))}\n".encode()]
     try:
         with predict.open_input(request.source) as stream, predict.explain_input(request.source):

@@ -52,7 +52,13 @@ class FolderStore:
                 try:
                     os.link(temporary, path)
                 except OSError:  # each share says in its own way that it has no links; a full disk stops this, too
-                    _write_new(path, content)
+                    with path.open("xb") as claim:  # one writer gets it, and it is empty until it is whole
+                        try:
+                            claim.close()
+                            os.replace(temporary, path)
+                        except OSError:
+                            path.unlink()
+                            raise
             except FileExistsError:
                 return False
             try:
@@ -94,7 +100,8 @@ class FolderStore:
         """Return the folder of keys that begin with `name`, which is there or not, but is nothing else."""
         folder = self._path(name) if name else self._root
         if folder.exists() and not folder.is_dir():
-            raise KeyRefused(f"{name} in {self._root.absolute()} is no folder. Move it away and try again")
+            what = f"{name} in {self._root.absolute()}" if name else self._root.absolute()
+            raise KeyRefused(f"{what} is no folder. Move it away and try again")
         return folder
 
     def _path(self, key: str) -> Path:

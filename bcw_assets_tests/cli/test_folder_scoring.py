@@ -62,7 +62,6 @@ OUTPUTS = {
     "in/ in/*.txt": "There is no file to score in .*in/.*txt",
     "nowhere/": "There is no file to score in ",
     "out/": "There is no file to score in .*/out are left out",
-    "-": "Standard input has no name for an output",
 }
 """Inputs → outputs, or what is said."""
 
@@ -73,7 +72,7 @@ def test_an_output_has_the_name_of_its_input_below_what_was_asked_for(place: Pla
     with_all(open_store(place("out")), {"a.csv": b"scores"})
     root = place("x").removesuffix("x")
     for sources, outputs in OUTPUTS.items():
-        paths = [source if source == "-" else root + source for source in sources.split()]
+        paths = [root + source for source in sources.split()]
         if outputs[0].isupper():
             with pytest.raises(TableError, match=outputs):
                 find_inputs(paths, place("out"))
@@ -81,6 +80,9 @@ def test_an_output_has_the_name_of_its_input_below_what_was_asked_for(place: Pla
             inputs = find_inputs(paths, place("out"))
             assert " ".join(sorted(inputs)) == outputs
             assert all(path.startswith(f"{root}in/") for path in inputs.values())
+    for source in ("-", ""):  # the last, of an empty variable of a shell
+        with pytest.raises(TableError, match=f"'{source}' has no name for an output"):
+            find_inputs([source], place("out"))
 
 
 def fill(place: Place, raw: pd.DataFrame, files: int = 2, times: int = 1) -> dict[str, bytes]:
@@ -254,6 +256,27 @@ def test_what_killed_writers_left_of_an_output_is_removed(places: Place, raw: pd
     with ThreadPoolExecutor(1) as executor:
         score_files(executor, open_champion(), [places("in")], places("out"))
     assert [*tmp_path.rglob("*.bcw-tmp")] == leftovers[1:]
+
+
+def test_an_output_that_is_empty_is_made_and_one_that_is_no_file_is_named(
+    places: Place, raw: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(places, raw, files=4)
+    bcw(places("in") + "/", "-o", places("out") + "/")
+    whole = read_scores(places)
+    for name in ("q.parquet", "0/0.csv"):
+        (tmp_path / "out" / name).write_bytes(b"")  # as a killed writer leaves it where there are no hard links
+    for name in ("1/1.csv", "2/2.csv"):
+        (tmp_path / "out" / name).unlink()
+    (tmp_path / "out/1/1.csv").mkdir()
+    (tmp_path / "out/2/2.csv").symlink_to("/nowhere")
+    os.mkfifo(tmp_path / "in/pipe.csv")  # is no file, and reading it would wait for ever
+    monkeypatch.setattr(os, "link", mock.Mock(side_effect=PermissionError))
+    with ThreadPoolExecutor(2) as executor:
+        summary = score_files(executor, open_champion(), [places("in") + "/"], places("out"))
+    assert (summary.files, summary.scored) == (5, 2)
+    assert sorted(problem.partition(": ")[2][:7] for problem in summary.problems) == ["1/1.csv", "2/2.csv"]
+    assert all((tmp_path / "out" / name).read_bytes() == whole[name] for name in ("q.parquet", "0/0.csv", "0/3.csv"))
 
 
 def test_the_asset_of_the_documentation_scores_what_is_new(places: Place, raw: pd.DataFrame) -> None:

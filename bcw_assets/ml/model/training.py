@@ -80,6 +80,8 @@ def measure_gradient(raw_data: pd.DataFrame, ready_data: preparation.Prepared, m
 
 def check_convergence(raw_data: pd.DataFrame, ready_data: preparation.Prepared, model: Pipeline) -> Findings:
     """Find a model that is not the optimum on the training rows: stopped early, or fitted on other rows."""
+    if len(raw_data) != len(ready_data.rows):
+        return Findings(("ready_data was made from another raw_data than the one stored now",), {})
     gradient, steps = measure_gradient(raw_data, ready_data, model), int(model[-1].n_iter_[0])
     problem = f"the gradient per patient is {gradient:.3g}, not below {LARGEST_GRADIENT:g}"
     return Findings.of(

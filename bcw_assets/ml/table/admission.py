@@ -21,7 +21,7 @@ NO_DIAGNOSES = "It has no diagnoses, so no model can be trained on it; allowed i
 def read_table(content: bytes, where: str, leave_out: Callable[[str], object] = str) -> pd.DataFrame:
     """Return the canonical table that `content` holds in any form that `reading` knows, once it can be trained on.
 
-    Rows come back sorted by id as text; a table without ids keeps its order and gets `row-0001`, `row-0002`, … as ids.
+    Rows come back sorted by id as text; a table without ids gets `row-0001`, `row-0002`, … as ids.
     It has n rows × 32 columns (`columns.RAW`): id and diagnosis as text, 30 measurements as float64. Anything else
     raises a TableError with the line, the id, the column, the value and what is allowed. `where` is the file's name or
     address, for messages; `leave_out` is called with the names of columns that the model has no use for, if any.
@@ -58,9 +58,6 @@ def _gather(parts: Iterable[Rows], form: Form) -> tuple[pd.DataFrame, list[int],
     """Return the rows of all parts as one table in their order, the line of each, and what is wrong with them."""
     every = list(parts)
     ids = [name for rows in every for name in rows.ids]
-    if form.id is None:
-        width = max(4, len(str(len(ids))))
-        ids = [f"row-{row:0{width}}" for row in range(1, len(ids) + 1)]
     measurements = np.hstack([np.zeros((len(columns.MEASUREMENTS), 0)), *(rows.measurements for rows in every)])
     table = pd.DataFrame(measurements.T, columns=list(columns.MEASUREMENTS), copy=False)
     table.insert(0, columns.ID, pd.Series(ids, dtype="str"))
