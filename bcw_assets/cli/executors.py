@@ -9,15 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import (
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    InvalidStateError,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-)
+from concurrent import futures
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
@@ -36,7 +28,7 @@ SAME_EVERYWHERE = ("distributed", "bcw-assets", "numpy", "pyarrow")  # the first
 
 
 @contextmanager
-def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[Executor]:
+def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[futures.Executor]:
     """Give so many processes of this machine, or the Dask cluster of a scheduler's address."""
     with _connect(scheduler) if scheduler else Processes(workers) as executor:
         yield executor
@@ -45,16 +37,16 @@ def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[Ex
 def list_deaths() -> tuple[type[Exception], ...]:
     """Return what a piece of work raises that killed process after process."""
     distributed = sys.modules.get("distributed")
-    return (BrokenExecutor, *([distributed.KilledWorker] if distributed else []))
+    return (futures.BrokenExecutor, *([distributed.KilledWorker] if distributed else []))
 
 
-class Processes(ThreadPoolExecutor):
+class Processes(futures.ThreadPoolExecutor):
     """As many processes as threads, each of which has its own: if that dies, a new one does the same work again.
 
     A single pool of processes would lose the work of all when one dies, and not know whose it was.
     """
 
-    def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> futures.Future[Any]:
         """Do a piece of work in a process."""
         return super().submit(_do_in_process, partial(call, *arguments, **options))
 
@@ -64,10 +56,10 @@ thread = threading.local()
 
 def _do_in_process(work: Callable[[], Any], deaths: int = 0) -> Any:
     if not hasattr(thread, "process"):  # spawned, for a fork would copy locks that other threads hold
-        thread.process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
+        thread.process = futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
     try:
         return thread.process.submit(work).result()
-    except BrokenExecutor:
+    except futures.BrokenExecutor:
         del thread.process
         if deaths == MOST_DEATHS:
             raise
@@ -86,14 +78,14 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class _Cluster(Executor):
+class _Cluster(futures.Executor):
     """The workers of a Dask client. If its scheduler is lost, all futures end, where some of Dask's wait for ever."""
 
     def __init__(self, client: "Client") -> None:
-        self._executor, self._futures = client.get_executor(pure=False), list[Future[Any]]()
+        self._executor, self._futures = client.get_executor(pure=False), list[futures.Future[Any]]()
         threading.Thread(target=self._watch, args=(client,), daemon=True).start()
 
-    def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> futures.Future[Any]:
         self._futures.append(self._executor.submit(call, *arguments, **options))
         return self._futures[-1]
 
@@ -106,12 +98,12 @@ class _Cluster(Executor):
             client.loop.add_callback(client.scheduler_comm.comm.abort)
         time.sleep(1)  # Dask ends most by itself now
         for future in self._futures:
-            with suppress(InvalidStateError):  # it has ended
-                future.set_exception(CancelledError())
+            with suppress(futures.InvalidStateError):  # it has ended
+                future.set_exception(futures.CancelledError())
 
 
 @contextmanager
-def _connect(address: str) -> Iterator[Executor]:
+def _connect(address: str) -> Iterator[futures.Executor]:
     try:
         from distributed import Client  # the extra [dask]; 0.5 s
     except ModuleNotFoundError as error:
