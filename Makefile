@@ -65,7 +65,7 @@ test-all: install  ## run the sweeps over every kill, fault and attack, too
 test-stack: install  ## start the whole stack and attack it, with whatever DOCKER_HOST names (half an hour)
 	@$(BIN)/pytest -n 0 -m stack -s bcw_assets_tests/stack
 
-test-k8s: install  ## install deploy/kubernetes/example in the cluster that KUBECONFIG names, and break it (half an hour)
+test-k8s: install  ## install deploy/kubernetes/example in the cluster that KUBECONFIG names, and break it (a quarter of an hour)
 	@$(BIN)/pytest -n 0 -m k8s -s bcw_assets_tests/k8s
 
 e2e: install  ## try the page of a release in chromium, which must be installed (a minute)
