@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from multiprocessing.connection import wait
@@ -27,11 +27,9 @@ ANSWER_LIMIT, PULSE = 20, 5  # seconds in which a scheduler has to answer, and b
 SAME_EVERYWHERE = ("distributed", "bcw-assets", "numpy", "pyarrow")  # the first is the protocol, the others the bytes
 
 
-@contextmanager
-def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[futures.Executor]:
+def open_executor(workers: int = 1, scheduler: str | None = None) -> AbstractContextManager[futures.Executor]:
     """Give so many processes of this machine, or the Dask cluster of a scheduler's address."""
-    with _connect(scheduler) if scheduler else Processes(workers) as executor:
-        yield executor
+    return _connect(scheduler) if scheduler else Processes(workers)
 
 
 def list_deaths() -> tuple[type[Exception], ...]:

@@ -81,23 +81,12 @@ def checks(*, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _refuse_nan(_: click.Context, __: click.Parameter, value: float) -> float:
-    if math.isnan(value):  # no comparison tells it from what is within a range
-        raise click.BadParameter("nan is no number; allowed are 0 to 1")
-    return value
-
-
 @main.command(epilog="Example: bcw predict my_table.csv -o scores.csv")
 @click.argument("sources", metavar="INPUT...", nargs=-1, required=True)
 @click.option("-o", "target", metavar="OUT", default="-", help="The file for the rows; standard output if left out.")
 @click.option("--release", metavar="ID", help="The first characters of a release's id; the champion if left out.")
 @click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    callback=_refuse_nan,
-    default=0.5,
-    show_default=True,
-    help="Call a row malignant from this probability.",
+    "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Malignant from here on."
 )
 @click.option("--explain", is_flag=True, help="Add the three measurements that move each row most.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes, for a folder.")
@@ -117,6 +106,8 @@ def predict(sources: tuple[str, ...], target: str, workers: int, scheduler: str 
     """
     from bcw_assets.cli.predict import Request, score_file
 
+    if math.isnan(options["threshold"]):  # no comparison tells it from what is within a range
+        raise click.BadParameter("nan is no number; allowed are 0 to 1", param_hint="'--threshold'")
     request = Request(sources[0], target, **options)
     if target.endswith("/"):
         from bcw_assets.cli.folder_scoring import score_folder

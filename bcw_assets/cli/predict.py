@@ -18,8 +18,7 @@ from functools import cache
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 import numpy as np
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 
 STANDARD = "-"  # the name of standard input and standard output
 SOME_NOT_SCORED = 3  # exit code
-LARGE = 20_000_000  # bytes of input from which a terminal shows progress
 CALL = "malignant"  # a column: 1 from the threshold on
 HEADER = (columns.ID, columns.PROBABILITY, CALL, "release", "problems")
 CONTRIBUTIONS = tuple(f"contribution_{number}" for number in range(1, scoring.MOST_CONTRIBUTIONS + 1))
@@ -81,7 +79,7 @@ def score_file(request: Request) -> int:
         with explain_input(request.source):
             form, parts = read_rows(source)
         tally = Tally(TrainingRows.load(release.files) if form.labels else None)  # unlabelled, nobody asks for them
-        chunks = stack.enter_context(closing(_read_ahead(_watch(parts, source, request), source)))
+        chunks = stack.enter_context(closing(_read_ahead(parts, source, request.source)))
         first = next(chunks, None)  # an input that is refused at once leaves nothing on standard output
         say(describe_release(release), NO_DEVICE, *_describe_form(form))
         try:
@@ -226,27 +224,16 @@ def explain_input(source: str) -> Iterator[None]:
         raise TableError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _watch(parts: Iterator[Rows], source: BinaryIO, request: Request) -> Iterator[Rows]:
-    """Return the rows; a terminal that does not get them shows how far they are, if the input is large."""
-    is_seen = sys.stderr.isatty() and not request.is_for_terminal and source.seekable()
-    size = os.fstat(source.fileno()).st_size if is_seen else 0
-    with explain_input(request.source), ExitStack() as stack:
-        bar = stack.enter_context(click.progressbar(length=size, file=sys.stderr)) if size >= LARGE else None
-        for rows in parts:
-            yield rows
-            if bar:
-                bar.update(max(source.tell() - bar.pos, 0))
-
-
-def _read_ahead(chunks: Iterator[Rows], source: BinaryIO) -> Generator[Rows]:
+def _read_ahead(parts: Iterator[Rows], stream: BinaryIO, source: str) -> Generator[Rows]:
     """Read some rows while those before are scored and written: pyarrow works without Python's lock."""
-    if not source.seekable():  # a thread that waits for a pipe could not be interrupted
-        yield from chunks
-        return
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, chunks, None)
+    with explain_input(source), ExitStack() as stack:
+        if not stream.seekable():  # a thread that waits for a pipe could not be interrupted
+            yield from parts
+            return
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        coming = pool.submit(next, parts, None)
         while (rows := coming.result()) is not None:
-            coming = pool.submit(next, chunks, None)
+            coming = pool.submit(next, parts, None)
             yield rows
 
 
@@ -284,7 +271,8 @@ def _open_output(request: Request) -> Iterator[BinaryIO]:
 def _replace(path: Path) -> Iterator[BinaryIO]:
     """Give a new file, which takes the name at the end; on any error, and on a signal, it is gone."""
     temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    ends = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in ends}
     try:
         # O_EXCL and 0o666: never follows a link, and the umask decides who may read.
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
@@ -298,10 +286,6 @@ def _replace(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _stop(number: int, _: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def list_columns(request: Request) -> tuple[str, ...]:

@@ -106,9 +106,9 @@ def read_check_result(
     if executions and _has_crashed(instance, executions[0], made):
         return conclude(CRASHED, format_time(find_time(executions[0])), f"see run {executions[0].run_id}")
     # Newer evaluations may be of a materialisation at another place, for places can share a history.
-    evaluations: list[Any] = list(filter(has_evaluation, executions))
-    while evaluations and _find_target(evaluations[0]) != made.storage_id:
-        del evaluations[0]
+    history: list[Any] = list(filter(has_evaluation, executions))
+    targets = [getattr(each.evaluation.target_materialization_data, "storage_id", 0) for each in history]
+    evaluations = history[targets.index(made.storage_id) :] if made.storage_id in targets else []
     if not evaluations:
         return conclude(NOT_RUN)
     newest = evaluations[0].evaluation
@@ -125,10 +125,6 @@ def _has_crashed(instance: dg.DagsterInstance, execution: Any, made: Materializa
     events = _read_events(instance, execution.run_id)
     failed = {event.step_key for event in events if event.is_step_failure}
     return any(step in failed for step, key in _list_planned(events) if key == execution.key)
-
-
-def _find_target(execution: Any) -> int:
-    return getattr(execution.evaluation.target_materialization_data, "storage_id", 0)
 
 
 def find_time(execution: Any) -> float:

@@ -134,23 +134,14 @@ def _stage(path: Path, content: bytes) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        _write_new(temporary, content)
+        with temporary.open("xb") as file:  # never through a link; the umask decides who may read it
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         yield temporary
     finally:
         with suppress(OSError):  # it got its name, or it stays: nothing lists it
             temporary.unlink()
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    """Write a file that is not there yet, never through a link; the umask decides who may read it."""
-    with path.open("xb") as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        except OSError:
-            path.unlink()
-            raise
 
 
 def _fsync(folder: Path) -> None:

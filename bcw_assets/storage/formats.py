@@ -9,7 +9,6 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple, cast
-from weakref import WeakValueDictionary
 
 import msgspec
 import pandas as pd
@@ -28,8 +27,6 @@ TEXT_COLUMNS = (columns.ID, columns.DIAGNOSIS, preparation.SPLIT)  # columns tha
 AS_CSV, AS_PARQUET = ".csv", ".parquet"
 MOST_ROWS_OF_CSV = 50_000  # Parquet is read in a twentieth of the time
 FORM_RULE = f"CSV up to {MOST_ROWS_OF_CSV:,} rows, Parquet beyond"
-# SHA-256 of a stored table → the table, as long as somebody has it: it need not be parsed again.
-_TABLES: WeakValueDictionary[str, pd.DataFrame] = WeakValueDictionary()
 
 
 class FormatError(BcwError):
@@ -52,7 +49,6 @@ def dump(value: object, key: str) -> dict[str, bytes]:
         if isinstance(content, pd.DataFrame):
             write = _format_parquet if is_large else canonical.write_table if content is value else format_csv
             files[file] = write(content)
-            _TABLES[documents.digest(files[file])] = content
         else:
             files[file] = content if isinstance(content, bytes) else documents.encode(content | {HASHES: _hash(files)})
     return files
@@ -83,8 +79,6 @@ def _read_content(file: str, files: Mapping[str, bytes]) -> pd.DataFrame | bytes
     content = files[file]
     if cut_form(file) == file:
         return _read_document(file, files) if file.endswith(".json") else content
-    if (known := _TABLES.get(documents.digest(content))) is not None:
-        return known
     if file.endswith(AS_CSV):
         return pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(TEXT_COLUMNS, "str"), keep_default_na=False)
     table = pq.read_table(pa.BufferReader(content), use_threads=False)

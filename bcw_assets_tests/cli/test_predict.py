@@ -354,19 +354,6 @@ def test_a_signal_in_the_middle_leaves_the_old_file_and_no_other(scoring_graph: 
         assert list(scoring_graph.folder.glob(".*.bcw-tmp")) == []
 
 
-def test_a_terminal_sees_how_far_a_large_input_is_and_a_pipe_does_not(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(predict, "LARGE", 1000)
-    controller, terminal = pty.openpty()
-    with open(terminal, "w") as errors, monkeypatch.context() as at_a_terminal:
-        at_a_terminal.setattr(sys, "stderr", errors)
-        assert predict.score_file(predict.Request("table.csv", "out.csv", None, 0.5, explain=False)) == 0
-        assert b"100%" in os.read(controller, 10_000)
-    os.close(controller)
-    assert "100%" not in bcw("table.csv", "-o", "out.csv").stderr
-
-
 def test_a_person_at_a_terminal_sees_a_table_with_reasons(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "two.csv").write_bytes(b"".join(uci_form().splitlines(keepends=True)[:2]).replace(b",17.99,", b",x,"))
     controller, terminal = pty.openpty()

@@ -40,7 +40,6 @@ def test_a_loaded_value_is_written_as_it_was(
     files = formats.dump(value, "folder/name")
     assert formats.dump(value, "folder/name") == files
     assert list(files) == formats.list_keys(kind, "folder/name", form)
-    formats._TABLES.clear()
     for content, again in zip(FORMATS[kind].dump(value), FORMATS[kind].dump(formats.load(kind, files)), strict=True):
         if isinstance(content, pd.DataFrame) and isinstance(again, pd.DataFrame):
             pd.testing.assert_frame_equal(again, content, check_exact=True)

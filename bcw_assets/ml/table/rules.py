@@ -12,6 +12,7 @@ from itertools import product
 from types import CodeType
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from bcw_assets.errors import TableError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:  # who scores rows does without pandas
 MOST_ROWS = 20  # of offending rows that evidence shows
 ABOVE_ZERO = 5e-324  # the smallest number above 0
 HIGHEST = 1.7976931348623157e308
-FULL_SIZE = 569  # rows from which a table is compared with the known one as a whole
 FUNCTIONS = {"pi": np.pi, "abs": np.abs}
 
 
@@ -97,12 +97,12 @@ class FileRule:
 
     code: str
     name: str  # of what is measured
-    measure: "Callable[[pd.DataFrame], float]"  # table → the number that is bounded
+    measure: str  # the function of this module that makes the number that is bounded of a table
     low: float  # the allowed values, bounds included
     high: float
-    from_rows: int = 0  # the size from which the rule applies
-    is_hard: bool = True  # whether a broken rule refuses the table, or is advice
-    hint: str = ""  # what a broken rule says first
+    from_rows: int  # the size from which the rule applies
+    is_hard: bool  # whether a broken rule refuses the table, or is advice
+    hint: str  # what a broken rule says first
 
     def describe(self, value: float) -> str:
         """Say how a table breaks the rule."""
@@ -164,15 +164,23 @@ def _is_malignant(table: "pd.DataFrame") -> np.ndarray:
     return (table[columns.DIAGNOSIS] == columns.MALIGNANT).to_numpy()
 
 
+def _measure_share_malignant(table: "pd.DataFrame") -> float:
+    return float(_is_malignant(table).mean())
+
+
+def _count_repeated_ids(table: "pd.DataFrame") -> float:
+    return float(table[columns.ID].duplicated().sum())
+
+
 def _count_wrong_labels(table: "pd.DataFrame") -> float:
     return float(len(set(table[columns.DIAGNOSIS].unique()) ^ {columns.MALIGNANT, columns.BENIGN}))
 
 
-def _count_repeats(table: "pd.DataFrame") -> float:
+def _count_repeated_patients(table: "pd.DataFrame") -> float:
     return float(len(find_repeats(table[list(columns.MEASUREMENTS)].to_numpy())))
 
 
-def _measure_auc(table: "pd.DataFrame") -> float:
+def _measure_auc_of_outlines(table: "pd.DataFrame") -> float:
     malignant = _is_malignant(table)
     if malignant.all() or not malignant.any():
         return 0.0
@@ -188,21 +196,7 @@ def _measure_largest_shift(table: "pd.DataFrame") -> float:
     return float(max(abs(medians[name] / median - 1) for name, (_, median, _) in KNOWN.items()))
 
 
-OUTLINES = "ROC AUC of the largest outlines"
-FILES = (
-    FileRule("F2", "wrong or missing labels", _count_wrong_labels, 0, 0, hint="the labels are not M and B"),
-    FileRule(
-        "F3", "share malignant", lambda table: float(_is_malignant(table).mean()), 0.3, 0.45, FULL_SIZE, is_hard=False
-    ),
-    FileRule("F4", "repeated ids", lambda table: float(table[columns.ID].duplicated().sum()), 0, 0),
-    FileRule("F5", "repeated patients", _count_repeats, 0, 0),
-    FileRule("F6", OUTLINES, _measure_auc, 0.8, 1, hint="the diagnoses look inverted or mixed up"),
-    FileRule("F6b", OUTLINES, _measure_auc, 0.93, 1, FULL_SIZE, is_hard=False),
-    FileRule(
-        "F7", "fewest distinct values of a column", _count_fewest_distinct, 300, HIGHEST, FULL_SIZE, is_hard=False
-    ),
-    FileRule("F8", "largest shift of a column's median", _measure_largest_shift, 0, 0.25, FULL_SIZE, is_hard=False),
-)
+FILES = msgspec.convert(read_data("file_rules.csv"), tuple[FileRule, ...], strict=False)
 
 
 def find_breaches(values: dict[str, np.ndarray], rules: Sequence[Rule]) -> dict[str, np.ndarray]:
@@ -252,7 +246,7 @@ def _check(table: "pd.DataFrame", name: Callable[[int], str], *, is_hard: bool) 
     evidence: dict[str, Fact] = {"rows": len(table)}
     for rule in FILES:
         if rule.is_hard == is_hard and len(table) >= rule.from_rows:
-            value = rule.measure(table)
+            value = globals()[f"_{rule.measure}"](table)
             if not rule.low <= value <= rule.high:
                 problems.append(rule.describe(value))
             if rule.low == rule.high:  # a number that never changes would be plotted

@@ -138,7 +138,7 @@ def test_the_documentation_of_the_rules_is_the_table() -> None:
 def test_the_area_under_the_curve_is_scikit_learns(raw: pd.DataFrame) -> None:
     for table in (raw, flipped(raw, 84), raw.assign(perimeter_worst=raw["perimeter_worst"].round(-1))):
         expected = roc_auc_score(table["diagnosis"] == "M", table["perimeter_worst"])
-        assert rules._measure_auc(table) == pytest.approx(expected, rel=1e-12)
+        assert rules._measure_auc_of_outlines(table) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_known_values_are_those_of_the_real_table(raw: pd.DataFrame) -> None:
