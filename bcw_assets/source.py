@@ -97,13 +97,9 @@ def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
 
 
 def _fetch_first(
-    urls: Sequence[str],
-    tries: list[Try],
-    tell: Callable[[str], object],
-    seconds: float,
-    limit: int | None = None,
-    most_tries: int | None = None,
-) -> tuple[bytes, str]:
+    urls: Sequence[str], tries: list[Try], tell: Callable[[str], object],
+    seconds: float, limit: int | None = None, most_tries: int | None = None,
+) -> tuple[bytes, str]:  # fmt: skip
     """Return what the first address answers, or the next where it fails, and which; `tries` grows.
 
     Each has its share of the seconds. If none answers, a SourceUnavailable says so.

@@ -109,6 +109,8 @@ def predict(sources: tuple[str, ...], target: str, workers: int, scheduler: str 
     if math.isnan(options["threshold"]):  # no comparison tells it from what is within a range
         raise click.BadParameter("nan is no number; allowed are 0 to 1", param_hint="'--threshold'")
     request = Request(sources[0], target, **options)
+    if workers > 1 and scheduler:
+        raise click.UsageError("Give --workers or --scheduler, not both")
     if target.endswith("/"):
         from bcw_assets.cli.folder_scoring import score_folder
 

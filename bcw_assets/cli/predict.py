@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from io import BufferedReader
@@ -153,29 +153,22 @@ def say(*lines: str) -> None:
         click.echo(line, err=True)
 
 
-@contextmanager
-def open_input(source: str) -> Iterator[BinaryIO]:
+def open_input(source: str) -> AbstractContextManager[BinaryIO]:
     """Give the bytes of a path, of `s3://bucket/key`, or of standard input; a TableError says why there are none."""
     if source == STANDARD:
         if sys.stdin is None:
             raise TableError("Standard input is closed; give the path of a file")
-        with _make_seekable(sys.stdin.buffer) as stream:
-            yield stream
-        return
+        return _make_seekable(sys.stdin.buffer)
     if _is_on_s3(source):
-        with _download(source) as copy:
-            yield copy
-        return
+        return _download(source)
     if "://" in source:
         raise TableError(f"{source} cannot be read: no address is, but s3://bucket/key. Download it and give the file")
     try:
-        file = open(source, "rb")  # noqa: SIM115 (closed two lines on: errors of reading are said elsewhere)
+        return _make_seekable(open(source, "rb"))
     except OSError as error:
         raise TableError(
             f"{source} cannot be read: {error.strerror}. Give a file, or s3://bucket/key; or a folder, with -o FOLDER/"
         ) from error
-    with file, _make_seekable(file) as stream:
-        yield stream
 
 
 @contextmanager
@@ -202,14 +195,14 @@ def _is_on_s3(name: str) -> bool:
 
 @contextmanager
 def _make_seekable(stream: BinaryIO) -> Iterator[BinaryIO]:
-    """Copy what comes through a pipe to a temporary file if its table of contents is at its end."""
-    if stream.seekable() or not cast(BufferedReader, stream).peek().startswith(ENDS_WITH_INDEX):
+    """Give a stream, which is closed at the end; of what comes through a pipe, a copy if it ends with its index."""
+    with stream, ExitStack() as stack:
+        if not stream.seekable() and cast(BufferedReader, stream).peek().startswith(ENDS_WITH_INDEX):
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(stream, copy)
+            copy.seek(0)
+            stream = cast(BinaryIO, copy)
         yield stream
-        return
-    with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(stream, copy)
-        copy.seek(0)
-        yield cast(BinaryIO, copy)
 
 
 @contextmanager

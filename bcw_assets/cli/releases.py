@@ -95,15 +95,13 @@ def report_comparison(store: Store, *prefixes: str) -> Listing:
 def format_listing(name: str, report: Listing) -> str:
     """Return what `report_` and this name made, for people."""
     templates = open_templates(Path(__file__).parent)
-    templates.filters |= {"align": _align, "flatten": _flatten, "format_scores": _format_scores}
-    templates.filters |= {"list_differences": _list_differences, "pick": lambda name, headline: headline.get(name)}
+    templates.filters |= {"align": _align, "flatten": _flatten, "list_differences": _list_differences}
+    templates.filters["pick"] = lambda name, headline: headline.get(name)
+    templates.filters["format_summary"] = lambda values: format_estimate(Summary(**values)) if values else ""
     brief = {name: profile.title for name, profile in SCORES.items() if profile.is_brief}
-    templates.globals |= {"brief": brief, "no_release": log.NO_RELEASE, "row": _join_cells}
+    templates.globals |= {"brief": brief, "no_release": log.NO_RELEASE}
+    templates.globals["row"] = lambda cells: "\t".join(" ".join(str(cell).split()) for cell in cells)
     return str(getattr(templates.get_template("releases.j2").module, name)(report)).rstrip("\n")
-
-
-def _join_cells(cells: Iterable[object]) -> str:
-    return "\t".join(" ".join(str(cell).split()) for cell in cells)
 
 
 def _align(lines: str, headers: str = "") -> str:
@@ -151,11 +149,6 @@ def _list_differences(entries: Sequence[Listing]) -> list[str]:
         )
         for each in inputs
     ]
-
-
-def _format_scores(summaries: Iterable[Mapping[str, Any] | None]) -> list[str]:
-    """Return scores of a headline for people; nothing for those that the headline does not have."""
-    return [format_estimate(Summary(**summary)) if summary else "" for summary in summaries]
 
 
 def _flatten(inputs: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

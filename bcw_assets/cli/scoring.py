@@ -132,8 +132,8 @@ class Tally:
     """
 
     training_rows: TrainingRows | None
-    rows: int = 0
     scored: int = 0
+    not_scored: int = 0
     malignant: int = 0
     with_warnings: int = 0
     in_training: int = 0
@@ -142,8 +142,8 @@ class Tally:
 
     def add(self, rows: Rows, predictions: RowPredictions, threshold: float) -> None:
         """Count more rows."""
-        self.rows += len(rows)
         self.scored += int(predictions.is_scored.sum())
+        self.not_scored += int((~predictions.is_scored).sum())
         is_malignant = predictions.probability >= threshold
         self.malignant += int(is_malignant.sum())
         remarks = predictions.remarks.values()
@@ -154,8 +154,3 @@ class Tally:
         self.confusion = scores.Confusion(*map(add, astuple(self.confusion), astuple(more)))
         if self.training_rows is not None:
             self.in_training += self.training_rows.count(rows, np.where(has_both, predictions.log_odds, np.nan))
-
-    @property
-    def not_scored(self) -> int:
-        """Rows without a probability."""
-        return self.rows - self.scored

@@ -1,6 +1,7 @@
 """Bytes under keys in a folder of this machine. Nothing else in the package writes a file."""
 
 import errno
+import hashlib
 import os
 import secrets
 from collections.abc import Collection, Iterator, Mapping
@@ -86,11 +87,12 @@ class FolderStore:
 
     def remove_leftovers(self, keys: Collection[str]) -> None:
         """Remove what killed writers left of files that are there by now, and that nobody can want any more."""
-        paths = {self._path(key) for key in keys}
-        for leftover in (path for folder in {path.parent for path in paths} for path in folder.glob(f".*{TEMPORARY}")):
-            path = leftover.with_name(leftover.name[1:].removesuffix(TEMPORARY).rpartition(".")[0])
-            if path in paths and path.exists():
-                leftover.unlink(missing_ok=True)
+        paths = {_hide_name(path): path for path in map(self._path, keys)}
+        for folder in {path.parent for path in paths.values()}:
+            for leftover in folder.glob(f".*{TEMPORARY}"):
+                path = paths.get(leftover.with_suffix("").with_suffix(""))
+                if path and path.exists():
+                    leftover.unlink(missing_ok=True)
 
     def address(self, key: str) -> str:
         self._path(key)
@@ -121,10 +123,15 @@ class FolderStore:
         try:
             yield
         except OSError as error:
-            remedy = "Make room or mend" if verb in ("write", "create") else "Mend"
-            raise StorageError(
-                f"Could not {verb} {key} in {self._root.absolute()}: {error.strerror or error}. {state}. {remedy} the "
-                f"permissions, or set BCW_STORAGE (BCW_RELEASES for releases) to another folder, and try again"
+            kind, remedy = (
+                StorageError,
+                f"{'Make room or m' if verb in ('write', 'create') else 'M'}end the permissions",
+            )
+            if error.errno == errno.ENAMETOOLONG:
+                kind, remedy = KeyRefused, "Give it a shorter name"
+            raise kind(
+                f"Could not {verb} {key} in {self._root.absolute()}: {error.strerror or error}. {state}. {remedy}, or "
+                f"take another folder (BCW_STORAGE, BCW_RELEASES, or bcw predict -o), and try again"
             ) from error
 
 
@@ -132,7 +139,7 @@ class FolderStore:
 def _stage(path: Path, content: bytes) -> Iterator[Path]:
     """Give a temporary file with this content in the folder of `path`; what is left of it at the end, is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    temporary = Path(f"{_hide_name(path)}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         with temporary.open("xb") as file:  # never through a link; the umask decides who may read it
             file.write(content)
@@ -142,6 +149,11 @@ def _stage(path: Path, content: bytes) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it got its name, or it stays: nothing lists it
             temporary.unlink()
+
+
+def _hide_name(path: Path) -> Path:
+    """Return how the temporary files of a path begin: short, for a name may be as long as the file system allows."""
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}")
 
 
 def _fsync(folder: Path) -> None:

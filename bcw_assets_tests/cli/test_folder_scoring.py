@@ -249,13 +249,33 @@ def test_processes_end_with_the_command(places: Place, raw: pd.DataFrame, number
 
 def test_what_killed_writers_left_of_an_output_is_removed(places: Place, raw: pd.DataFrame, tmp_path: Path) -> None:
     fill(places, raw)
-    leftovers = [tmp_path / "out" / "0" / f".{name}.0123abcd.bcw-tmp" for name in ("0.csv", "of another command.csv")]
-    for path in leftovers:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"half of a")
+    folder, leftovers = tmp_path / "out" / "0", list[Path]()
+    for name in ("0.csv", "of another command.csv"):
+        # As SIGKILL does, let nobody tidy up.
+        with (
+            mock.patch("os.link", side_effect=KeyboardInterrupt),
+            mock.patch("pathlib.Path.unlink"),
+            suppress(KeyboardInterrupt),
+        ):
+            FolderStore(folder).create(name, b"half of a")
+        leftovers += {*folder.iterdir()}.difference(leftovers)
+    assert len(leftovers) == 2
     with ThreadPoolExecutor(1) as executor:
         score_files(executor, open_champion(), [places("in")], places("out"))
     assert [*tmp_path.rglob("*.bcw-tmp")] == leftovers[1:]
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows_and_a_longer_one_is_named(
+    places: Place, raw: pd.DataFrame, tmp_path: Path
+) -> None:
+    fill(places, raw)
+    for name in ("ü" * 125 + "1.csv", "a" * 255):
+        (tmp_path / "in" / name).write_bytes(uci_form())
+    done = bcw(places("in") + "/", "-o", places("out") + "/")
+    assert done.exit_code == 3
+    assert "5 files: 4 scored" in done.stderr
+    assert re.search(r"/a{255} cannot be scored: .*: File name too long", done.stderr)
+    assert {*read_scores(places)} == {"0/0.csv", "1/1.csv", "q.parquet", "ü" * 125 + "1.csv"}
 
 
 def test_an_output_that_is_empty_is_made_and_one_that_is_no_file_is_named(

@@ -144,7 +144,7 @@ def test_of_a_release_that_does_not_say_which_rows_were_in_training_it_is_not_kn
         assert TrainingRows.load({"cross_validation.csv": content}) is None
     assert TrainingRows.load({}) is None
     tally = count(scorer, None, of(raw.assign(diagnosis=["", "M"] + ["B"] * 567)))
-    assert (tally.rows, tally.confusion.total) == (569, 568)  # agreement is with the diagnoses that are there
+    assert (tally.scored, tally.confusion.total) == (569, 568)  # agreement is with the diagnoses that are there
 
 
 def test_the_largest_contributions_are_named(raw: pd.DataFrame, scorer: Scorer) -> None:

@@ -223,17 +223,12 @@ def _find_labels(table: list[_Column], *, has_target: bool) -> tuple[tuple[Label
     if not words and not targets:
         words = [column for column in only if column in both or not column.values.isdisjoint(columns.WHOLE_WORDS)]
     found = [*((column, columns.WORDS) for column in words), *((column, columns.TARGET_CODES) for column in targets)]
-    for column in codes:
-        if column.name == columns.DIAGNOSIS and any(_contradict(column, *labels) for labels in found):
+    for column in codes:  # one that stands beside both diagnoses contradicts them
+        pairs = [set(zip(column.texts, map(meanings.get, other.texts), strict=True)) for other, meanings in found]
+        if column.name == columns.DIAGNOSIS and any(sum(map(all, each)) > len(column.values) for each in pairs):
             return (), column
     labels = tuple(Label(column.place, column.title or columns.DIAGNOSIS, meanings) for column, meanings in found)
     return labels, codes[0] if codes and not found else None
-
-
-def _contradict(codes: _Column, labels: _Column, meanings: Mapping[str, str]) -> bool:
-    """Say whether a code stands beside both diagnoses."""
-    pairs = set(zip(codes.texts, map(meanings.get, labels.texts), strict=True))
-    return sum(map(all, pairs)) > len(codes.values)
 
 
 def _read_order(table: list[_Column], *, has_header: bool) -> Form:
