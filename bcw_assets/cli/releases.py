@@ -1,7 +1,7 @@
 """What `bcw releases` shows: each report as data, which --json writes; the words of the text are in `releases.j2`."""
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
