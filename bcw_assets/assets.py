@@ -66,7 +66,7 @@ def raw_data(
     download = source.fetch(settings, tell=context.log.info)
     left_out: list[str] = []
     patients = admission.read_table(download.content, download.origin, left_out.append)
-    is_malignant = canonical.malignant(patients)
+    is_malignant = canonical.read_truths(patients)
     return dg.MaterializeResult(
         value=patients,
         metadata={

@@ -62,7 +62,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
 def build_alerts(settings: Settings, checks: Sequence[dg.AssetCheckKey], release: dg.AssetKey) -> dg.SensorDefinition:
     """Return the sensor that tells everybody in BCW_NOTIFY_URLS what is wrong, and when it is over."""
     jobs = {job.name: job.name for job in (refresh_job, housekeeping_job)} | {alerts.SELECTED: refresh_job.name}
-    watched = alerts.Watched(jobs, checks, release, settings.stale_days)
+    watched = alerts.Watchlist(jobs, checks, release, settings.stale_days)
 
     @dg.sensor(
         name=alerts.SENSOR,

@@ -35,18 +35,15 @@ def seal(document: Document) -> bytes:
     return encode(document | {SEAL: digest(encode(document))})
 
 
-def unseal(content: bytes) -> Document:
-    """Return the document that `seal` made the bytes of, or raise a ValueError: changed by accident since."""
+def read_sealed(kind: type[T], content: bytes) -> T:
+    """Return what `seal` made the bytes of, as `kind`.
+
+    A ValueError says that they were changed by accident since, and NotUnderstood that they are no such thing.
+    """
     document = parse(content)
     document.pop(SEAL, None)
     if seal(document) != content:
         raise ValueError("it was changed or cut short after it was written: its seal is another")
-    return document
-
-
-def read_sealed(kind: type[T], content: bytes) -> T:
-    """Return the dataclass that `seal` made the bytes of, or raise NotUnderstood, or as `unseal` does."""
-    document = unseal(content)
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:

@@ -58,7 +58,6 @@ def measure(rows: int) -> dict[str, float]:
         folder = Path(name)
         table = folder / "table.csv"
         table.write_bytes(uci_form() if rows == 569 else grow(rows))
-        (folder / "dagster.yaml").write_bytes((HERE.parent / ".dagster" / "dagster.yaml").read_bytes())
         places = {"DAGSTER_HOME": name, "BCW_SOURCE": str(table), "BCW_STORAGE": name}
         spent: dict[str, float] = json.loads(run_script("refresh_once.py", places)[0])
         (folder / "bare").mkdir()
@@ -89,7 +88,7 @@ def grow(rows: int) -> bytes:
         of_family = [name.startswith(family) for name in columns.MEASUREMENTS]
         numbers[:, of_family] *= 1 + NOISE * random.uniform(-1, 1, (rows, 1))
     ids = [str(10_000_000 + row) for row in range(rows)]
-    return rows_as_uci(ids, numbers.round(7), canonical.malignant(real)[picked] == 1)
+    return rows_as_uci(ids, numbers.round(7), canonical.read_truths(real)[picked] == 1)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from bcw_assets.assets import GRAPH
 from bcw_assets.checks import locate_assets, specify_checks
 from bcw_assets.errors import SettingsError
 from bcw_assets.operations import history
-from bcw_assets.storage.formats import cut_form
+from bcw_assets.storage.formats import cut_suffix
 from bcw_assets.storage.io_manager import PATH, Materialization, Places, find_latest
 
 LONGEST_EVIDENCE = 100  # characters of evidence in a line
@@ -73,11 +73,11 @@ def _explain_newest_failure(
     times = {key: made.timestamp if made else 0.0 for key, made in materialisations.items()}
     for failure in history.find_failures(instance, lambda key: times.get(key, 0.0), after=min(times.values())):
         addresses = {
-            cut_form(str(event.step_materialization_data.materialization.metadata[PATH].value))
+            cut_suffix(str(event.step_materialization_data.materialization.metadata[PATH].value))
             for event in failure.events
             if event.is_step_materialization
         }
-        if addresses and addresses.isdisjoint(map(cut_form, places.values())):
+        if addresses and addresses.isdisjoint(map(cut_suffix, places.values())):
             continue  # it ran with another BCW_STORAGE
         made_by_it = [
             key.to_user_string() for key, made in materialisations.items() if made and made.run_id == failure.run_id

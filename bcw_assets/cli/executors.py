@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_DEATHS = 5  # of processes by the same piece of work
 ANSWER_LIMIT, PULSE = 20, 5  # seconds in which a scheduler has to answer, and between questions
+OF_THREAD = threading.local()
 SAME_EVERYWHERE = ("distributed", "bcw-assets", "numpy", "pyarrow")  # the first is the protocol, the others the bytes
 
 
@@ -32,7 +33,7 @@ def open_executor(workers: int = 1, scheduler: str | None = None) -> AbstractCon
     return _connect(scheduler) if scheduler else Processes(workers)
 
 
-def list_deaths() -> tuple[type[Exception], ...]:
+def list_fatal_errors() -> tuple[type[Exception], ...]:
     """Return what a piece of work raises that killed process after process."""
     distributed = sys.modules.get("distributed")
     return (futures.BrokenExecutor, *([distributed.KilledWorker] if distributed else []))
@@ -49,16 +50,13 @@ class Processes(futures.ThreadPoolExecutor):
         return super().submit(_do_in_process, partial(call, *arguments, **options))
 
 
-thread = threading.local()
-
-
 def _do_in_process(work: Callable[[], Any], deaths: int = 0) -> Any:
-    if not hasattr(thread, "process"):  # spawned, for a fork would copy locks that other threads hold
-        thread.process = futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
+    if not hasattr(OF_THREAD, "process"):  # spawned, for a fork would copy locks that other threads hold
+        OF_THREAD.process = futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
     try:
-        return thread.process.submit(work).result()
+        return OF_THREAD.process.submit(work).result()
     except futures.BrokenExecutor:
-        del thread.process
+        del OF_THREAD.process
         if deaths == MOST_DEATHS:
             raise
     return _do_in_process(work, deaths + 1)
@@ -106,17 +104,22 @@ def _connect(address: str) -> Iterator[futures.Executor]:
         from distributed import Client  # the extra [dask]; 0.5 s
     except ModuleNotFoundError as error:
         raise ScoringError("--scheduler needs Dask, which is not installed: pip install 'bcw-assets[dask]'") from error
-    for name in ("distributed", "distributed.client", "tornado.application"):  # their many lines are one of ours
+    for name in (
+        "distributed",
+        "distributed.client",
+        "tornado.application",
+    ):  # one line of ours says what they say in many
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        scheduler, workers = within(ANSWER_LIMIT, lambda: asyncio.run(_ask_versions(address)))
+        _require_same_versions(address, *within(ANSWER_LIMIT, lambda: asyncio.run(_ask_versions(address))))
+        client = within(ANSWER_LIMIT / 2, lambda: Client(address, timeout=ANSWER_LIMIT / 2, set_as_default=False))
+    except ScoringError:
+        raise
     except Exception as error:  # a scheduler of another version may answer with any
         raise ScoringError(
             f"No Dask scheduler of our version answers at {address} ({str(error)[:200]}). Give the address that it "
             f"names when it starts, like tcp://host:8786, and install {' and '.join(SAME_EVERYWHERE[:2])} as here"
         ) from error
-    _require_same_versions(address, scheduler, workers)
-    client = within(ANSWER_LIMIT / 2, lambda: Client(address, timeout=ANSWER_LIMIT / 2, set_as_default=False))
     try:
         yield _Cluster(client)
     finally:

@@ -20,15 +20,14 @@ from pathlib import Path
 import click
 import numpy as np
 
-from bcw_assets import settings
 from bcw_assets.cli import predict, scoring
-from bcw_assets.cli.executors import list_deaths, open_executor
+from bcw_assets.cli.executors import list_fatal_errors, open_executor
 from bcw_assets.cli.predict import Request
 from bcw_assets.errors import KeyMissing, KeyRefused, KeyTooLarge, ScoringError, StorageUnavailable, TableError
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import columns
 from bcw_assets.ml.table.reading import read_rows
-from bcw_assets.releases.access import Release, open_release
+from bcw_assets.releases.access import Release
 from bcw_assets.releases.bundle import load_scorer
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import Store, open_store
@@ -36,7 +35,7 @@ from bcw_assets.storage.store import Store, open_store
 MARK = "_scores.json"  # in the output: what all of it was scored with
 HIDDEN = (".", "_")  # how names begin that are no tables, by the custom of Spark, Arrow and Hive
 WILDCARD = re.compile(r"[*?\[]")
-CSV_NAME, PARQUET_NAME, PACKED_NAME = ".csv", ".parquet", ".gz"  # how they end
+CSV, PARQUET, GZIP = ".csv", ".parquet", ".gz"  # how they end
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,11 @@ def score_folder(sources: Sequence[str], request: Request, workers: int, schedul
 
     It is 0; 3 if some files or rows were not scored; 2 if no file can be.
     """
-    release = open_release(open_store(settings.read_environment().releases_place), request.release)
+    release = predict.open_requested_release(request)
     predict.say(predict.describe_release(release), predict.NO_DEVICE)
-    start, options = time.monotonic(), {"explain": request.explain, "show_progress": sys.stderr.isatty()}
+    start = time.monotonic()
     with open_executor(workers, scheduler) as executor:
-        summary = score_files(executor, release, sources, request.target, request.threshold, **options)
+        summary = score_files(executor, release, sources, request.target, request.threshold, explain=request.explain)
     count = len(summary.problems)
     predict.say(
         *summary.problems,
@@ -77,14 +76,14 @@ def score_folder(sources: Sequence[str], request: Request, workers: int, schedul
 
 
 def score_files(
-    executor: Executor, release: Release, sources: Sequence[str], target: str, threshold: float = 0.5,
-    *, explain: bool = False, show_progress: bool = False,
+    executor: Executor, release: Release, sources: Sequence[str], target: str,
+    threshold: float = 0.5, *, explain: bool = False,
 ) -> FolderSummary:  # fmt: skip
     """Score files into a folder or prefix by any Executor whose workers reach both; a bad file ends up in the summary.
 
     A TableError says which sources cannot be taken together, a ScoringError that something else is in the folder.
     """
-    place = _complete(target)
+    place = _make_absolute(target)
     inputs, store = find_inputs(sources, place), open_store(place)
     load_scorer(release.files)  # refuses a model that no worker could use
     model = release.files["model.json"].decode()
@@ -95,11 +94,11 @@ def score_files(
     futures = {executor.submit(score_input, place, model, request): request.source for request in requests}
     summary, finished = FolderSummary(), as_completed(futures)
     try:
-        with click.progressbar(finished, len(futures), "files", file=sys.stderr, hidden=not show_progress) as bar:
+        with click.progressbar(finished, len(futures), "files", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
             for future in bar:
                 try:
                     summary += future.result()
-                except list_deaths():
+                except list_fatal_errors():
                     why = "every process that tried it was killed; divide it, or give more memory"
                     summary += FolderSummary(1, problems=[f"{futures[future]} cannot be scored: {why}"])
     except CancelledError as error:
@@ -128,8 +127,8 @@ def find_inputs(sources: Sequence[str], place: str) -> dict[str, str]:
                 f"s3://bucket/folder/. Names that begin with . or _ and files in {place} are left out"
             )
         for name, path in paths.items():
-            key = name.removesuffix(PACKED_NAME)
-            key += "" if key.lower().endswith((CSV_NAME, PARQUET_NAME)) else CSV_NAME
+            key = name.removesuffix(GZIP)
+            key += "" if key.lower().endswith((CSV, PARQUET)) else CSV
             if inputs.setdefault(key, path) != path:
                 raise TableError(
                     f"Both {inputs[key]} and {path} would become {place}/{key}; score them into two folders"
@@ -141,7 +140,7 @@ def _expand(source: str) -> Iterator[tuple[str, str]]:
     """Return of each file that a source names the part of the path that its output keeps, and the whole path."""
     if source in ("", predict.STANDARD):
         raise TableError(f"{source!r} has no name for an output in a folder; allowed are files, folders and patterns")
-    path, is_local = _complete(source), "://" not in source
+    path, is_local = _make_absolute(source), "://" not in source
     if source.endswith("/") or (is_local and Path(path).is_dir()):
         folder, pattern = path, ""
     elif WILDCARD.search(path) and not (is_local and Path(path).exists()):
@@ -158,7 +157,7 @@ def _expand(source: str) -> Iterator[tuple[str, str]]:
             yield key, f"{folder}/{key}"
 
 
-def _complete(path: str) -> str:
+def _make_absolute(path: str) -> str:
     """Return a path that is the same in every working folder; a link to a file keeps its own name."""
     if "://" in path:
         return path.rstrip("/")
@@ -203,7 +202,7 @@ def score_input(place: str, model: str, request: Request) -> FolderSummary:
         if isinstance(error.__cause__, StorageUnavailable):  # which is no fault of the file
             raise error.__cause__ from None
         return FolderSummary(1, problems=[str(error)])
-    is_parquet = request.target.lower().endswith(PARQUET_NAME)
+    is_parquet = request.target.lower().endswith(PARQUET)
     content = _convert_to_parquet(b"".join(parts), request) if is_parquet else b"".join(parts)
     return FolderSummary(1, 1, rows, not_scored) if store.create(request.target, content) else FolderSummary(1)
 

@@ -57,15 +57,10 @@ class Request:
     """What the user asked for."""
 
     source: str  # a path, an `s3://` URI, or `-` for standard input
-    target: str  # a path, or `-` for standard output
-    release: str | None  # the first characters of a release's id; None for the champion
+    target: str  # a path, `-`, or a folder with / at its end; of a file of a folder, the key of its output
+    release: str | None  # the first characters of a release's id, or all of them; None for the champion
     threshold: float  # the probability from which a row is called malignant
     explain: bool  # whether to add the largest contributions
-
-    @property
-    def is_for_terminal(self) -> bool:
-        """Whether a person reads the rows as they come."""
-        return self.target == STANDARD and sys.stdout is not None and sys.stdout.isatty()
 
 
 def score_file(request: Request) -> int:
@@ -73,7 +68,7 @@ def score_file(request: Request) -> int:
 
     An input that cannot be used raises a TableError; a release or an output, another BcwError.
     """
-    release = open_release(open_store(settings.read_environment().releases_place), request.release)
+    release = open_requested_release(request)
     scorer = load_scorer(release.files)
     with open_input(request.source) as source, _open_output(request) as target, ExitStack() as stack:
         with explain_input(request.source):
@@ -83,9 +78,10 @@ def score_file(request: Request) -> int:
         first = next(chunks, None)  # an input that is refused at once leaves nothing on standard output
         say(describe_release(release), NO_DEVICE, *_describe_form(form))
         try:
-            header = TABLE_HEADER if request.is_for_terminal else f"{','.join(list_columns(request))}\n"
+            is_for_person = request.target == STANDARD and sys.stdout.isatty()
+            header = TABLE_HEADER if is_for_person else f"{','.join(list_columns(request))}\n"
             target.write(header.encode())
-            format_part = _format_lines if request.is_for_terminal else format_rows
+            format_part = _format_lines if is_for_person else format_rows
             for rows in chain([first] if first else [], chunks):
                 predictions = scoring.score_rows(scorer, rows)
                 tally.add(rows, predictions, request.threshold)
@@ -96,6 +92,11 @@ def score_file(request: Request) -> int:
             return 0
     say(*_summarise(tally, request.threshold))
     return SOME_NOT_SCORED if tally.not_scored else 0
+
+
+def open_requested_release(request: Request) -> Release:
+    """Return the release that the user asked for, verified."""
+    return open_release(open_store(settings.read_environment().releases_place), request.release)
 
 
 def describe_release(release: Release) -> str:

@@ -66,17 +66,17 @@ def _assign_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 
 def _report_stage(entry: dg.EventLogEntry) -> None:
-    """Write a line about each stage; on a terminal, what the stage tells meanwhile is written over it."""
+    """Write a line about each stage; what the stage tells meanwhile is written over it."""
     event = entry.dagster_event
     if event and event.is_step_up_for_retry:
         click.echo(history.explain_retry(event), err=True)
     if entry.step_key is None or entry.step_key.endswith(CHECKS):
         return
     start = f"{entry.step_key + ' …':<20}"
-    again = f"\r\x1b[K{start}" if sys.stderr.isatty() else ""
+    again = f"\r\x1b[K{start}"
     if event is None:
         message = entry.user_message[: shutil.get_terminal_size().columns - len(start) - 1]
-        click.echo(again and f"{again} {message}", nl=False, err=True)
+        click.echo(f"{again} {message}", nl=False, err=True)
     elif event.is_step_start or event.is_step_restarted:
         click.echo(start, nl=False, err=True)
     elif event.is_step_success:

@@ -79,12 +79,12 @@ def report_comparison(store: Store, *prefixes: str) -> Listing:
     """Return how two releases differ: what they were made from, scores, patients."""
     current_log, releases = log.read_log(store), [bundle.resolve(store, prefix) for prefix in prefixes]
     bundles = [current_log.read_bundle(store, release).require() for release in releases]
-    inputs = _pair([dict(_flatten(each.manifest.inputs)) for each in bundles if each.manifest])
+    inputs = _pair([dict(_flatten(stored.manifest.inputs)) for stored in bundles if stored.manifest])
     patients, other_patients = map(_read_fingerprints, bundles)
     return {
         "releases": releases,
         "inputs": {name: values for name, values in inputs.items() if values[0] != values[1]},
-        "scores": _pair([{name: asdict(summary) for name, summary in each.headline.items()} for each in bundles]),
+        "scores": _pair([{name: asdict(summary) for name, summary in stored.headline.items()} for stored in bundles]),
         "patients": None if patients is None or other_patients is None else {
             "in_both": len(patients & other_patients),
             "in_one_only": [len(patients - other_patients), len(other_patients - patients)],
@@ -144,10 +144,10 @@ def _list_differences(entries: Sequence[Listing]) -> list[str]:
     return [
         ", ".join(
             f"{name} {value if len(value) <= LONGEST_VALUE else value[:8]}"
-            for name, value in each.items()
+            for name, value in own.items()
             if any(value != other.get(name, value) for other in inputs)
         )
-        for each in inputs
+        for own in inputs
     ]
 
 

@@ -36,7 +36,7 @@ class Expectation:
 
 def _read_expectations() -> Iterator[Expectation]:
     """Return the rows of expectations.csv, in whose titles the limits are those of `thresholds`."""
-    for row in csv.DictReader((resources.files(__package__) / "expectations.csv").read_text().splitlines()):
+    for row in csv.DictReader((resources.files(__package__) / "expectations.csv").read_text("utf-8").splitlines()):
         title, predicate = row["title"].format_map(vars(thresholds)), resolve_name(f"{__package__}.{row['predicate']}")
         yield Expectation(row["asset"], row["name"], title, predicate, row["blocking"] == "yes")
 

@@ -41,8 +41,8 @@ class Incident:
     is_over: bool = False
 
 
-class Watched(NamedTuple):
-    """What is looked at."""
+class Watchlist(NamedTuple):
+    """What the sensor looks at."""
 
     jobs: Mapping[str, str]  # job → the job whose success puts all its failures right
     checks: Sequence[dg.AssetCheckKey]
@@ -72,7 +72,7 @@ def read_state(cursor: str | None, when: float) -> State:
         return State(began=when)
 
 
-def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watched, settings: Settings) -> tuple[State, str]:
+def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watchlist, settings: Settings) -> tuple[State, str]:
     """Look at the history, send what is due, and return the new state and what was done, in words."""
     when = now()
     state = read_state(cursor, when)
@@ -86,7 +86,7 @@ def tick(instance: dg.DagsterInstance, cursor: str | None, watched: Watched, set
     return state, f"Open incidents: {len(state.list_open())}; {done}"
 
 
-def list_incidents(instance: dg.DagsterInstance, watched: Watched, began: float, when: float) -> list[Incident]:
+def list_incidents(instance: dg.DagsterInstance, watched: Watchlist, began: float, when: float) -> list[Incident]:
     """Return everything that is wrong at a time, of runs the oldest first; `began` is when somebody looked first."""
     incidents = [*_list_failed_runs(instance, watched.jobs), *_list_failed_checks(instance, watched.checks)]
     last = instance.get_latest_materialization_event(watched.release)

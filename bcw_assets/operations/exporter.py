@@ -141,7 +141,12 @@ class Exporter(Collector):
         end = monotonic() + SCRAPE_LIMIT
         questions = {name: pool.submit(list, ask()) for name, (pool, ask) in self._sources.items()}
         answers = [self._read_answer(name, question, end - monotonic()) for name, question in questions.items()]
-        families = _build_families()
+        families: dict[
+            str, CounterMetricFamily | GaugeMetricFamily
+        ] = {}  # no label is `job` or `instance`: Prometheus's
+        for row in csv.DictReader(METRICS.read_text(encoding="utf-8").splitlines()):
+            kind = CounterMetricFamily if row["name"].endswith("_total") else GaugeMetricFamily
+            families[row["name"]] = kind(row["name"], row["says"], labels=row["labels"].split())
         for sample in itertools.chain(self._constants, *answers):
             families[sample.name].add_metric(sample.labels, float(sample.value))
         return (family for family in families.values() if family.samples)
@@ -158,15 +163,6 @@ class Exporter(Collector):
             click.echo(f"{name}: {problem or 'answers again'}", err=True)
         self._problems[name] = problem
         return [Sample("bcw_exporter_source_up", not problem, (name,)), *samples]
-
-
-def _build_families() -> dict[str, CounterMetricFamily | GaugeMetricFamily]:
-    """Return name → an empty family, by `metrics.csv`. None has a label `job` or `instance`: Prometheus uses these."""
-    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-    for row in csv.DictReader(METRICS.read_text(encoding="utf-8").splitlines()):
-        kind = CounterMetricFamily if row["name"].endswith("_total") else GaugeMetricFamily
-        families[row["name"]] = kind(row["name"], row["says"], labels=row["labels"].split())
-    return families
 
 
 def build_exporter(definitions: dg.Definitions, places: Places, web_server: str) -> Exporter:

@@ -32,7 +32,7 @@ SETTINGS_OF_DAGSTER = "dagster.yaml"
 # What a step writes goes to the terminal alone: the processes that would copy it print tracebacks at Ctrl-C.
 NO_COPIES = {"module": "dagster.core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 # For three quarters of a minute PostgreSQL may be away; Dagster itself gives a run up after 11 s, and has no setting.
-# These are the tries after the first, and the seconds before the second, which are doubled each time.
+# These are the tries after the first, and seconds: the n-th pause is so often 2ⁿ - 1, give or take.
 postgres.retry_pg_connection_fn.__defaults__ = (7, 0.2)
 
 
@@ -107,7 +107,7 @@ def read_check_result(
         return conclude(CRASHED, format_time(find_time(executions[0])), f"see run {executions[0].run_id}")
     # Newer evaluations may be of a materialisation at another place, for places can share a history.
     history: list[Any] = list(filter(has_evaluation, executions))
-    targets = [getattr(each.evaluation.target_materialization_data, "storage_id", 0) for each in history]
+    targets = [getattr(record.evaluation.target_materialization_data, "storage_id", 0) for record in history]
     evaluations = history[targets.index(made.storage_id) :] if made.storage_id in targets else []
     if not evaluations:
         return conclude(NOT_RUN)

@@ -62,7 +62,7 @@ class Candidate:
 
     def compare(self, champion: Predictions) -> Comparison:
         """Hold what the recipe says of patients that it has not seen against what a champion's says of the same."""
-        malignant = canonical.malignant(self.raw_data)
+        malignant = canonical.read_truths(self.raw_data)
         others = np.where(malignant, columns.BENIGN, columns.MALIGNANT)
         relabelled = canonical.fingerprint_rows(self.raw_data.assign(**{columns.DIAGNOSIS: others}))
         predictions = Predictions(self.fingerprints, malignant, self.cross_validation.probabilities)
@@ -85,7 +85,7 @@ class Candidate:
         Patients are named by fingerprints: the copy of UCI's table that has no ids makes the same bytes. If model.onnx
         or model.sql does not give the model's probabilities, a ReleaseError says so.
         """
-        report, document = self._without_ids(), numbers.dump_model(self.model)
+        report, document = self._replace_ids(), numbers.dump_model(self.model)
         scorer, measurements = numbers.Scorer.load(document), self.raw_data[list(columns.MEASUREMENTS)]
         # To the same last digit as `bcw predict`; scikit-learn's depend on where the rows lie.
         log_odds = scorer.compute_log_odds(measurements.to_numpy().T)
@@ -96,10 +96,10 @@ class Candidate:
             "model.onnx": _make_onnx(self.model, measurements, probability),
             "model.sql": _make_sql(scorer, measurements.iloc[examples], probability[examples]),
             "metrics.json": documents.encode(dataclasses.asdict(report)),
-            "cross_validation.csv": self._out_of_fold(log_odds),
+            "cross_validation.csv": self._format_predictions(log_odds),
             "evaluation.png": self.metrics.figure,
             "MODEL_CARD.md": card.write_card(report).encode(),
-            "example.csv": self._example(examples, probability[examples]),
+            "example.csv": self._format_example(examples, probability[examples]),
             "README.txt": (card.TEXTS / "bundle.txt").read_bytes(),
         }
         return {**files, "index.html": page.write_page(report, files, bundle.hash_inputs(self.inputs)).encode()}
@@ -107,9 +107,9 @@ class Candidate:
     def name_patients(self, text: str) -> str:
         """Return a text in which patients have their ids in the place of the digits that stand for them."""
         ids = dict(zip([digits[:SHORT] for digits in self.fingerprints], self.raw_data[columns.ID], strict=True))
-        return re.sub(rf"\b[0-9a-f]{{{SHORT}}}\b", lambda found: ids.get(found[0], found[0]), text)
+        return re.sub(rf"\b[0-9a-f]{{{SHORT}}}\b", lambda match: ids.get(match[0], match[0]), text)
 
-    def _without_ids(self) -> Report:
+    def _replace_ids(self) -> Report:
         fingerprints = dict(zip(self.raw_data[columns.ID], self.fingerprints, strict=True))
         report = self.metrics.report
         hardest, suspects = (
@@ -118,7 +118,7 @@ class Candidate:
         )
         return dataclasses.replace(report, hardest_rows=hardest, label_suspects=suspects)
 
-    def _out_of_fold(self, log_odds: np.ndarray) -> bytes:
+    def _format_predictions(self, log_odds: np.ndarray) -> bytes:
         """Return one row a patient: fingerprint, diagnosis, split, the model's own log odds, and every repeat."""
         rows = self.cross_validation.rows.rename(columns={columns.ID: "fingerprint"})
         rows["fingerprint"] = self.fingerprints
@@ -126,7 +126,7 @@ class Candidate:
         rows.insert(3, "log_odds", log_odds)
         return formats.format_csv(rows)
 
-    def _example(self, places: np.ndarray, probability: np.ndarray) -> bytes:
+    def _format_example(self, places: np.ndarray, probability: np.ndarray) -> bytes:
         """Return these rows of the table as a file that can be scored, with their probabilities."""
         ids = [f"example-{number + 1}" for number in range(len(places))]
         rows = self.raw_data.iloc[places].drop(columns=columns.DIAGNOSIS).assign(**{columns.ID: ids})

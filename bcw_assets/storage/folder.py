@@ -123,12 +123,11 @@ class FolderStore:
         try:
             yield
         except OSError as error:
-            kind, remedy = (
-                StorageError,
-                f"{'Make room or m' if verb in ('write', 'create') else 'M'}end the permissions",
-            )
+            kind, remedy = StorageError, "Mend the permissions"
             if error.errno == errno.ENAMETOOLONG:
                 kind, remedy = KeyRefused, "Give it a shorter name"
+            elif verb in ("write", "create"):
+                remedy = "Make room or mend the permissions"
             raise kind(
                 f"Could not {verb} {key} in {self._root.absolute()}: {error.strerror or error}. {state}. {remedy}, or "
                 f"take another folder (BCW_STORAGE, BCW_RELEASES, or bcw predict -o), and try again"

@@ -24,9 +24,9 @@ from bcw_assets.ml.table import canonical, columns
 
 HASHES = "sha256"
 TEXT_COLUMNS = (columns.ID, columns.DIAGNOSIS, preparation.SPLIT)  # columns that are no numbers
-AS_CSV, AS_PARQUET = ".csv", ".parquet"
+CSV, PARQUET = ".csv", ".parquet"
 MOST_ROWS_OF_CSV = 50_000  # Parquet is read in a twentieth of the time
-FORM_RULE = f"CSV up to {MOST_ROWS_OF_CSV:,} rows, Parquet beyond"
+SUFFIX_RULE = f"CSV up to {MOST_ROWS_OF_CSV:,} rows, Parquet beyond"
 
 
 class FormatError(BcwError):
@@ -45,8 +45,9 @@ def dump(value: object, key: str) -> dict[str, bytes]:
     """Return the files of a value stored under `key`: keys → bytes, in the order in which they must be written."""
     contents, files = FORMATS[type(value)].dump(value), dict[str, bytes]()
     is_large = any(isinstance(content, pd.DataFrame) and len(content) > MOST_ROWS_OF_CSV for content in contents)
-    for file, content in zip(list_keys(type(value), key, AS_PARQUET if is_large else AS_CSV), contents, strict=True):
+    for file, content in zip(list_keys(type(value), key, PARQUET if is_large else CSV), contents, strict=True):
         if isinstance(content, pd.DataFrame):
+            # A table that is the value itself is raw_data, which has UCI's digits.
             write = _format_parquet if is_large else canonical.write_table if content is value else format_csv
             files[file] = write(content)
         else:
@@ -54,15 +55,15 @@ def dump(value: object, key: str) -> dict[str, bytes]:
     return files
 
 
-def list_keys(kind: type, key: str, form: str = AS_CSV) -> list[str]:
+def list_keys(kind: type, key: str, suffix: str = CSV) -> list[str]:
     """Return the keys of the files of a value of type `kind` stored under `key`; the last speaks for all."""
     folder, _, asset = key.rpartition("/")
-    return [f"{folder}/{name.format(asset).replace(AS_CSV, form)}" for name in FORMATS[kind].names]
+    return [f"{folder}/{name.format(asset).replace(CSV, suffix)}" for name in FORMATS[kind].names]
 
 
-def cut_form(address: str) -> str:
-    """Return the address of a table without the form, which the same asset may change from run to run."""
-    return address.removesuffix(AS_CSV).removesuffix(AS_PARQUET)
+def cut_suffix(address: str) -> str:
+    """Return the address of a table without the suffix, which may be another in every run."""
+    return address.removesuffix(CSV).removesuffix(PARQUET)
 
 
 def load(kind: type, files: Mapping[str, bytes]) -> Any:
@@ -77,9 +78,9 @@ def load(kind: type, files: Mapping[str, bytes]) -> Any:
 def _read_content(file: str, files: Mapping[str, bytes]) -> pd.DataFrame | bytes | documents.Document:
     """Return what is in a file as it stands there, mending nothing: what it is worth is for the checks to say."""
     content = files[file]
-    if cut_form(file) == file:
+    if cut_suffix(file) == file:
         return _read_document(file, files) if file.endswith(".json") else content
-    if file.endswith(AS_CSV):
+    if file.endswith(CSV):
         return pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(TEXT_COLUMNS, "str"), keep_default_na=False)
     table = pq.read_table(pa.BufferReader(content), use_threads=False)
     return cast(pd.DataFrame, table.to_pandas(use_threads=False, ignore_metadata=True))

@@ -1,7 +1,6 @@
 """Stores each asset's value and loads it again: format by the value's type, place by the asset's metadata."""
 
 from collections.abc import Mapping
-from itertools import chain
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -45,22 +44,23 @@ class ArtifactIOManager(dg.IOManager):
         self._values: dict[str, tuple[list[str], Any]] = {}  # asset → the hashes and the value of its last files
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        """Store a value, and record its SHA-256 as the materialisation's data version."""
+        """Store a value, delete its files of the other type, and record its SHA-256 as the data version."""
         name = context.asset_key.to_user_string()
         place = f"{context.definition_metadata[FOLDER_KEY]}/{name}"
         files = formats.dump(obj, place)
-        forms = (formats.list_keys(type(obj), place, form) for form in (formats.AS_CSV, formats.AS_PARQUET))
-        twins = set(chain(*forms)).difference(files)  # of an earlier run, when the table had another size
+        keys = {*formats.list_keys(type(obj), place), *formats.list_keys(type(obj), place, formats.PARQUET)}
+        twins = keys.difference(files)  # of an earlier run, when the table had another size
         with explain_failures():
             self._store.write(files)
-            list(map(self._store.delete, twins))
+            for twin in twins:
+                self._store.delete(twin)
         hashes = list(map(digest, files.values()))
         self._values[name], self._versions[context.run_id, name] = (hashes, obj), hashes[-1]
         # An IO manager cannot return a data version; Dagster 1.13 takes it from here, and the checks' tests notice.
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(hashes[-1]))
         address, length = dg.MetadataValue.path(self._store.address([*files][-1])), sum(map(len, files.values()))
-        form = {"form": formats.FORM_RULE} if twins else {}
-        context.add_output_metadata({PATH: address, "files": ", ".join(files), **form, "dagster/size_bytes": length})
+        rule = {"file type": formats.SUFFIX_RULE} if twins else {}
+        context.add_output_metadata({PATH: address, "files": ", ".join(files), **rule, "dagster/size_bytes": length})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the value of an upstream asset as the type that the downstream one annotates."""
@@ -89,8 +89,8 @@ class ArtifactIOManager(dg.IOManager):
         return StoredValue(self._values[name][1], self._store.address([*files][-1]), hashes[-1])
 
     def _read_files(self, kind: type, key: str) -> dict[str, bytes]:
-        """Read the files of a value in the form that is there; what lacks both has the first's KeyMissing."""
-        keys, twins = formats.list_keys(kind, key), formats.list_keys(kind, key, formats.AS_PARQUET)
+        """Read the files of a value of the type that is there; what lacks both has the first's KeyMissing."""
+        keys, twins = formats.list_keys(kind, key), formats.list_keys(kind, key, formats.PARQUET)
         try:
             return {file: self._store.read(file) for file in keys}
         except KeyMissing:
@@ -124,7 +124,7 @@ def find_latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) 
         for record in instance.fetch_materializations(asset, limit=limit).records:
             event = record.asset_materialization
             place = event.metadata.get(PATH) if event else None
-            if event and place and formats.cut_form(str(place.value)) == formats.cut_form(address):
+            if event and place and formats.cut_suffix(str(place.value)) == formats.cut_suffix(address):
                 facts = {name: entry.value for name, entry in event.metadata.items()}
                 version = (event.tags or {}).get(DATA_VERSION)
                 return Materialization(record.run_id, record.storage_id, record.timestamp, version, facts)

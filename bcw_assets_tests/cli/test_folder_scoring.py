@@ -21,7 +21,7 @@ import pyarrow.parquet
 import pytest
 from click.testing import CliRunner, Result
 
-from bcw_assets.cli.executors import MOST_DEATHS, Processes, list_deaths
+from bcw_assets.cli.executors import MOST_DEATHS, Processes, list_fatal_errors
 from bcw_assets.cli.folder_scoring import MARK, find_inputs, score_files
 from bcw_assets.cli.main import main
 from bcw_assets.errors import StorageUnavailable, TableError
@@ -233,7 +233,7 @@ def test_work_that_kills_its_process_again_and_again_is_given_up_alone(
         assert executor.submit(exec, DIE.format(MOST_DEATHS)).exception() is None
         too_often = executor.submit(exec, DIE.format(2 * MOST_DEATHS + 2))
         assert executor.submit(abs, -1).result() == 1
-        assert isinstance(too_often.exception(), list_deaths())
+        assert isinstance(too_often.exception(), list_fatal_errors())
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

@@ -70,7 +70,7 @@ def test_checks_alerts_exporter_and_housekeeping_read_postgresql_and_what_steps_
 ) -> None:
     definitions = build_definitions(stack.settings())
     keys = [spec.key for checks in definitions.asset_checks or () for spec in checks.check_specs]
-    watched = alerts.Watched({alerts.SELECTED: "selected"}, keys, dg.AssetKey("release"), 14)
+    watched = alerts.Watchlist({alerts.SELECTED: "selected"}, keys, dg.AssetKey("release"), 14)
     stack.source.write_bytes(b"<html>moved</html>")
     command = ("dagster", "asset", "materialize", "-m", "bcw_assets", "--select", "raw_data")
     done = programs.run(command, stack.environment(), CHECKOUT)

@@ -114,7 +114,7 @@ def test_an_id_begins_with_the_inputs_on_any_machine_and_ends_with_the_content(c
     other, _ = bundle.pack(candidate.inputs, candidate.files | {"MODEL_CARD.md": b"other versions"})
     assert (other[:8], other == candidate.id) == ("28426903", False)
     release, packed = bundle.pack(candidate.inputs, candidate.files)
-    manifest = documents.unseal(packed[bundle.MANIFEST])
+    manifest = documents.read_sealed(dict, packed[bundle.MANIFEST])
     del manifest["release"]
     assert release == candidate.id == "28426903" + documents.digest(documents.encode(manifest))[:8]
 

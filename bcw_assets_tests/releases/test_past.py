@@ -45,7 +45,7 @@ def change(
     for release in releases or bundle.list_ids(store):
         prefix = bundle.locate_file(release, "")
         stored = {key.removeprefix(prefix): store.read(key) for key in store.list(prefix)}
-        document = documents.unseal(stored.pop(bundle.MANIFEST))
+        document = documents.read_sealed(dict, stored.pop(bundle.MANIFEST))
         changed = dict(stored)
         files(changed)
         sums = (f"{documents.digest(content)}  {name}\n" for name, content in changed.items() if name != bundle.SUMS)
@@ -60,7 +60,7 @@ def change(
         with_all(store, {prefix + name: content for name, content in changed.items()})
     before = None
     for key in store.list(log.LOG_PREFIX):
-        document = documents.unseal(store.read(key)) | {"previous": before}
+        document = documents.read_sealed(dict, store.read(key)) | {"previous": before}
         place = bundle.locate_file(document["release"], bundle.MANIFEST)
         if place in store.list(place):
             document["manifest"] = documents.digest(store.read(place))
@@ -187,7 +187,7 @@ def test_releases_and_log_are_whole_listed_shown_and_compared_with_all_that_they
         done = subprocess.run(["sha256sum", "-c", bundle.SUMS], cwd=folder, capture_output=True, text=True, check=True)
         names = {line.removesuffix(": OK") for line in done.stdout.splitlines()}
         assert names == {path.name for path in folder.iterdir()} - {bundle.MANIFEST, bundle.SUMS}
-        manifest = documents.unseal(store.read(bundle.locate_file(release, bundle.MANIFEST)))
+        manifest = documents.read_sealed(dict, store.read(bundle.locate_file(release, bundle.MANIFEST)))
         report = json.loads(releases("show", release, "--json"))["manifest"]
         assert (report["headline"].keys(), report["files"].keys()) == (
             manifest["headline"].keys(),

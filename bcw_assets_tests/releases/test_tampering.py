@@ -84,7 +84,7 @@ def rename(name: str) -> Change:
 
 def forge(store: Store, release: str, change: Change) -> None:
     key = bundle.locate_file(release, bundle.MANIFEST)
-    manifest = documents.unseal(store.read(key))
+    manifest = documents.read_sealed(dict, store.read(key))
     change(manifest)
     store.write({key: documents.seal(manifest)})
 
@@ -151,7 +151,7 @@ def test_other_damage_in_the_log_is_told_and_stops_nothing(
     key, content = "releases/log/000001.json", released.read("releases/log/000001.json")
     files = {
         "cut": {key: content[:100]},
-        "edited": {key: documents.seal(documents.unseal(content) | {"reason": "another"})},
+        "edited": {key: documents.seal(documents.read_sealed(dict, content) | {"reason": "another"})},
         "more files": {f"releases/log/{name}": b"{}" for name in ("000003.json.bak", "1.json", "٠٠٠٠٠٣.json")},
     }.get(what, {})
     released.write(files)

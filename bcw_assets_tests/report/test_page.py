@@ -73,7 +73,7 @@ def test_it_names_what_makes_its_release_and_never_the_time(text: str, candidate
     inputs = bundle.hash_inputs(candidate.inputs)
     files = {name: content for name, content in candidate.files.items() if name != "index.html"}
     assert [what for what in (inputs, *map(documents.digest, files.values())) if what not in text] == []
-    assert page.write_page(candidate._without_ids(), files, inputs) == text
+    assert page.write_page(candidate._replace_ids(), files, inputs) == text
 
 
 def test_of_another_table_it_claims_nothing_that_only_its_author_knows(candidate: Candidate) -> None:

@@ -30,16 +30,16 @@ def change(made: Values, asset: str, old: str, new: str) -> dict[str, bytes]:
     return files | {key: files[key].replace(old.encode(), new.encode())}
 
 
-@pytest.mark.parametrize("form", [formats.AS_CSV, formats.AS_PARQUET])
+@pytest.mark.parametrize("suffix", [formats.CSV, formats.PARQUET])
 @pytest.mark.parametrize("asset", ["raw_data", "ready_data", "model", "cross_validation", "metrics"])
 def test_a_loaded_value_is_written_as_it_was(
-    made: Values, asset: str, form: str, monkeypatch: pytest.MonkeyPatch
+    made: Values, asset: str, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(formats, "MOST_ROWS_OF_CSV", {formats.AS_CSV: 569, formats.AS_PARQUET: 568}[form])
+    monkeypatch.setattr(formats, "MOST_ROWS_OF_CSV", {formats.CSV: 569, formats.PARQUET: 568}[suffix])
     value, kind = made[asset], type(made[asset])
     files = formats.dump(value, "folder/name")
     assert formats.dump(value, "folder/name") == files
-    assert list(files) == formats.list_keys(kind, "folder/name", form)
+    assert list(files) == formats.list_keys(kind, "folder/name", suffix)
     for content, again in zip(FORMATS[kind].dump(value), FORMATS[kind].dump(formats.load(kind, files)), strict=True):
         if isinstance(content, pd.DataFrame) and isinstance(again, pd.DataFrame):
             pd.testing.assert_frame_equal(again, content, check_exact=True)

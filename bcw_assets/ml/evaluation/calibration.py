@@ -97,9 +97,9 @@ def bin_probabilities(malignant: np.ndarray, probabilities: np.ndarray) -> list[
         Bin(
             *(low, high, patients),
             predicted=scores.divide(expected, patients),
-            observed=scores.divide(found, patients),
-            interval=scores.compute_wilson(found, patients),
+            observed=scores.divide(positives, patients),
+            interval=scores.compute_wilson(positives, patients),
             reason=None if patients else "no patient has such a probability",
         )
-        for low, high, patients, expected, found in zip(edges[:-1], edges[1:], counts, sums, ill, strict=True)
+        for low, high, patients, expected, positives in zip(edges[:-1], edges[1:], counts, sums, ill, strict=True)
     ]

@@ -46,11 +46,11 @@ def compare(challenger: Predictions, relabelled: list[str], champion: Prediction
     malignant, log_loss, sensitivity = challenger.malignant[ours], None, None
     both = challenger.probabilities[ours], champion.probabilities[theirs]
     if len(pairs) > 1:  # the repeats, whose folds may differ, cannot be paired too
-        losses, old_losses = (compute_log_losses(malignant[:, None], each).mean(axis=1) for each in both)
+        losses, old_losses = (compute_log_losses(malignant[:, None], predicted).mean(axis=1) for predicted in both)
         mean, error = (losses - old_losses).mean(), (losses - old_losses).std(ddof=1) / math.sqrt(len(pairs))
         log_loss = float(mean), float(mean + Z * error)
     if patients := int(malignant.sum()):
-        called, was_called = (each[malignant == 1].mean(axis=1) >= THRESHOLD for each in both)
+        called, was_called = (predicted[malignant == 1].mean(axis=1) >= THRESHOLD for predicted in both)
         gained, lost = int((called & ~was_called).sum()), int((was_called & ~called).sum())
         sensitivity = (gained - lost) / patients, compute_tango(gained, lost, patients)
     return Comparison(len(pairs) + len(changed), patients, changed, log_loss, sensitivity)

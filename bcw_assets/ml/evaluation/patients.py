@@ -40,7 +40,7 @@ class Patient:
 
 def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> list[Subgroup]:
     """Return sensitivity by terciles of size among n patients' malignant (n × R), and specificity among the benign."""
-    malignant, sizes = canonical.malignant(raw_data), raw_data[columns.SIZE].to_numpy()
+    malignant, sizes = canonical.read_truths(raw_data), raw_data[columns.SIZE].to_numpy()
     right = (probabilities >= scores.THRESHOLD) == (malignant == 1)[:, None]
     groups = []
     for label, diagnosis, measure in ((1, columns.MALIGNANT, "sensitivity"), (0, columns.BENIGN, "specificity")):
@@ -61,7 +61,7 @@ def summarise_subgroups(raw_data: pd.DataFrame, probabilities: np.ndarray) -> li
 
 def select_patients(raw_data: pd.DataFrame, probabilities: np.ndarray) -> tuple[list[Patient], list[Patient]]:
     """Return who of n patients (n × R) are misclassified in nearly every repeat, and whose labels are suspected."""
-    is_malignant, means = canonical.malignant(raw_data) == 1, probabilities.mean(axis=1)
+    is_malignant, means = canonical.read_truths(raw_data) == 1, probabilities.mean(axis=1)
     wrong = ((probabilities >= scores.THRESHOLD) != is_malignant[:, None]).sum(axis=1)
     is_hard = wrong >= NEARLY_ALL * probabilities.shape[1]
     is_suspect = np.where(is_malignant, means, 1 - means) < SUSPICIOUS

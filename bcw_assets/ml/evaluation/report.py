@@ -105,7 +105,7 @@ def evaluate(
 ) -> Report:
     """Measure `model` on the test rows, and its recipe by cross-validation on all rows, or raise an ArtifactError."""
     require_one_history(raw_data, ready_data, model, cross_validation)
-    malignant, probabilities = canonical.malignant(raw_data), cross_validation.probabilities
+    malignant, probabilities = canonical.read_truths(raw_data), cross_validation.probabilities
     how, (hardest, suspects) = cross_validation.resampling, patients.select_patients(raw_data, probabilities)
     predictors, truths = len(columns.MEASUREMENTS), ready_data.select_truths(preparation.TRAIN)
     events = min(np.bincount(truths).tolist())
@@ -140,7 +140,7 @@ def evaluate(
 
 def _score_test_rows(raw_data: pd.DataFrame, ready_data: preparation.Prepared, model: Pipeline) -> dict[str, Any]:
     is_test = (ready_data.rows[preparation.SPLIT] == preparation.TEST).to_numpy()
-    malignant = canonical.malignant(raw_data)[is_test]
+    malignant = canonical.read_truths(raw_data)[is_test]
     probability = model.predict_proba(raw_data.loc[is_test, list(columns.MEASUREMENTS)])[:, 1]
     confusion = scores.Confusion.count(malignant, probability >= scores.THRESHOLD)
     estimates = scores.estimate_scores(malignant, probability)

@@ -66,7 +66,7 @@ class Prepared:
 
 def prepare(raw_data: pd.DataFrame, split: Split) -> Prepared:
     """Split the canonical table at random and standardise it by its training rows, or raise a TrainingError."""
-    malignant = canonical.malignant(raw_data)
+    malignant = canonical.read_truths(raw_data)
     strata = malignant if split.stratify else None
     try:
         train, test = train_test_split(
@@ -103,7 +103,7 @@ def check_split(raw_data: pd.DataFrame, ready_data: Prepared) -> Findings:
     rows = ready_data.rows
     train, test = (rows.loc[rows[SPLIT] == side, IS_MALIGNANT] for side in (TRAIN, TEST))
     is_in_order = rows[columns.ID].tolist() == raw_data[columns.ID].tolist()
-    is_labelled = rows[IS_MALIGNANT].tolist() == canonical.malignant(raw_data).tolist()
+    is_labelled = rows[IS_MALIGNANT].tolist() == canonical.read_truths(raw_data).tolist()
     return Findings.of(
         ("it was made from another table", ready_data.fingerprint != canonical.fingerprint(raw_data)),
         ("a row is on no side", len(train) + len(test) < len(rows)),

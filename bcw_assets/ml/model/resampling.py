@@ -85,7 +85,7 @@ def predict_out_of_fold(
 
     Of a table so large that a fold takes its time, `tell` gets a line about each.
     """
-    malignant = canonical.malignant(raw_data)
+    malignant = canonical.read_truths(raw_data)
     rarest, folds = min(np.bincount(malignant, minlength=2)), resampling.folds
     if rarest < folds:
         remedy = f"Set folds to {rarest} or fewer, or use" if rarest > 1 else "Use"

@@ -1,7 +1,6 @@
 """Which tables a model is trained on: those whose rows can all be read, and that keep every hard rule."""
 
 import io
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -40,10 +39,10 @@ def read_table(content: bytes, where: str, leave_out: Callable[[str], object] = 
         _refuse(problems)
         ids, first = table[columns.ID], dict[str, int]()
         twice = np.flatnonzero(ids.duplicated(keep=False)).tolist()
-        again = [(row, before) for row in twice if (before := first.setdefault(ids.iloc[row], row)) != row]
-        _require_once(again, "its id is that", "each id once", name)
-        again = find_repeats(table[list(columns.MEASUREMENTS)].to_numpy())
-        _require_once(again, "its 30 measurements are those", "each patient once (F5)", name)
+        repeats = [(row, before) for row in twice if (before := first.setdefault(ids.iloc[row], row)) != row]
+        _require_once(repeats, "its id is that", "each id once", name)
+        repeats = find_repeats(table[list(columns.MEASUREMENTS)].to_numpy())
+        _require_once(repeats, "its 30 measurements are those", "each patient once (F5)", name)
         _require_both(table[columns.DIAGNOSIS])
         rules.require(table, name)
     except TableError as error:
@@ -82,15 +81,15 @@ def _refuse(problems: list[str]) -> None:
         raise TableError("\n".join(problems[:MOST_PROBLEMS] + more))
 
 
-def _require_once(again: Iterable[tuple[int, int]], what: str, allowed: str, name: Callable[[int], str]) -> None:
-    """Refuse a table in which rows are those of a row before; both are given."""
-    _refuse([f"{name(row)}: {what} of {name(before)} again; allowed is {allowed}" for row, before in again])
+def _require_once(repeats: Iterable[tuple[int, int]], what: str, allowed: str, name: Callable[[int], str]) -> None:
+    """Refuse a table that repeats a row; `repeats` are pairs of a row and the first one like it."""
+    _refuse([f"{name(row)}: {what} of {name(before)} again; allowed is {allowed}" for row, before in repeats])
 
 
 def _require_both(diagnoses: pd.Series) -> None:
-    count = Counter(diagnoses.value_counts().to_dict())
-    if min(count[label] for label in columns.LABELS) < FEWEST_OF_A_DIAGNOSIS:
+    malignant, benign = (int((diagnoses == label).sum()) for label in columns.LABELS)
+    if min(malignant, benign) < FEWEST_OF_A_DIAGNOSIS:
         raise TableError(
-            f"It has {count[columns.MALIGNANT]} malignant and {count[columns.BENIGN]} benign rows; allowed are at "
-            f"least {FEWEST_OF_A_DIAGNOSIS} of each, because each of ten folds needs one of each"
+            f"It has {malignant} malignant and {benign} benign rows; allowed are at least {FEWEST_OF_A_DIAGNOSIS} of "
+            f"each, because each of ten folds needs one of each"
         )

@@ -60,7 +60,7 @@ def fingerprint(table: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join([*fingerprint_rows(table), ""]).encode()).hexdigest()
 
 
-def malignant(table: pd.DataFrame) -> np.ndarray:
+def read_truths(table: pd.DataFrame) -> np.ndarray:
     """Return 1 for each malignant row of a canonical table and 0 for each benign one, as int64 of shape (n,)."""
     return (table[columns.DIAGNOSIS] == columns.MALIGNANT).to_numpy(dtype=np.int64)
 
@@ -76,7 +76,7 @@ def check_schema(raw_data: pd.DataFrame) -> Findings:
         ("the rows are not sorted by id", list(map(str, ids)) != sorted(map(str, ids))),
         ("a measurement is not finite", not np.isfinite(numeric.to_numpy()).all()),
         rows=len(raw_data),
-        malignant=int(malignant(raw_data).sum()) if columns.DIAGNOSIS in raw_data else 0,
+        malignant=int(read_truths(raw_data).sum()) if columns.DIAGNOSIS in raw_data else 0,
     )
 
 

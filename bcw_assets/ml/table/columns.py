@@ -1,4 +1,4 @@
-"""The names of the columns, their meaning and their labels. With `rules` the only module that names a measurement.
+"""The names of the columns, their meaning and their labels.
 
 Source of what columns.json says: W. N. Street, W. H. Wolberg, O. L. Mangasarian, "Nuclear feature extraction for breast
 tumor diagnosis", SPIE 1905 (1993) 861-870, and UCI's description of the data set (DOI 10.24432/C5DW2B), which gives no

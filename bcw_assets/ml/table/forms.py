@@ -202,7 +202,7 @@ def _read_names(table: list[_Column]) -> Form:
 def _find_id(table: list[_Column]) -> _Column | None:
     """Return the ids: a column called so, with many values; another name than id has one a row."""
     ids = [column for column in table if column.name in columns.ID_NAMES]
-    ids = [each for each in ids if each.is_distinct or (each.name == columns.ID and not each.has_few)]
+    ids = [column for column in ids if column.is_distinct or (column.name == columns.ID and not column.has_few)]
     return min(ids, key=lambda column: columns.ID_NAMES.index(column.name), default=None)
 
 
@@ -222,13 +222,13 @@ def _find_labels(table: list[_Column], *, has_target: bool) -> tuple[tuple[Label
     targets = [column for column in targets if column.values & columns.TARGET_CODES.keys()]
     if not words and not targets:
         words = [column for column in only if column in both or not column.values.isdisjoint(columns.WHOLE_WORDS)]
-    found = [*((column, columns.WORDS) for column in words), *((column, columns.TARGET_CODES) for column in targets)]
+    readable = [*((column, columns.WORDS) for column in words), *((column, columns.TARGET_CODES) for column in targets)]
     for column in codes:  # one that stands beside both diagnoses contradicts them
-        pairs = [set(zip(column.texts, map(meanings.get, other.texts), strict=True)) for other, meanings in found]
-        if column.name == columns.DIAGNOSIS and any(sum(map(all, each)) > len(column.values) for each in pairs):
+        pairs = [set(zip(column.texts, map(meanings.get, other.texts), strict=True)) for other, meanings in readable]
+        if column.name == columns.DIAGNOSIS and any(sum(map(all, texts)) > len(column.values) for texts in pairs):
             return (), column
-    labels = tuple(Label(column.place, column.title or columns.DIAGNOSIS, meanings) for column, meanings in found)
-    return labels, codes[0] if codes and not found else None
+    labels = tuple(Label(column.place, column.title or columns.DIAGNOSIS, meanings) for column, meanings in readable)
+    return labels, codes[0] if codes and not readable else None
 
 
 def _read_order(table: list[_Column], *, has_header: bool) -> Form:

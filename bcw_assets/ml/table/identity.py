@@ -35,12 +35,12 @@ def hash_row(texts: Iterable[str]) -> str:
 
 def find_repeats(values: np.ndarray) -> list[tuple[int, int]]:
     """Return the rows of n × d numbers that are, rounded, those of a row before, each with the first such row."""
-    mixture = np.zeros(len(values), np.uint64)
+    hashes = np.zeros(len(values), np.uint64)  # Fibonacci's (D. Knuth, TAOCP 3, 6.4); where they are equal, rows may be
     for column in values.T:
-        mixture = (mixture ^ round_values(column).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        mixture ^= mixture >> np.uint64(32)
-    ordered = np.sort(mixture)
-    candidates = np.flatnonzero(np.isin(mixture, ordered[1:][ordered[1:] == ordered[:-1]]))
+        hashes = (hashes ^ round_values(column).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        hashes ^= hashes >> np.uint64(32)
+    ordered = np.sort(hashes)
+    candidates = np.flatnonzero(np.isin(hashes, ordered[1:][ordered[1:] == ordered[:-1]]))
     first: dict[bytes, int] = {}
     rounded = zip(candidates.tolist(), round_values(values[candidates]), strict=True)
     pairs = [(row, first.setdefault(numbers.tobytes(), row)) for row, numbers in rounded]

@@ -100,7 +100,7 @@ def _explain_damage(*more: type[Exception]) -> Iterator[None]:
             raise
         reason = str(error).partition("\n")[0]
         raise TableError(
-            f"It cannot be read as what it begins as ({reason}); get it again, or save it as CSV"
+            f"Its first bytes say what it is, but it cannot be read as that ({reason}); get it again, or save it as CSV"
         ) from error
 
 
@@ -184,10 +184,12 @@ def _recognise(block: Block) -> tuple["_Reader", Block]:
     """Return a reader of the form that the input has, and the lines of its first block that are rows."""
     lines = block.content.split(b"\n")
     filled = [place for place, line in enumerate(lines) if FILLED.search(line)]
-    mark = re.fullmatch(rb'"?sep=([\t -~])"?', lines[filled[0]])  # Excel's line
-    filled = filled[bool(mark) : SAMPLE] or [0]
+    excel_line = re.fullmatch(rb'"?sep=([\t -~])"?', lines[filled[0]])
+    filled = filled[bool(excel_line) : SAMPLE] or [0]
     unquoted = re.sub(rb'"[^"]*"', b"", lines[filled[0]])
-    separator = (mark[1] if mark else next((each for each in SEPARATORS if unquoted.count(each) > 4), b",")).decode()
+    separator = (
+        excel_line[1] if excel_line else next((mark for mark in SEPARATORS if unquoted.count(mark) > 4), b",")
+    ).decode()
     first, *more = (_split_line(block.line + place, lines[place], separator) for place in filled)
     try:
         if first.problem:
@@ -373,7 +375,9 @@ def _read_batches(file: "pa.parquet.ParquetFile", size: int) -> Iterator["pa.Rec
     ranges, count = {}, 0
     with suppress(LookupError, TypeError, ValueError):  # anybody may write anything there
         indices = [index for index in file.schema_arrow.pandas_metadata["index_columns"] if isinstance(index, dict)]
-        ranges = {each["name"]: range(each["start"], each["stop"], each["step"]) for each in indices if each["name"]}
+        ranges = {
+            index["name"]: range(index["start"], index["stop"], index["step"]) for index in indices if index["name"]
+        }
     for batch in file.iter_batches(size):
         for name, numbers in ranges.items():
             batch = batch.append_column(name, pa.array(numbers[count : count + batch.num_rows]))

@@ -97,7 +97,7 @@ class FileRule:
 
     code: str
     name: str  # of what is measured
-    measure: str  # the function of this module that makes the number that is bounded of a table
+    measure: str  # its name in MEASURES
     low: float  # the allowed values, bounds included
     high: float
     from_rows: int  # the size from which the rule applies
@@ -160,35 +160,10 @@ def compute_aucs(values: np.ndarray, malignant: np.ndarray) -> np.ndarray:
     return np.array(areas)
 
 
-def _is_malignant(table: "pd.DataFrame") -> np.ndarray:
-    return (table[columns.DIAGNOSIS] == columns.MALIGNANT).to_numpy()
-
-
-def _measure_share_malignant(table: "pd.DataFrame") -> float:
-    return float(_is_malignant(table).mean())
-
-
-def _count_repeated_ids(table: "pd.DataFrame") -> float:
-    return float(table[columns.ID].duplicated().sum())
-
-
-def _count_wrong_labels(table: "pd.DataFrame") -> float:
-    return float(len(set(table[columns.DIAGNOSIS].unique()) ^ {columns.MALIGNANT, columns.BENIGN}))
-
-
-def _count_repeated_patients(table: "pd.DataFrame") -> float:
-    return float(len(find_repeats(table[list(columns.MEASUREMENTS)].to_numpy())))
-
-
 def _measure_auc_of_outlines(table: "pd.DataFrame") -> float:
-    malignant = _is_malignant(table)
-    if malignant.all() or not malignant.any():
-        return 0.0
-    return float(compute_aucs(table[["perimeter_worst"]].to_numpy(), malignant)[0])
-
-
-def _count_fewest_distinct(table: "pd.DataFrame") -> float:
-    return float(table[list(columns.MEASUREMENTS)].nunique().min())
+    is_malignant = (table[columns.DIAGNOSIS] == columns.MALIGNANT).to_numpy()
+    is_mixed = is_malignant.any() and not is_malignant.all()
+    return float(compute_aucs(table[["perimeter_worst"]].to_numpy(), is_malignant)[0]) if is_mixed else 0.0
 
 
 def _measure_largest_shift(table: "pd.DataFrame") -> float:
@@ -196,6 +171,15 @@ def _measure_largest_shift(table: "pd.DataFrame") -> float:
     return float(max(abs(medians[name] / median - 1) for name, (_, median, _) in KNOWN.items()))
 
 
+MEASURES: dict[str, Callable[["pd.DataFrame"], float]] = {  # what the rules of a file bound, of a canonical table
+    "wrong_labels": lambda table: len({*table[columns.DIAGNOSIS].unique()}.symmetric_difference(columns.LABELS)),
+    "share_malignant": lambda table: (table[columns.DIAGNOSIS] == columns.MALIGNANT).mean(),
+    "repeated_ids": lambda table: table[columns.ID].duplicated().sum(),
+    "repeated_patients": lambda table: len(find_repeats(table[list(columns.MEASUREMENTS)].to_numpy())),
+    "auc_of_outlines": _measure_auc_of_outlines,
+    "fewest_distinct": lambda table: table[list(columns.MEASUREMENTS)].nunique().min(),
+    "largest_shift": _measure_largest_shift,
+}
 FILES = msgspec.convert(read_data("file_rules.csv"), tuple[FileRule, ...], strict=False)
 
 
@@ -246,7 +230,7 @@ def _check(table: "pd.DataFrame", name: Callable[[int], str], *, is_hard: bool) 
     evidence: dict[str, Fact] = {"rows": len(table)}
     for rule in FILES:
         if rule.is_hard == is_hard and len(table) >= rule.from_rows:
-            value = globals()[f"_{rule.measure}"](table)
+            value = float(MEASURES[rule.measure](table))
             if not rule.low <= value <= rule.high:
                 problems.append(rule.describe(value))
             if rule.low == rule.high:  # a number that never changes would be plotted

@@ -13,7 +13,7 @@ from bcw_assets.ml.table import canonical
 
 
 def test_slope_and_calibration_in_the_large_are_statsmodels_in_every_repeat(made: dict[str, Any]) -> None:
-    malignant = canonical.malignant(made["raw_data"])
+    malignant = canonical.read_truths(made["raw_data"])
     slopes, intercepts, family = [], [], statsmodels.families.Binomial()
     for odds in logit(made["cross_validation"].probabilities.clip(1e-15, 1 - 1e-15)).T:
         slopes.append(statsmodels.GLM(malignant, statsmodels.add_constant(odds), family).fit(tol=1e-12).params[1])

@@ -103,7 +103,7 @@ def test_permuted_labels_cannot_be_predicted(raw: pd.DataFrame) -> None:
 def test_the_test_rows_alone_are_judged_by_the_stored_model(made: dict[str, Any], report: Report) -> None:
     raw, is_test = made["raw_data"], (made["ready_data"].rows["split"] == "test").to_numpy()
     probability = made["model"].predict_proba(raw.loc[is_test, list(columns.MEASUREMENTS)])[:, 1]
-    assert report.roc_auc == pytest.approx(roc_auc_score(canonical.malignant(raw)[is_test], probability), abs=1e-12)
+    assert report.roc_auc == pytest.approx(roc_auc_score(canonical.read_truths(raw)[is_test], probability), abs=1e-12)
     assert report.confusion.total == is_test.sum() == 114
 
 

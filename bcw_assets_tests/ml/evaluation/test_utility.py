@@ -53,7 +53,7 @@ def test_a_ppv_without_an_interval_elsewhere_says_why(counts: Confusion, ppv: fl
 
 
 def test_the_decision_curve_is_that_of_counting(made: dict[str, Any]) -> None:
-    malignant, probabilities = canonical.malignant(made["raw_data"]), made["cross_validation"].probabilities
+    malignant, probabilities = canonical.read_truths(made["raw_data"]), made["cross_validation"].probabilities
     curve = made["metrics"].report.decision_curve
     for threshold, gain, everybody in zip(curve.thresholds, curve.model, curve.treat_all, strict=True):
         called, odds = probabilities >= threshold, threshold / (1 - threshold)

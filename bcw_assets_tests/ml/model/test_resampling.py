@@ -33,7 +33,7 @@ def test_each_fold_of_a_large_table_is_told(raw: pd.DataFrame, monkeypatch: pyte
 def test_each_repeat_is_scikit_learns_own_prediction_with_the_seed_of_the_repeat(raw: pd.DataFrame) -> None:
     """Also where the penalty is weak, so that from another fold's optimum the usual tolerance would end 1e-6 short."""
     predicted = resampling.predict_out_of_fold(raw, training.build(100.0), Resampling(5, 2, 7))
-    measurements, malignant = raw[list(columns.MEASUREMENTS)].to_numpy(), canonical.malignant(raw)
+    measurements, malignant = raw[list(columns.MEASUREMENTS)].to_numpy(), canonical.read_truths(raw)
     exact = training.build(100.0).set_params(classifier__tol=1e-13)
     for repeat, probability in enumerate(predicted.probabilities.T):
         folds = StratifiedKFold(5, shuffle=True, random_state=7 + repeat)

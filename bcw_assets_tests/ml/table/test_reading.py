@@ -150,7 +150,7 @@ def test_an_unpacked_stream_that_breaks_off_gives_its_rows_first() -> None:
     content = gzip.compress(uci_form() * 20)
     _, parts = reading.read_rows(io.BytesIO(content[:-20_000]))
     assert len(next(parts)) > 100
-    with pytest.raises(TableError, match="It cannot be read as what it begins as"):
+    with pytest.raises(TableError, match="Its first bytes say what it is"):
         list(parts)
 
 
@@ -247,7 +247,7 @@ def test_patients_may_be_called_1_and_2(raw: pd.DataFrame, count: int, header: b
 def test_a_parquet_file_cut_in_the_middle_is_refused(raw: pd.DataFrame) -> None:
     content = bytearray(parquet(raw))
     content[200:9000] = bytes(8800)
-    with pytest.raises(TableError, match="It cannot be read as what it begins as"):
+    with pytest.raises(TableError, match="Its first bytes say what it is"):
         read(bytes(content))
 
 
@@ -257,7 +257,7 @@ def test_a_damaged_zip_is_refused_however_it_is_packed(method: int) -> None:
     with zipfile.ZipFile(stream, "w", method) as archive:
         archive.writestr("table.csv", uci_form())
     content = stream.getvalue()
-    with pytest.raises(TableError, match="It cannot be read as what it begins as"):
+    with pytest.raises(TableError, match="Its first bytes say what it is"):
         read(content[:60] + bytes(5000) + content[5060:])
 
 
