@@ -91,8 +91,12 @@ def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
         content, origin = _fetch_first((settings.source,), tries, tell, NAMED_DEADLINE)
     else:
         content, origin = _read_file(Path(settings.source).expanduser()), settings.source
-    if checksum:
-        _require(content, checksum, origin, what)
+    if checksum and (actual := hashlib.sha256(content).hexdigest()) != checksum:
+        raise SourceRefused(
+            f"{origin} has SHA-256 {actual}, and {what} has {checksum}: these are other bytes. Nothing was changed. "
+            f"If they are wanted, name the address as BCW_SOURCE and the new checksum as BCW_SOURCE_SHA256; "
+            f"BCW_SOURCE=embedded works without any address"
+        )
     return Download(content, origin, tuple(tries))
 
 
@@ -191,16 +195,6 @@ def _unpack_member(content: bytes, origin: str) -> bytes:
             return file.read(UCI_LIMIT)
     except (*DAMAGES, KeyError, ValueError) as error:
         raise SourceRefused(f"{origin} is no zip from which {UCI_TABLE} can be read ({error})") from error
-
-
-def _require(content: bytes, expected: str, origin: str, what: str) -> None:
-    checksum = hashlib.sha256(content).hexdigest()
-    if checksum != expected:
-        raise SourceRefused(
-            f"{origin} has SHA-256 {checksum}, and {what} has {expected}: these are other bytes. Nothing was changed. "
-            f"If they are wanted, name the address as BCW_SOURCE and the new checksum as BCW_SOURCE_SHA256; "
-            f"BCW_SOURCE=embedded works without any address"
-        )
 
 
 def _read_file(path: Path) -> bytes:

@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +34,7 @@ def stage(name: str, folder: str | None, *kinds: str) -> Callable[[Callable[...,
 
     def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
         return dg.asset(
-            metadata={**({FOLDER_KEY: folder} if folder else {}), **_link(function)},
+            metadata={FOLDER_KEY: folder} if folder else {},
             tags={"stage": name},
             kinds={"python", *kinds},
             owners=["team:bcw"],
@@ -67,15 +66,6 @@ def show_rows(name: str, rows: Sequence[Mapping[Any, Any]]) -> dict[str, dg.Tabl
         return {}
     schema = dg.TableSchema([dg.TableColumn(column) for column in rows[0]])
     return {name: dg.MetadataValue.table([dg.TableRecord({**row}) for row in rows], schema)}
-
-
-def _link(function: Callable[..., Any]) -> dict[str, dg.CodeReferencesMetadataValue]:
-    """Return metadata with the function's source; Dagster's own helper takes the decorator that explains failures."""
-    place = function.__code__
-    # In beta in Dagster 1.13: it may change at an upgrade, and no user needs to hear of it.
-    with warnings.catch_warnings(action="ignore", category=dg.BetaWarning):
-        reference = dg.LocalFileCodeReference(file_path=place.co_filename, line_number=place.co_firstlineno)
-        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 def hash_sources(function: Callable[..., Any]) -> str:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MOST_DEATHS = 5  # of processes by the same piece of work
 ANSWER_LIMIT, PULSE = 20, 5  # seconds in which a scheduler has to answer, and between questions
-OF_THREAD = threading.local()
 SAME_EVERYWHERE = ("distributed", "bcw-assets", "numpy", "pyarrow")  # the first is the protocol, the others the bytes
 
 
@@ -45,26 +44,43 @@ class Processes(futures.ThreadPoolExecutor):
     A single pool of processes would lose the work of all when one dies, and not know whose it was.
     """
 
+    _of_thread, _lock, _is_ended = threading.local(), threading.Lock(), False
+
     def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> futures.Future[Any]:
         """Do a piece of work in a process."""
-        return super().submit(_do_in_process, partial(call, *arguments, **options))
+        return super().submit(self._do_in_process, partial(call, *arguments, **options))
 
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        """End the processes, after a failure at once: what they have not stored is lost."""
+        if kind:
+            with self._lock:
+                self._is_ended = True
+                for process in multiprocessing.active_children():
+                    process.kill()
+        if kind is KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it has been heard
+        super().__exit__(kind, *error)
 
-def _do_in_process(work: Callable[[], Any], deaths: int = 0) -> Any:
-    if not hasattr(OF_THREAD, "process"):  # spawned, for a fork would copy locks that other threads hold
-        OF_THREAD.process = futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
-    try:
-        return OF_THREAD.process.submit(work).result()
-    except futures.BrokenExecutor:
-        del OF_THREAD.process
-        if deaths == MOST_DEATHS:
-            raise
-    return _do_in_process(work, deaths + 1)
+    def _do_in_process(self, work: Callable[[], Any], deaths: int = 0) -> Any:
+        if not hasattr(self._of_thread, "process"):  # spawned, for a fork would copy locks that other threads hold
+            context = multiprocessing.get_context("spawn")
+            self._of_thread.process = futures.ProcessPoolExecutor(1, context, _end_with_parent)
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a terminal sends to the process, too
+        try:
+            with self._lock:
+                if self._is_ended:
+                    raise futures.CancelledError
+                future = self._of_thread.process.submit(work)
+            return future.result()
+        except futures.BrokenExecutor:
+            del self._of_thread.process
+            if deaths == MOST_DEATHS:
+                raise
+        return self._do_in_process(work, deaths + 1)
 
 
 def _end_with_parent() -> None:
     """Let this process end when the one that started it does, however that ends: it would wait for work for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to both
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -127,7 +127,7 @@ def find_inputs(sources: Sequence[str], place: str) -> dict[str, str]:
                 f"s3://bucket/folder/. Names that begin with . or _ and files in {place} are left out"
             )
         for name, path in paths.items():
-            key = name.removesuffix(GZIP)
+            key = name[: -len(GZIP)] if name.lower().endswith(GZIP) else name
             key += "" if key.lower().endswith((CSV, PARQUET)) else CSV
             if inputs.setdefault(key, path) != path:
                 raise TableError(
@@ -161,7 +161,7 @@ def _make_absolute(path: str) -> str:
     """Return a path that is the same in every working folder; a link to a file keeps its own name."""
     if "://" in path:
         return path.rstrip("/")
-    whole = Path(path).expanduser().absolute()
+    whole = Path(path).absolute()
     return str(whole.resolve() if whole.is_dir() else whole.parent.resolve() / whole.name)
 
 
@@ -181,30 +181,36 @@ def _claim(store: Store, place: str, mark: bytes, keys: Collection[str]) -> None
 def score_input(place: str, model: str, request: Request) -> FolderSummary:
     """Score a file with the text of a `model.json`, unless its output is there; errors of the output are raised."""
     store, scorer = predict.open_once(place), Scorer.load(json.loads(model))
-    try:
-        store.read(request.target, at_most=0)
-        store.delete(request.target)  # it is empty: what was to write it was killed, where links are not possible
-    except KeyMissing:
-        pass
-    except KeyTooLarge:  # it is there
-        return FolderSummary(1)
-    except KeyRefused as error:
-        return FolderSummary(1, problems=[f"{request.source} cannot be scored: {error}"])
     rows, not_scored, parts = 0, 0, [f"{','.join(predict.list_columns(request))}\n".encode()]
     try:
+        if _is_stored(store, request.target):
+            return FolderSummary(1)
         with predict.open_input(request.source) as stream, predict.explain_input(request.source):
             for chunk in read_rows(stream)[1]:
                 predictions = scoring.score_rows(scorer, chunk)
                 parts.append(predict.format_rows(chunk, predictions, scorer, str(request.release), request))
                 rows += len(chunk)
                 not_scored += int(np.count_nonzero(~predictions.is_scored))
+        is_parquet = request.target.lower().endswith(PARQUET)
+        content = _convert_to_parquet(b"".join(parts), request) if is_parquet else b"".join(parts)
+        return FolderSummary(1, 1, rows, not_scored) if store.create(request.target, content) else FolderSummary(1)
+    except KeyRefused as error:  # of the output's name
+        return FolderSummary(1, problems=[f"{request.source} cannot be scored: {error}"])
     except TableError as error:
         if isinstance(error.__cause__, StorageUnavailable):  # which is no fault of the file
             raise error.__cause__ from None
         return FolderSummary(1, problems=[str(error)])
-    is_parquet = request.target.lower().endswith(PARQUET)
-    content = _convert_to_parquet(b"".join(parts), request) if is_parquet else b"".join(parts)
-    return FolderSummary(1, 1, rows, not_scored) if store.create(request.target, content) else FolderSummary(1)
+
+
+def _is_stored(store: Store, key: str) -> bool:
+    """Say whether an output is there; an empty one is deleted: its writer was killed, where links are not possible."""
+    try:
+        with suppress(KeyMissing):
+            store.read(key, at_most=0)
+            store.delete(key)
+    except KeyTooLarge:
+        return True
+    return False
 
 
 def _convert_to_parquet(lines: bytes, request: Request) -> bytes:

@@ -70,7 +70,7 @@ def score_file(request: Request) -> int:
     """
     release = open_requested_release(request)
     scorer = load_scorer(release.files)
-    with open_input(request.source) as source, _open_output(request) as target, ExitStack() as stack:
+    with open_input(request.source) as source, _open_output(request, source) as target, ExitStack() as stack:
         with explain_input(request.source):
             form, parts = read_rows(source)
         tally = Tally(TrainingRows.load(release.files) if form.labels else None)  # unlabelled, nobody asks for them
@@ -232,7 +232,7 @@ def _read_ahead(parts: Iterator[Rows], stream: BinaryIO, source: str) -> Generat
 
 
 @contextmanager
-def _open_output(request: Request) -> Iterator[BinaryIO]:
+def _open_output(request: Request, source: BinaryIO) -> Iterator[BinaryIO]:
     """Give what takes the output: standard output, or a file that gets its name when all is written."""
     if request.target == STANDARD:
         if sys.stdout is None:
@@ -249,11 +249,10 @@ def _open_output(request: Request) -> Iterator[BinaryIO]:
         )
     path = Path(request.target)
     try:
-        is_path = request.source != STANDARD and not _is_on_s3(request.source)
-        if is_path and path.exists() and path.samefile(request.source):
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(source.fileno())):
             raise ScoringError(f"{request.target} is the input, which is never written to; give another file to -o")
         is_special = path.exists() and not path.is_file()  # a device or a pipe; a folder, which is refused
-        with open(path, "wb") if is_special else _replace(path.resolve()) as file:  # a link stays a link
+        with open(path, "wb") if is_special else _replace(Path(os.path.realpath(path))) as file:  # a link stays a link
             yield file
     except OSError as error:
         raise ScoringError(

@@ -24,7 +24,7 @@ class FolderStore:
     def read(self, key: str, at_most: int | None = None) -> bytes:
         path = self._path(key)
         with self._explain_errors("read", key):
-            if not path.exists():
+            if not os.path.lexists(path):
                 self._locate_folder(key.rpartition("/")[0])
                 raise KeyMissing(f"{key} is not in {self._root.absolute()}")
             if not path.is_file():  # reading a pipe would wait for ever
@@ -103,7 +103,7 @@ class FolderStore:
         folder = self._path(name) if name else self._root
         if folder.exists() and not folder.is_dir():
             what = f"{name} in {self._root.absolute()}" if name else self._root.absolute()
-            raise KeyRefused(f"{what} is no folder. Move it away and try again")
+            raise KeyRefused(f"{what} is no folder. Give another, or move it away and try again")
         return folder
 
     def _path(self, key: str) -> Path:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -46,14 +47,16 @@ def bcw(*arguments: str) -> Result:
 
 
 NAMES = (
+    *("~a.csv", "~b.csv.GZ"),
     *("a.csv", "b.csv.gz", "c.data", "d.parquet", "e.CSV", "f.xlsx", "sub/a.csv", "sub/deep/g.parquet"),
     *("_SUCCESS", ".hidden.csv", "_old/h.csv"),
 )
 
 
 OUTPUTS = {
-    "in/": "a.csv b.csv c.data.csv d.parquet e.CSV f.xlsx.csv sub/a.csv sub/deep/g.parquet",
-    "in/*.csv": "a.csv",
+    "in/~a.csv": "~a.csv",
+    "in/": "a.csv b.csv c.data.csv d.parquet e.CSV f.xlsx.csv sub/a.csv sub/deep/g.parquet ~a.csv ~b.csv",
+    "in/*.csv": "a.csv ~a.csv",
     "in/[a-c].* in/sub/deep/": "a.csv b.csv c.data.csv g.parquet",
     "in/s*/*": "sub/a.csv",
     "in/d.parquet in/f.xlsx in/d.parquet in/none.csv": "d.parquet f.xlsx.csv none.csv",
@@ -182,7 +185,7 @@ def list_workers(command: subprocess.Popen[str]) -> list[psutil.Process]:
 def start(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run the command, at most to the end of the block."""
     with subprocess.Popen(
-        [BIN / "bcw", "predict", *arguments], stderr=subprocess.PIPE, text=True,
+        [BIN / "bcw", "predict", *arguments], stderr=subprocess.PIPE, text=True, process_group=0,
         # What starts in the background of a shell ignores SIGINT, and so would its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
@@ -247,6 +250,22 @@ def test_processes_end_with_the_command(places: Place, raw: pd.DataFrame, number
         assert psutil.wait_procs(workers, timeout=300)[1] == []
 
 
+def test_ctrl_c_at_any_time_also_twice_ends_a_command_that_waits_for_an_input(
+    places: Place, raw: pd.DataFrame, tmp_path: Path
+) -> None:
+    fill(places, raw)
+    os.mkfifo(tmp_path / "nobody writes.csv")
+    arguments = (str(tmp_path / "nobody writes.csv"), places("in"), "-o", places("out") + "/", "--workers", "2")
+    for last in (MARK, "1/1.csv"):  # at the start, and when it waits
+        with start(*arguments) as command:
+            wait_until(partial(open_store(places("out")).list, last))
+            for _ in range(3):
+                os.killpg(command.pid, signal.SIGINT)
+                time.sleep(0.05)
+            assert command.communicate()[1].splitlines()[2:] == ["", "Aborted!"]
+            assert command.returncode == 1
+
+
 def test_what_killed_writers_left_of_an_output_is_removed(places: Place, raw: pd.DataFrame, tmp_path: Path) -> None:
     fill(places, raw)
     folder, leftovers = tmp_path / "out" / "0", list[Path]()
@@ -269,7 +288,8 @@ def test_a_name_may_be_as_long_as_the_file_system_allows_and_a_longer_one_is_nam
     places: Place, raw: pd.DataFrame, tmp_path: Path
 ) -> None:
     fill(places, raw)
-    for name in ("ü" * 125 + "1.csv", "a" * 255):
+    for name in ("ü" * 125 + "1.csv", "new/" + "a" * 255):
+        (tmp_path / "in/new").mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_bytes(uci_form())
     done = bcw(places("in") + "/", "-o", places("out") + "/")
     assert done.exit_code == 3
@@ -290,13 +310,17 @@ def test_an_output_that_is_empty_is_made_and_one_that_is_no_file_is_named(
         (tmp_path / "out" / name).unlink()
     (tmp_path / "out/1/1.csv").mkdir()
     (tmp_path / "out/2/2.csv").symlink_to("/nowhere")
+    (tmp_path / "out/0/3.csv").unlink()
+    (tmp_path / "out/0/3.csv").symlink_to("nowhere")
     os.mkfifo(tmp_path / "in/pipe.csv")  # is no file, and reading it would wait for ever
     monkeypatch.setattr(os, "link", mock.Mock(side_effect=PermissionError))
     with ThreadPoolExecutor(2) as executor:
         summary = score_files(executor, open_champion(), [places("in") + "/"], places("out"))
     assert (summary.files, summary.scored) == (5, 2)
-    assert sorted(problem.partition(": ")[2][:7] for problem in summary.problems) == ["1/1.csv", "2/2.csv"]
-    assert all((tmp_path / "out" / name).read_bytes() == whole[name] for name in ("q.parquet", "0/0.csv", "0/3.csv"))
+    problems = sorted(problem.partition("cannot be scored: ")[2] for problem in summary.problems)
+    assert [problem[:7] for problem in problems] == ["0/3.csv", "1/1.csv", "2/2.csv"]
+    assert "is no regular file. Move it away" in problems[0]
+    assert all((tmp_path / "out" / name).read_bytes() == whole[name] for name in ("q.parquet", "0/0.csv"))
 
 
 def test_the_asset_of_the_documentation_scores_what_is_new(places: Place, raw: pd.DataFrame) -> None:

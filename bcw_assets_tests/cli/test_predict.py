@@ -277,6 +277,17 @@ def test_an_output_that_cannot_be_written_ends_with_code_1(folder: Path, target:
     assert (folder / "table.csv").read_bytes() == uci_form()
 
 
+def test_standard_input_is_not_written_to_either_and_a_link_to_itself_gets_the_output(folder: Path) -> None:
+    command = [str(BIN / "bcw"), "predict", "-", "-o", "table.csv"]
+    with open(folder / "table.csv", "rb") as source:
+        done = subprocess.run(command, stdin=source, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, "table.csv is the input" in done.stderr) == (1, True)
+    assert (folder / "table.csv").read_bytes() == uci_form()
+    (folder / "loop").symlink_to("loop")
+    assert bcw("table.csv", "-o", "loop").exit_code == 0
+    assert (folder / "loop").stat().st_size > 10_000
+
+
 def test_a_damaged_release_ends_with_code_1_and_its_file(released: Store, candidate: Candidate) -> None:
     released.write({f"releases/{candidate.id}/model.json": b"{}"})
     done = bcw("table.csv")

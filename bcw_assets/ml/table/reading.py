@@ -409,7 +409,10 @@ def _divide(reader: _Reader, batch: "pa.RecordBatch", line: int) -> Iterator[Row
 
 
 def _format_cells(column: "pa.Array") -> list[str]:
-    cells = column.to_pylist()
+    try:
+        cells = column.to_pylist()
+    except (ArithmeticError, LookupError, ValueError):  # a time that Python cannot hold, which no column of ours has
+        cells = [None] * len(column)
     return list(map(str.strip if {*map(type, cells)} == {str} else _format_cell, cells))  # nearly all are texts
 
 
@@ -417,8 +420,9 @@ def _format_cell(cell: object) -> str:
     """Return what stands in a cell as text: whole numbers without a point, as ids are."""
     if isinstance(cell, bytes):
         return cell.decode(errors="backslashreplace").strip()
-    text = "" if cell is None else str(cell).strip()
-    return text.removesuffix(".0") if isinstance(cell, float) else text
+    if isinstance(cell, float) and cell.is_integer():
+        return f"{cell:.0f}"
+    return "" if cell is None or cell != cell else str(cell).strip()
 
 
 def _read_spreadsheet(stream: BinaryIO) -> tuple[Form, Iterator[Rows]]:

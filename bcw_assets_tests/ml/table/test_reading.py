@@ -9,6 +9,8 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -242,6 +244,28 @@ def test_under_a_header_that_is_too_short_no_column_moves(raw: pd.DataFrame, cou
 def test_patients_may_be_called_1_and_2(raw: pd.DataFrame, count: int, header: bool) -> None:
     few = raw.head(count).drop(columns="diagnosis").assign(id=range(1, count + 1))
     assert read(few.to_csv(index=False, header=header).encode()).ids == ["1", "2"][:count]
+
+
+TIMES = {"date of no end": (2**31 - 1, pa.date32()), "where nobody is": (0, pa.timestamp("ms", "Mars/Olympus"))}
+"""Of a column of PostgreSQL or DuckDB: what Python cannot hold."""
+
+
+@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize("row", [0, 1400])
+def test_a_time_that_python_cannot_hold_spoils_no_row_of_parquet(raw: pd.DataFrame, name: str, row: int) -> None:
+    long = pd.concat([raw] * 3, ignore_index=True).head(1500)
+    long.loc[1499, "area_se"] = None
+    times = pa.array([None] * row + [TIMES[name][0]] + [None] * (1499 - row), TIMES[name][1])
+    pa_parquet.write_table(pa.Table.from_pandas(long).append_column(name, times), file := io.BytesIO())
+    rows = read(file.getvalue())
+    assert [*rows.problems] == [1499]
+    assert_same(rows, read(parquet(long)))
+
+
+def test_whole_ids_of_parquet_have_no_exponent_and_a_missing_one_is_none(raw: pd.DataFrame) -> None:
+    rows = read(parquet(raw.head(3).assign(id=[8.5e16, 7.0, float("nan")])))
+    assert rows.ids == ["85000000000000000", "7", ""]
+    assert "id is ''" in rows.problems[2][0]
 
 
 def test_a_parquet_file_cut_in_the_middle_is_refused(raw: pd.DataFrame) -> None:
