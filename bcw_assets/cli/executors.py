@@ -13,7 +13,7 @@ from concurrent import futures
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from bcw_assets.deadline import within
@@ -44,7 +44,9 @@ class Processes(futures.ThreadPoolExecutor):
     A single pool of processes would lose the work of all when one dies, and not know whose it was.
     """
 
-    _of_thread, _lock, _is_ended = threading.local(), threading.Lock(), False
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self._of_thread, (self._end, self._life) = threading.local(), multiprocessing.Pipe(duplex=False)
 
     def submit(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> futures.Future[Any]:
         """Do a piece of work in a process."""
@@ -53,10 +55,7 @@ class Processes(futures.ThreadPoolExecutor):
     def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         """End the processes, after a failure at once: what they have not stored is lost."""
         if kind:
-            with self._lock:
-                self._is_ended = True
-                for process in multiprocessing.active_children():
-                    process.kill()
+            self._life.close()
         if kind is KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # it has been heard
         super().__exit__(kind, *error)
@@ -64,27 +63,22 @@ class Processes(futures.ThreadPoolExecutor):
     def _do_in_process(self, work: Callable[[], Any], deaths: int = 0) -> Any:
         if not hasattr(self._of_thread, "process"):  # spawned, for a fork would copy locks that other threads hold
             context = multiprocessing.get_context("spawn")
-            self._of_thread.process = futures.ProcessPoolExecutor(1, context, _end_with_parent)
+            self._of_thread.process = futures.ProcessPoolExecutor(1, context, _live_as_long_as, (self._end,))
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a terminal sends to the process, too
         try:
-            with self._lock:
-                if self._is_ended:
-                    raise futures.CancelledError
-                future = self._of_thread.process.submit(work)
-            return future.result()
+            return self._of_thread.process.submit(work).result()
         except futures.BrokenExecutor:
             del self._of_thread.process
-            if deaths == MOST_DEATHS:
+            if deaths == MOST_DEATHS or self._life.closed:
                 raise
         return self._do_in_process(work, deaths + 1)
 
 
-def _end_with_parent() -> None:
-    """Let this process end when the one that started it does, however that ends: it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
+def _live_as_long_as(pipe: Connection) -> None:
+    """Let this process end when the other end of a pipe is closed, also by the death of who holds it."""
 
     def watch() -> None:
-        wait([parent.sentinel] if parent else [])
+        wait([pipe])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
