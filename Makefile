@@ -62,7 +62,7 @@ test: install  ## run the tests, one of each class of kill, fault and attack
 test-all: install  ## run the sweeps over every kill, fault and attack, too
 	@$(BIN)/pytest -m 'not stack and not k8s and not e2e'
 
-test-stack: install  ## start the whole stack and attack it, with whatever DOCKER_HOST names (half an hour)
+test-stack: install  ## start the whole stack and attack it, with whatever DOCKER_HOST names (twenty minutes)
 	@$(BIN)/pytest -n 0 -m stack -s bcw_assets_tests/stack
 
 test-k8s: install  ## install deploy/kubernetes/example in the cluster that KUBECONFIG names, and break it (a quarter of an hour)

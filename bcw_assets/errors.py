@@ -50,7 +50,7 @@ class KeyMissing(StorageError):
 
 
 class KeyRefused(StorageError):
-    """What is stored under this key is not to be read: it is no regular file, is elsewhere, or is too large."""
+    """What is stored under this key is not to be read: no file, elsewhere, too large; or its name is too long."""
 
 
 class KeyTooLarge(KeyRefused):

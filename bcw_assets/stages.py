@@ -13,16 +13,8 @@ import dagster as dg
 
 from bcw_assets.errors import BcwError
 
-DATA = (
-    ".css",
-    ".csv",
-    ".j2",
-    ".js",
-    ".json",
-    ".mplstyle",
-    ".sql",
-    ".txt",
-)  # what modules read of the files beside them
+# What modules read of the files beside them.
+DATA = (".css", ".csv", ".j2", ".js", ".json", ".mplstyle", ".sql", ".txt")
 GROUPS = {"download": "data", "preprocess": "data", "train": "model", "evaluate": "evaluation", "upload": "release"}
 FOLDER_KEY = "folder"  # in an asset's metadata: the folder of its files
 # Tries after the first where waiting may help, and the seconds between them; with a store's own tries, a minute.

@@ -175,7 +175,8 @@ def test_the_instance_is_that_of_the_stack_but_for_what_is_elsewhere() -> None:
     ours, stack = (
         yaml.safe_load(path.read_text()) for path in (FOLDER / "base/dagster.yaml", CHECKOUT / "deploy/dagster.yaml")
     )
-    assert ours["run_monitoring"].pop("start_timeout_seconds") > stack["run_monitoring"].pop("start_timeout_seconds")
+    for name in ("start_timeout_seconds", "max_runtime_seconds"):
+        assert ours["run_monitoring"].pop(name) > stack["run_monitoring"].pop(name)
     elsewhere = {"storage", "compute_logs", "run_launcher"}
     assert {key: ours[key] for key in ours.keys() - elsewhere} == {key: stack[key] for key in stack.keys() - elsewhere}
 

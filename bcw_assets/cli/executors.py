@@ -56,8 +56,7 @@ class Processes(futures.ThreadPoolExecutor):
         """End the processes, after a failure at once: what they have not stored is lost."""
         if kind:
             self._life.close()
-        if kind is KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it has been heard
+            self.shutdown(wait=False, cancel_futures=True)
         super().__exit__(kind, *error)
 
     def _do_in_process(self, work: Callable[[], Any], deaths: int = 0) -> Any:
@@ -114,11 +113,8 @@ def _connect(address: str) -> Iterator[futures.Executor]:
         from distributed import Client  # the extra [dask]; 0.5 s
     except ModuleNotFoundError as error:
         raise ScoringError("--scheduler needs Dask, which is not installed: pip install 'bcw-assets[dask]'") from error
-    for name in (
-        "distributed",
-        "distributed.client",
-        "tornado.application",
-    ):  # one line of ours says what they say in many
+    # One line of ours says what these say in many.
+    for name in ("distributed", "distributed.client", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         _require_same_versions(address, *within(ANSWER_LIMIT, lambda: asyncio.run(_ask_versions(address))))

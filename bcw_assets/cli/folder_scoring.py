@@ -6,6 +6,7 @@ Any number of commands may share it: an output is written whole, by put-if-absen
 import json
 import random
 import re
+import signal
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -61,7 +62,13 @@ def score_folder(sources: Sequence[str], request: Request, workers: int, schedul
     predict.say(predict.describe_release(release), predict.NO_DEVICE)
     start = time.monotonic()
     with open_executor(workers, scheduler) as executor:
-        summary = score_files(executor, release, sources, request.target, request.threshold, explain=request.explain)
+        try:
+            summary = score_files(
+                executor, release, sources, request.target, request.threshold, explain=request.explain
+            )
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it has been heard
+            raise
     count = len(summary.problems)
     predict.say(
         *summary.problems,
@@ -107,7 +114,7 @@ def score_files(
         for future in futures:
             future.cancel()
     if isinstance(store, FolderStore):
-        with suppress(KeyRefused):  # a link out of the folder, which is among the problems
+        with suppress(KeyRefused, OSError):  # a link out of the folder, or too long a name: it is among the problems
             store.remove_leftovers(inputs)
     return summary
 

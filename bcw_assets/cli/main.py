@@ -86,7 +86,7 @@ def checks(*, as_json: bool) -> None:
 @click.option("-o", "target", metavar="OUT", default="-", help="The file for the rows; standard output if left out.")
 @click.option("--release", metavar="ID", help="The first characters of a release's id; the champion if left out.")
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Malignant from here on."
+    "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Malignant if not below."
 )
 @click.option("--explain", is_flag=True, help="Add the three measurements that move each row most.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes, for a folder.")

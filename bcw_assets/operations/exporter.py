@@ -141,9 +141,8 @@ class Exporter(Collector):
         end = monotonic() + SCRAPE_LIMIT
         questions = {name: pool.submit(list, ask()) for name, (pool, ask) in self._sources.items()}
         answers = [self._read_answer(name, question, end - monotonic()) for name, question in questions.items()]
-        families: dict[
-            str, CounterMetricFamily | GaugeMetricFamily
-        ] = {}  # no label is `job` or `instance`: Prometheus's
+        # None has a label `job` or `instance`: Prometheus uses these.
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for row in csv.DictReader(METRICS.read_text(encoding="utf-8").splitlines()):
             kind = CounterMetricFamily if row["name"].endswith("_total") else GaugeMetricFamily
             families[row["name"]] = kind(row["name"], row["says"], labels=row["labels"].split())

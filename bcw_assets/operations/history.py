@@ -32,7 +32,7 @@ SETTINGS_OF_DAGSTER = "dagster.yaml"
 # What a step writes goes to the terminal alone: the processes that would copy it print tracebacks at Ctrl-C.
 NO_COPIES = {"module": "dagster.core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 # For three quarters of a minute PostgreSQL may be away; Dagster itself gives a run up after 11 s, and has no setting.
-# These are the tries after the first, and seconds: the n-th pause is so often 2ⁿ - 1, give or take.
+# These are the tries after the first, and some seconds: the n-th pause is 2ⁿ - 1 times as long, give or take.
 postgres.retry_pg_connection_fn.__defaults__ = (7, 0.2)
 
 

@@ -142,6 +142,7 @@ def test_an_output_is_what_a_single_file_would_be_and_what_is_there_is_left(
         ("bad.csv worse.csv -o empty/", 2, "worse.csv cannot be read: No such file or directory"),
         ("nothing/ -o empty/", 2, "There is no file to score in nothing/; allowed are a file, a folder, a pattern"),
         ("in/ -o empty/ --scheduler nowhere:1:2", 1, "No Dask scheduler of our version answers at nowhere:1:2"),
+        ("in/ -o empty/ --scheduler a:1 --workers 2", 2, "Give --workers or --scheduler, not both"),
         ("in/ in/q.parquet", 2, "Several files, --workers and --scheduler need a folder: -o FOLDER/"),
         ("in/q.parquet -o out.csv --workers 2", 2, "need a folder: -o FOLDER/"),
         ("in/ -o out.csv", 2, "in/ cannot be read: Is a directory. Give a file, or s3://bucket/key; or a folder"),
@@ -255,10 +256,10 @@ def test_ctrl_c_at_any_time_also_twice_ends_a_command_that_waits_for_an_input(
 ) -> None:
     fill(places, raw)
     os.mkfifo(tmp_path / "nobody writes.csv")
-    arguments = (str(tmp_path / "nobody writes.csv"), places("in"), "-o", places("out") + "/", "--workers", "2")
-    for last in (MARK, "1/1.csv"):  # at the start, and when it waits
-        with start(*arguments) as command:
-            wait_until(partial(open_store(places("out")).list, last))
+    waiting = str(tmp_path / "nobody writes.csv")
+    for out, last in (("early", MARK), ("late", "1/1.csv")):  # at the start, and when it waits
+        with start(waiting, places("in"), "-o", places(out) + "/", "--workers", "2") as command:
+            wait_until(partial(open_store(places(out)).list, last))
             for _ in range(3):
                 os.killpg(command.pid, signal.SIGINT)
                 time.sleep(0.05)

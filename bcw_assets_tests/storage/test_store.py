@@ -166,10 +166,10 @@ def test_a_folder_in_the_place_of_a_file_and_a_file_in_the_place_of_a_folder_are
         FolderStore(tmp_path).write({"data/raw_data.csv": b""})
 
 
-def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(
+def test_what_cannot_be_listed_or_looked_at_is_not_taken_for_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     store = FolderStore(tmp_path)
@@ -177,3 +177,6 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(StorageError, match="Permission denied"):
         store.list("releases/log/")
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(StorageError, match="Permission denied"):
+        store.read("releases/log/000001.json")

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, product
 from typing import NamedTuple
 
 import numpy as np
@@ -223,9 +223,9 @@ def _find_labels(table: list[_Column], *, has_target: bool) -> tuple[tuple[Label
     if not words and not targets:
         words = [column for column in only if column in both or not column.values.isdisjoint(columns.WHOLE_WORDS)]
     readable = [*((column, columns.WORDS) for column in words), *((column, columns.TARGET_CODES) for column in targets)]
-    for column in codes:  # one that stands beside both diagnoses contradicts them
-        pairs = [set(zip(column.texts, map(meanings.get, other.texts), strict=True)) for other, meanings in readable]
-        if column.name == columns.DIAGNOSIS and any(sum(map(all, texts)) > len(column.values) for texts in pairs):
+    for column, (other, meanings) in product(codes, readable):
+        pairs = set(zip(column.texts, map(meanings.get, other.texts), strict=True))
+        if column.name == columns.DIAGNOSIS and sum(map(all, pairs)) > len(column.values):  # a code beside both
             return (), column
     labels = tuple(Label(column.place, column.title or columns.DIAGNOSIS, meanings) for column, meanings in readable)
     return labels, codes[0] if codes and not readable else None

@@ -187,9 +187,8 @@ def _recognise(block: Block) -> tuple["_Reader", Block]:
     excel_line = re.fullmatch(rb'"?sep=([\t -~])"?', lines[filled[0]])
     filled = filled[bool(excel_line) : SAMPLE] or [0]
     unquoted = re.sub(rb'"[^"]*"', b"", lines[filled[0]])
-    separator = (
-        excel_line[1] if excel_line else next((mark for mark in SEPARATORS if unquoted.count(mark) > 4), b",")
-    ).decode()
+    mark = excel_line[1] if excel_line else next((sign for sign in SEPARATORS if unquoted.count(sign) > 4), b",")
+    separator = mark.decode()
     first, *more = (_split_line(block.line + place, lines[place], separator) for place in filled)
     try:
         if first.problem:
@@ -411,6 +410,8 @@ def _divide(reader: _Reader, batch: "pa.RecordBatch", line: int) -> Iterator[Row
 def _format_cells(column: "pa.Array") -> list[str]:
     try:
         cells = column.to_pylist()
+    except UnicodeDecodeError:  # a text of another encoding, which spoils its own row only
+        cells = column.cast("binary").to_pylist()
     except (ArithmeticError, LookupError, ValueError):  # a time that Python cannot hold, which no column of ours has
         cells = [None] * len(column)
     return list(map(str.strip if {*map(type, cells)} == {str} else _format_cell, cells))  # nearly all are texts

@@ -262,6 +262,20 @@ def test_a_time_that_python_cannot_hold_spoils_no_row_of_parquet(raw: pd.DataFra
     assert_same(rows, read(parquet(long)))
 
 
+def test_a_text_of_another_encoding_spoils_its_row_of_parquet(raw: pd.DataFrame) -> None:
+    for name, says in (("id", ""), ("diagnosis", r"diagnosis is 'M\\xfc'")):
+        texts = pa.array([*raw[name].head(568).str.encode("utf-8"), b"M\xfc"], pa.binary())
+        odd = pa.StringArray.from_buffers(len(texts), texts.buffers()[1], texts.buffers()[2])  # looks into no text
+        whole = pa.Table.from_pandas(raw)
+        place = whole.schema.get_field_index(name)
+        pa_parquet.write_table(whole.set_column(place, name, odd), file := io.BytesIO())
+        rows = read(file.getvalue())
+        assert rows.ids[:568] == raw["id"].head(568).tolist()
+        assert rows.diagnoses[:568].tolist() == raw["diagnosis"].head(568).tolist()
+        assert (rows.ids[568] == r"M\xfc") == (name == "id")
+        assert says in "".join(rows.warnings.get(568, [""]))
+
+
 def test_whole_ids_of_parquet_have_no_exponent_and_a_missing_one_is_none(raw: pd.DataFrame) -> None:
     rows = read(parquet(raw.head(3).assign(id=[8.5e16, 7.0, float("nan")])))
     assert rows.ids == ["85000000000000000", "7", ""]
