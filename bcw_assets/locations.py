@@ -6,6 +6,7 @@ from typing import NamedTuple
 from bcw_assets.errors import KeyTooLarge, StorageError
 
 S3 = "s3://"
+CSV_SUFFIX, PARQUET_SUFFIX, GZIP_SUFFIX = ".csv", ".parquet", ".gz"
 TEMPORARY = ".bcw-tmp"  # the ending of files that are being written; never listed
 BUCKET = re.compile(r"(?!.*\.\.|[0-9]+(\.[0-9]+){3}$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 

@@ -25,6 +25,7 @@ from bcw_assets.cli import predict, scoring
 from bcw_assets.cli.executors import list_fatal_errors, open_executor
 from bcw_assets.cli.predict import Request
 from bcw_assets.errors import KeyMissing, KeyRefused, KeyTooLarge, ScoringError, StorageUnavailable, TableError
+from bcw_assets.locations import CSV_SUFFIX, GZIP_SUFFIX, PARQUET_SUFFIX
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import columns
 from bcw_assets.ml.table.reading import read_rows
@@ -36,7 +37,6 @@ from bcw_assets.storage.store import Store, open_store
 MARK = "_scores.json"  # in the output: what all of it was scored with
 HIDDEN = (".", "_")  # how names begin that are no tables, by the custom of Spark, Arrow and Hive
 WILDCARD = re.compile(r"[*?\[]")
-CSV, PARQUET, GZIP = ".csv", ".parquet", ".gz"  # how they end
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def find_inputs(sources: Sequence[str], place: str) -> dict[str, str]:
                 f"s3://bucket/folder/. Names that begin with . or _ and files in {place} are left out"
             )
         for name, path in paths.items():
-            key = name[: -len(GZIP)] if name.lower().endswith(GZIP) else name
-            key += "" if key.lower().endswith((CSV, PARQUET)) else CSV
+            key = name[: -len(GZIP_SUFFIX)] if name.lower().endswith(GZIP_SUFFIX) else name
+            key += "" if key.lower().endswith((CSV_SUFFIX, PARQUET_SUFFIX)) else CSV_SUFFIX
             if inputs.setdefault(key, path) != path:
                 raise TableError(
                     f"Both {inputs[key]} and {path} would become {place}/{key}; score them into two folders"
@@ -198,7 +198,7 @@ def score_input(place: str, model: str, request: Request) -> FolderSummary:
                 parts.append(predict.format_rows(chunk, predictions, scorer, str(request.release), request))
                 rows += len(chunk)
                 not_scored += int(np.count_nonzero(~predictions.is_scored))
-        is_parquet = request.target.lower().endswith(PARQUET)
+        is_parquet = request.target.lower().endswith(PARQUET_SUFFIX)
         content = _convert_to_parquet(b"".join(parts), request) if is_parquet else b"".join(parts)
         return FolderSummary(1, 1, rows, not_scored) if store.create(request.target, content) else FolderSummary(1)
     except KeyRefused as error:  # of the output's name

@@ -18,13 +18,13 @@ from sklearn.pipeline import Pipeline
 
 from bcw_assets import documents
 from bcw_assets.errors import BcwError
+from bcw_assets.locations import CSV_SUFFIX, PARQUET_SUFFIX
 from bcw_assets.ml.evaluation.report import METRICS_VERSION, Evaluation, Report
 from bcw_assets.ml.model import numbers, preparation, resampling
 from bcw_assets.ml.table import canonical, columns
 
 HASHES = "sha256"
 TEXT_COLUMNS = (columns.ID, columns.DIAGNOSIS, preparation.SPLIT)  # columns that are no numbers
-CSV, PARQUET = ".csv", ".parquet"
 MOST_ROWS_OF_CSV = 50_000  # Parquet is read in a twentieth of the time
 SUFFIX_RULE = f"CSV up to {MOST_ROWS_OF_CSV:,} rows, Parquet beyond"
 
@@ -45,7 +45,9 @@ def dump(value: object, key: str) -> dict[str, bytes]:
     """Return the files of a value stored under `key`: keys → bytes, in the order in which they must be written."""
     contents, files = FORMATS[type(value)].dump(value), dict[str, bytes]()
     is_large = any(isinstance(content, pd.DataFrame) and len(content) > MOST_ROWS_OF_CSV for content in contents)
-    for file, content in zip(list_keys(type(value), key, PARQUET if is_large else CSV), contents, strict=True):
+    for file, content in zip(
+        list_keys(type(value), key, PARQUET_SUFFIX if is_large else CSV_SUFFIX), contents, strict=True
+    ):
         if isinstance(content, pd.DataFrame):
             # A table that is the value itself is raw_data, which has UCI's digits.
             write = _format_parquet if is_large else canonical.write_table if content is value else format_csv
@@ -55,15 +57,15 @@ def dump(value: object, key: str) -> dict[str, bytes]:
     return files
 
 
-def list_keys(kind: type, key: str, suffix: str = CSV) -> list[str]:
+def list_keys(kind: type, key: str, suffix: str = CSV_SUFFIX) -> list[str]:
     """Return the keys of the files of a value of type `kind` stored under `key`; the last speaks for all."""
     folder, _, asset = key.rpartition("/")
-    return [f"{folder}/{name.format(asset).replace(CSV, suffix)}" for name in FORMATS[kind].names]
+    return [f"{folder}/{name.format(asset).replace(CSV_SUFFIX, suffix)}" for name in FORMATS[kind].names]
 
 
 def cut_suffix(address: str) -> str:
     """Return the address of a table without the suffix, which may be another in every run."""
-    return address.removesuffix(CSV).removesuffix(PARQUET)
+    return address.removesuffix(CSV_SUFFIX).removesuffix(PARQUET_SUFFIX)
 
 
 def load(kind: type, files: Mapping[str, bytes]) -> Any:
@@ -80,7 +82,7 @@ def _read_content(file: str, files: Mapping[str, bytes]) -> pd.DataFrame | bytes
     content = files[file]
     if cut_suffix(file) == file:
         return _read_document(file, files) if file.endswith(".json") else content
-    if file.endswith(CSV):
+    if file.endswith(CSV_SUFFIX):
         return pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(TEXT_COLUMNS, "str"), keep_default_na=False)
     table = pq.read_table(pa.BufferReader(content), use_threads=False)
     return cast(pd.DataFrame, table.to_pandas(use_threads=False, ignore_metadata=True))

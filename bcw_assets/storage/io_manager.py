@@ -7,6 +7,7 @@ import dagster as dg
 
 from bcw_assets.documents import digest
 from bcw_assets.errors import ArtifactError, KeyMissing
+from bcw_assets.locations import PARQUET_SUFFIX
 from bcw_assets.stages import FOLDER_KEY, explain_failures
 from bcw_assets.storage import formats
 from bcw_assets.storage.store import Store
@@ -48,7 +49,7 @@ class ArtifactIOManager(dg.IOManager):
         name = context.asset_key.to_user_string()
         place = f"{context.definition_metadata[FOLDER_KEY]}/{name}"
         files = formats.dump(obj, place)
-        keys = {*formats.list_keys(type(obj), place), *formats.list_keys(type(obj), place, formats.PARQUET)}
+        keys = {*formats.list_keys(type(obj), place), *formats.list_keys(type(obj), place, PARQUET_SUFFIX)}
         twins = keys.difference(files)  # of an earlier run, when the table had another size
         with explain_failures():
             self._store.write(files)
@@ -90,7 +91,7 @@ class ArtifactIOManager(dg.IOManager):
 
     def _read_files(self, kind: type, key: str) -> dict[str, bytes]:
         """Read the files of a value of the type that is there; what lacks both has the first's KeyMissing."""
-        keys, twins = formats.list_keys(kind, key), formats.list_keys(kind, key, formats.PARQUET)
+        keys, twins = formats.list_keys(kind, key), formats.list_keys(kind, key, PARQUET_SUFFIX)
         try:
             return {file: self._store.read(file) for file in keys}
         except KeyMissing:

@@ -13,6 +13,7 @@ import yaml
 from sklearn.pipeline import Pipeline
 
 from bcw_assets.errors import ArtifactError
+from bcw_assets.locations import CSV_SUFFIX, PARQUET_SUFFIX
 from bcw_assets.ml.evaluation.report import Evaluation
 from bcw_assets.ml.table import columns
 from bcw_assets.storage import formats
@@ -30,12 +31,12 @@ def change(made: Values, asset: str, old: str, new: str) -> dict[str, bytes]:
     return files | {key: files[key].replace(old.encode(), new.encode())}
 
 
-@pytest.mark.parametrize("suffix", [formats.CSV, formats.PARQUET])
+@pytest.mark.parametrize("suffix", [CSV_SUFFIX, PARQUET_SUFFIX])
 @pytest.mark.parametrize("asset", ["raw_data", "ready_data", "model", "cross_validation", "metrics"])
 def test_a_loaded_value_is_written_as_it_was(
     made: Values, asset: str, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(formats, "MOST_ROWS_OF_CSV", {formats.CSV: 569, formats.PARQUET: 568}[suffix])
+    monkeypatch.setattr(formats, "MOST_ROWS_OF_CSV", {CSV_SUFFIX: 569, PARQUET_SUFFIX: 568}[suffix])
     value, kind = made[asset], type(made[asset])
     files = formats.dump(value, "folder/name")
     assert formats.dump(value, "folder/name") == files
