@@ -377,7 +377,7 @@ def _read_batches(file: "pa.parquet.ParquetFile", size: int) -> Iterator["pa.Rec
         ranges = {
             index["name"]: range(index["start"], index["stop"], index["step"]) for index in indices if index["name"]
         }
-    for batch in file.iter_batches(size):
+    for batch in file.iter_batches(size, use_threads=False):
         for name, numbers in ranges.items():
             batch = batch.append_column(name, pa.array(numbers[count : count + batch.num_rows]))
         count += batch.num_rows
