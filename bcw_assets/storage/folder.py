@@ -103,7 +103,7 @@ class FolderStore:
         folder = self._path(name) if name else self._root
         if folder.exists() and not folder.is_dir():
             what = f"{name} in {self._root.absolute()}" if name else self._root.absolute()
-            raise KeyRefused(f"{what} is no folder. Give another, or move it away and try again")
+            raise KeyRefused(f"{what} is no folder. Move it away or name another, and try again")
         return folder
 
     def _path(self, key: str) -> Path:

@@ -1,6 +1,7 @@
 """A folder of files on a Dask cluster: its workers die, its scheduler is away, of another version, or lost."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,7 +63,8 @@ def test_a_cluster_one_of_whose_workers_is_killed_gives_the_same_bytes(
         command = stack.enter_context(start(places("in"), "-o", places("out") + "/", "--scheduler", address))
         wait_until(lambda: len(open_store(places("out")).list("")) > 3)
         worker.kill()
-        assert "13 files: 13 scored, 0 were there" in command.communicate()[1]
+        # A worker may be killed between an output and its report: then another finds it there.
+        assert re.search(r"13 files: 1[23] scored, [01] were there, 0 cannot be scored", command.communicate()[1])
         assert command.returncode == 0
     assert read_scores(places) == read_scores(places, "undisturbed")
 
