@@ -30,18 +30,12 @@ def find_places() -> Places:
     return locate_assets(GRAPH, resources["io_manager"], resources["releases"])
 
 
-def read_latest_report() -> dict[str, Any]:
-    """Return the report of this machine's history and storage, or raise that there is no history to look into."""
-    places = find_places()
-    with history.open_history() as instance:
-        return read_report(instance, places)
-
-
 def read_report(instance: dg.DagsterInstance, places: Places) -> dict[str, Any]:
     """Return the latest result of every check of what is stored at these places (`checks.locate_assets`), by a history.
 
-    It is good if every blocking check ran on the latest materialisation of its asset, and passed. Its failure says what
-    the newest failed run said, when, and which of the artifacts here that run made; None without one.
+    It is good if every blocking check ran on the latest materialisation of its asset, and passed. Outdated is what was
+    made from something else than is there now. The failure says what the newest failed run said, when, and which of the
+    artifacts here that run made; None without one.
     """
     materialisations = {key: find_latest(key, place, instance) for key, place in places.items()}
     results = [
@@ -49,9 +43,12 @@ def read_report(instance: dg.DagsterInstance, places: Places) -> dict[str, Any]:
         for key, made in materialisations.items()
         for spec in specify_checks(key)
     ]
+    present = {key.to_user_string(): made for key, made in materialisations.items() if made}
+    versions = {name: made.version for name, made in present.items()}
     return {
         "good": all(result.result == history.PASSED for result in results if result.blocking),
         "checks": [result._asdict() for result in results],
+        "outdated": [name for name, made in present.items() if made.inputs.items() - versions.items()],
         "failure": _explain_newest_failure(instance, places, materialisations),
     }
 
@@ -64,7 +61,8 @@ def format_report(report: dict[str, Any]) -> str:
         evidence = line if len(line) <= LONGEST_EVIDENCE else f"{line[: LONGEST_EVIDENCE - 1]}…"
         rows.append([*(check | {"blocking": "yes" if check["blocking"] else "no", "evidence": evidence}).values()])
     table = tabulate(rows, tablefmt="plain", disable_numparse=True)
-    return f"{table}\n\n{report['failure']}" if report["failure"] else table
+    outdated = f"Made from something else than is there now: {', '.join(report['outdated'])}. To mend it: bcw refresh"
+    return "\n\n".join(filter(None, [table, outdated if report["outdated"] else "", report["failure"]]))
 
 
 def _explain_newest_failure(

@@ -70,12 +70,15 @@ def dev(port: int) -> None:
 def checks(*, as_json: bool) -> None:
     """Show the latest result of every check.
 
-    It is about what was made last. Nothing is run and no server is needed. The exit code is 0 if every blocking check
-    passed, and 1 if one did not, or has not run.
+    It is about what was made last, and names what was made from something else than is there now. Nothing is run and no
+    server is needed. The exit code is 0 if every blocking check passed, and 1 if one did not, or has not run.
     """
-    from bcw_assets.cli.checks import format_report, read_latest_report
+    from bcw_assets.cli.checks import find_places, format_report, read_report
+    from bcw_assets.operations import history
 
-    report = read_latest_report()
+    places = find_places()
+    with history.open_history() as instance:
+        report = read_report(instance, places)
     _write(report, format_report, as_json=as_json)
     if not report["good"]:
         sys.exit(1)

@@ -170,4 +170,4 @@ def _fsync(folder: Path) -> None:
 
 def _raise_unless_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):  # nothing was stored yet, or it was deleted meanwhile
-        raise error
+        raise OSError(error.errno, f"{error.strerror} ({error.filename})") from error

@@ -162,10 +162,10 @@ def _load_evaluation(figure: bytes, card: bytes, document: documents.Document) -
 FORMATS = {  # type of the value → how it is stored
     pd.DataFrame: Format(("{}.csv",), lambda value: (value,), _load_table),
     preparation.Prepared: Format(("{}.csv", "{}.json"), _dump_prepared, _load_prepared),
-    # The pickle, which could execute anything, is for others.
+    # The pickle, which could execute anything, is for others; of the numbers in the document, it is always the same.
     Pipeline: Format(
         ("{}.pkl", "{}.json"),
-        lambda value: (pickle.dumps(value, protocol=5), numbers.dump_model(value)),
+        lambda value: (pickle.dumps(numbers.load_model(model := numbers.dump_model(value)), protocol=5), model),
         lambda _, document: numbers.load_model(document),
     ),
     resampling.CrossValidation: Format(("{}.csv", "{}.json"), _dump_cross_validation, _load_cross_validation),

@@ -14,7 +14,8 @@ from bcw_assets.storage.store import Store
 
 PATH = "path"  # the key of a materialisation's metadata that says where it is stored
 FAR_BACK = 100  # materialisations that are searched for one stored at the same place
-DATA_VERSION = "dagster/data_version"  # the tag of a materialisation; Dagster exports no name for it
+# Tags of a materialisation, for which Dagster exports no names; after the second comes the name of an input.
+DATA_VERSION, INPUT_VERSION = "dagster/data_version", "dagster/input_data_version/"
 Places = Mapping[dg.AssetKey, str]  # asset → where it is, a path or a URI, as its materialisations record it
 
 
@@ -33,6 +34,7 @@ class Materialization(NamedTuple):
     storage_id: int  # its number in the history, which checks refer to
     timestamp: float  # seconds since 1970
     version: str | None  # the SHA-256 that was recorded
+    inputs: dict[str, str]  # asset that it was made from → the SHA-256 that was recorded of it then
     facts: dict[str, Any]  # its metadata, by name
 
 
@@ -127,6 +129,8 @@ def find_latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) 
             place = event.metadata.get(PATH) if event else None
             if event and place and formats.cut_suffix(str(place.value)) == formats.cut_suffix(address):
                 facts = {name: entry.value for name, entry in event.metadata.items()}
-                version = (event.tags or {}).get(DATA_VERSION)
-                return Materialization(record.run_id, record.storage_id, record.timestamp, version, facts)
+                tags = event.tags or {}
+                inputs = {name.removeprefix(INPUT_VERSION): tags[name] for name in tags if INPUT_VERSION in name}
+                version = tags.get(DATA_VERSION)
+                return Materialization(record.run_id, record.storage_id, record.timestamp, version, inputs, facts)
     return None

@@ -16,6 +16,7 @@ from bcw_assets.cli.main import main
 from bcw_assets.ml.expectations import EXPECTATIONS, Expectation
 from bcw_assets.ml.findings import Findings
 from bcw_assets_tests.conftest import Graph, Place
+from bcw_assets_tests.tables import uci_form
 
 HEAD = ["asset", "check", "blocking", "severity", "result", "since", "evidence"]
 
@@ -23,7 +24,7 @@ HEAD = ["asset", "check", "blocking", "severity", "result", "since", "evidence"]
 def read(graph: Graph) -> tuple[dict[str, Any], dict[tuple[str, str], dict[str, Any]]]:
     """Return the report, and its checks by asset and name."""
     report = checks.read_report(graph.instance, graph.places())
-    assert list(report) == ["good", "checks", "failure"]
+    assert list(report) == ["good", "checks", "outdated", "failure"]
     assert all(list(check) == HEAD for check in report["checks"])
     return report, {(check["asset"], check["check"]): check for check in report["checks"]}
 
@@ -39,7 +40,7 @@ def invoke(*options: str) -> Result:
 def test_after_a_green_run_every_check_passed_since_that_run(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     graph.prepare()
     report, results = read(graph)
-    assert (report["good"], report["failure"]) == (True, None)
+    assert (report["good"], report["outdated"], report["failure"]) == (True, [], None)
     assert list(results) == [(asset.key.path[0], spec.name) for asset in GRAPH for spec in specify_checks(asset.key)]
     assert {check["result"] for check in results.values()} == {"passed"}
     assert all((check["severity"] == "ERROR") is check["blocking"] for check in results.values())
@@ -48,7 +49,9 @@ def test_after_a_green_run_every_check_passed_since_that_run(graph: Graph, monke
     }  # fmt: skip
     assert all(datetime.fromisoformat(check["since"]).tzinfo for check in results.values())
     assert "gradient per patient" in results["model", "converged"]["evidence"]
-    monkeypatch.setattr(checks, "read_latest_report", lambda: report)
+    monkeypatch.chdir(graph.folder)
+    monkeypatch.setattr(checks, "find_places", dict)
+    monkeypatch.setattr(checks, "read_report", lambda *_: report)
     done = invoke("--json")
     assert (done.exit_code, json.loads(done.stdout)) == (0, report)
     text = invoke().stdout.splitlines()
@@ -56,6 +59,18 @@ def test_after_a_green_run_every_check_passed_since_that_run(graph: Graph, monke
     assert text[1].split()[:5] == ["raw_data", "stored", "yes", "ERROR", "passed"]
     assert {line.index("passed") for line in text[1:]} == {text[0].index("result")}
     assert len(text) == 1 + len(results)
+
+
+def test_what_was_made_from_another_table_than_is_there_now_is_named(graph: Graph) -> None:
+    graph.prepare()
+    assert graph.run("raw_data").success
+    assert read(graph)[0]["outdated"] == []  # of the same content
+    (graph.folder / "fewer.csv").write_bytes(b"".join(uci_form().splitlines(keepends=True)[:-1]))
+    assert graph.run("raw_data", source=str(graph.folder / "fewer.csv")).success
+    report = read(graph)[0]
+    assert (report["good"], report["outdated"]) == (True, ["ready_data", "cross_validation", "metrics", "release"])
+    says = "Made from something else than is there now: ready_data, cross_validation, metrics, release. To mend it: bcw"
+    assert says in checks.format_report(report)
 
 
 @pytest.mark.parametrize("blocking", [False, True])
