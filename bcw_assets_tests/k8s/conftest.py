@@ -42,7 +42,7 @@ items:
       enableServiceLinks: false
       containers: [{name: receiver, image: "bcw-assets:local", args: [python, -u, -c, PROGRAM]}]
 """
-CODE = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
+CODE = "{ repositoriesOrError { ... on RepositoryConnection { nodes { displayMetadata { key value } } } } }"
 RUNS = "{ runsOrError { ... on Runs { results { runId status startTime endTime tags { key value } } } } }"
 STEPS = """query ($run: ID!) { runOrError(runId: $run) { ... on Run { status stepStats { stepKey status } } } }"""
 LAUNCH = """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
@@ -85,6 +85,7 @@ class Cluster:
         if not is_first:
             self.kubectl("rollout", "restart", "deployment")
         self.wait()
+        wait_until(lambda: f"'bcw-assets:{tag}'" in str(self.ask(CODE)))  # it may know the code of before for a while
 
     def apply(self, text: str) -> None:
         """Apply manifests, also to a Kubernetes of before 1.21, which had older names for two of our things."""
