@@ -1,5 +1,6 @@
 """The graph on one screen: what each stage is, and what the UI shows of it. How it is done stands in `ml`."""
 
+import base64
 from dataclasses import asdict
 from datetime import datetime
 
@@ -157,7 +158,7 @@ def metrics(
     return dg.MaterializeResult(
         value=Evaluation(report, picture, text),
         metadata={
-            "figure": dg.MetadataValue.md(figure.inline(picture)),
+            "figure": dg.MetadataValue.md(f"![evaluation](data:image/png;base64,{base64.b64encode(picture).decode()})"),
             "scores": dg.MetadataValue.md(card.tabulate_scores(report, is_brief=True)),
             "model card": dg.MetadataValue.md(card.cut_card(text)),
             f"published split, {report.confusion.total} rows": dg.MetadataValue.md(card.tabulate_published(report)),

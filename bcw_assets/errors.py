@@ -61,7 +61,7 @@ class ArtifactError(BcwError):
     """A stored artifact is missing, damaged, or does not belong to the others."""
 
     def __init__(self, problem: str, asset: str) -> None:
-        super().__init__(f"{problem}. To make it: bcw refresh {asset}")
+        super().__init__(f"{problem}. To make it: bcw refresh {asset}; or everything: bcw refresh")
 
 
 class ReleaseError(BcwError):

@@ -1,5 +1,7 @@
 """Where the table comes from: tries, one deadline, checksums and the fallback. Returns bytes and their origin."""
 
+import errno
+import gzip
 import hashlib
 import io
 import re
@@ -30,6 +32,7 @@ UCI_LIMIT = 10 * 2**20  # bytes; the file has 124,103 and the zip 51,284
 UCI_DEADLINE = 10.0  # seconds of wall clock for all tries of both addresses; each may use half of them
 UCI_TRIES = 4  # of each address: an answer that fails at once should not cost ten seconds
 NAMED_DEADLINE = 60.0  # seconds of wall clock for all tries of a source that the user named
+NAMED_LIMIT = 2**32  # bytes; ten million rows have 2.5 thousand million
 SILENCE = 10.0  # seconds without a byte after which one try of a named source is given up
 BACK_OFF = 0.25  # seconds, times 0, 2, 6, 14, 30 and 32 after the tries that failed
 CHUNK = 2**16
@@ -88,7 +91,7 @@ def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
             content = _unpack_member(content, origin)
         checksum, what = UCI_SHA256, "UCI's file"
     elif "://" in settings.source:
-        content, origin = _fetch_first((settings.source,), tries, tell, NAMED_DEADLINE)
+        content, origin = _fetch_first((settings.source,), tries, tell, NAMED_DEADLINE, NAMED_LIMIT)
     else:
         content, origin = _read_file(Path(settings.source).expanduser()), settings.source
     if checksum and (actual := hashlib.sha256(content).hexdigest()) != checksum:
@@ -102,7 +105,7 @@ def fetch(settings: Settings, tell: Callable[[str], object]) -> Download:
 
 def _fetch_first(
     urls: Sequence[str], tries: list[Try], tell: Callable[[str], object],
-    seconds: float, limit: int | None = None, most_tries: int | None = None,
+    seconds: float, limit: int, most_tries: int | None = None,
 ) -> tuple[bytes, str]:  # fmt: skip
     """Return what the first address answers, or the next where it fails, and which; `tries` grows.
 
@@ -138,7 +141,7 @@ def _fetch_first(
     )
 
 
-def _get(url: str, end: float, limit: int | None) -> bytes:
+def _get(url: str, end: float, limit: int) -> bytes:
     """Return the body of one GET, decoded, of at most `limit` bytes."""
     timeout = min(SILENCE, max(0.01, end - time.monotonic()))
     try:
@@ -148,15 +151,18 @@ def _get(url: str, end: float, limit: int | None) -> bytes:
                 outcome = f"status {response.status_code}" + ("" if pause is None else f", asks to wait {pause:,.0f} s")
                 raise _Failure(outcome, final=response.status_code not in PASSING_STATUSES, pause=pause)
             body = bytearray()
+            read: Callable[[int], bytes] = partial(response.raw.read1, decode_content=True)
+            if response.headers.get("Content-Encoding") == "gzip":  # urllib3 would not say that it ends too soon
+                read = gzip.GzipFile(fileobj=response.raw).read1
             # read1 returns what has arrived; read would wait for a whole chunk however slowly it drips.
-            while chunk := response.raw.read1(CHUNK, decode_content=True):
+            while chunk := read(CHUNK):
                 body += chunk
-                if limit and len(body) > limit:
+                if len(body) > limit:
                     raise _Failure(f"more than {limit:,} bytes", final=True)
                 if time.monotonic() >= end:
                     raise _Failure(SLOW)
             return bytes(body)
-    except (requests.RequestException, HTTPError, ValueError, OSError) as error:
+    except (requests.RequestException, HTTPError, ValueError, *DAMAGES) as error:
         raise _explain(error, url) from error
 
 
@@ -199,6 +205,8 @@ def _unpack_member(content: bytes, origin: str) -> bytes:
 
 def _read_file(path: Path) -> bytes:
     try:
+        if path.is_fifo() or path.is_char_device():
+            raise OSError(errno.EINVAL, "it is no regular file")
         return path.read_bytes()
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or "it does not fit into the memory"

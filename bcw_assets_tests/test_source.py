@@ -1,5 +1,6 @@
 """The download, against a real server on loopback that misbehaves: tries, deadline, checksums, fallback."""
 
+import gzip
 import io
 import re
 import time
@@ -14,7 +15,7 @@ from bcw_assets.settings import Settings
 from bcw_assets.source import EMBEDDED_ORIGIN, Download
 from bcw_assets_tests import loopback
 from bcw_assets_tests.conftest import Graph, why
-from bcw_assets_tests.loopback import Step, body, cut, redirect_for_ever, refuse, serve, status
+from bcw_assets_tests.loopback import Step, body, cut, encoded, redirect_for_ever, refuse, serve, status
 from bcw_assets_tests.tables import uci_form, uci_form_digest
 
 TABLE = body(uci_form())
@@ -68,6 +69,8 @@ SLOW = (loopback.hang, loopback.stall, loopback.drip, loopback.drip_headers)
         (status(302, Location="http://[::1"), "no valid http address"),
         (refuse, "the connection was refused or reset"),
         (cut(uci_form()), "the answer was cut short"),
+        (encoded(gzip.compress(uci_form())[:-9]), "the answer was cut short"),
+        (encoded(uci_form()), "the answer was cut short"),
         (status(503, Retry_After="9" * 5000), "status 503"),
         (loopback.flood, "more than 10,485,760 bytes"),
         *((step, source.SLOW) for step in SLOW),
@@ -117,7 +120,8 @@ def test_a_named_source_that_is_unavailable_or_no_file_fails_and_no_token_is_sho
         fetch(Settings(source=f"{server.url}/table.csv?token=secret"))
     assert all(part in str(error.value) for part in ("status 404", f"{server.url}/table.csv", "BCW_SOURCE"))
     assert "secret" not in str(error.value)
-    for path, says in {"x" * 5000: "File name too long", ".": "Is a directory. Nothing was changed; a"}.items():
+    paths = {"x" * 5000: "File name too long", ".": "Is a directory. Nothing was changed; a", "/dev/zero": "no regular"}
+    for path, says in paths.items():
         with pytest.raises(SourceUnavailable, match=says):
             fetch(Settings(source=path))
 
@@ -168,6 +172,11 @@ def test_a_checksum_of_the_users_own_is_held(tmp_path: Path) -> None:
         fetch(Settings(source=server.url, source_sha256="0" * 64))
 
 
-def test_a_users_own_source_may_be_larger_than_ucis() -> None:
-    with serve(body(bytes(11 * 2**20))) as server:
-        assert len(fetch(Settings(source=server.url)).content) == 11 * 2**20
+def test_a_users_own_source_may_be_larger_than_ucis_and_packed_but_not_endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = bytes(11 * 2**20)
+    for step in (body(content), encoded(gzip.compress(content))):
+        with serve(step) as server:
+            assert fetch(Settings(source=server.url)).content == content
+    monkeypatch.setattr(source, "NAMED_LIMIT", 2**20)
+    with serve(loopback.flood) as server, pytest.raises(SourceUnavailable, match="more than 1,048,576 bytes"):
+        fetch(Settings(source=server.url))

@@ -44,11 +44,10 @@ def read_report(instance: dg.DagsterInstance, places: Places) -> dict[str, Any]:
         for spec in specify_checks(key)
     ]
     present = {key.to_user_string(): made for key, made in materialisations.items() if made}
-    versions = {name: made.version for name, made in present.items()}
     return {
         "good": all(result.result == history.PASSED for result in results if result.blocking),
         "checks": [result._asdict() for result in results],
-        "outdated": [name for name, made in present.items() if made.inputs.items() - versions.items()],
+        "outdated": [name for name, made in present.items() if any(map(made.is_older_than, present, present.values()))],
         "failure": _explain_newest_failure(instance, places, materialisations),
     }
 
@@ -61,7 +60,8 @@ def format_report(report: dict[str, Any]) -> str:
         evidence = line if len(line) <= LONGEST_EVIDENCE else f"{line[: LONGEST_EVIDENCE - 1]}…"
         rows.append([*(check | {"blocking": "yes" if check["blocking"] else "no", "evidence": evidence}).values()])
     table = tabulate(rows, tablefmt="plain", disable_numparse=True)
-    outdated = f"Made from something else than is there now: {', '.join(report['outdated'])}. To mend it: bcw refresh"
+    outdated = f"Made from something else than is there now: {', '.join(report['outdated'])}"
+    outdated += "" if report["failure"] else ". To mend it: bcw refresh"
     return "\n\n".join(filter(None, [table, outdated if report["outdated"] else "", report["failure"]]))
 
 

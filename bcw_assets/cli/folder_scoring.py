@@ -21,6 +21,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from bcw_assets import settings
 from bcw_assets.cli import predict, scoring
 from bcw_assets.cli.executors import list_fatal_errors, open_executor
 from bcw_assets.cli.predict import Request
@@ -29,7 +30,7 @@ from bcw_assets.locations import CSV_SUFFIX, GZIP_SUFFIX, PARQUET_SUFFIX
 from bcw_assets.ml.model.numbers import Scorer
 from bcw_assets.ml.table import columns
 from bcw_assets.ml.table.reading import read_rows
-from bcw_assets.releases.access import Release
+from bcw_assets.releases.access import Release, open_release
 from bcw_assets.releases.bundle import load_scorer
 from bcw_assets.storage.folder import FolderStore
 from bcw_assets.storage.store import Store, open_store
@@ -58,7 +59,7 @@ def score_folder(sources: Sequence[str], request: Request, workers: int, schedul
 
     It is 0; 3 if some files or rows were not scored; 2 if no file can be.
     """
-    release = predict.open_requested_release(request)
+    release = open_release(open_store(settings.read_environment().releases_place), request.release)
     predict.say(predict.describe_release(release), predict.NO_DEVICE)
     start = time.monotonic()
     with open_executor(workers, scheduler) as executor:

@@ -68,7 +68,7 @@ def score_file(request: Request) -> int:
 
     An input that cannot be used raises a TableError; a release or an output, another BcwError.
     """
-    release = open_requested_release(request)
+    release = open_release(open_store(settings.read_environment().releases_place), request.release)
     scorer = load_scorer(release.files)
     with open_input(request.source) as source, _open_output(request, source) as target, ExitStack() as stack:
         with explain_input(request.source):
@@ -92,11 +92,6 @@ def score_file(request: Request) -> int:
             return 0
     say(*_summarise(tally, request.threshold))
     return SOME_NOT_SCORED if tally.not_scored else 0
-
-
-def open_requested_release(request: Request) -> Release:
-    """Return the release that the user asked for, verified."""
-    return open_release(open_store(settings.read_environment().releases_place), request.release)
 
 
 def describe_release(release: Release) -> str:

@@ -1,6 +1,5 @@
 """The report as one picture: discrimination, calibration and usefulness, for the screen and for print."""
 
-import base64
 import io
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,11 +53,6 @@ def compose(report: Report) -> Figure:
     note = "Bands of the upper curves: range over the repeats.\nBars, band and brackets: 95 % intervals."
     figure.text(0.085, 0.02, f"{title} {note}", fontsize=8.5, color=GREY, linespacing=1.5)
     return figure
-
-
-def inline(picture: bytes) -> str:
-    """Return Markdown that shows a PNG."""
-    return f"![evaluation](data:image/png;base64,{base64.b64encode(picture).decode()})"
 
 
 def _draw_curves(roc: Axes, precision_recall: Axes, report: Report) -> None:

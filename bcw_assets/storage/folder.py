@@ -123,11 +123,9 @@ class FolderStore:
         try:
             yield
         except OSError as error:
-            kind, remedy = StorageError, "Mend the permissions"
-            if error.errno == errno.ENAMETOOLONG:
-                kind, remedy = KeyRefused, "Give it a shorter name"
-            elif verb in ("write", "create"):
-                remedy = "Make room or mend the permissions"
+            kind = KeyRefused if error.errno == errno.ENAMETOOLONG else StorageError
+            remedy = "Make room or mend the permissions" if verb in ("write", "create") else "Mend the permissions"
+            remedy = "Give it a shorter name" if kind is KeyRefused else remedy
             raise kind(
                 f"Could not {verb} {key} in {self._root.absolute()}: {error.strerror or error}. {state}. {remedy}, or "
                 f"take another folder (BCW_STORAGE, BCW_RELEASES, or bcw predict -o), and try again"

@@ -37,6 +37,10 @@ class Materialization(NamedTuple):
     inputs: dict[str, str]  # asset that it was made from → the SHA-256 that was recorded of it then
     facts: dict[str, Any]  # its metadata, by name
 
+    def is_older_than(self, name: str, other: "Materialization") -> bool:
+        """Say whether an asset of this name, which it was made from, has become another since."""
+        return self.storage_id < other.storage_id and self.inputs.get(name, other.version) != other.version
+
 
 class ArtifactIOManager(dg.IOManager):
     """The one IO manager: what differs between a laptop and S3 is the store behind it."""

@@ -73,6 +73,15 @@ def test_what_was_made_from_another_table_than_is_there_now_is_named(graph: Grap
     assert says in checks.format_report(report)
 
 
+def test_another_place_in_the_same_history_makes_nothing_outdated(graph: Graph, place: Place) -> None:
+    graph.prepare()
+    (graph.folder / "fewer.csv").write_bytes(b"".join(uci_form().splitlines(keepends=True)[:-1]))
+    elsewhere = graph.at(place("elsewhere"))
+    assert elsewhere.run("raw_data", source=str(graph.folder / "fewer.csv")).success
+    assert graph.run("ready_data").success
+    assert read(graph)[0]["outdated"] == []
+
+
 @pytest.mark.parametrize("blocking", [False, True])
 def test_a_failed_check_fails_the_report_only_if_it_blocks(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, blocking: bool

@@ -128,6 +128,6 @@ def test_values_that_do_not_belong_together_are_refused(store: Store, candidate:
         ({"raw_data": raw.assign(id=[f"x{number:03}" for number in range(len(raw))])}, "metrics"),
     ]
     for changes, to_run_again in cases:
-        with pytest.raises(ArtifactError, match=f"bcw refresh {to_run_again}$"):
+        with pytest.raises(ArtifactError, match=f"bcw refresh {to_run_again};"):
             promotion.promote(store, dataclasses.replace(candidate, **changes), [], "run")
     assert store.list("") == []

@@ -84,7 +84,7 @@ def test_a_report_of_another_schema_is_not_called_damaged_and_the_command_that_m
         ArtifactIOManager(store).read(dg.AssetKey("metrics"), "results", Evaluation)
     assert str(error.value) == (
         "metrics cannot be used: another version of bcw_assets wrote it (its schema_version is 5, and this version "
-        "reads 4). To make it: bcw refresh metrics"
+        "reads 4). To make it: bcw refresh metrics; or everything: bcw refresh"
     )
 
 
