@@ -36,10 +36,7 @@ def seal(document: Document) -> bytes:
 
 
 def read_sealed(kind: type[T], content: bytes) -> T:
-    """Return what `seal` made the bytes of, as `kind`.
-
-    A ValueError says that they were changed by accident since, and NotUnderstood that they are no such thing.
-    """
+    """Return what `seal` made the bytes of, as `kind`, or raise ValueError (changed since) or NotUnderstood (another)."""
     document = parse(content)
     document.pop(SEAL, None)
     if seal(document) != content:

@@ -7,6 +7,7 @@ import io
 import re
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -162,7 +163,7 @@ def _get(url: str, end: float, limit: int) -> bytes:
                 if time.monotonic() >= end:
                     raise _Failure(SLOW)
             return bytes(body)
-    except (requests.RequestException, HTTPError, ValueError, *DAMAGES) as error:
+    except (requests.RequestException, HTTPError, ValueError, OSError, EOFError, zlib.error) as error:
         raise _explain(error, url) from error
 
 

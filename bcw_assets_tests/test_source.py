@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import os
 import re
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -115,13 +117,15 @@ def test_a_network_that_is_set_up_wrongly_is_unavailable_and_the_variable_is_nam
         fetch(Settings(source=address))
 
 
-def test_a_named_source_that_is_unavailable_or_no_file_fails_and_no_token_is_shown() -> None:
+def test_a_named_source_that_is_unavailable_or_no_file_fails_and_no_token_is_shown(tmp_path: Path) -> None:
     with serve(status(404)) as server, pytest.raises(SourceUnavailable) as error:
         fetch(Settings(source=f"{server.url}/table.csv?token=secret"))
     assert all(part in str(error.value) for part in ("status 404", f"{server.url}/table.csv", "BCW_SOURCE"))
     assert "secret" not in str(error.value)
-    paths = {"x" * 5000: "File name too long", ".": "Is a directory. Nothing was changed; a", "/dev/zero": "no regular"}
-    for path, says in paths.items():
+    os.mkfifo(pipe := tmp_path / "pipe")
+    threading.Thread(target=pipe.write_bytes, args=(b"",), daemon=True).start()  # or a reader would wait for ever
+    paths = {"x" * 5000: "File name too long", ".": "Is a directory. Nothing was changed; a"}
+    for path, says in (paths | dict.fromkeys(["/dev/zero", str(pipe)], "it is no regular file")).items():
         with pytest.raises(SourceUnavailable, match=says):
             fetch(Settings(source=path))
 

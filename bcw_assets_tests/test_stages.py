@@ -10,7 +10,7 @@ from bcw_assets import assets
 from bcw_assets.assets import ResamplingConfig
 from bcw_assets.ml.model import preparation
 from bcw_assets.ml.table import canonical
-from bcw_assets.stages import find_modules, hash_sources
+from bcw_assets.stages import DATA, find_modules, hash_sources
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,23 @@ def test_the_version_changes_with_the_function_its_config_and_what_it_uses() -> 
     assert versions[:3] == versions[3:]
 
 
-def test_the_version_of_the_metrics_changes_with_the_text_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    function: Callable[..., Any] = assets.metrics.op.compute_fn.decorated_fn.__wrapped__
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("raw_data", ".csv"), ("raw_data", ".json"), ("metrics", ".j2"), ("metrics", ".mplstyle")),
+        *(("release", ".css"), ("release", ".js"), ("release", ".sql"), ("release", ".txt")),
+    ],
+)
+def test_the_version_changes_with_the_data_beside_the_modules(
+    monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+) -> None:
+    function: Callable[..., Any] = getattr(assets, name).op.compute_fn.decorated_fn.__wrapped__
     before, read = hash_sources(function), Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda path, **how: read(path, **how) + "." * (path.suffix == ".j2"))
+    monkeypatch.setattr(Path, "read_text", lambda path, **how: read(path, **how) + "." * (path.suffix == kind))
     assert hash_sources(function) != before
+
+
+def test_of_what_is_beside_the_modules_that_make_an_asset_every_kind_counts() -> None:
+    package = Path(assets.__file__).parent
+    kinds = {path.suffix for room in ("ml", "report") for path in (package / room).rglob("*.*") if path.is_file()}
+    assert kinds - {".py", ".pyc"} <= set(DATA)

@@ -30,6 +30,13 @@ def find_places() -> Places:
     return locate_assets(GRAPH, resources["io_manager"], resources["releases"])
 
 
+def read_latest_report() -> dict[str, Any]:
+    """Return the report of this machine's history and storage, or raise that there is no history to look into."""
+    places = find_places()
+    with history.open_history() as instance:
+        return read_report(instance, places)
+
+
 def read_report(instance: dg.DagsterInstance, places: Places) -> dict[str, Any]:
     """Return the latest result of every check of what is stored at these places (`checks.locate_assets`), by a history.
 

@@ -73,12 +73,9 @@ def checks(*, as_json: bool) -> None:
     It is about what was made last, and names what was made from something else than is there now. Nothing is run and no
     server is needed. The exit code is 0 if every blocking check passed, and 1 if one did not, or has not run.
     """
-    from bcw_assets.cli.checks import find_places, format_report, read_report
-    from bcw_assets.operations import history
+    from bcw_assets.cli.checks import format_report, read_latest_report
 
-    places = find_places()
-    with history.open_history() as instance:
-        report = read_report(instance, places)
+    report = read_latest_report()
     _write(report, format_report, as_json=as_json)
     if not report["good"]:
         sys.exit(1)
@@ -89,7 +86,7 @@ def checks(*, as_json: bool) -> None:
 @click.option("-o", "target", metavar="OUT", default="-", help="The file for the rows; standard output if left out.")
 @click.option("--release", metavar="ID", help="The first characters of a release's id; the champion if left out.")
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Malignant if not below."
+    "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Malignant from this probability."
 )
 @click.option("--explain", is_flag=True, help="Add the three measurements that move each row most.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes, for a folder.")

@@ -244,8 +244,7 @@ def _open_output(request: Request, source: BinaryIO) -> Iterator[BinaryIO]:
         )
     path = Path(request.target)
     try:
-        is_file = path.exists() and not path.is_char_device()
-        if is_file and os.path.samestat(path.stat(), os.fstat(source.fileno())):
+        if path.is_file() and os.path.samestat(path.stat(), os.fstat(source.fileno())):
             raise ScoringError(f"{request.target} is the input, which is never written to; give another file to -o")
         is_special = path.exists() and not path.is_file()  # a device or a pipe; a folder, which is refused
         with open(path, "wb") if is_special else _replace(Path(os.path.realpath(path))) as file:  # a link stays a link

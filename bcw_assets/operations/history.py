@@ -106,9 +106,9 @@ def read_check_result(
     if executions and _has_crashed(instance, executions[0], made):
         return conclude(CRASHED, format_time(find_time(executions[0])), f"see run {executions[0].run_id}")
     # Newer evaluations may be of a materialisation at another place, for places can share a history.
-    history: list[Any] = list(filter(has_evaluation, executions))
-    targets = [getattr(record.evaluation.target_materialization_data, "storage_id", 0) for record in history]
-    evaluations = history[targets.index(made.storage_id) :] if made.storage_id in targets else []
+    records: list[Any] = list(filter(has_evaluation, executions))
+    targets = [getattr(record.evaluation.target_materialization_data, "storage_id", 0) for record in records]
+    evaluations = records[targets.index(made.storage_id) :] if made.storage_id in targets else []
     if not evaluations:
         return conclude(NOT_RUN)
     newest = evaluations[0].evaluation

@@ -45,9 +45,8 @@ def dump(value: object, key: str) -> dict[str, bytes]:
     """Return the files of a value stored under `key`: keys → bytes, in the order in which they must be written."""
     contents, files = FORMATS[type(value)].dump(value), dict[str, bytes]()
     is_large = any(isinstance(content, pd.DataFrame) and len(content) > MOST_ROWS_OF_CSV for content in contents)
-    for file, content in zip(
-        list_keys(type(value), key, PARQUET_SUFFIX if is_large else CSV_SUFFIX), contents, strict=True
-    ):
+    keys = list_keys(type(value), key, PARQUET_SUFFIX if is_large else CSV_SUFFIX)
+    for file, content in zip(keys, contents, strict=True):
         if isinstance(content, pd.DataFrame):
             # A table that is the value itself is raw_data, which has UCI's digits.
             write = _format_parquet if is_large else canonical.write_table if content is value else format_csv

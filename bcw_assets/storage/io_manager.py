@@ -134,7 +134,9 @@ def find_latest(asset: dg.AssetKey, address: str, instance: dg.DagsterInstance) 
             if event and place and formats.cut_suffix(str(place.value)) == formats.cut_suffix(address):
                 facts = {name: entry.value for name, entry in event.metadata.items()}
                 tags = event.tags or {}
-                inputs = {name.removeprefix(INPUT_VERSION): tags[name] for name in tags if INPUT_VERSION in name}
+                inputs = {
+                    name.removeprefix(INPUT_VERSION): tags[name] for name in tags if name.startswith(INPUT_VERSION)
+                }
                 version = tags.get(DATA_VERSION)
                 return Materialization(record.run_id, record.storage_id, record.timestamp, version, inputs, facts)
     return None

@@ -251,7 +251,7 @@ def test_processes_end_with_the_command(places: Place, raw: pd.DataFrame, number
         assert psutil.wait_procs(workers, timeout=300)[1] == []
 
 
-def test_ctrl_c_at_any_time_also_twice_ends_a_command_that_waits_for_an_input(
+def test_ctrl_c_early_or_late_also_thrice_ends_a_command_that_waits_for_an_input(
     places: Place, raw: pd.DataFrame, tmp_path: Path
 ) -> None:
     fill(places, raw)
