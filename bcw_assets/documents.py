@@ -36,7 +36,7 @@ def seal(document: Document) -> bytes:
 
 
 def read_sealed(kind: type[T], content: bytes) -> T:
-    """Return what `seal` made the bytes of, as `kind`, or raise ValueError (changed since) or NotUnderstood (another)."""
+    """Return what `seal` made the bytes of, as `kind`, or raise ValueError (changed) or NotUnderstood (another)."""
     document = parse(content)
     document.pop(SEAL, None)
     if seal(document) != content:
